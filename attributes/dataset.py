@@ -1,0 +1,122 @@
+"""One task's pictures, labels and splits as arrays: what the stages work on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+
+from attributes.labels import parse_letters, soft_labels
+from attributes.pictures import PictureError, picture_size, read_picture
+from attributes.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskData:
+    """The usable pictures of one task.
+
+    Attributes
+    ----------
+    task : Task
+    images : tuple of str
+        As annotated, unique.
+    paths : tuple of str
+    sizes : ndarray of int, shape (N, 2)
+        Width and height in pixels.
+    letters : ndarray of int8, shape (N, C)
+        2 for y, 1 for m, 0 for n; a row of zeros has no label.
+    splits : ndarray of str, shape (N,)
+        train, val or test.
+    groups : ndarray of str, shape (N,)
+        '' for none.
+    """
+
+    task: Task
+    images: tuple[str, ...]
+    paths: tuple[str, ...]
+    sizes: np.ndarray
+    letters: np.ndarray
+    splits: np.ndarray
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, split: str, labelled: bool = False) -> np.ndarray:
+        """Indices of a split's rows, in order; with `labelled` only those that have a label."""
+        chosen = self.splits == split
+        if labelled:
+            chosen &= self.labelled
+        return np.flatnonzero(chosen)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """(N,) bool."""
+        return np.asarray((self.letters == 2).any(axis=1))
+
+    @property
+    def soft(self) -> np.ndarray:
+        """(N, C) float32 soft labels; zeros where there is no label."""
+        soft = np.zeros(self.letters.shape, np.float32)
+        soft[self.labelled] = soft_labels(self.letters[self.labelled])
+        return soft
+
+    def label_texts(self) -> list[str]:
+        """Class name of each row's y, '' without a label."""
+        return [self.task.classes[int(r.argmax())] if (r == 2).any() else "" for r in self.letters]
+
+
+def task_data(task: Task, rows: pd.DataFrame) -> TaskData:
+    """Make a task's arrays from annotation rows that also have ``width`` and ``height``."""
+    rows = rows[rows["task"] == task.name].sort_values("image", kind="stable")
+    letters = np.zeros((len(rows), len(task.classes)), np.int8)
+    for i, text in enumerate(rows["label"]):
+        if text:
+            letters[i] = parse_letters(text, len(task.classes))
+    return TaskData(
+        task,
+        tuple(rows["image"]),
+        tuple(rows["path"]),
+        rows[["width", "height"]].to_numpy(np.int64),
+        letters,
+        rows["split"].to_numpy(str),
+        rows["group"].to_numpy(str),
+    )
+
+
+def survey_pictures(
+    paths: Sequence[str], threads: int = 2, done: Callable[[int], None] = lambda _: None
+) -> tuple[np.ndarray, list[str]]:
+    """Decode every picture once, at an eighth of its scale where that is possible.
+
+    A truncated file is found only by decoding it, and it must be found before hours of training
+    rather than in the middle of them.
+
+    Returns
+    -------
+    sizes : ndarray of int, shape (N, 2)
+        Width and height in pixels; 0 for a picture that cannot be read.
+    reasons : list of str
+        '' for a good picture, otherwise why it cannot be read.
+    """
+
+    def look(path: str) -> tuple[tuple[int, int], str]:
+        try:
+            size = picture_size(path)
+            read_picture(path, at_least_px=1)
+        except PictureError as error:
+            return (0, 0), error.reason
+        return size, ""
+
+    sizes = np.zeros((len(paths), 2), np.int64)
+    reasons: list[str] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(paths), 256):
+            for size, reason in pool.map(look, paths[start : start + 256]):
+                sizes[len(reasons)] = size
+                reasons.append(reason)
+            done(min(256, len(paths) - start))
+    return sizes, reasons

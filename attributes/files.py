@@ -1,0 +1,40 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well it takes `path`'s place.
+
+    A run that is broken off leaves the old file or the new one, never a half.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder must exist.
+    durable : bool
+        Bring the bytes to the disk before the name, so that this holds for a power cut too.
+    """
+    # Beside the target, since a rename is one step only within a file system; one name a thread.
+    partial = path.parent / f".{path.name[:100]}.{os.getpid()}-{threading.get_ident()}.partial"
+    try:
+        yield partial
+        if durable:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes, durable: bool = False) -> None:
+    """Write bytes to a file, whole or not at all; the folder must exist."""
+    with whole(Path(path), durable) as partial:
+        partial.write_bytes(data)

@@ -1,0 +1,241 @@
+"""The one place that reads and writes pictures: ``(H, W, 3) uint8 RGB`` everywhere inside.
+
+Pillow decodes. It gives the same pixels as OpenCV for plain JPEG files and takes the same time (both stand
+on libjpeg-turbo), knows CMYK, palettes and transparency, tells damaged files instead of filling them with
+grey, and writes nothing to stderr.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from attributes.files import write_whole
+
+MIN_SIDE_PX = 8
+MAX_PIXELS = 100_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # a phone's MPO opens as JPEG
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+
+# The reader has its own bound on pixels and its own words for damage: Pillow's warnings only add noise.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+# EXIF orientation -> how a decoded (H, W, 3) array becomes upright; 5 to 8 swap the sides.
+_UPRIGHT = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+_ORIENTATION_TAG = 0x0112
+
+
+class PictureError(ValueError):
+    """A picture that cannot be used: `path`, and the `reason` in words."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)  # worker processes send it back pickled
+
+
+def read_picture(
+    path: str | os.PathLike[str],
+    at_least_px: int | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    min_side_px: int = MIN_SIDE_PX,
+) -> NDArray[np.uint8]:
+    """Read a picture, upright, as RGB.
+
+    Grey, palette, 16-bit and CMYK pictures become 8-bit RGB, transparent ones are laid on white, the EXIF
+    orientation is applied, and of several frames the first is taken.
+
+    Parameters
+    ----------
+    path : path
+        JPEG, PNG, WebP, BMP, TIFF, GIF or PPM, told by its content and not by its name.
+    at_least_px : int, optional
+        The shorter side that is needed. A plain 8-bit RGB JPEG is then decoded at 1/2, 1/4 or 1/8 of its
+        scale, the smallest whose shorter side still has `at_least_px` pixels; this is several times
+        faster. Other pictures come at full scale. Without it the scale is always full.
+    max_pixels, min_side_px : int
+        Bounds on the picture as stored; the header is checked before anything is decoded, so that a small
+        file cannot fill the memory.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        RGB, contiguous and writable.
+
+    Raises
+    ------
+    PictureError
+        A file that is missing, empty, damaged, no picture, too small or too large; `reason` says which.
+    """
+    data = _read_bytes(path)
+    with _open(path, io.BytesIO(data)) as image:
+        _check_size(path, image.size, max_pixels, min_side_px)
+        if _is_jpeg(image) and _jpeg_is_cut(data):
+            raise PictureError(path, "the JPEG file is cut off: its end marker is missing; fetch it again")
+        orientation = _orientation(image)
+        if at_least_px is not None and _is_jpeg(image) and image.mode == "RGB":
+            if at_least_px < 1:
+                raise ValueError(f"at_least_px must be at least 1, got {at_least_px}")
+            # Pillow takes the largest of 1, 2, 4, 8 by which both sides may be divided.
+            image.draft(None, (at_least_px, at_least_px))
+        try:
+            array = _to_rgb(image)
+        except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
+            # Pillow's decoders raise any of these on damaged bytes.
+            raise PictureError(path, f"the {image.format} file is damaged: {error}") from None
+        except MemoryError:
+            raise PictureError(path, f"no memory for {image.size[0]} x {image.size[1]} pixels") from None
+    return np.array(_UPRIGHT.get(orientation, lambda a: a)(array), order="C")
+
+
+def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height in pixels, upright, from the header alone: nothing is decoded.
+
+    Raises
+    ------
+    PictureError
+        When there is no picture to read a header of.
+    """
+    _check_file(path)
+    try:
+        with open(path, "rb") as file, _open(path, file) as image:
+            width, height = image.size
+            return (height, width) if _orientation(image) >= 5 else (width, height)
+    except OSError as error:
+        raise PictureError(path, f"cannot be read: {error.strerror or error}") from None
+
+
+def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
+    """The bytes of a JPEG file.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    quality : int
+        1 to 100.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+        raise ValueError(f"a picture is (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality must be 1 to 100, got {quality}")
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def write_jpeg(path: str | os.PathLike[str], rgb: NDArray[np.uint8], quality: int = 95) -> None:
+    """Write a JPEG file, whole or not at all.
+
+    The folder must exist. Parameters are those of `encode_jpeg`.
+    """
+    write_whole(path, encode_jpeg(rgb, quality))
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        raise PictureError(path, "there is no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise PictureError(path, f"cannot be read: {error}") from None
+    if os.path.isdir(path):
+        raise PictureError(path, "is a folder, not a picture")
+    if not os.path.isfile(path):
+        raise PictureError(path, "is not a plain file")  # reading a pipe would wait for ever
+    if found.st_size == 0:
+        raise PictureError(path, "the file is empty (0 bytes)")
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    _check_file(path)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise PictureError(path, f"cannot be read: {error.strerror or error}") from None
+
+
+def _open(path: str | os.PathLike[str], file: IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise PictureError(path, f"is not a picture (none of {', '.join(FORMATS)})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(path, f"too many pixels: {error}") from None
+    except Exception as error:  # a header can be broken in more ways than can be named
+        raise PictureError(path, f"the header is damaged: {error}") from None
+
+
+def _check_size(
+    path: str | os.PathLike[str], size: tuple[int, int], max_pixels: int, min_side_px: int
+) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise PictureError(
+            path, f"{width} x {height} px are {width * height:,} pixels; at most {max_pixels:,} are read"
+        )
+    if min(size) < min_side_px:
+        raise PictureError(path, f"{width} x {height} px; each side must have at least {min_side_px}")
+
+
+def _is_jpeg(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO")
+
+
+def _jpeg_is_cut(data: bytes) -> bool:
+    """Whether no end marker (FFD9) follows the start of the scan.
+
+    Within a scan FF is followed by 00 or a restart mark, so the marker is never part of the pixels. The
+    segments before the scan are stepped over: a thumbnail in them has an end marker of its own.
+    """
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(b"\xff\xd9", at) < 0
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 (upright) where it is absent, absurd or applied already."""
+    if image.format == "TIFF" or "exif" not in image.info:
+        return 1  # Pillow turns TIFF upright itself; asking a PNG without EXIF would decode it
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # broken EXIF is no reason to refuse the pixels
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Decode, whatever the mode, to ``(H, W, 3) uint8``; not yet upright."""
+    image.load()
+    if image.mode == "F":
+        raise ValueError("its values are floating point numbers; save it with 8 bits a channel")
+    if image.mode.startswith("I"):  # one channel of 16 bits, which older Pillow widens to 32
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 0xFFFF:
+            raise ValueError("it has 32 bits a channel; save it with 8")
+        return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, "white")
+        image = Image.alpha_composite(paper, rgba)
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,221 @@
+"""Submission and answer files in FashionAI's form, and the official score of one against the other."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from attributes.errors import DataError
+from attributes.files import write_whole
+from attributes.labels import parse_letters
+from attributes.readers.collect import clean_image
+from attributes.readers.lines import read_lines
+from attributes.score import mean_score, score_tasks
+from attributes.tasks import Task, resolve
+
+DECIMALS = 8  # with four, 5 to 8 % of real rows fall into ties
+
+
+@dataclass(frozen=True, eq=False)
+class TaskRows:
+    """The rows of one task in a file.
+
+    Attributes
+    ----------
+    images : tuple of str
+        Paths as the file has them, with ``/``.
+    values : (N, C) array
+        Probabilities (float64) or the codes of letters (int8).
+    lines : tuple of int
+        Where each row stands in the file.
+    """
+
+    images: tuple[str, ...]
+    values: NDArray[Any]
+    lines: tuple[int, ...]
+
+
+def read_predictions(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, TaskRows]:
+    """Read ``image,task,p1;p2;…`` rows, by whole task name.
+
+    A file without a header, as it is handed in; or with one that names ``image``, ``task`` and
+    ``probabilities`` among its columns, as the ``predict`` command writes it.
+
+    Raises
+    ------
+    DataError
+        On the first fault: an unknown task, a wrong number of probabilities, one that is no finite number,
+        a row that comes twice, too few columns, a file without rows.
+    """
+    return _read(path, tasks, "probabilities", _parse_probabilities)
+
+
+def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, TaskRows]:
+    """Read ``image,task,letters`` rows, by whole task name; a header ``image,task,label`` is allowed.
+
+    Raises
+    ------
+    DataError
+        On the first fault, as `read_predictions`, or a label that is not one.
+    """
+    return _read(path, tasks, "label", _parse_answer)
+
+
+def score_files(
+    predictions_path: str | os.PathLike[str], answers_path: str | os.PathLike[str], tasks: Sequence[Task]
+) -> dict[str, Any]:
+    """The official score of a submission.
+
+    Parameters
+    ----------
+    predictions_path, answers_path : path
+        The answers may cover some of the tasks; the predictions must cover every answered row.
+    tasks : sequence of Task
+
+    Returns
+    -------
+    dict
+        ``{"map", "basic_precision", "tasks": {name: {"ap", "basic_precision", "n"}}, "ignored_rows"}``;
+        ``ignored_rows`` counts predictions that nobody asked for.
+
+    Raises
+    ------
+    DataError
+        When a file has a fault, or a prediction is missing.
+    """
+    predictions = read_predictions(predictions_path, tasks)
+    answers = read_answers(answers_path, tasks)
+    places = {name: {image: i for i, image in enumerate(rows.images)} for name, rows in predictions.items()}
+    missing = [
+        (line, image, name)
+        for name, asked in answers.items()
+        for image, line in zip(asked.images, asked.lines, strict=True)
+        if image not in places.get(name, ())
+    ]
+    if missing:
+        line, image, name = min(missing)
+        more = f" and {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
+        raise DataError(
+            f"{answers_path}:{line}: {image} of {name}{more} has no prediction in {predictions_path}; "
+            "every answered row needs one"
+        )
+    chosen = {
+        name: predictions[name].values[[places[name][image] for image in asked.images]]
+        for name, asked in answers.items()
+    }
+    scores = score_tasks(chosen, {name: asked.values for name, asked in answers.items()})
+    mean = mean_score(scores)
+    n_predicted = sum(len(rows.images) for rows in predictions.values())
+    return {
+        "map": mean.ap,
+        "basic_precision": mean.basic_precision,
+        "tasks": {
+            name: {"ap": score.ap, "basic_precision": score.basic_precision, "n": score.n}
+            for name, score in scores.items()
+        },
+        "ignored_rows": n_predicted - mean.n,
+    }
+
+
+def write_submission(path: str | os.PathLike[str], rows: Iterable[tuple[str, str, ArrayLike]]) -> None:
+    """Write ``image,task,p1;p2;…`` rows without a header, with 8 decimals; whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Its folder must exist.
+    rows : iterable of (image, task, probabilities)
+        ``image`` as annotated (``Images/<task>/<id>.jpg``), ``task`` the whole name, ``(C,)`` floats.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for image, task, probabilities in rows:
+        values = np.asarray(probabilities, dtype=np.float64)
+        if values.ndim != 1 or not np.isfinite(values).all():
+            raise ValueError(f"the probabilities of {image} must be (C,) finite numbers, got {values}")
+        writer.writerow([image, task, ";".join(f"{value:.{DECIMALS}f}" for value in values)])
+    write_whole(path, buffer.getvalue().encode("utf-8"))
+
+
+def _read(
+    path: str | os.PathLike[str],
+    tasks: Sequence[Task],
+    column: str,
+    parse: Callable[[str, int], NDArray[Any]],
+) -> dict[str, TaskRows]:
+    found: dict[str, dict[str, tuple[int, NDArray[Any]]]] = {}
+    for number, name, image, text in _fields(path, column):
+        try:
+            task = resolve(name, tasks)
+            values = parse(text, len(task.classes))
+        except (DataError, ValueError) as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+        image, reason = clean_image(image)
+        if reason:
+            raise DataError(f"{path}:{number}: {image!r}: {reason}")
+        of_task = found.setdefault(task.name, {})
+        if image in of_task:
+            earlier = of_task[image][0]
+            raise DataError(
+                f"{path}:{number}: {image} of {task.name} is in row {earlier} too; drop one of them"
+            )
+        of_task[image] = (number, values)
+    return {
+        name: TaskRows(
+            images=tuple(of_task),
+            values=np.stack([values for _, values in of_task.values()]),
+            lines=tuple(number for number, _ in of_task.values()),
+        )
+        for name, of_task in found.items()
+    }
+
+
+def _fields(path: str | os.PathLike[str], column: str) -> Iterator[tuple[int, str, str, str]]:
+    """``(line, task, image, text)`` of each row, the text being that of `column`."""
+    lines = read_lines(path)
+    if lines.faults:
+        number, _, reason = lines.faults[0]
+        raise DataError(f"{path}:{number}: {reason}")
+    rows = lines.rows
+    header = [field.casefold() for field in rows[0][1]]
+    if {"image", "task"} <= set(header):
+        if column not in header:
+            raise DataError(f"{path}:{rows[0][0]}: the header {','.join(header)!r} lacks {column}")
+        rows = rows[1:]
+    else:
+        header = ["image", "task", column]
+    if not rows:
+        raise DataError(f"{path}: holds a header and no rows")
+    places = [header.index(name) for name in ("task", "image", column)]
+    for number, fields in rows:
+        if len(fields) != len(header):
+            expected = f"expected {len(header)}: {','.join(header)}"
+            raise DataError(f"{path}:{number}: {len(fields)} columns; {expected}")
+        task, image, text = (fields[place] for place in places)
+        yield number, task, image, text
+
+
+def _parse_answer(text: str, n_classes: int) -> NDArray[np.int8]:
+    if text == "?":
+        raise ValueError("the label is '?': this is a list of questions; expected letters y, m and n")
+    return parse_letters(text, n_classes)
+
+
+def _parse_probabilities(text: str, n_classes: int) -> NDArray[np.float64]:
+    parts = text.split(";")
+    if len(parts) != n_classes:
+        raise ValueError(f"{len(parts)} probabilities; the task has {n_classes} classes (p1;p2;…)")
+    try:
+        values = np.array([float(part) for part in parts])
+    except ValueError:
+        raise ValueError(f"{text[:80]!r} holds something that is no number; expected p1;p2;…") from None
+    if not np.isfinite(values).all():
+        raise ValueError(f"{text[:80]!r} holds a number that is not finite")
+    return values
