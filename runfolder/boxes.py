@@ -1,0 +1,14 @@
+"""Read ``boxes.csv``, which stage 2 writes and everything after it reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+def read_boxes(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """Read the table and its (N, 4) int boxes x0, y0, x1, y1 in pixels, x1/y1 exclusive."""
+    table = pd.read_csv(path, keep_default_na=False, dtype={"image": str, "split": str, "fallback": str})
+    return table, table[["x0", "y0", "x1", "y1"]].to_numpy(np.int64)

@@ -1,0 +1,58 @@
+"""Write files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attributes import files
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """As :func:`attributes.files.whole`, durable, making the folder where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(path) as partial:
+        yield partial
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text."""
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON; NaN becomes null, since JSON has no word for it."""
+    write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a CSV with a header."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a ``.npy`` file, to be opened by memory map."""
+    with whole(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value

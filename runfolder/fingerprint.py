@@ -1,0 +1,62 @@
+"""Tell whether an artefact is up to date: a hash of everything it was made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def fingerprint(*parts: Any) -> str:
+    """Hash plans, arrays, strings and numbers into 32 hex characters.
+
+    >>> fingerprint({"a": 1}) == fingerprint({"a": 1}) != fingerprint({"a": 2})
+    True
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=_describe).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _describe(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            "": type(value).__name__,
+            **{f.name: getattr(value, f.name) for f in dataclasses.fields(value)},
+        }
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return fingerprint(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"cannot fingerprint {type(value).__name__}")
+
+
+def files_stamp(paths: Sequence[str]) -> np.ndarray:
+    """Sizes and modification times of files, (N, 2) int64: changes when a picture does."""
+    stamps = np.empty((len(paths), 2), np.int64)
+    for i, path in enumerate(paths):
+        status = os.stat(path)
+        stamps[i] = status.st_size, status.st_mtime_ns
+    return stamps
+
+
+def is_current(marker: Path, mark: str) -> bool:
+    """Tell whether `marker` holds this fingerprint."""
+    try:
+        return json.loads(marker.read_text(encoding="utf-8")).get("fingerprint") == mark
+    except (OSError, ValueError, AttributeError):
+        return False

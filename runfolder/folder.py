@@ -1,0 +1,106 @@
+"""Paths of a run folder: the contract that scripts and people rely on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskFolder:
+    """Where one task's artefacts lie."""
+
+    path: Path
+
+    @property
+    def boxes(self) -> Path:
+        return self.path / "boxes.csv"
+
+    @property
+    def crops(self) -> Path:
+        return self.path / "crops"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.json"
+
+    def stage(self, number: int) -> Path:
+        """Folder of stage 1 or 3 (stage 2's artefacts are `boxes` and `crops`)."""
+        return self.path / f"stage{number}"
+
+    def weights(self, number: int) -> Path:
+        return self.stage(number) / "weights.params"
+
+    def fold_weights(self, name: str) -> Path:
+        """Stage 1's weights of a network that trained without one fold, `name` being ``fold 0``."""
+        return self.stage(1) / f"{name.replace(' ', '')}.params"
+
+    def network(self, number: int) -> Path:
+        return self.stage(number) / "network.onnx"
+
+    def history(self, number: int) -> Path:
+        return self.stage(number) / "history.csv"
+
+    def predictions(self, number: int) -> Path:
+        return self.stage(number) / "predictions.csv"
+
+    @property
+    def heatmaps(self) -> Path:
+        """(N, h, w) float32, one map a row of stage 1's predictions."""
+        return self.stage(1) / "heatmaps.npy"
+
+    @property
+    def fused(self) -> Path:
+        return self.stage(3) / "fused.csv"
+
+    @property
+    def fusion(self) -> Path:
+        return self.stage(3) / "fusion.json"
+
+    def marker(self, stage: str) -> Path:
+        """Fingerprint and seconds of a finished stage."""
+        return self.path / f".{stage}.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Where a run's artefacts lie."""
+
+    path: Path
+
+    def task(self, name: str) -> TaskFolder:
+        return TaskFolder(self.path / name)
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def submission(self) -> Path:
+        return self.path / "submission.csv"
+
+    @property
+    def rejected(self) -> Path:
+        return self.path / "rejected.csv"
+
+    @property
+    def survey(self) -> Path:
+        return self.path / "pictures.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report" / "index.html"
+
+    @property
+    def trunk(self) -> Path:
+        """Folder of the frozen part of the network, shared by all tasks."""
+        return self.path / "trunk"
+
+    @property
+    def cache(self) -> Path:
+        """Features that are computed once; safe to delete."""
+        return self.path / "cache"
