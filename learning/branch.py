@@ -1,0 +1,186 @@
+"""One branch of the method (full image or crop): its inputs, its training, its predictions.
+
+Stage 1 and stage 3 differ in what they show the network and where its weights start; all else
+that they do with a network is here, once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attributes.score import accuracy, average_precision
+from learning.augment import Augmentation
+from learning.batches import InputForm, Pictures
+from learning.engine import mxnet
+from learning.inference import Runner, block_runner, softmax
+from learning.inputs import Inputs, LiveInputs, TestViews, cache_features
+from learning.network import NetworkPlan, build_classifier, build_trunk, split_blocks
+from learning.torch_weights import WeightsError
+from learning.train import TrainingPlan, soft_cross_entropy, train
+
+OUTPUTS = ("logits", "maps")
+_INFERENCE_BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """What all tasks and stages of a run share: the network, its input, the machine.
+
+    Attributes
+    ----------
+    network : NetworkPlan
+    form : InputForm
+    trunk_folder : Path
+        Where the frozen part is written, once a run.
+    engine : {'auto', 'onnx', 'mxnet'}
+    threads : int
+        Inside one operator of ONNX Runtime; 0 for all cores.
+    seed : int
+    """
+
+    network: NetworkPlan
+    form: InputForm
+    trunk_folder: Path
+    engine: str = "auto"
+    threads: int = 0
+    seed: int = 0
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """(3, S, S)."""
+        return 3, self.form.side_px, self.form.side_px
+
+    def trunk(self) -> Runner | None:
+        """Open the frozen part, exporting it at first use; None when nothing is frozen."""
+        file = self.trunk_folder / "trunk.onnx"
+        if self.network.frozen_blocks == 0:
+            return None
+        blocks, _ = split_blocks(self.network, self.seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return block_runner(
+            build_trunk(blocks), self.picture_shape, file, ("features",), self.engine, self.threads
+        )
+
+
+def make_inputs(
+    shop: Workshop,
+    trunk: Runner | None,
+    pictures: Pictures,
+    train_rows: np.ndarray,
+    how: Augmentation,
+    test: TestViews,
+    views: int,
+    cache: Path | None,
+    done: Callable[[int], None] = lambda _: None,
+) -> Inputs:
+    """Make a branch's inputs: cached features behind a frozen trunk, live ones without one or a cache."""
+    if trunk is None or cache is None:
+        return LiveInputs(pictures, shop.form, how, test, shop.seed, trunk)
+    return cache_features(pictures, train_rows, shop.form, how, test, views, trunk, cache, shop.seed, done)
+
+
+def new_classifier(shop: Workshop, input_shape: tuple[int, int, int], n_classes: int, seed: int) -> Any:
+    """Build the trained part with the backbone's published weights and a fresh classifier."""
+    _, rest = split_blocks(shop.network, shop.seed)
+    return build_classifier(rest, input_shape, n_classes, shop.network.dropout, seed)
+
+
+def load_classifier(net: Any, path: Path) -> Any:
+    """Load weights that :func:`fit` has left.
+
+    Raises
+    ------
+    WeightsError
+        When the file is missing or of another network.
+    """
+    mx = mxnet()
+    try:
+        net.load_parameters(str(path))
+    except (mx.MXNetError, AssertionError, ValueError, OSError) as error:
+        cause = str(error).strip().splitlines()[0][:200]
+        raise WeightsError(f"{path}: weights do not fit this network ({cause}); run stage 1 again") from error
+    return net
+
+
+def fit(
+    net: Any,
+    inputs: Inputs,
+    soft: np.ndarray,
+    letters: np.ndarray,
+    train_rows: np.ndarray,
+    val_rows: np.ndarray,
+    plan: TrainingPlan,
+    seed: int,
+    name: str,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Train a classifier on some rows, validating each epoch on others.
+
+    Parameters
+    ----------
+    soft : ndarray of float32, shape (N, C)
+    letters : ndarray of int8, shape (N, C)
+    train_rows, val_rows : ndarray of int
+        `val_rows` may be empty; the last epoch is then kept.
+    name : str
+        The network's, for the history.
+    done : callable
+        Told how many epochs are done since.
+
+    Returns
+    -------
+    list of dict
+        Rows of ``history.csv``.
+    """
+
+    def batches(epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = np.random.default_rng((seed, epoch)).permutation(train_rows)
+        for x, index in inputs.training(epoch, order, plan.batch_size):
+            yield x, soft[index]
+
+    def validate(logits_of: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float, float]:
+        if not len(val_rows):
+            return float("nan"), float("nan"), float("nan")
+        parts = [
+            logits_of(x.reshape(-1, *x.shape[2:])).reshape(len(index), x.shape[1], -1).mean(axis=1)
+            for x, index in inputs.testing(val_rows, _INFERENCE_BATCH)
+        ]
+        logits = np.concatenate(parts)
+        truth = letters[val_rows]
+        probabilities = softmax(logits)
+        return (
+            soft_cross_entropy(logits, soft[val_rows]),
+            average_precision(probabilities, truth),
+            accuracy(probabilities, truth),
+        )
+
+    history = train(
+        net, batches, -(-len(train_rows) // plan.batch_size), validate, plan, seed, lambda _: done(1)
+    )
+    return [{"network": name, **dataclasses.asdict(epoch)} for epoch in history]
+
+
+def open_classifier(shop: Workshop, net: Any, input_shape: tuple[int, int, int], onnx_path: Path) -> Runner:
+    """Make a trained classifier ready to give logits and class maps."""
+    net.with_maps = True
+    net.hybridize(False)
+    onnx_path.parent.mkdir(parents=True, exist_ok=True)  # a cache's folder, where nothing is cached
+    return block_runner(net, input_shape, onnx_path, OUTPUTS, shop.engine, shop.threads)
+
+
+def predict(
+    runner: Runner, inputs: Inputs, rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield logits (B, C) averaged over test views, class maps (B, T, C, h, w), and the (B,) rows.
+
+    Class maps come in the same forward pass as the logits.
+    """
+    for x, index in inputs.testing(rows, max(1, _INFERENCE_BATCH // inputs.n_views)):
+        logits, maps = runner(x.reshape(-1, *x.shape[2:]))
+        shape = (len(index), x.shape[1])
+        yield logits.reshape(*shape, -1).mean(axis=1), maps.reshape(*shape, *maps.shape[1:]), index

@@ -1,0 +1,184 @@
+"""What enters the trained part of a network, by item: read live, or computed once and cached.
+
+With frozen blocks the trunk's features of every view are computed once through ONNX Runtime and
+lie in a memory-mapped file; without, pictures are read and augmented anew each epoch. Training
+and prediction see no difference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from learning.augment import Augmentation
+from learning.batches import InputForm, Pictures, augmented, batched, normalise, picture_views, read_ahead
+from learning.inference import Runner
+from learning.views import View, test_views
+
+
+@dataclasses.dataclass(frozen=True)
+class TestViews:
+    """Test-time augmentation.
+
+    Attributes
+    ----------
+    scales : tuple of float
+        The picture is scaled to this multiple of the input side, and windows of the input side are
+        cut; 1 is the picture itself.
+    grid : int
+        Windows a row and a column at scales above 1 (3 gives nine crops).
+    flip : bool
+        Add the mirror of each.
+    """
+
+    __test__ = False
+    scales: tuple[float, ...] = (1.0,)
+    grid: int = 3
+    flip: bool = True
+
+    def unit(self) -> list[View]:
+        """The views on a unit square."""
+        return test_views(
+            View(0, 0, 1, 1), 1000, tuple(round(1000 * s) for s in self.scales), self.grid, self.flip
+        )
+
+    def on(self, view: View) -> list[View]:
+        """The views on a picture's base view."""
+        return [
+            View(view.x0 + u.x0 * view.width, view.y0 + u.y0 * view.height,
+                 view.x0 + u.x1 * view.width, view.y0 + u.y1 * view.height, u.flip)
+            for u in self.unit()
+        ]  # fmt: skip
+
+
+class Inputs(Protocol):
+    """Input of the trained part of a network."""
+
+    shape: tuple[int, int, int]
+    n_views: int
+
+    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (B, c, h, w) float32 and the (B,) items it shows, augmented, in the given order."""
+        ...
+
+    def testing(self, index: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (B, T, c, h, w) float32, all test views of the (B,) items, in the given order."""
+        ...
+
+
+class LiveInputs:
+    """Reads pictures each time, and passes them through the frozen trunk where there is one."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        form: InputForm,
+        how: Augmentation,
+        test: TestViews,
+        seed: int,
+        trunk: Runner | None = None,
+    ) -> None:
+        self._form, self._trunk = form, trunk
+        self.shape = (3, form.side_px, form.side_px)
+        if trunk is not None:
+            self.shape = trunk(np.zeros((1, *self.shape), np.float32))[0].shape[1:]
+        self.n_views = len(test.unit())
+        self._train = augmented(pictures, form, how, seed)
+        self._test = picture_views(pictures, form, test.on)
+
+    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        ready = read_ahead(self._train, ((epoch, int(i)) for i in order), self._form.threads, 2 * size)
+        for index in batched(order, size):
+            yield self._enter(np.stack([next(ready) for _ in index])), index
+
+    def testing(self, index: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        ready = read_ahead(self._test, (int(i) for i in index), self._form.threads, 2 * size)
+        for part in batched(index, size):
+            views = np.stack([next(ready) for _ in part])  # (B, T, S, S, 3)
+            x = self._enter(views.reshape(-1, *views.shape[2:]))
+            yield x.reshape(len(part), -1, *x.shape[1:]), part
+
+    def _enter(self, pictures: np.ndarray) -> np.ndarray:
+        """(B, S, S, 3) uint8 to what the trained part is fed, (B, c, h, w) float32."""
+        x = normalise(pictures, self._form.backbone)
+        return x if self._trunk is None else self._trunk(x)[0]
+
+
+class CachedInputs:
+    """Features of the frozen trunk, from memory-mapped files."""
+
+    def __init__(self, train: np.ndarray, place: np.ndarray, test: np.ndarray) -> None:
+        self.shape: tuple[int, int, int] = test.shape[2:]  # type: ignore[assignment]
+        self.n_views = test.shape[1]
+        self._train, self._place, self._test = train, place, test
+
+    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        # Each item walks through its augmented and its test views in turn, from a start of its own, so
+        # that an epoch mixes them and all are used evenly.
+        stored = self._train.shape[1]
+        for index in batched(order, size):
+            place = self._place[index]
+            view = (place * 7919 + epoch) % (stored + self.n_views)
+            x = self._test[index, np.maximum(view - stored, 0)].astype(np.float32)
+            mine = view < stored
+            x[mine] = self._train[place[mine], view[mine]]
+            yield x, index
+
+    def testing(self, index: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for part in batched(index, size):
+            yield self._test[part].astype(np.float32), part
+
+
+def cache_features(
+    pictures: Pictures,
+    train_rows: np.ndarray,
+    form: InputForm,
+    how: Augmentation,
+    test: TestViews,
+    views: int,
+    trunk: Runner,
+    folder: Path,
+    seed: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> CachedInputs:
+    """Compute the trunk's features of all pictures and keep them in two files.
+
+    Parameters
+    ----------
+    pictures : Pictures
+        N of them.
+    train_rows : ndarray of int
+        Which of them are trained on, and so get augmented views.
+    views : int
+        Augmented views a training picture.
+    trunk : Runner
+        (B, 3, S, S) to (B, c, h, w).
+    folder : Path
+        For ``train.npy`` (len(train_rows), views, c, h, w) and ``test.npy`` (N, T, c, h, w), float16.
+    done : callable
+        Told how many pictures are done since.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    live = LiveInputs(pictures, form, how, test, seed, trunk)
+    n, kept = len(pictures), len(train_rows)
+    test_file = _array_file(folder / "test.npy", (n, live.n_views, *live.shape))
+    train_file = _array_file(folder / "train.npy", (kept, views, *live.shape))
+    for x, index in live.testing(np.arange(n), max(1, 32 // live.n_views)):
+        test_file[index] = x
+        done(len(index))
+    place = np.full(n, -1, np.int64)
+    place[train_rows] = np.arange(kept)
+    for view in range(views):
+        for x, index in live.training(view, train_rows, 32):
+            train_file[place[index], view] = x
+            done(len(index))
+    return CachedInputs(train_file, place, test_file)
+
+
+def _array_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A new float16 array on disk."""
+    return np.lib.format.open_memmap(path, "w+", np.float16, shape)

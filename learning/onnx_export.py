@@ -1,0 +1,79 @@
+"""Write a trained block as an ONNX file that ONNX Runtime can optimise."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from attributes.files import write_whole
+from learning.engine import mxnet
+
+
+def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outputs: tuple[str, ...]) -> None:
+    """Export a hybrid block with a free batch size.
+
+    Parameters
+    ----------
+    block : HybridBlock
+        Initialised, all parameter shapes known.
+    input_shape : tuple (c, h, w)
+        Of one item of the batch.
+    path : Path
+        Where the file goes, written whole or not at all.
+    outputs : tuple of str
+        Names for the outputs, in the order in which the block returns them.
+    """
+    mx = mxnet()
+    symbol = block(mx.sym.var("data"))
+    symbol = mx.sym.Group(list(symbol)) if isinstance(symbol, (tuple, list)) else symbol
+    order = symbol.list_outputs()
+    params = {}
+    for name, parameter in block.collect_params().items():
+        params[name] = parameter.data(parameter.list_ctx()[0]).as_in_context(mx.cpu())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.onnx"
+        # The exporter prints and logs a line for each node.
+        logging.disable(logging.INFO)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                mx.onnx.export_model(
+                    symbol, params, [(1, *input_shape)], ["float32"], str(file),
+                    dynamic=True, dynamic_input_shapes=[("N", *input_shape)],
+                )  # fmt: skip
+        finally:
+            logging.disable(logging.NOTSET)
+        model = onnx.load(str(file))
+    graph = model.graph
+    # Initializers listed among the inputs count as overridable: ONNX Runtime would fold none of them.
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    _rename_outputs(graph, order, outputs)
+    onnx.checker.check_model(model)
+    write_whole(path, model.SerializeToString(), durable=True)
+
+
+def _rename_outputs(graph: Any, order: list[str], names: tuple[str, ...]) -> None:
+    """Give the outputs our names in our order; the exporter may list them in another."""
+    found = {}
+    for value in graph.output:
+        # MXNet calls the output of node `x` `x_output`; the exporter calls it `x`.
+        stem = value.name.removesuffix("_output")
+        position = next(i for i, known in enumerate(order) if known.removesuffix("_output") == stem)
+        found[position] = value
+    for position, name in enumerate(names):
+        value = found[position]
+        old = value.name
+        for node in graph.node:
+            node.output[:] = [name if item == old else item for item in node.output]
+            node.input[:] = [name if item == old else item for item in node.input]
+        value.name = name
+    del graph.output[:]
+    graph.output.extend([found[i] for i in range(len(names))])

@@ -1,0 +1,207 @@
+"""The one training loop. Stage 1 and stage 3 both call it, told what to do by a frozen dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from learning.engine import gpu_count, mxnet
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlan:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    epochs, batch_size : int
+    optimizer : {'adam', 'sgd'}
+        SGD runs with Nesterov momentum 0.9.
+    learning_rate : float
+        At the start (after `warmup`).
+    head_rate : float
+        The classifier's learning rate as a multiple of the backbone's.
+    weight_decay : float
+    schedule : {'cosine', 'step'}
+    steps : tuple of int
+        Epochs (counted from 1) after which the rate is multiplied by `factor`.
+    factor : float
+    warmup : float
+        Epochs over which the rate rises from 0.
+    reload_best : bool
+        At each step, and at the end, go back to the epoch with the best validation score.
+    average : float
+        Decay of an exponential moving average of the weights, an update; 0 for none. The average
+        is what is validated and kept (Polyak and Juditsky, 1992).
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    head_rate: float = 1.0
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    steps: tuple[int, ...] = ()
+    factor: float = 0.1
+    warmup: float = 0.0
+    reload_best: bool = True
+    average: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What one epoch left behind: a row of ``history.csv``."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    val_loss: float
+    val_map: float
+    val_accuracy: float
+    seconds: float
+
+
+def rate_at(plan: TrainingPlan, progress: float) -> float:
+    """Learning rate after `progress` epochs (a float, 0 at the start).
+
+    >>> plan = TrainingPlan(epochs=15, learning_rate=1e-4, schedule="step", steps=(7, 12))
+    >>> [float(f"{rate_at(plan, e):.6g}") for e in (0, 6.9, 7, 12)]
+    [0.0001, 0.0001, 1e-05, 1e-06]
+    """
+    rate = plan.learning_rate
+    if plan.schedule == "step":
+        rate *= plan.factor ** sum(progress >= step for step in plan.steps)
+    elif plan.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, progress / plan.epochs)))
+    else:
+        raise ValueError(f"schedule is {plan.schedule!r}; expected 'cosine' or 'step'")
+    return rate * min(1.0, (progress + 1e-3) / plan.warmup) if plan.warmup else rate
+
+
+def soft_cross_entropy(logits: np.ndarray, soft: np.ndarray) -> float:
+    """Mean cross entropy of (N, C) logits against (N, C) soft labels, in nats.
+
+    >>> round(soft_cross_entropy(np.zeros((1, 4)), np.array([[0.8, 0.2, 0, 0]])), 6) == round(math.log(4), 6)
+    True
+    """
+    top = logits.max(axis=1, keepdims=True)
+    log_norm = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
+    return float((log_norm * soft.sum(axis=1) - (logits * soft).sum(axis=1)).mean())
+
+
+Batches = Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]
+Validate = Callable[[Callable[[np.ndarray], np.ndarray]], tuple[float, float, float]]
+
+
+def train(
+    net: Any,
+    batches: Batches,
+    batches_an_epoch: int,
+    validate: Validate,
+    plan: TrainingPlan,
+    seed: int,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> list[Epoch]:
+    """Train a classifier; on return it holds the weights to keep.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Maps (N, c, h, w) to logits (N, C); initialised.
+    batches : callable
+        ``batches(epoch)`` yields pairs of input (B, c, h, w) float32 and soft labels (B, C) float32,
+        the same ones each time it is asked for that epoch.
+    batches_an_epoch : int
+    validate : callable
+        Given a function from input to logits, returns loss, mAP and accuracy on validation.
+        NaN for mAP means there is nothing to validate on: the last epoch is kept.
+    plan : TrainingPlan
+    seed : int
+    on_epoch : callable
+        Told after each epoch.
+
+    Returns
+    -------
+    list of Epoch
+    """
+    mx = mxnet()
+    contexts = [mx.gpu(i) for i in range(gpu_count())] or [mx.cpu()]
+    params = net.collect_params()
+    params.reset_ctx(contexts)
+    net.hybridize(static_alloc=True, static_shape=len(contexts) == 1)
+    net.weight.lr_mult = net.bias.lr_mult = plan.head_rate
+    options = {"learning_rate": plan.learning_rate, "wd": plan.weight_decay}
+    if plan.optimizer == "sgd":
+        trainer = mx.gluon.Trainer(params, "nag", {**options, "momentum": 0.9})
+    else:
+        trainer = mx.gluon.Trainer(params, "adam", options)
+    loss_of = mx.gluon.loss.SoftmaxCELoss(sparse_label=False)
+
+    def logits_of(x: np.ndarray) -> np.ndarray:
+        return net(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
+
+    history: list[Epoch] = []
+    best_map, best = -math.inf, None
+    average = _snapshot(params) if plan.average else None
+    for epoch in range(plan.epochs):
+        started = time.perf_counter()
+        # Each epoch draws from its own seed, so that it is the same one after an interruption.
+        mx.random.seed(seed * 1000 + epoch)
+        if plan.reload_best and best is not None and epoch in plan.steps and plan.schedule == "step":
+            _restore(params, best)
+        total, seen = 0.0, 0
+        for number, (x, y) in enumerate(batches(epoch)):
+            trainer.set_learning_rate(rate_at(plan, epoch + number / batches_an_epoch))
+            losses = []
+            with mx.autograd.record():
+                for part_x, part_y in zip(_scatter(x, contexts), _scatter(y, contexts), strict=True):
+                    losses.append(loss_of(net(part_x), part_y))
+            mx.autograd.backward(losses)
+            trainer.step(len(x))
+            total += sum(float(loss.sum().asscalar()) for loss in losses)
+            seen += len(x)
+            if average is not None:
+                # Short runs: let the average forget its start (as if it were a mean at first).
+                steps_done = epoch * batches_an_epoch + number + 1
+                keep = min(plan.average, steps_done / (steps_done + 10))
+                for name, value in _snapshot(params).items():
+                    average[name] = keep * average[name] + (1 - keep) * value
+        live = None
+        if average is not None:
+            live = _snapshot(params)
+            _restore(params, average)
+        val_loss, val_map, val_accuracy = validate(logits_of)
+        row = Epoch(epoch + 1, trainer.learning_rate, total / max(1, seen), val_loss, val_map, val_accuracy,
+                    time.perf_counter() - started)  # fmt: skip
+        history.append(row)
+        if plan.reload_best and val_map >= best_map:
+            best_map, best = val_map, _snapshot(params)
+        if live is not None and epoch + 1 < plan.epochs:
+            _restore(params, live)
+        on_epoch(row)
+    if plan.reload_best and best is not None:
+        _restore(params, best)
+    params.reset_ctx(mx.cpu())
+    return history
+
+
+def _scatter(array: np.ndarray, contexts: list[Any]) -> list[Any]:
+    """Share a batch among devices."""
+    mx = mxnet()
+    parts = np.array_split(array, min(len(contexts), len(array)))
+    return [mx.nd.array(part, ctx=c, dtype="float32") for part, c in zip(parts, contexts, strict=False)]
+
+
+def _snapshot(params: Any) -> dict[str, Any]:
+    return {name: p.data(p.list_ctx()[0]).copy() for name, p in params.items()}
+
+
+def _restore(params: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        params[name].set_data(value)
