@@ -1,0 +1,90 @@
+"""From class maps to the heatmap of one class, in the frame of the picture's base view."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from learning.views import View
+
+KINDS = ("plain", "contrast", "distance")
+
+
+def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
+    """Average the class maps of test-time views, each laid back where it looked.
+
+    Parameters
+    ----------
+    maps : ndarray of float, shape (T, C, h, w)
+        Class maps of each view.
+    views : list of View
+        T of them, on the unit square: rectangle and mirror.
+
+    Returns
+    -------
+    ndarray of float32, shape (C, h, w)
+        Averaged over the views that saw a position. With views of the whole square only (plain and
+        mirrored), a flip and a mean and no interpolation.
+    """
+    maps = np.asarray(maps, np.float32)
+    _, n_classes, height, width = maps.shape
+    total = np.zeros((n_classes, height, width), np.float32)
+    weight = np.zeros((height, width), np.float32)
+    for one, view in zip(maps, views, strict=True):
+        upright = one[:, :, ::-1] if view.flip else one
+        if (view.x0, view.y0, view.x1, view.y1) == (0, 0, 1, 1):
+            total += upright
+            weight += 1
+            continue
+        # Position (i, j) of the result looks at this position of the view's map.
+        x = ((np.arange(width) + 0.5) / width - view.x0) / view.width * width - 0.5
+        y = ((np.arange(height) + 0.5) / height - view.y0) / view.height * height - 0.5
+        seen = ((y >= -0.5) & (y <= height - 0.5))[:, None] & ((x >= -0.5) & (x <= width - 0.5))[None, :]
+        grid_x, grid_y = (g.astype(np.float32) for g in np.meshgrid(x, y))
+        for c in range(n_classes):
+            laid = cv2.remap(np.ascontiguousarray(upright[c]), grid_x, grid_y, cv2.INTER_LINEAR,
+                             borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+            total[c] += np.where(seen, laid, 0)
+        weight += seen
+    return total / np.maximum(weight, 1)
+
+
+def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndarray:
+    """Take one class's heatmap out of the class maps.
+
+    Parameters
+    ----------
+    maps : ndarray of float, shape (C, h, w)
+        Class maps: the classifier's weights applied to the last feature map (Zhou et al. 2016, eq. 2).
+    chosen : int
+        The class, as a rule the predicted one.
+    kind : {'plain', 'contrast', 'distance'}
+        ``plain`` is the class's own map: where evidence *for* it lies, including what speaks for
+        other classes as well. ``contrast`` subtracts the mean map of the other classes: where it
+        gained on them. ``distance`` is the root mean square of its differences to each of them:
+        where evidence tells it apart at all, in its favour or not. The last one finds the deciding
+        region even where the prediction is wrong, since a wrong class is told apart from the right
+        one at the same place.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w)
+        Any range; negative values (of the first two kinds) speak against the class.
+
+    Examples
+    --------
+    >>> maps = np.array([[[4.0, 0.0]], [[3.0, 1.0]], [[3.0, -1.0]]])
+    >>> class_heatmap(maps, 0).tolist(), class_heatmap(maps, 0, "contrast").tolist()
+    ([[4.0, 0.0]], [[1.0, 0.0]])
+    >>> class_heatmap(maps, 0, "distance").tolist()
+    [[1.0, 1.0]]
+    """
+    if kind not in KINDS:
+        raise ValueError(f"heatmap kind is {kind!r}; expected one of {', '.join(KINDS)}")
+    own = np.asarray(maps[chosen], np.float32)
+    if kind == "plain" or len(maps) == 1:
+        return own
+    differences = own - np.delete(maps, chosen, axis=0)
+    if kind == "contrast":
+        return np.asarray(differences.mean(axis=0, dtype=np.float32))
+    return np.asarray(np.sqrt(np.square(differences).mean(axis=0, dtype=np.float32)))

@@ -1,0 +1,153 @@
+"""Train the full-image classifier of one task and leave predictions and heatmaps in the run folder.
+
+Training pictures get their heatmaps from networks that did not train on them: the training split
+is cut into folds, and each fold is looked at by a network that trained on the others. A network
+that has memorised its pictures draws sharper maps on them than it will on new ones, and crops cut
+from such maps would teach stage 3 a precision that no test picture has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from attributes.dataset import TaskData
+from attributes.splits import assign_folds
+from learning.augment import Augmentation
+from learning.batches import Pictures
+from learning.branch import Workshop, fit, make_inputs, new_classifier, open_classifier, predict
+from learning.inference import Runner, softmax
+from learning.inputs import Inputs, TestViews
+from learning.train import TrainingPlan
+from runfolder.files import whole, write_array, write_table
+from runfolder.folder import TaskFolder
+from runfolder.predictions import write_predictions
+from runfolder.progress import progress
+from stage1_cam.heatmaps import class_heatmap, merge_views
+
+
+@dataclasses.dataclass(frozen=True)
+class CamPlan:
+    """What stage 1 does.
+
+    Attributes
+    ----------
+    training : TrainingPlan
+    augment : Augmentation
+    views : int
+        Augmented views of each training picture that are cached behind a frozen trunk.
+    folds : int
+        Networks that share the training pictures' heatmaps; 1 takes them from the final network,
+        which has trained on them (for comparison only).
+    test : TestViews
+    heatmap : {'plain', 'contrast', 'distance'}
+        See :func:`stage1_cam.heatmaps.class_heatmap`.
+    """
+
+    training: TrainingPlan = TrainingPlan()
+    augment: Augmentation = Augmentation()
+    views: int = 4
+    folds: int = 3
+    test: TestViews = TestViews()
+    heatmap: Literal["plain", "contrast", "distance"] = "distance"
+
+
+@dataclasses.dataclass
+class _Found:
+    """What the networks said, filled in by rows."""
+
+    logits: np.ndarray  # (N, C) float32
+    heatmaps: np.ndarray  # (N, h, w) float32
+    network: list[str]
+
+
+def run(
+    data: TaskData,
+    folder: TaskFolder,
+    plan: CamPlan,
+    shop: Workshop,
+    trunk: Runner | None,
+    cache: Path,
+) -> dict[str, float]:
+    """Run stage 1 for one task.
+
+    Parameters
+    ----------
+    data : TaskData
+    folder : TaskFolder
+        Gets ``stage1/``: weights.params, network.onnx, history.csv, predictions.csv, heatmaps.npy.
+    plan : CamPlan
+    shop : Workshop
+    trunk : Runner or None
+        The opened frozen part.
+    cache : Path
+        For cached features.
+
+    Returns
+    -------
+    dict of str to float
+        Seconds spent on ``train`` (features and training) and ``cam`` (predictions and heatmaps).
+    """
+    started, looking = time.perf_counter(), 0.0
+    short = data.task.short
+    train_rows, val_rows = data.rows("train", labelled=True), data.rows("val", labelled=True)
+    with progress(f"{short}: features", len(data) + plan.views * len(train_rows) if trunk else 0) as bar:
+        inputs = make_inputs(
+            shop, trunk, Pictures(data.paths), train_rows, plan.augment, plan.test, plan.views, cache, bar
+        )
+    history: list[dict[str, Any]] = []
+    found: _Found | None = None
+    # Fold -1 is the final network, which trains on all of them.
+    fold_of = np.full(len(data), -1)
+    if plan.folds > 1:
+        groups = list(data.groups[train_rows])
+        fold_of[train_rows] = assign_folds(data.letters[train_rows], groups, plan.folds, shop.seed)
+    for fold in (-1, *range(plan.folds if plan.folds > 1 else 0)):
+        name = "final" if fold < 0 else f"fold {fold}"
+        rows = train_rows if fold < 0 else train_rows[fold_of[train_rows] != fold]
+        net = new_classifier(shop, inputs.shape, len(data.task.classes), shop.seed)
+        with progress(f"{short}: train {name}", plan.training.epochs) as bar:
+            history += fit(
+                net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed, name, bar
+            )
+        with whole(folder.weights(1) if fold < 0 else folder.fold_weights(name)) as partial:
+            net.save_parameters(str(partial))
+        turned = time.perf_counter()
+        exported = folder.network(1) if fold < 0 else cache / "fold.onnx"
+        runner = open_classifier(shop, net, inputs.shape, exported)
+        found = _look(runner, inputs, np.flatnonzero(fold_of == fold), plan, data, name, found)
+        looking += time.perf_counter() - turned
+    if found is None:
+        raise ValueError(f"{data.task.name}: no picture to look at")
+    write_table(folder.history(1), pd.DataFrame(history))
+    write_array(folder.heatmaps, found.heatmaps)
+    write_predictions(
+        folder.predictions(1), data.images, data.splits, softmax(found.logits.astype(np.float64)),
+        data.task.classes, found.network,
+    )  # fmt: skip
+    return {"train": time.perf_counter() - started - looking, "cam": looking}
+
+
+def _look(
+    runner: Runner, inputs: Inputs, rows: np.ndarray, plan: CamPlan, data: TaskData, name: str,
+    found: _Found | None,
+) -> _Found | None:  # fmt: skip
+    """Predict rows and take the predicted class's heatmap of each, in the same forward pass."""
+    views = plan.test.unit()
+    for logits, maps, index in predict(runner, inputs, rows):
+        if found is None:
+            shape = (len(data), *maps.shape[-2:])
+            found = _Found(np.zeros((len(data), logits.shape[1]), np.float32), np.zeros(shape, np.float32),
+                           [""] * len(data))  # fmt: skip
+        for row, row_logits, row_maps in zip(index, logits, maps, strict=True):
+            found.logits[row] = row_logits
+            found.heatmaps[row] = class_heatmap(
+                merge_views(row_maps, views), int(row_logits.argmax()), plan.heatmap
+            )
+            found.network[row] = name
+    return found
