@@ -1,0 +1,146 @@
+"""From a heatmap to its connected component: scale, upsample, threshold, choose."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+
+def scale_heat(heatmap: np.ndarray, percentile: float = 100.0) -> np.ndarray:
+    """Clamp negative evidence and scale a heatmap so that its reference is 1.
+
+    Parameters
+    ----------
+    heatmap : ndarray of float, shape (h, w)
+        A class activation map; values below 0 speak against the class.
+    percentile : float
+        Of the map's values, the one that becomes 1; 100 is the maximum. A lower one keeps a single
+        hot position from deciding alone (Choe et al., CVPR 2020, section 5.2, compare both).
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w), in 0..1
+        All zero when nothing is above zero.
+
+    Examples
+    --------
+    >>> scale_heat(np.array([[-1.0, 1.0], [2.0, 4.0]])).tolist()
+    [[0.0, 0.25], [0.5, 1.0]]
+    """
+    heat = np.maximum(np.nan_to_num(np.asarray(heatmap, np.float32), nan=0.0, posinf=0.0, neginf=0.0), 0)
+    reference = float(np.percentile(heat, percentile))
+    if reference <= 0:
+        reference = float(heat.max(initial=0.0))
+    return np.minimum(heat / reference, 1) if reference > 0 else np.zeros_like(heat)
+
+
+def upsample(heat: np.ndarray, side: int) -> np.ndarray:
+    """Scale a map to `side` x `side` by bilinear interpolation between its positions' centres.
+
+    A position stands for an equal tile of the picture, so a map's outermost centres lie half a
+    tile inside the border; beyond them the border's values continue.
+    """
+    return cv2.resize(np.asarray(heat, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A connected component of a thresholded map.
+
+    Attributes
+    ----------
+    box : tuple (x0, y0, x1, y1)
+        Its bounding box in grid positions, x1/y1 exclusive.
+    area : float
+        Its share of the grid, 0..1.
+    mass : float
+        Its share of the map's whole heat, 0..1.
+    """
+
+    box: tuple[int, int, int, int]
+    area: float
+    mass: float
+
+
+def components(heat: np.ndarray, threshold: float) -> list[Component]:
+    """Find the 8-connected components of the positions whose heat is at least `threshold`.
+
+    Parameters
+    ----------
+    heat : ndarray of float, shape (h, w)
+    threshold : float
+        In the unit of `heat`; must be above 0, or cold ground would count.
+
+    Returns
+    -------
+    list of Component
+        In reading order of their first position; empty when nothing reaches the threshold.
+
+    Raises
+    ------
+    ValueError
+        When the threshold is not above 0.
+
+    Examples
+    --------
+    Two blocks, the right one larger::
+
+        9 . . 1
+        . . . 9
+        . . . 9
+
+    >>> heat = np.array([[9, 0, 0, 1], [0, 0, 0, 9], [0, 0, 0, 9]], float)
+    >>> [(c.box, round(c.mass, 3)) for c in components(heat, 5)]
+    [((0, 0, 1, 1), 0.321), ((3, 1, 4, 3), 0.643)]
+    """
+    if not threshold > 0:
+        raise ValueError(f"threshold is {threshold}; it must be above 0")
+    heat = np.asarray(heat, np.float32)
+    mask = (heat >= threshold).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count == 1:
+        return []
+    masses = np.bincount(labels.ravel(), weights=np.maximum(heat, 0).ravel(), minlength=count)
+    total = float(masses.sum())
+    found = []
+    # OpenCV numbers components by blocks of two rows; ties want reading order.
+    order, first = np.unique(labels, return_index=True)
+    for i in order[np.argsort(first)].tolist():
+        if i == 0:
+            continue
+        x, y, width, height, area = (int(v) for v in stats[i])
+        found.append(Component((x, y, x + width, y + height), area / heat.size, float(masses[i]) / total))
+    return found
+
+
+def choose(found: list[Component], by: str = "area", together: float = 0.0) -> Component | None:
+    """Choose the component to crop.
+
+    Parameters
+    ----------
+    found : list of Component
+    by : {'area', 'mass'}
+        ``area`` is the competition entry's "largest connected block"; ``mass`` weighs each position
+        by its heat, so that a wide lukewarm block does not beat a small hot one.
+    together : float
+        Above 0: join all components whose area (or mass) is at least this share of the chosen one's,
+        for attributes seen in two places (two sleeves).
+
+    Returns
+    -------
+    Component or None
+        None when there is none. Ties go to the first in reading order.
+    """
+    if by not in ("area", "mass"):
+        raise ValueError(f"by is {by!r}; expected 'area' or 'mass'")
+    if not found:
+        return None
+    largest = max(found, key=lambda c: getattr(c, by))
+    if together <= 0:
+        return largest
+    kept = [c for c in found if getattr(c, by) >= together * getattr(largest, by)]
+    boxes = np.array([c.box for c in kept])
+    box = (*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
+    return Component(box, sum(c.area for c in kept), sum(c.mass for c in kept))

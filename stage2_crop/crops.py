@@ -1,0 +1,89 @@
+"""The crop folder: ``crops/<split>/<class name>/<picture id>.jpg``, laid out for the eye.
+
+Labelled pictures lie under their own class, unlabelled ones under the predicted class with a
+question mark, so that a folder opened in a file manager is a claim that can be checked at a glance.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from attributes.pictures import read_picture, write_jpeg
+from learning.batches import read_ahead
+
+
+def crop_names(images: Sequence[str], folders: Sequence[str], splits: Sequence[str]) -> list[PurePosixPath]:
+    """Name each crop ``split/class/id.jpg``; ids that would meet get their folder's name in front.
+
+    >>> [str(p) for p in crop_names(["a/1.jpg", "b/1.png", "b/2.png"], ["X"] * 3, ["val"] * 3)]
+    ['val/X/a_1.jpg', 'val/X/b_1.jpg', 'val/X/2.jpg']
+    """
+    plain = [PurePosixPath(s, f, _stem(i)) for i, f, s in zip(images, folders, splits, strict=True)]
+    often = Counter(str(p).casefold() for p in plain)
+    names, taken = [], set()
+    for image, path in zip(images, plain, strict=True):
+        stem = path.name
+        if often[str(path).casefold()] > 1:
+            stem = "_".join([*PurePosixPath(image).parent.parts[-3:], stem]).strip("/")
+        name = path.with_name(stem)
+        number = 2
+        while str(name).casefold() in taken:
+            name = path.with_name(f"{stem}_{number}")
+            number += 1
+        taken.add(str(name).casefold())
+        names.append(path.with_name(name.name + ".jpg"))
+    return names
+
+
+def _stem(image: str) -> str:
+    """A picture's name without ending or leading dots: ``..jpg`` must not name its folder."""
+    return PurePosixPath(image).stem.lstrip(".") or "_"
+
+
+def write_crops(
+    root: Path,
+    names: Sequence[PurePosixPath],
+    paths: Sequence[str],
+    boxes: np.ndarray,
+    threads: int = 2,
+    quality: int = 95,
+    done: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Cut boxes out of the original pictures at full resolution.
+
+    Parameters
+    ----------
+    root : Path
+        The crop folder; made anew, so that no crop of an earlier rule stays behind. It is built
+        beside and takes its place when it is complete.
+    names : sequence of PurePosixPath
+        See :func:`crop_names`.
+    paths : sequence of str
+        The original pictures.
+    boxes : ndarray of int, shape (N, 4)
+        Inside the pictures.
+    """
+    building = root.with_name(root.name + ".partial")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    for folder in {name.parent for name in names}:
+        (building / folder).mkdir(parents=True, exist_ok=True)
+
+    def cut(i: int) -> int:
+        x0, y0, x1, y1 = (int(v) for v in boxes[i])
+        write_jpeg(building / names[i], read_picture(paths[i])[y0:y1, x0:x1], quality)
+        return i
+
+    for _ in read_ahead(cut, range(len(names)), threads):
+        done(1)
+    old = root.with_name(root.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if root.exists():
+        root.rename(old)
+    building.rename(root)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""The one decision of stage 2: which box a heatmap asks for, or why the whole picture is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from stage2_crop.component import choose, components, scale_heat, upsample
+from stage2_crop.square import circumscribed_square, move_inside, widen
+
+GRID = 112
+"""Side of the grid that maps are upsampled to: a position is under 1 % of the picture's side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CropRule:
+    """How a heatmap becomes a box.
+
+    Attributes
+    ----------
+    threshold : float
+        Share of the map's reference that a position must reach, (0, 1].
+    margin : float
+        Added on each side, as a share of the square's side.
+    percentile : float
+        The map's reference, see :func:`stage2_crop.component.scale_heat`.
+    by : {'area', 'mass'}
+    together : float
+        See :func:`stage2_crop.component.choose`.
+    least_side, greatest_side : float
+        Bounds of the crop's side as a share of the picture's shorter side. Below the first the
+        square is widened to it. Above the second the crop would not enlarge anything: whole picture.
+    least_area : float
+        A component below this share of the map is noise: whole picture.
+    least_contrast : float
+        A map whose hottest tenth is not above its median by this share of its range says nothing
+        about where: whole picture.
+    """
+
+    threshold: float = 0.35
+    margin: float = 0.1
+    percentile: float = 100.0
+    by: str = "mass"
+    together: float = 0.0
+    least_side: float = 0.2
+    greatest_side: float = 0.95
+    least_area: float = 0.002
+    least_contrast: float = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """What the rule decided for one picture.
+
+    Attributes
+    ----------
+    box : tuple of int (x0, y0, x1, y1)
+        Pixels of the picture, x1/y1 exclusive.
+    fallback : str
+        '' for a heatmap crop; otherwise why it is the whole picture: flat, empty, tiny, huge.
+    score : float
+        Share of the map's heat inside the chosen component, 0..1; 0 for a fallback.
+    """
+
+    box: tuple[int, int, int, int]
+    fallback: str
+    score: float
+
+
+def is_flat(heatmap: np.ndarray, least_contrast: float) -> bool:
+    """Tell whether a map's hottest tenth hardly stands out from its median."""
+    heat = np.asarray(heatmap, np.float32)
+    low, middle, high = (float(v) for v in np.percentile(heat, (0, 50, 90)))
+    top = float(heat.max())
+    spread = max(abs(low), abs(top))
+    return not np.isfinite(spread) or spread <= 1e-12 or max(high, top) - middle < least_contrast * spread
+
+
+def find_crop(
+    heatmap: np.ndarray, frame: tuple[float, float, float, float], width: int, height: int, rule: CropRule
+) -> Crop:
+    """Find the box that a heatmap asks for.
+
+    Parameters
+    ----------
+    heatmap : ndarray of float, shape (h, w)
+        Class activation map; any scale, negative values allowed.
+    frame : tuple (x0, y0, x1, y1)
+        The rectangle of the picture, in its pixels, that the map covers; may reach beyond the
+        picture where the network's input was padded.
+    width, height : int
+        Of the picture.
+    rule : CropRule
+
+    Returns
+    -------
+    Crop
+    """
+    whole = (0, 0, width, height)
+    if is_flat(heatmap, rule.least_contrast):
+        return Crop(whole, "flat", 0.0)
+    heat = upsample(scale_heat(heatmap, rule.percentile), GRID)
+    fx0, fy0, fx1, fy1 = frame
+    step_x, step_y = (fx1 - fx0) / GRID, (fy1 - fy0) / GRID
+    _silence_padding(heat, frame, width, height)
+    chosen = choose(components(heat, rule.threshold), rule.by, rule.together)
+    if chosen is None:
+        return Crop(whole, "empty", 0.0)
+    if chosen.area < rule.least_area:
+        return Crop(whole, "tiny", 0.0)
+    x0, y0, x1, y1 = chosen.box
+    box = (fx0 + x0 * step_x, fy0 + y0 * step_y, fx0 + x1 * step_x, fy0 + y1 * step_y)
+    shorter = min(width, height)
+    square = widen(circumscribed_square(box), rule.margin, rule.least_side * shorter)
+    if square[2] - square[0] > rule.greatest_side * shorter:
+        return Crop(whole, "huge", 0.0)
+    return Crop(move_inside(square, width, height), "", chosen.mass)
+
+
+def _silence_padding(
+    heat: np.ndarray, frame: tuple[float, float, float, float], width: int, height: int
+) -> None:
+    """Zero, in place, the grid positions whose centres lie outside the picture."""
+    fx0, fy0, fx1, fy1 = frame
+    if fx0 >= 0 and fy0 >= 0 and fx1 <= width and fy1 <= height:
+        return
+    centres = (np.arange(GRID) + 0.5) / GRID
+    x, y = fx0 + centres * (fx1 - fx0), fy0 + centres * (fy1 - fy0)
+    heat[(y < 0) | (y > height)] = 0
+    heat[:, (x < 0) | (x > width)] = 0

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skimage.measure import label, regionprops
+
+from stage2_crop.component import Component, choose, components, scale_heat, upsample
+
+GRIDS = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12),
+    elements=st.integers(0, 4).map(float),
+)
+
+
+def first_position(box, heat, threshold):
+    """Row and column of the first warm position, in reading order, of the component with this box."""
+    labels = label(heat >= threshold, connectivity=2)
+    return min(tuple(r.coords[0]) for r in regionprops(labels) if box_of(r) == box)
+
+
+def box_of(region):
+    y0, x0, y1, x1 = region.bbox
+    return (x0, y0, x1, y1)
+
+
+@given(GRIDS, st.sampled_from([0.5, 1.0, 2.0, 3.5, 5.0]))
+@settings(max_examples=300, deadline=None)
+def test_components_are_those_of_scikit_image(heat, threshold):
+    labels = label(heat >= threshold, connectivity=2)
+    expected = [
+        (box_of(r), r.area / heat.size, heat[labels == r.label].sum() / heat.sum())
+        for r in sorted(regionprops(labels), key=lambda r: tuple(r.coords[0]))
+    ]
+    found = components(heat, threshold)
+    assert [c.box for c in found] == [box for box, _, _ in expected]  # in reading order, too
+    np.testing.assert_allclose([c.area for c in found], [a for _, a, _ in expected], rtol=1e-6)
+    np.testing.assert_allclose([c.mass for c in found], [m for _, _, m in expected], rtol=1e-5)
+
+
+def test_order_is_by_first_position_and_not_by_blocks_of_rows():
+    heat = np.zeros((4, 10))
+    heat[1, 0] = heat[0, 5] = 1  # the right one starts a row higher
+    assert [c.box for c in components(heat, 0.5)] == [(5, 0, 6, 1), (0, 1, 1, 2)]
+
+
+def test_diagonal_neighbours_belong_together():
+    assert [c.box for c in components(np.eye(3), 0.5)] == [(0, 0, 3, 3)]
+
+
+def test_mass_counts_cold_ground_in_the_whole_but_no_negative_heat():
+    heat = np.array([[6.0, 0.0, 2.0], [-50.0, 0.0, 0.0]])
+    (only,) = components(heat, 5)
+    assert only.mass == pytest.approx(6 / 8)
+    assert only.area == pytest.approx(1 / 6)
+
+
+def test_the_threshold_itself_counts_as_warm():
+    assert len(components(np.array([[0.5, 0.0]]), 0.5)) == 1
+    assert components(np.array([[0.5, 0.0]]), 0.5001) == []
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.1, float("nan")])
+def test_a_threshold_that_is_not_above_zero_is_refused(threshold):
+    with pytest.raises(ValueError, match="must be above 0"):
+        components(np.ones((2, 2)), threshold)
+
+
+BLOCK = Component((0, 0, 4, 4), area=0.16, mass=0.30)
+SPOT = Component((8, 8, 10, 10), area=0.04, mass=0.60)
+CRUMB = Component((20, 0, 21, 1), area=0.01, mass=0.05)
+
+
+def test_choose_by_area_and_by_mass_differ():
+    assert choose([BLOCK, SPOT, CRUMB], "area") == BLOCK
+    assert choose([BLOCK, SPOT, CRUMB], "mass") == SPOT
+
+
+def test_choose_joins_components_of_enough_share():
+    joined = choose([BLOCK, SPOT, CRUMB], "mass", together=0.5)
+    assert joined.box == (0, 0, 10, 10)
+    assert joined.area == pytest.approx(0.20) and joined.mass == pytest.approx(0.90)
+    assert choose([BLOCK, SPOT, CRUMB], "mass", together=0.51) == SPOT
+    assert choose([BLOCK, SPOT, CRUMB], "area", together=0.25).box == (0, 0, 10, 10)
+    assert choose([BLOCK, SPOT, CRUMB], "area", together=0.01).box == (0, 0, 21, 10)
+
+
+def test_choose_gives_ties_to_the_first_and_nothing_to_none():
+    twin = Component((9, 9, 13, 13), BLOCK.area, BLOCK.mass)
+    assert choose([BLOCK, twin]) is BLOCK and choose([twin, BLOCK]) is twin
+    assert choose([]) is None and choose([], "mass", 0.5) is None
+
+
+def test_choose_refuses_an_unknown_measure():
+    with pytest.raises(ValueError, match="'size'.*'area' or 'mass'"):
+        choose([BLOCK], "size")
+
+
+@given(GRIDS, st.sampled_from(["area", "mass"]), st.floats(0.01, 1))
+@settings(deadline=None)
+def test_joining_never_loses_the_chosen_one(heat, by, together):
+    found = components(heat, 1.0)
+    alone, joined = choose(found, by), choose(found, by, together)
+    if alone is None:
+        assert joined is None
+        return
+    assert joined.box[0] <= alone.box[0] and joined.box[1] <= alone.box[1]
+    assert joined.box[2] >= alone.box[2] and joined.box[3] >= alone.box[3]
+    assert getattr(joined, by) >= getattr(alone, by)
+    assert joined.area <= 1 + 1e-9 and joined.mass <= 1 + 1e-9
+
+
+@given(
+    hnp.arrays(
+        np.float32,
+        (3, 4),
+        elements=st.floats(-1e6, 1e6, width=32) | st.sampled_from([np.nan, np.inf, -np.inf]),
+    ),
+    st.sampled_from([50.0, 90.0, 100.0]),
+)
+@settings(deadline=None)
+def test_scaled_heat_is_finite_within_0_and_1_and_reaches_1(heatmap, percentile):
+    heat = scale_heat(heatmap, percentile)
+    assert heat.shape == heatmap.shape and heat.dtype == np.float32
+    assert np.isfinite(heat).all() and heat.min() >= 0 and heat.max() <= 1
+    warm = np.isfinite(heatmap) & (heatmap > 0)
+    assert heat.max() == (pytest.approx(1) if warm.any() else 0)
+
+
+def test_nan_and_infinity_are_cold():
+    heat = scale_heat(np.array([[np.nan, np.inf], [-np.inf, 2.0]]))
+    assert heat.tolist() == [[0, 0], [0, 1]]
+
+
+def test_a_lower_percentile_keeps_one_hot_position_from_deciding_alone():
+    heatmap = np.array([[100.0] + [1.0] * 9])
+    assert scale_heat(heatmap)[0, 1] == pytest.approx(0.01)
+    assert scale_heat(heatmap, 80)[0].tolist() == [1.0] * 10
+
+
+def test_a_percentile_that_hits_cold_ground_falls_back_to_the_maximum():
+    heatmap = np.zeros((10, 10))
+    heatmap[3, 3], heatmap[3, 4] = 4, 2
+    assert scale_heat(heatmap, 50)[3, 3:5].tolist() == [1.0, 0.5]
+
+
+def test_upsampling_keeps_a_positions_place():
+    heat = np.zeros((4, 4))
+    heat[1, 2] = 1
+    large = upsample(heat, 40)
+    assert large.shape == (40, 40) and large.dtype == np.float32
+    y, x = np.unravel_index(large.argmax(), large.shape)
+    assert 14 <= y <= 15 and 24 <= x <= 25  # the tile's centre at (15, 25)
+    assert large[:5].max() == 0 and large[35:].max() == 0
+    corner = np.zeros((4, 4))
+    corner[0, 0] = 1
+    assert upsample(corner, 40)[:5, :5].min() == 1  # beyond the outermost centre its value continues

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attributes.pictures import PictureError, read_picture, write_jpeg
+from stage2_crop.crops import crop_names, write_crops
+
+
+def smooth(width, height):
+    """A picture that a JPEG keeps within a few grey levels."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 255 // width, y * 255 // height, (x + y) * 127 // (width + height)], axis=2).astype(
+        np.uint8
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    (tmp_path / "in").mkdir()
+    paths = []
+    for i, (width, height) in enumerate([(120, 80), (64, 200), (90, 90)]):
+        paths.append(str(tmp_path / "in" / f"{i}.jpg"))
+        write_jpeg(paths[-1], smooth(width, height), 100)
+    return paths
+
+
+BOXES = np.array([[10, 20, 50, 60], [0, 100, 64, 164], [0, 0, 90, 90]])
+
+
+def names_of(paths, split="train", folder="Round"):
+    return crop_names(paths, [folder] * len(paths), [split] * len(paths))
+
+
+def files(root):
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+
+
+def test_crops_are_the_originals_pixels_at_full_resolution(tmp_path, pictures):
+    done = []
+    names = names_of(["a/0.jpg", "a/1.jpg", "a/2.jpg"])
+    write_crops(tmp_path / "crops", names, pictures, BOXES, done=done.append)
+    assert sum(done) == 3
+    for name, path, (x0, y0, x1, y1) in zip(names, pictures, BOXES, strict=True):
+        crop, original = read_picture(tmp_path / "crops" / name), read_picture(path)[y0:y1, x0:x1]
+        assert crop.shape == original.shape == (y1 - y0, x1 - x0, 3)
+        assert np.abs(crop.astype(int) - original).mean() < 2
+        assert np.abs(crop.astype(int) - original).max() < 16
+
+
+def test_the_folder_is_laid_out_by_split_and_class(tmp_path, pictures):
+    names = crop_names(
+        ["Images/neck/0.jpg", "Images/neck/1.jpg", "Images/neck/2.jpg"],
+        ["Turtle Neck", "Turtle Neck", "Draped Collar (predicted)"],
+        ["train", "val", "test"],
+    )
+    write_crops(tmp_path / "crops", names, pictures, BOXES)
+    assert files(tmp_path / "crops") == [
+        "test/Draped Collar (predicted)/2.jpg",
+        "train/Turtle Neck/0.jpg",
+        "val/Turtle Neck/1.jpg",
+    ]
+
+
+def test_a_new_rule_leaves_no_crop_of_the_old_one(tmp_path, pictures):
+    root = tmp_path / "crops"
+    write_crops(root, names_of(["0.jpg", "1.jpg", "2.jpg"]), pictures, BOXES)
+    write_crops(root, names_of(["0.jpg"], folder="Square"), pictures[:1], BOXES[:1] + 5)
+    assert files(root) == ["train/Square/0.jpg"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["crops", "in"]
+
+
+def test_what_an_interruption_left_is_cleared_away(tmp_path, pictures):
+    for stale in ("crops.partial", "crops.old"):
+        (tmp_path / stale / "train").mkdir(parents=True)
+        (tmp_path / stale / "train" / "stale.jpg").touch()
+    write_crops(tmp_path / "crops", names_of(["0.jpg"]), pictures[:1], BOXES[:1])
+    assert files(tmp_path / "crops") == ["train/Round/0.jpg"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["crops", "in"]
+
+
+def test_a_failure_leaves_the_crops_that_were_there(tmp_path, pictures):
+    root = tmp_path / "crops"
+    write_crops(root, names_of(["0.jpg"]), pictures[:1], BOXES[:1])
+    before = (root / "train" / "Round" / "0.jpg").read_bytes()
+    with pytest.raises(PictureError):
+        write_crops(root, names_of(["0.jpg", "9.jpg"]), [pictures[1], str(tmp_path / "9.jpg")], BOXES[:2])
+    assert files(root) == ["train/Round/0.jpg"]
+    assert (root / "train" / "Round" / "0.jpg").read_bytes() == before
+
+
+def test_no_pictures_give_an_empty_folder(tmp_path):
+    write_crops(tmp_path / "crops", [], [], np.zeros((0, 4), int))
+    assert (tmp_path / "crops").is_dir() and files(tmp_path / "crops") == []
+
+
+# --- names
+
+
+def named(images, folder="X", split="val"):
+    return [str(n) for n in crop_names(images, [folder] * len(images), [split] * len(images))]
+
+
+def test_a_crop_is_called_as_its_picture():
+    assert named(["Images/neck/1f3a.jpg", "b.PNG"]) == ["val/X/1f3a.jpg", "val/X/b.jpg"]
+
+
+def test_equal_ids_get_their_folders_in_front():
+    assert named(["s1/1.jpg", "s2/1.jpg", "2.jpg"]) == ["val/X/s1_1.jpg", "val/X/s2_1.jpg", "val/X/2.jpg"]
+    assert named(["1.jpg", "1.png"]) == ["val/X/1.jpg", "val/X/1_2.jpg"]
+
+
+def test_names_differ_where_case_does_not_count():
+    names = named(["a.jpg", "A.jpg", "sub/a.jpg"])
+    assert len({n.casefold() for n in names}) == 3
+
+
+def test_equal_ids_in_other_classes_or_splits_do_not_meet():
+    names = crop_names(["a/1.jpg", "b/1.jpg", "c/1.jpg"], ["X", "Y", "X"], ["val", "val", "test"])
+    assert [str(n) for n in names] == ["val/X/1.jpg", "val/Y/1.jpg", "test/X/1.jpg"]
+
+
+PARTS = st.text("aA1_.-", min_size=1, max_size=3).filter(lambda t: t.strip("."))
+IMAGES = st.lists(PARTS, min_size=1, max_size=5).map("/".join)
+
+
+@given(st.lists(st.tuples(IMAGES, st.sampled_from("XxY"), st.sampled_from(["train", "val"])), max_size=12))
+def test_names_are_unique_and_lie_in_their_folder(rows):
+    images, folders, splits = zip(*rows, strict=True) if rows else ((), (), ())
+    names = crop_names(images, folders, splits)
+    assert len({str(n).casefold() for n in names}) == len(rows)
+    for name, folder, split in zip(names, folders, splits, strict=True):
+        assert len(name.parts) == 3 and name.parts[:2] == (split, folder)
+        assert name.suffix == ".jpg" and name.name != ".jpg"
