@@ -1,0 +1,113 @@
+"""Build the report of a run: sheets, plots, pictures and the page, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from attributes.dataset import TaskData
+from report.page import TaskPart, write_page
+from report.plots import scores_plot, task_plots
+from report.rows import choose_rows, gather, read_settings
+from report.sheets import plan_sheets, write_overview, write_sheets
+from report.thumbs import gallery_rows
+from runfolder.folder import RunFolder
+from runfolder.progress import progress
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportPlan:
+    """How much is shown.
+
+    Attributes
+    ----------
+    rows : int
+        Validation and test pictures in the gallery, at most, a task; a tenth more from training.
+    tiles : int
+        Pictures on a class's contact sheet, at most.
+    seed : int
+        Draws the random samples.
+    threads : int
+    """
+
+    rows: int = 400
+    tiles: int = 24
+    seed: int = 0
+    threads: int = 2
+
+
+def build_report(
+    folder: RunFolder, tasks: dict[str, TaskData], metrics: dict[str, Any], plan: ReportPlan = ReportPlan()
+) -> Path:
+    """Write ``report/index.html`` and the files beside it.
+
+    Built in a folder beside, which takes the old report's place when it is complete. Tasks whose
+    first two stages have not run yet are left out; where stage 3 has not run, the full image speaks
+    alone.
+
+    Parameters
+    ----------
+    tasks : dict of str to TaskData
+        By full name.
+    metrics : dict
+        As ``metrics.json`` holds them.
+
+    Returns
+    -------
+    Path
+        Of the page, to be opened in a browser without any server.
+    """
+    home = folder.report.parent
+    building = home.with_name(home.name + ".partial")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        settings = read_settings(folder)
+        parts = []
+        for data in tasks.values():
+            part = _task_part(building, folder, data, settings, metrics["split"], plan)
+            if part is not None:
+                parts.append(part)
+        scores = scores_plot(building, metrics)
+        write_page(building / folder.report.name, folder, settings, parts, metrics, scores)
+        _take_place(building, home)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder.report
+
+
+def _take_place(building: Path, home: Path) -> None:
+    """Put a finished folder where an older one may lie; when that fails the older one stays."""
+    old = home.with_name(home.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if home.exists():
+        home.rename(old)
+    try:
+        building.rename(home)
+    except OSError:
+        if old.exists():
+            old.rename(home)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _task_part(
+    root: Path, folder: RunFolder, data: TaskData, settings: dict[str, Any], split: str, plan: ReportPlan
+) -> TaskPart | None:
+    """Write one task's files below `root` and describe them."""
+    rows = gather(data, folder, settings)
+    if rows is None:
+        return None
+    # A task without answers on the reported split is judged on the one that has some.
+    judged = split if len(data.rows(split, labelled=True)) else "val"
+    plots = task_plots(root, rows, folder.task(data.task.name), judged)
+    sheets = plan_sheets(rows, plan.tiles, plan.seed)
+    chosen = choose_rows(rows, plan.rows, plan.seed)
+    with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
+        overview = write_overview(root, rows, judged, plan.seed, plan.threads)
+        write_sheets(root, rows, sheets, plan.threads, bar)
+        gallery = gallery_rows(root, rows, chosen, folder.report.parent, plan.threads, bar)
+    counts = {name: rows.counts(name) for name in ("test", "val", "train")}
+    return TaskPart(data.task, plots, overview, sheets, gallery, counts, rows.threshold, rows.fit)

@@ -1,0 +1,205 @@
+"""What the report knows of one task: predictions, crops and heatmaps, row by row of its data."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from attributes.dataset import TaskData
+from attributes.labels import YES
+from learning.views import framed
+from runfolder.boxes import read_boxes
+from runfolder.folder import RunFolder
+from runfolder.predictions import read_predictions
+
+BRANCHES = ("full", "crop", "fused")
+UNKNOWN = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskRows:
+    """One task's pictures with all that the stages said about them.
+
+    Attributes
+    ----------
+    data : TaskData
+        N pictures.
+    probabilities : dict of str to ndarray of float, shape (N, C)
+        By branch; NaN where a branch did not speak (stage 3 is silent about training pictures).
+    boxes : ndarray of int, shape (N, 4)
+        x0, y0, x1, y1 in pixels of the picture, x1/y1 exclusive.
+    fallback : ndarray of str, shape (N,)
+        '' for a heatmap crop.
+    heatmaps : ndarray of float, shape (M, h, w)
+        A memory map; `place` says which one is whose.
+    place : ndarray of int, shape (N,)
+    threshold : float
+        Share of the map's reference above which a position was cut.
+    percentile : float
+        Of the map's values, the one that is its reference.
+    fit : {'stretch', 'pad'}
+        How stage 1 framed the pictures.
+    trained : ndarray of bool, shape (N,)
+        Whether the network that spoke for the full picture had trained on it.
+    """
+
+    data: TaskData
+    probabilities: dict[str, np.ndarray]
+    boxes: np.ndarray
+    fallback: np.ndarray
+    heatmaps: np.ndarray
+    place: np.ndarray
+    threshold: float
+    percentile: float
+    fit: str
+    trained: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def spoken(self, branch: str) -> np.ndarray:
+        """(N,) bool: whether a branch said anything about a picture."""
+        return np.asarray(~np.isnan(self.probabilities[branch][:, 0]))
+
+    @functools.cached_property
+    def last(self) -> np.ndarray:
+        """(N, C) probabilities of the last branch that spoke: fused, else full."""
+        late = self.spoken("fused")[:, None]
+        return np.where(late, self.probabilities["fused"], self.probabilities["full"])
+
+    def verdict(self, probabilities: np.ndarray) -> np.ndarray:
+        """(N,) int: the label's letter at the predicted class (2 y, 1 m, 0 n), -1 where none is known."""
+        known = self.data.labelled & ~np.isnan(probabilities[:, 0])
+        best = np.nan_to_num(probabilities, nan=0.0).argmax(axis=1)
+        return np.where(known, self.data.letters[np.arange(len(self)), best], UNKNOWN)
+
+    @functools.cached_property
+    def mended(self) -> np.ndarray:
+        """(N,) bool: the full image alone was not right, fused it is."""
+        before, after = self._before_and_after()
+        return np.asarray((before != UNKNOWN) & (before != YES) & (after == YES))
+
+    @functools.cached_property
+    def broken(self) -> np.ndarray:
+        """(N,) bool: the full image alone was right, fused it is not."""
+        before, after = self._before_and_after()
+        return np.asarray((before == YES) & (after != UNKNOWN) & (after != YES))
+
+    def _before_and_after(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.verdict(self.probabilities["full"]), self.verdict(self.probabilities["fused"])
+
+    def frame(self, row: int) -> tuple[float, float, float, float]:
+        """The rectangle of a picture, in its pixels, that its heatmap covers."""
+        width, height = (int(v) for v in self.data.sizes[row])
+        view = framed((0, 0, width, height), self.fit)
+        return view.x0, view.y0, view.x1, view.y1
+
+    def counts(self, split: str) -> dict[str, int]:
+        """How many pictures of a split there are, and of each kind that the gallery can be asked for."""
+        chosen = (self.data.splits == split) & self.spoken("full")
+        verdict = self.verdict(self.last)
+        return {
+            "n": int(chosen.sum()),
+            "labelled": int((chosen & (verdict != UNKNOWN)).sum()),
+            "right": int((chosen & (verdict == YES)).sum()),
+            "mended": int((chosen & self.mended).sum()),
+            "broken": int((chosen & self.broken).sum()),
+            "fallback": int((chosen & (self.fallback != "")).sum()),
+        }
+
+
+def read_settings(folder: RunFolder) -> dict[str, Any]:
+    """Read the run's configuration as plain values; empty when there is none."""
+    try:
+        found = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def gather(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskRows | None:
+    """Read one task's artefacts; None when its first two stages have left nothing to look at yet."""
+    task = folder.task(data.task.name)
+    if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
+        return None
+    at = {image: i for i, image in enumerate(data.images)}
+    files = {"full": task.predictions(1), "crop": task.predictions(3), "fused": task.fused}
+    probabilities = {branch: _aligned(file, at, len(data.task.classes)) for branch, file in files.items()}
+    place, trained = np.zeros(len(data), np.int64), data.splits == "train"
+    said = read_predictions(task.predictions(1))[0]
+    for row, (image, network) in enumerate(zip(said["image"], said["network"], strict=True)):
+        if image in at:
+            place[at[image]] = row
+            trained[at[image]] &= not network.startswith("fold")
+    table, found = read_boxes(task.boxes)
+    boxes = np.concatenate([np.zeros_like(data.sizes), data.sizes], axis=1).astype(np.int64)
+    fallback = np.full(len(data), "no box", dtype=object)
+    for row, image in enumerate(table["image"]):
+        if image in at:
+            boxes[at[image]], fallback[at[image]] = found[row], table["fallback"][row]
+    layers = (settings, settings.get(data.task.kind), (settings.get("tasks") or {}).get(data.task.name))
+    percentile = 100.0
+    for layer in layers:  # a task's own rule wins over its kind's, and that over everyone's
+        percentile = float(_dig(layer, "crop", "rule", "percentile") or percentile)
+    return TaskRows(
+        data, probabilities, boxes, fallback.astype(str), np.load(task.heatmaps, mmap_mode="r"), place,
+        float(table["threshold"].iloc[0]) if len(table) else 0.35, percentile,
+        str(_dig(settings, "network", "fit") or "pad"), trained,
+    )  # fmt: skip
+
+
+def choose_rows(rows: TaskRows, limit: int, seed: int) -> np.ndarray:
+    """Choose the pictures of the gallery.
+
+    Where there are more than `limit` of validation and test together, half of the places go to
+    pictures whose class fusion changed (largest change first), a quarter to other mistakes (most
+    confident first), the rest to a random sample of the others; places that nobody claims are given
+    to whoever is left. A tenth of `limit` more are training pictures, drawn at random.
+
+    Returns
+    -------
+    ndarray of int
+        Rows, in order.
+    """
+    rng = np.random.default_rng(seed)
+    train = rows.data.splits == "train"
+    pool = np.flatnonzero(~train & rows.spoken("full"))
+    if len(pool) > limit:
+        last, full = rows.last, rows.probabilities["full"]
+        confidence = np.nan_to_num(last.max(axis=1))
+        gap = np.nan_to_num(np.abs(last - full).max(axis=1))
+        wrong = np.isin(rows.verdict(last), (0, 1))
+        changed = np.nan_to_num(last).argmax(axis=1) != np.nan_to_num(full).argmax(axis=1)
+        first = pool[changed[pool]]
+        first = first[np.argsort(-gap[first], kind="stable")]
+        second = pool[~changed[pool] & wrong[pool]]
+        second = second[np.argsort(-confidence[second], kind="stable")]
+        others = rng.permutation(pool[~changed[pool] & ~wrong[pool]])
+        half, quarter = limit // 2, limit // 4
+        queue = (first[:half], second[:quarter], others, first[half:], second[quarter:])
+        pool = np.concatenate(queue)[:limit]
+    trained = np.flatnonzero(train & rows.spoken("full"))
+    trained = rng.permutation(trained)[: limit // 10]
+    return np.sort(np.concatenate([pool, trained]))
+
+
+def _aligned(file: Path, at: dict[str, int], n_classes: int) -> np.ndarray:
+    """Probabilities of a prediction file in the data's order, NaN where there are none."""
+    values = np.full((len(at), n_classes), np.nan)
+    if file.is_file():
+        table, found = read_predictions(file)
+        for row, image in enumerate(table["image"]):
+            if image in at:
+                values[at[image]] = found[row]
+    return values
+
+
+def _dig(layer: Any, *keys: str) -> Any:
+    for key in keys:
+        layer = layer.get(key) if isinstance(layer, dict) else None
+    return layer

@@ -1,0 +1,264 @@
+"""The report: files, counts, hostile names, bounds, and what it does where something is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from attributes.dataset import TaskData
+from attributes.pictures import write_jpeg
+from attributes.tasks import Task
+from program.metrics import run_metrics
+from report.build import ReportPlan, build_report
+from report.drawing import read_shown
+from report.heat import GRID_MAX, heat_colours, heat_on, heat_text, overlay, unit_heat
+from report.plots import calibration
+from report.rows import choose_rows, gather
+from report.sheets import plan_sheets
+from runfolder.files import write_array, write_table, write_text
+from runfolder.folder import RunFolder
+from runfolder.predictions import write_predictions
+
+HOSTILE = ("<script>alert(1)</script>", 'a&b "q"', "$x^2$ 中 é\u2028")
+PLAN = ReportPlan(rows=20, tiles=5)
+
+
+def _task(
+    folder: RunFolder, name: str, classes: tuple[str, ...], n: int, answers: bool, seed: int
+) -> TaskData:
+    """Draw pictures and leave everything that three stages would."""
+    rng = np.random.default_rng(seed)
+    task = Task(name, classes)
+    home = folder.path.parent / "pictures & more"
+    home.mkdir(exist_ok=True)
+    images, paths, sizes = [], [], []
+    for i in range(n):
+        width, height = int(rng.integers(40, 90)), int(rng.integers(40, 90))
+        path = home / f"{name} {i}#'.jpg"
+        write_jpeg(path, rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
+        images.append(f"Images/{name}/{i}<b>.jpg")
+        paths.append(str(path))
+        sizes.append((width, height))
+    splits = np.array(["train", "val", "test", "test"] * n)[:n]
+    letters = np.zeros((n, len(classes)), np.int8)
+    letters[np.arange(n), rng.integers(0, len(classes), n)] = 2
+    if not answers:
+        letters[splits == "test"] = 0
+    data = TaskData(task, tuple(images), tuple(paths), np.array(sizes), letters, splits, np.full(n, ""))
+    to = folder.task(name)
+    full, crop = (rng.dirichlet(np.ones(len(classes)), n) for _ in range(2))
+    write_predictions(to.predictions(1), images, splits, full, classes, ["final"] * n)
+    write_array(to.heatmaps, rng.normal(size=(n, 7, 7)).astype(np.float32))
+    shown = splits != "train"
+    late = [image for image, s in zip(images, shown, strict=True) if s]
+    write_predictions(to.predictions(3), late, splits[shown], crop[shown], classes)
+    write_predictions(to.fused, late, splits[shown], (0.5 * full + 0.5 * crop)[shown], classes)
+    sizes_array = np.array(sizes)
+    table = pd.DataFrame({"image": images, "split": splits, "x0": 0, "y0": 2, "x1": sizes_array.min(1) // 2,
+                          "y1": 2 + sizes_array.min(1) // 2, "threshold": 0.35, "margin": 0.1,
+                          "fallback": "", "score": 0.5})  # fmt: skip
+    table.loc[::5, ["x0", "y0", "fallback"]] = [0, 0, "flat"]
+    table.loc[::5, ["x1", "y1"]] = sizes_array[::5]
+    write_table(to.boxes, table)
+    for stage, network in ((1, "final"), (1, "fold 0"), (3, "crop")):
+        lines = pd.DataFrame({"network": network, "epoch": [1, 2], "learning_rate": 0.1,
+                              "train_loss": [2.0, 1.0], "val_loss": [2.0, 1.5], "val_map": [0.2, 0.5],
+                              "val_accuracy": 0.3, "seconds": 1.0})  # fmt: skip
+        old = pd.read_csv(to.history(stage)) if to.history(stage).is_file() else None
+        write_table(to.history(stage), pd.concat([old, lines]))
+    return data
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A run of two tasks: one with hostile class names, one whose test pictures have no answers."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "odd <run>")
+    folder.path.mkdir()
+    tasks = {
+        "odd_design_labels": _task(folder, "odd_design_labels", HOSTILE, 44, True, 0),
+        "plain": _task(folder, "plain", ("up", "down"), 12, False, 1),
+    }
+    write_text(folder.config, "name: odd <run>\nnetwork: {backbone: tiny, input_px: 64, fit: pad}\n")
+    metrics = run_metrics(tasks, folder, None)
+    page = build_report(folder, tasks, metrics, PLAN)
+    return folder, tasks, metrics, page
+
+
+class _Reader(HTMLParser):
+    """Collects the page's tags, addresses and data."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.without_alt = 0
+        self.data = ""
+        self._inside = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.addresses += [found[key] for key in ("src", "href") if key in found]
+        self.without_alt += tag == "img" and not found.get("alt")
+        self._inside = found.get("id") == "data"
+
+    def handle_endtag(self, tag):
+        self._inside = False
+
+    def handle_data(self, data):
+        if self._inside:
+            self.data += data
+
+
+def test_page_escapes_hostile_names_and_its_data_parses(built):
+    html = built[3].read_text(encoding="utf-8")
+    assert "<script>alert" not in html and "odd <run>" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html and "odd &lt;run&gt;" in html
+    read = _Reader(html)
+    assert read.tags.count("script") == 3 and read.without_alt == 0
+    assert not re.search(r"[<>&\u2028\u2029]", read.data)
+    data = json.loads(read.data)
+    assert tuple(data["tasks"][0]["classes"]) == HOSTILE
+    assert data["split"] == "test" and data["branches"] == ["full", "crop", "fused"]
+
+
+def test_every_address_leads_to_a_file(built):
+    folder, _, _, page = built
+    read = _Reader(page.read_text(encoding="utf-8"))
+    local = [a for a in read.addresses if not a.startswith(("#", "data:"))]
+    data = json.loads(read.data)
+    rows = [row for task in data["tasks"] for row in task["rows"]]
+    local += [row["thumb"]["file"] for row in rows] + [row["original"] for row in rows]
+    assert len(local) > 40
+    for address in local:
+        assert not re.match(r"[a-z]+:|/", address), f"{address} leaves the run"
+        assert (page.parent / unquote(address)).is_file(), address
+    left = [p.name for p in folder.path.iterdir()]
+    assert "report.partial" not in left and "report.old" not in left
+
+
+def test_counts_agree_with_the_metrics(built):
+    _, tasks, metrics, page = built
+    data = json.loads(_Reader(page.read_text(encoding="utf-8")).data)
+    name = "odd_design_labels"
+    counts, figures = data["tasks"][0]["counts"]["test"], metrics["tasks"][name]
+    assert counts["n"] == counts["labelled"] == figures["n"] == len(tasks[name].rows("test"))
+    assert counts["right"] / counts["n"] == pytest.approx(figures["fused"]["accuracy"])
+    gain = figures["fused"]["accuracy"] - figures["full"]["accuracy"]
+    assert (counts["mended"] - counts["broken"]) / counts["n"] == pytest.approx(gain)
+    assert counts["fallback"] / counts["n"] == pytest.approx(figures["crops"]["fallback_rate"])
+    assert f"{figures['fused']['map']:.4f}" in page.read_text(encoding="utf-8")
+
+
+def test_rows_hold_what_the_stages_said(built):
+    folder, tasks, _, page = built
+    task = json.loads(_Reader(page.read_text(encoding="utf-8")).data)["tasks"][0]
+    data = tasks["odd_design_labels"]
+    fused = pd.read_csv(folder.task("odd_design_labels").fused).set_index("image")
+    for row in task["rows"]:
+        i = data.images.index(row["name"])
+        assert row["letters"] == "".join("nmy"[c] for c in data.letters[i]) and row["split"] == data.splits[i]
+        assert (row["p"][2] is None) == (row["split"] == "train")
+        if row["p"][2]:
+            assert task["classes"][row["top"][2]] == fused.loc[row["name"], "class"]
+        with Image.open(page.parent / unquote(row["thumb"]["file"])) as image:
+            assert list(image.size) == row["thumb"]["size"]
+        assert len(row["heat"]["v"]) == 2 * row["heat"]["w"] * row["heat"]["h"]
+
+
+def test_number_of_files_is_bounded(built):
+    page = built[3]
+    assert len(list(page.parent.glob("thumbs/odd_design_labels/*"))) == PLAN.rows + PLAN.rows // 10
+    gather_rows = gather(built[1]["odd_design_labels"], built[0], {})
+    sheets = plan_sheets(gather_rows, PLAN.tiles, 0)
+    assert len(sheets) == 9 and max(len(s.rows) for s in sheets) == PLAN.tiles
+    assert sorted(s.file for s in sheets) == sorted(
+        str(p.relative_to(page.parent)) for p in page.parent.glob("sheets/odd_design_labels/*/*.jpg")
+    )
+
+
+def test_task_without_test_answers_is_told_and_shown(built):
+    _, _, metrics, page = built
+    html = page.read_text(encoding="utf-8")
+    assert "plain" not in metrics["tasks"] and "no answers on test" in html
+    assert list(page.parent.glob("sheets/plain/test/* (predicted).jpg"))
+    assert (page.parent / "plots/plain/confusion-fused.svg").is_file()
+    plain = json.loads(_Reader(html).data)["tasks"][1]
+    assert plain["counts"]["test"]["labelled"] == 0 < plain["counts"]["test"]["n"]
+
+
+def test_only_the_first_two_stages_or_none(built, tmp_path):
+    folder = RunFolder(tmp_path / "young")
+    folder.path.mkdir()
+    data = _task(folder, "young", ("up", "down"), 8, True, 2)
+    for file in (folder.task("young").fused, folder.task("young").predictions(3)):
+        file.unlink()
+    none = {b: {"map": None} for b in ("full", "crop", "fused")}
+    metrics = {"tasks": {}, "mean": none, "split": "val", "splits": {}}
+    page = build_report(folder, {"young": data, "plain": built[1]["plain"]}, metrics, PLAN)
+    html = page.read_text(encoding="utf-8")
+    tasks = json.loads(_Reader(html).data)["tasks"]
+    assert [task["name"] for task in tasks] == ["young"] and tasks[0]["rows"][0]["p"][1:] == [None, None]
+    assert "nothing to score" in html
+
+
+def test_failed_report_leaves_the_old_one(built, monkeypatch):
+    folder, tasks, metrics, page = built
+    before = page.read_bytes()
+    monkeypatch.setattr("report.build.write_page", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build_report(folder, {"plain": tasks["plain"]}, metrics, PLAN)
+    assert page.read_bytes() == before and not (folder.path / "report.partial").exists()
+
+
+def test_gallery_puts_changes_and_mistakes_first(built):
+    folder, tasks, *_ = built
+    rows = gather(tasks["odd_design_labels"], folder, {})
+    few = choose_rows(rows, 10, 0)
+    late = few[rows.data.splits[few] != "train"]
+    changed = rows.last.argmax(1) != rows.probabilities["full"].argmax(1)
+    assert len(late) == 10 and changed[late].sum() >= 5 and len(few) == 11
+    assert np.array_equal(few, choose_rows(rows, 10, 0))
+    assert len(choose_rows(rows, 1000, 0)) == 44
+
+
+def test_heat_lies_where_the_network_looked():
+    heat = np.zeros((4, 4), np.float32)
+    heat[1, 2] = 1
+    # A picture twice as wide as high, framed by a square around it: the map's middle rows cover it.
+    shown = heat_on(heat, (0, -50, 200, 150), (200, 100), (40, 20))
+    assert np.unravel_index(shown.argmax(), shown.shape)[0] in (4, 5) and shown.shape == (20, 40)
+    assert shown.argmax() % 40 in (24, 25)
+    colours = heat_colours(0.35)
+    picture = np.full((20, 40, 3), 90, np.uint8)
+    assert np.array_equal(overlay(picture, np.zeros((20, 40)), colours), picture)
+    assert (np.diff(colours[:, 3].astype(int)) >= 0).all()
+    assert not unit_heat(np.array([[-3.0, np.nan]])).any()
+    assert heat_text(np.ones((40, 40), np.float32))["w"] == GRID_MAX
+
+
+def test_missing_picture_becomes_a_grey_field(tmp_path):
+    seen = read_shown(str(tmp_path / "gone.jpg"), (200, 100), np.array([10, 10, 60, 60]), 80)
+    assert seen.picture.shape == (40, 80, 3) and seen.crop.size and np.ptp(seen.picture) == 0
+
+
+def test_calibration_of_a_perfect_and_an_empty_forecast():
+    *_, error = calibration(np.array([1.0, 1.0]), np.array([True, True]))
+    assert error == 0
+    assert calibration(np.zeros(0), np.zeros(0, bool))[3] == 0
+
+
+def test_nothing_is_fetched_from_elsewhere():
+    here = Path(__file__).parents[1] / "report"
+    for file in ("page.html.j2", "assets/report.css", "assets/pictures.js", "assets/report.js"):
+        words = (here / file).read_text(encoding="utf-8")
+        assert not re.search(r"https?://|@import|innerHTML|fetch\(|XMLHttp", words), file
