@@ -1,0 +1,1 @@
+"""The top floor: configuration, commands, and the walk through the stages."""

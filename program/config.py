@@ -1,0 +1,354 @@
+"""The configuration: one YAML file, checked whole before anything starts.
+
+Sections that a floor below already describes (:class:`CropRule`, :class:`TrainingPlan`, …) are
+that floor's own dataclasses, so each setting is named, explained and given its default once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from attributes.tasks import FASHIONAI, Task
+from learning.augment import Augmentation
+from learning.backbones import BACKBONES
+from learning.inputs import TestViews
+from learning.train import TrainingPlan
+from program.errors import UsageError
+from stage1_cam.heatmaps import KINDS
+from stage1_cam.stage import CamPlan
+from stage2_crop.rule import CropRule
+from stage2_crop.stage import CropPlan
+from stage3_finetune.stage import FinetunePlan
+
+# The dataclasses below know nothing of configuration files; a misspelt key must not pass in silence.
+for _plan in (Augmentation, TestViews, TrainingPlan, CropRule, CamPlan, CropPlan, FinetunePlan):
+    _plan.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+
+
+class Section(BaseModel):
+    """A part of the configuration file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskConfig(Section):
+    """A task of one's own: its name, its classes in label order, and its regime."""
+
+    name: str
+    classes: tuple[str, ...] = Field(min_length=2)
+    kind: Literal["design", "length"] = "design"
+
+    @model_validator(mode="after")
+    def _serves(self) -> TaskConfig:
+        Task(self.name, self.classes, self.kind)  # says what is wrong with a name or a class
+        return self
+
+
+class RenderedConfig(Section):
+    """How many pictures the rendered default draws."""
+
+    per_class: int = Field(60, ge=4)
+    test_per_class: int = Field(15, ge=1)
+    folder: str = "data/rendered"
+
+
+class DataConfig(Section):
+    """Where pictures and labels come from.
+
+    `splits` renames given splits, for instance ``{val: test}`` to keep a published validation set
+    for the report alone and cut validation from train.
+    """
+
+    source: Literal["rendered", "files"] = "rendered"
+    rendered: RenderedConfig = RenderedConfig()
+    roots: tuple[str, ...] = ()
+    layout: Literal["auto", "fashionai", "csv", "folders"] = "auto"
+    tasks: Literal["fashionai", "infer"] | tuple[TaskConfig, ...] = "fashionai"
+    splits: dict[str, Literal["train", "val", "test"]] = {}
+    val_share: float = Field(0.15, ge=0, lt=1)
+    test_share: float = Field(0.15, ge=0, lt=1)
+    max_rejected_share: float = Field(0.02, ge=0, le=1)
+    limit_per_class: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _some_left(self) -> DataConfig:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError(
+                f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on"
+            )
+        return self
+
+
+class NetworkConfig(Section):
+    """The backbone, its input, and how much of it is trained."""
+
+    backbone: str = "efficientnet_lite0"
+    weights: str = "imagenet"
+    frozen_blocks: int = Field(16, ge=-1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    input_px: int = Field(224, ge=32, le=2048)
+    fit: Literal["stretch", "pad"] = "pad"
+
+    @field_validator("backbone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in BACKBONES:
+            raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> NetworkConfig:
+        multiple = BACKBONES[self.backbone].multiple_of
+        if self.input_px % multiple:
+            raise ValueError(f"input_px is {self.input_px}; {self.backbone} needs a multiple of {multiple}")
+        return self
+
+
+class RegimeConfig(Section):
+    """What differs between design and length tasks."""
+
+    cam: dict[str, Any] = {}
+    crop: dict[str, Any] = {}
+    finetune: dict[str, Any] = {}
+
+
+class RuntimeConfig(Section):
+    """The machine."""
+
+    engine: Literal["auto", "onnx", "mxnet"] = "auto"
+    threads: int = Field(2, ge=1, le=256)
+    jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    keep_cache: bool = False
+
+
+class Config(Section):
+    """A whole run. `cam`, `crop` and `finetune` hold for all tasks; `design`, `length` and
+    `tasks.<name>` change them for tasks of that regime or that name."""
+
+    name: str = "run"
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    cam: CamPlan = CamPlan()
+    crop: CropPlan = CropPlan()
+    finetune: FinetunePlan = FinetunePlan()
+    design: RegimeConfig = RegimeConfig()
+    length: RegimeConfig = RegimeConfig()
+    tasks: dict[str, RegimeConfig] = {}
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError("the name becomes a folder: letters, digits, '.', '_' and '-' only")
+        return name
+
+    @model_validator(mode="after")
+    def _overrides_fit(self) -> Config:
+        self._plans()
+        for regime in ("design", "length"):
+            self._plans(getattr(self, regime), where=regime)
+        known = self.known_tasks()
+        for name, override in self.tasks.items():
+            self._plans(override, where=f"tasks.{name}")
+            if known is not None and not any(name in (task.name, task.short) for task in known):
+                there = ", ".join(task.short for task in known)
+                raise ValueError(f"tasks.{name}: no task is named {name!r}; there are: {there}")
+        return self
+
+    def _plans(self, *overrides: RegimeConfig, where: str = "") -> tuple[CamPlan, CropPlan, FinetunePlan]:
+        plans: list[Any] = []
+        for part in ("cam", "crop", "finetune"):
+            values = _as_dict(getattr(self, part))
+            for override in overrides:
+                values = merge(values, getattr(override, part))
+            try:
+                plans.append(_Plans.model_validate({part: values}).__dict__[part])
+            except ValidationError as error:
+                first = error.errors()[0]
+                key = ".".join(str(k) for k in (where, *first["loc"]) if k)
+                raise ValueError(f"{key}: {_reason(first)}") from None
+            _check_bounds(_as_dict(plans[-1]), f"{where}.{part}" if where else part)
+        return plans[0], plans[1], plans[2]
+
+    def plans(self, task: Task) -> tuple[CamPlan, CropPlan, FinetunePlan]:
+        """Resolve the three stages' plans for one task."""
+        overrides = [getattr(self, task.kind)]
+        overrides += [self.tasks[name] for name in (task.name, task.short) if name in self.tasks]
+        return self._plans(*overrides)
+
+    def known_tasks(self) -> tuple[Task, ...] | None:
+        """The tasks the configuration names; None when they are to be inferred from the data."""
+        if self.data.tasks == "fashionai":
+            return FASHIONAI
+        if self.data.tasks == "infer":
+            return None
+        return tuple(Task(t.name, t.classes, t.kind) for t in self.data.tasks)
+
+    def one_thread(self) -> Config:
+        """The same run with one thread, for a process that works beside others."""
+        return self.model_copy(update={"runtime": self.runtime.model_copy(update={"threads": 1})})
+
+    def with_tasks(self, tasks: Sequence[Task]) -> Config:
+        """Write inferred tasks down, so that a finished run knows its own."""
+        if self.data.tasks != "infer":
+            return self
+        listed = tuple(TaskConfig(name=t.name, classes=t.classes, kind=t.kind) for t in tasks)
+        return self.model_copy(update={"data": self.data.model_copy(update={"tasks": listed})})
+
+
+class _Plans(Section):
+    cam: CamPlan = CamPlan()
+    crop: CropPlan = CropPlan()
+    finetune: FinetunePlan = FinetunePlan()
+
+
+_ANY = float("inf")
+# What the dataclasses below take as plain numbers and words: least and greatest value, or the words.
+_BOUNDS: dict[str, tuple[Any, ...]] = {
+    "epochs": (1, _ANY), "batch_size": (1, _ANY), "optimizer": ("adam", "sgd"), "learning_rate": (1e-12, 10),
+    "head_rate": (0, _ANY), "weight_decay": (0, 10), "schedule": ("cosine", "step"), "factor": (1e-6, 1),
+    "warmup": (0, _ANY), "average": (0, 0.999999), "crop_scale": (0.01, 1), "aspect": (1, 10),
+    "shift": (0, 1), "flip": (0, 1), "brightness": (0, 1), "contrast": (0, 1), "saturation": (0, 1),
+    "erase": (0, 1), "views": (1, _ANY), "folds": (1, _ANY), "heatmap": KINDS, "scales": (1, 10),
+    "grid": (1, 100), "threshold": (1e-6, 1), "margin": (0, 10), "percentile": (0, 100),
+    "by": ("area", "mass"), "together": (0, 1), "least_side": (0, 1), "greatest_side": (1e-6, _ANY),
+    "least_area": (0, 1), "least_contrast": (0, _ANY), "quality": (1, 100),
+}  # fmt: skip
+
+
+def _check_bounds(values: dict[str, Any], where: str) -> None:
+    """Refuse now what would otherwise fail in the middle of a run."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _check_bounds(value, f"{where}.{key}")
+            continue
+        bounds = _BOUNDS.get(key)
+        if bounds is None:
+            continue
+        if isinstance(bounds[0], str):
+            fine, expected = value in bounds, " or ".join(map(repr, bounds))
+        else:
+            least, most = bounds
+            fine = all(least <= v <= most for v in (value if isinstance(value, tuple) else (value,)))
+            fine = fine and value != ()
+            expected = f"at least {least:g}" + (f" and at most {most:g}" if most < _ANY else "")
+        if not fine:
+            raise ValueError(f"{where}.{key}: is {value!r}; expected {expected}")
+
+
+def _as_dict(plan: Any) -> dict[str, Any]:
+    return dataclasses.asdict(plan)
+
+
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Lay `change` over `base`, section by section.
+
+    >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+    {'a': {'x': 1, 'y': 3}}
+    """
+    out = dict(base)
+    for key, value in change.items():
+        inner = out.get(key)
+        out[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return out
+
+
+def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
+    """Read a configuration file and lay ``key=value`` settings over it.
+
+    Parameters
+    ----------
+    settings : sequence of str
+        Such as ``network.input_px=192``; the value is read as YAML.
+
+    Raises
+    ------
+    UsageError
+        Naming the file, the key, what was found and what was expected.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}); give --config an existing file"
+        ) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is not UTF-8 text") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: is not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(values, dict):
+        raise UsageError(
+            f"{path}: expected sections such as 'data:' and 'network:', found {type(values).__name__}"
+        )
+    for setting in settings:
+        change = _setting(setting)
+        values = _over_overrides(merge(values, change), change)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            ": ".join(
+                [
+                    str(path),
+                    *filter(None, [".".join(str(k) for k in e["loc"] if "[" not in str(k))]),
+                    _reason(e),
+                ]
+            )
+            for e in error.errors()[:8]
+            # Of "a word or a list", a list is measured as a list.
+            if not (e["type"] == "literal_error" and isinstance(e["input"], list))
+        ]
+        raise UsageError("\n".join(lines)) from None
+    except RecursionError:
+        raise UsageError(f"{path}: is nested too deeply") from None
+
+
+def _over_overrides(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Lay a setting of a stage over the file's regimes and tasks too: what is typed wins."""
+    change = {k: v for k, v in change.items() if k in ("cam", "crop", "finetune")}
+
+    def over(section: Any) -> Any:
+        return merge(section, change) if isinstance(section, dict) else section
+
+    out = {k: over(v) if k in ("design", "length") else v for k, v in values.items()}
+    if isinstance(values.get("tasks"), dict):
+        out["tasks"] = {name: over(override) for name, override in values["tasks"].items()}
+    return out
+
+
+def _setting(text: str) -> dict[str, Any]:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise UsageError(f"--set {text}: expected key=value, for instance --set network.input_px=192")
+    try:
+        parsed = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        raise UsageError(f"--set {text}: the value is not valid YAML") from None
+    out: Any = parsed
+    for part in reversed(key.strip().split(".")):
+        out = {part: out}
+    return dict(out)
+
+
+def _reason(error: Any) -> str:
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return "no such setting; see the README's table of settings"
+    if not error["loc"]:  # told by a check of ours, which names the place itself
+        return str(error["msg"]).removeprefix("Value error, ")
+    found = repr(error["input"])
+    shown = found if len(found) < 80 else found[:77] + "..."
+    return f"{error['msg'].removeprefix('Value error, ')} (found {shown})"
+
+
+def dump_config(config: Config) -> str:
+    """Write the whole resolved configuration as YAML that :func:`read_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,212 @@
+"""Open the data a configuration asks for: read, survey, set aside what is bad, split, sort by task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attributes.dataset import TaskData, survey_pictures, task_data
+from attributes.demo import write_dataset
+from attributes.errors import DataError
+from attributes.readers import infer_tasks, read_annotations
+from attributes.splits import assign_splits
+from attributes.tasks import FASHIONAI, Task, resolve
+from program.config import Config
+from program.errors import RunError
+from runfolder.files import write_table
+from runfolder.fingerprint import files_stamp
+from runfolder.folder import RunFolder
+from runfolder.progress import progress, say
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """The data of a run.
+
+    Attributes
+    ----------
+    tasks : dict of str to TaskData
+        By full name, in the order of the tasks asked for.
+    known : tuple of Task
+        All tasks the configuration knows.
+    rejected : DataFrame
+        image, task, source, reason.
+    notes : list of str
+    boxes_true : DataFrame or None
+        image, task, x0, y0, x1, y1 of rendered data.
+    """
+
+    tasks: dict[str, TaskData]
+    known: tuple[Task, ...]
+    rejected: pd.DataFrame
+    notes: list[str]
+    boxes_true: pd.DataFrame | None
+
+
+def open_data(config: Config, wanted: Sequence[str], folder: RunFolder | None, strict: bool = True) -> Opened:
+    """Read and check the data of some tasks.
+
+    Parameters
+    ----------
+    wanted : sequence of str
+        Task names or short names; empty for all that have pictures.
+    folder : RunFolder or None
+        Where the survey of the pictures is kept, so that they are decoded only once, and where
+        ``rejected.csv`` goes; None leaves nothing behind.
+
+    strict : bool
+        Stop when more rows are bad than the configuration allows.
+
+    Raises
+    ------
+    DataError, RunError
+        Also when more than the configured share of pictures had to be set aside.
+    """
+    tasks = config.known_tasks()
+    if config.data.source == "rendered":
+        roots = [_rendered(config)]
+    else:
+        roots = [Path(root) for root in config.data.roots]
+    if tasks is None:
+        tasks = infer_tasks(roots[0], config.data.layout) if roots else ()
+    chosen = [resolve(name, tasks) for name in wanted]
+    read = read_annotations(roots, tasks, config.data.layout)
+    rows, rejected, notes = read.rows, read.rejected, list(read.notes)
+    if chosen:
+        names = [task.name for task in chosen]
+        # Good rows bear the whole name; rejected ones what their file says.
+        spelled = {"", *(s.casefold() for task in chosen for s in (task.name, task.short))}
+        rows = rows[rows["task"].isin(names)]
+        rejected = rejected[rejected["task"].str.casefold().isin(spelled)]
+    rows = rows.copy()
+    if config.data.splits:
+        rows["split"] = rows["split"].replace(config.data.splits)
+    rows = _limited(rows, config)
+    rows, bad = _surveyed(rows, config, folder)
+    rejected = pd.concat([rejected, bad], ignore_index=True) if len(bad) else rejected
+    if folder is not None:
+        write_table(folder.rejected, rejected)
+    if strict:
+        _refuse_rubbish(rejected, len(rows), config, folder)
+    if rejected.shape[0]:
+        notes.append(f"{len(rejected)} rows set aside, see rejected.csv")
+    rows["split"] = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
+    found: dict[str, TaskData] = {}
+    for task in chosen or tasks:
+        if (rows["task"] == task.name).any():
+            found[task.name] = _usable(task_data(task, rows))
+        elif chosen:
+            raise DataError(f"{task.name} has no usable picture in {', '.join(map(str, roots))}")
+    if not found:
+        raise DataError(f"no task has a usable picture in {', '.join(map(str, roots))}")
+    truth = roots[0] / "boxes_true.csv"
+    boxes = pd.read_csv(truth, dtype={"image": str, "task": str}) if truth.is_file() else None
+    return Opened(found, tuple(tasks), rejected, notes, boxes)
+
+
+def _refuse_rubbish(rejected: pd.DataFrame, good: int, config: Config, folder: RunFolder | None) -> None:
+    """Stop before training when more than the allowed share of rows is bad."""
+    count, total = len(rejected), good + len(rejected)
+    allowed = config.data.max_rejected_share
+    if count <= allowed * total:
+        return
+    example = rejected.iloc[0]
+    table = f"all of them are in {folder.rejected}; " if folder is not None else ""
+    more = min(1.0, count / total + 0.01)
+    raise RunError(
+        f"{count} of {total} rows cannot be used ({count / total:.1%}, more than the allowed {allowed:.1%}), "
+        f"for instance {example['source']}: {example['reason']}; {table}"
+        f"mend them, or allow more: --set data.max_rejected_share={more:.2f}"
+    )
+
+
+def _rendered(config: Config) -> Path:
+    """Draw the rendered default, all tasks of it so that the folder serves every later run, or find it."""
+    how = config.data.rendered
+    root = Path(how.folder) / f"{how.per_class}+{how.test_per_class}-seed{config.seed}"
+    total = (how.per_class + how.test_per_class) * sum(len(task.classes) for task in FASHIONAI)
+    with progress("draw pictures", total) as bar:
+        last = 0
+
+        def told(done: int, total: int) -> None:
+            nonlocal last
+            bar(done - last)
+            last = done
+
+        try:
+            write_dataset(root, how.per_class, how.test_per_class, config.seed,
+                          workers=config.runtime.threads, progress=told)  # fmt: skip
+        except ValueError as error:
+            raise RunError(str(error)) from None
+    return root
+
+
+def _limited(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Keep the first few rows of each task, split and class, for a quick look."""
+    limit = config.data.limit_per_class
+    if limit is None:
+        return rows
+    return rows.groupby([rows["task"], rows["split"], rows["label"].str.find("y")], sort=False).head(limit)
+
+
+def _surveyed(
+    rows: pd.DataFrame, config: Config, folder: RunFolder | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Add width and height, and set aside pictures that cannot be decoded."""
+    paths = rows["path"].tolist()
+    stamps = files_stamp(paths)
+    known = _known_survey(folder)
+    keys = [f"{p}|{s}|{m}" for p, (s, m) in zip(paths, stamps.tolist(), strict=True)]
+    missing = [i for i, key in enumerate(keys) if key not in known]
+    if missing:
+        with progress("check pictures", len(missing)) as bar:
+            sizes, reasons = survey_pictures([paths[i] for i in missing], config.runtime.threads, bar)
+        for i, size, reason in zip(missing, sizes.tolist(), reasons, strict=True):
+            known[keys[i]] = (size[0], size[1], reason)
+        if folder is not None:
+            entries = [(*key.rsplit("|", 2), *value) for key, value in known.items()]
+            columns = ["path", "bytes", "modified", "width", "height", "reason"]
+            write_table(folder.survey, pd.DataFrame(entries, columns=columns))
+    facts = [known[key] for key in keys]
+    rows = rows.assign(width=[f[0] for f in facts], height=[f[1] for f in facts])
+    reasons = np.array([f[2] for f in facts], dtype=object)
+    bad = rows[reasons != ""].assign(reason=reasons[reasons != ""])[["image", "task", "source", "reason"]]
+    return rows[reasons == ""], bad
+
+
+def _known_survey(folder: RunFolder | None) -> dict[str, tuple[int, int, str]]:
+    if folder is None or not folder.survey.is_file():
+        return {}
+    try:
+        table = pd.read_csv(folder.survey, dtype=str, keep_default_na=False)
+        values = zip(table["path"], table["bytes"], table["modified"], table["width"], table["height"],
+                     table["reason"], strict=True)  # fmt: skip
+        return {f"{p}|{b}|{m}": (int(w), int(h), r) for p, b, m, w, h, r in values}
+    except (ValueError, KeyError, OSError):
+        return {}  # a damaged survey is made anew
+
+
+def _usable(data: TaskData) -> TaskData:
+    """Refuse a task that cannot be trained, and tell what is thin."""
+    train = data.rows("train", labelled=True)
+    name = data.task.name
+    present = np.unique(data.letters[train].argmax(axis=1)) if len(train) else np.array([])
+    if len(present) < 2:
+        raise DataError(
+            f"{name}: {len(train)} labelled training pictures of {len(present)} classes; at least two "
+            f"classes are needed to learn a difference. Add pictures, or leave the task out with --task"
+        )
+    tested = data.rows("test", labelled=True)
+    only_test = (
+        set(np.unique(data.letters[tested].argmax(axis=1)).tolist()) - set(present.tolist())
+        if len(tested)
+        else set()
+    )
+    if only_test:
+        classes = ", ".join(data.task.classes[i] for i in sorted(only_test))
+        say(f"{name}: tested but never trained on: {classes}")
+    return data

@@ -1,0 +1,214 @@
+"""Predict pictures nobody has labelled, from a finished run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attributes.errors import DataError
+from attributes.pictures import SUFFIXES, PictureError, picture_size, read_picture
+from attributes.tasks import Task, resolve
+from learning.batches import Pictures
+from learning.branch import Workshop, load_classifier, make_inputs, new_classifier, open_classifier, predict
+from learning.inference import Runner, onnx_runner, softmax
+from program.config import Config, read_config
+from program.errors import RunError
+from program.run import workshop
+from runfolder.files import write_table
+from runfolder.folder import RunFolder
+from runfolder.predictions import DECIMALS, join
+from runfolder.progress import progress, say
+from stage1_cam.heatmaps import class_heatmap, merge_views
+from stage2_crop.boxes import find_crops
+from stage3_finetune.fusion import Fusion, fuse
+from stage3_finetune.stage import read_fusion
+
+_CHUNK = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the method says of some pictures for one task.
+
+    Attributes
+    ----------
+    full, crop, fused : ndarray of float64, shape (N, C)
+        Probabilities of each branch.
+    boxes : ndarray of int, shape (N, 4)
+    fallbacks : list of str
+    heatmaps : ndarray of float32, shape (N, h, w)
+    """
+
+    full: np.ndarray
+    crop: np.ndarray
+    fused: np.ndarray
+    boxes: np.ndarray
+    fallbacks: list[str]
+    heatmaps: np.ndarray
+
+
+class Predictor:
+    """Both networks of one task, opened from a finished run."""
+
+    def __init__(
+        self, config: Config, folder: RunFolder, task: Task, trunk: Runner | None, engine: str
+    ) -> None:
+        self.task, self._trunk = task, trunk
+        self._shop: Workshop = workshop(config, folder)
+        self._cam, self._crop, self._finetune = config.plans(task)
+        files = folder.task(task.name)
+        for path in (files.weights(1), files.weights(3), files.fusion):
+            if not path.is_file():
+                raise RunError(
+                    f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
+                )
+        self.fusion: Fusion = read_fusion(files.fusion)
+        self._full = self._open(files.weights(1), files.network(1), engine)
+        self._cropped = self._open(files.weights(3), files.network(3), engine)
+
+    def _open(self, weights: Path, onnx: Path, engine: str) -> Runner:
+        if engine != "mxnet" and onnx.is_file():
+            return onnx_runner(onnx, self._shop.threads)
+        shape = self._shop.picture_shape
+        if self._trunk is not None:
+            shape = self._trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
+        net = new_classifier(self._shop, shape, len(self.task.classes), 0)
+        load_classifier(net, weights)
+        return open_classifier(dataclasses.replace(self._shop, engine=engine), net, shape, onnx)
+
+    def __call__(self, paths: Sequence[str], sizes: np.ndarray) -> Answer:
+        """Predict pictures.
+
+        Parameters
+        ----------
+        paths : sequence of str
+        sizes : ndarray of int, shape (N, 2)
+            Width and height in pixels.
+        """
+        rows, none = np.arange(len(paths)), np.array([], np.int64)
+        cam, finetune = self._cam, self._finetune
+        inputs = make_inputs(self._shop, self._trunk, Pictures(paths), none, cam.augment, cam.test, 0, None)
+        logits, heatmaps = [], []
+        views = cam.test.unit()
+        for some, maps, _ in predict(self._full, inputs, rows):
+            logits.append(some)
+            heatmaps += [class_heatmap(merge_views(m, views), int(one.argmax()), cam.heatmap)
+                         for one, m in zip(some, maps, strict=True)]  # fmt: skip
+        full = softmax(np.concatenate(logits).astype(np.float64))
+        heat = np.stack(heatmaps)
+        crops = find_crops(heat, sizes, self._shop.form.fit, self._crop.rule)
+        boxes = np.array([c.box for c in crops])
+        inputs = make_inputs(
+            self._shop, self._trunk, Pictures(paths, boxes), none, finetune.augment, finetune.test, 0, None
+        )
+        crop = softmax(
+            np.concatenate([some for some, _, _ in predict(self._cropped, inputs, rows)]).astype(np.float64)
+        )
+        return Answer(full, crop, fuse(full, crop, self.fusion), boxes, [c.fallback for c in crops], heat)
+
+
+def find_pictures(source: Path) -> list[tuple[str, str]]:
+    """List the pictures that a picture, a folder or a CSV names.
+
+    Returns
+    -------
+    list of (image, path)
+        `image` is what the answer file calls it: relative to the folder, or as the CSV has it.
+    """
+    if source.is_dir():
+        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not files:
+            raise DataError(f"{source}: holds no picture ({', '.join(sorted(SUFFIXES))})")
+        return [(p.relative_to(source).as_posix(), str(p)) for p in files]
+    if source.suffix.lower() == ".csv":
+        return _from_csv(source)
+    if not source.is_file():
+        raise DataError(f"{source}: no such picture, folder or CSV file")
+    return [(source.name, str(source))]
+
+
+def _from_csv(source: Path) -> list[tuple[str, str]]:
+    try:
+        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{source}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
+    if "image" not in table.columns:
+        raise DataError(f"{source}:1: no column 'image'; found {', '.join(map(str, table.columns))[:200]}")
+    images = list(dict.fromkeys(table["image"].str.strip().str.replace("\\", "/")))
+    return [(image, str(source.parent / image)) for image in images if image]
+
+
+def predict_pictures(
+    source: Path, folder: RunFolder, out: Path, wanted: Sequence[str], engine: str
+) -> tuple[int, int, list[tuple[str, str]]]:
+    """Predict and write image,task,class,confidence,probabilities.
+
+    Returns
+    -------
+    rows, pictures : int
+        Written rows and good pictures.
+    bad : list of (image, reason)
+        Pictures that could not be read.
+    """
+    if not folder.config.is_file():
+        raise RunError(
+            f"{folder.path}: is not a run folder (no config.yaml); give --run the folder of a finished run"
+        )
+    config = read_config(folder.config)
+    tasks = _finished(config, folder, wanted)
+    good, bad = [], []
+    for image, path in find_pictures(source):
+        try:
+            size = picture_size(path)
+            read_picture(path, at_least_px=1)
+            good.append((image, path, size))
+        except PictureError as error:
+            bad.append((image, error.reason))
+    if not good:
+        first = f"; for instance {bad[0][0]}: {bad[0][1]}" if bad else ""
+        raise DataError(f"{source}: no readable picture{first}")
+    trunk = dataclasses.replace(workshop(config, folder), engine=engine).trunk()
+    tables = []
+    for task in tasks:
+        predictor = Predictor(config, folder, task, trunk, engine)
+        with progress(f"{task.short}: predict", len(good)) as bar:
+            for part in _chunks(good):
+                answer = predictor([p for _, p, _ in part], np.array([s for _, _, s in part]))
+                tables.append(_rows(task, [i for i, _, _ in part], answer.fused))
+                bar(len(part))
+    write_table(out, pd.concat(tables, ignore_index=True))
+    for image, reason in bad[:10]:
+        say(f"left out {image}: {reason}")
+    return len(good) * len(tasks), len(good), bad
+
+
+def _finished(config: Config, folder: RunFolder, wanted: Sequence[str]) -> list[Task]:
+    """The tasks of a run that have both networks."""
+    known = config.known_tasks() or ()
+    if wanted:
+        return [resolve(name, known) for name in wanted]
+    tasks = [task for task in known if folder.task(task.name).fusion.is_file()]
+    if not tasks:
+        raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
+    return tasks
+
+
+def _chunks(
+    items: list[tuple[str, str, tuple[int, int]]],
+) -> Iterator[list[tuple[str, str, tuple[int, int]]]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]
+
+
+def _rows(task: Task, images: Sequence[str], fused: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({
+        "image": list(images),
+        "task": task.name,
+        "class": [task.classes[i] for i in fused.argmax(axis=1)],
+        "confidence": [f"{p:.{DECIMALS}f}" for p in fused.max(axis=1)],
+        "probabilities": join(fused),
+    })  # fmt: skip

@@ -1,0 +1,241 @@
+"""Walk the stages in order, each only when what it was made from has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import stage1_cam.stage
+import stage2_crop.stage
+import stage3_finetune.stage
+from attributes.dataset import TaskData
+from attributes.submissions import write_submission
+from learning.backbones import backbone
+from learning.batches import InputForm
+from learning.branch import Workshop
+from learning.engine import gpu_count
+from learning.inference import Runner
+from learning.network import NetworkPlan
+from program.config import Config, dump_config, read_config
+from program.data import Opened, open_data
+from program.errors import RunError
+from program.metrics import run_metrics
+from runfolder.files import write_json, write_text
+from runfolder.fingerprint import files_stamp, fingerprint, is_current
+from runfolder.folder import RunFolder, TaskFolder
+from runfolder.predictions import read_predictions
+from runfolder.progress import be_quiet, progress, say
+
+STAGES = ("cam", "crop", "finetune")
+# Raised when a stage's code changes what it makes from the same plan and data.
+_CODE = {"cam": 1, "crop": 1, "finetune": 1}
+
+
+def run_folder(config: Config, out: Path | None) -> RunFolder:
+    """The run's folder: `out`, or ``runs/<name>``."""
+    return RunFolder(out if out is not None else Path("runs") / config.name)
+
+
+def workshop(config: Config, folder: RunFolder) -> Workshop:
+    """Collect what all tasks and stages share."""
+    net = config.network
+    plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout)
+    form = InputForm(net.input_px, net.fit, backbone(net.backbone), config.runtime.threads)
+    return Workshop(plan, form, folder.trunk, config.runtime.engine, config.runtime.threads, config.seed)
+
+
+class Walk:
+    """One walk through the stages of a run."""
+
+    def __init__(self, config: Config, folder: RunFolder) -> None:
+        self.config, self.folder = config, folder
+        self.shop = workshop(config, folder)
+        self._trunk: Runner | None = None
+        self._trunk_open = False
+
+    def trunk(self) -> Runner | None:
+        """Open the frozen part once, when the first stage needs it."""
+        if not self._trunk_open:
+            self._trunk, self._trunk_open = self.shop.trunk(), True
+        return self._trunk
+
+    def marks(self, data: TaskData) -> dict[str, str]:
+        """Fingerprint of each stage: its plan, its inputs, its code, and the stages before it."""
+        cam, crop, finetune = self.config.plans(data.task)
+        shared = (self.shop.network, self.shop.form.side_px, self.shop.form.fit, self.config.seed)
+        facts = (list(data.images), list(data.splits), list(data.groups), data.task, data.letters,
+                 files_stamp(data.paths))  # fmt: skip
+        marks = {"cam": fingerprint(_CODE["cam"], cam, shared, *facts)}
+        marks["crop"] = fingerprint(_CODE["crop"], crop, marks["cam"])
+        marks["finetune"] = fingerprint(_CODE["finetune"], finetune, marks["crop"])
+        return marks
+
+    def stage(self, stage: str, data: TaskData) -> bool:
+        """Run one stage of one task unless it is up to date; tell whether it ran."""
+        task, folder = data.task, self.folder.task(data.task.name)
+        mark = self.marks(data)[stage]
+        if is_current(folder.marker(stage), mark):
+            return False
+        self._needs(stage, folder)
+        # Its own, and the later stages': what they made from its former artefacts is out of date.
+        for outdated in STAGES[STAGES.index(stage) :]:
+            folder.marker(outdated).unlink(missing_ok=True)
+        cam, crop, finetune = self.config.plans(task)
+        cache = self.folder.cache / task.name / stage
+        started = time.perf_counter()
+        if stage == "crop":
+            with progress(f"{task.short}: cut crops", len(data)) as bar:
+                stage2_crop.stage.run(data, folder, crop, self.shop.form.fit, self.shop.form.threads, bar)
+            seconds = {"crop": time.perf_counter() - started}
+        elif stage == "cam":
+            seconds = stage1_cam.stage.run(data, folder, cam, self.shop, self.trunk(), cache)
+        else:
+            seconds = stage3_finetune.stage.run(data, folder, finetune, self.shop, self.trunk(), cache)
+        if not self.config.runtime.keep_cache:
+            shutil.rmtree(cache, ignore_errors=True)
+        write_json(folder.marker(stage), {"fingerprint": mark, "seconds": seconds})
+        say(f"{task.short}: {stage} in {time.perf_counter() - started:.0f} s")
+        return True
+
+    def _needs(self, stage: str, folder: TaskFolder) -> None:
+        """Refuse a stage whose predecessor has left nothing."""
+        need = {"crop": ("cam", folder.heatmaps), "finetune": ("crop", folder.boxes)}.get(stage)
+        if need and not need[1].is_file():
+            raise RunError(
+                f"{need[1]} is missing; run the stage before it first: "
+                f"python pipeline.py stage {need[0]} --task {folder.path.name}"
+            )
+
+
+def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]) -> Opened:
+    """Run some stages of some tasks; with all three, score and submission follow.
+
+    Parameters
+    ----------
+    wanted : sequence of str
+        Task names; empty for all that have pictures.
+    stages : sequence of str
+        Of :data:`STAGES`, in order.
+    """
+    _claim(folder)
+    write_text(folder.config, dump_config(config))
+    opened = open_data(config, wanted, folder)
+    write_text(folder.config, dump_config(config.with_tasks(opened.known)))
+    for note in opened.notes:
+        say(note)
+    jobs = min(_jobs(config), len(opened.tasks))
+    pictures = sum(len(data) for data in opened.tasks.values())
+    say(f"{pictures} pictures, {len(opened.tasks)} tasks, {jobs} at once; run folder {folder.path}")
+    work = [(config, folder, data, tuple(stages)) for data in opened.tasks.values()]
+    if jobs > 1:
+        with _one_thread_each():
+            context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
+            with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+                futures = [pool.submit(_run_task, *args, quiet=True) for args in work]
+                for future in as_completed(futures):
+                    try:
+                        future.result()
+                    except BaseException:
+                        pool.shutdown(wait=False, cancel_futures=True)
+                        raise
+    else:
+        walk = None
+        for args in work:
+            walk = Walk(config, folder) if walk is None else walk
+            _run_task(*args, walk=walk)
+    return opened
+
+
+def _jobs(config: Config) -> int:
+    """How many tasks to work on at once.
+
+    MXNet's training keeps one core busy whatever its thread count, so on a CPU two tasks side by
+    side take little longer than one; a GPU is shared by none.
+    """
+    if config.runtime.jobs != "auto":
+        return config.runtime.jobs
+    return 1 if gpu_count() else max(1, config.runtime.threads)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Have worker processes start with one computing thread: their libraries read this when loaded."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _run_task(
+    config: Config,
+    folder: RunFolder,
+    data: TaskData,
+    stages: Sequence[str],
+    quiet: bool = False,
+    walk: Walk | None = None,
+) -> None:
+    """Run some stages of one task."""
+    if quiet:
+        be_quiet()
+        config = config.one_thread()
+    walk = walk or Walk(config, folder)
+    ran = [stage for stage in stages if walk.stage(stage, data)]
+    if len(ran) < len(stages):
+        idle = ", ".join(stage for stage in stages if stage not in ran)
+        say(f"{data.task.short}: {idle} up to date")
+
+
+def _claim(folder: RunFolder) -> None:
+    """Make the run folder, or refuse one that holds somebody's other files."""
+    path = folder.path
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path}: is a file; give --out a folder")
+    if path.is_dir() and any(path.iterdir()) and not folder.config.is_file():
+        raise RunError(f"{path}: holds files that are not a run's; give --out a new or an empty folder")
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def finish_run(folder: RunFolder, opened: Opened) -> dict[str, Any]:
+    """Score the run and write ``metrics.json`` and ``submission.csv``."""
+    metrics = run_metrics(opened.tasks, folder, opened.boxes_true)
+    write_json(folder.metrics, metrics)
+    rows = []
+    for name in opened.tasks:
+        table, probabilities = read_predictions(folder.task(name).fused)
+        tested = (table["split"] == "test").to_numpy()
+        rows += [
+            (image, name, p) for image, p in zip(table["image"][tested], probabilities[tested], strict=True)
+        ]
+    write_submission(folder.submission, rows)
+    return metrics
+
+
+def reopen(folder: RunFolder) -> Opened:
+    """Open the data of a finished run again, as its own configuration says; only finished tasks.
+
+    Raises
+    ------
+    RunError
+        When the folder is no run, or nothing in it is finished.
+    """
+    if not folder.config.is_file():
+        raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
+    config = read_config(folder.config)
+    finished = [t.name for t in config.known_tasks() or () if folder.task(t.name).fusion.is_file()]
+    if not finished:
+        raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
+    return open_data(config, finished, folder)

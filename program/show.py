@@ -1,0 +1,60 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from program.metrics import BRANCHES
+
+
+def metrics_table(metrics: dict[str, Any]) -> Table:
+    """Lay out the scores: a row a task, AP of each branch, and what fusion changed."""
+    table = Table(
+        title=f"official score (AP) on {metrics['split']}",
+        title_justify="left",
+        caption="right: fused accuracy; whole: pictures taken whole for want of a crop; "
+        "inside: true regions wholly inside their crop",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("task", no_wrap=True)
+    for name in (*BRANCHES, "change", "right", "whole", "inside", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, figures in metrics["tasks"].items():
+        inside = (figures["localisation"] or {}).get("inside")
+        table.add_row(
+            name.removesuffix("_labels"),
+            *(f"{figures[b]['map']:.3f}" for b in BRANCHES),
+            f"{figures['fused']['map'] - figures['full']['map']:+.3f}",
+            f"{figures['fused']['accuracy']:.0%}",
+            f"{figures['crops']['fallback_rate']:.0%}",
+            "" if inside is None else f"{inside:.0%}",
+            str(figures["n"]),
+        )
+    mean = metrics["mean"]
+    if metrics["tasks"]:
+        table.add_section()
+        table.add_row(
+            "mean",
+            *(f"{mean[b]['map']:.3f}" for b in BRANCHES),
+            f"{mean['fused']['map'] - mean['full']['map']:+.3f}",
+            f"{mean['fused']['accuracy']:.0%}",
+        )
+    return table
+
+
+def score_table(figures: dict[str, Any]) -> str:
+    """Lay out a submission's score as plain text."""
+    rows = [("task", "AP", "basic precision", "n")]
+    rows += [
+        (n, f"{t['ap']:.4f}", f"{t['basic_precision']:.4f}", str(t["n"])) for n, t in figures["tasks"].items()
+    ]
+    rows.append(("mean", f"{figures['map']:.4f}", f"{figures['basic_precision']:.4f}", ""))
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(f"{a:<{width}}  {b:>7}  {c:>15}  {d:>7}" for a, b, c, d in rows)

@@ -1,0 +1,575 @@
+"""The commands from end to end, on a handful of rendered pictures of two tasks."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import yaml
+
+from attributes.demo import write_dataset
+from attributes.pictures import read_picture, write_jpeg
+from attributes.tasks import resolve
+from learning.inference import softmax
+from learning.views import View, framed, sample
+from program import commands
+from program.config import read_config
+from program.errors import RunError
+from runfolder.predictions import split
+
+ROOT = Path(__file__).parent.parent
+NECK, SKIRT = "neck_design_labels", "skirt_length_labels"
+CLASSES = {NECK: 5, SKIRT: 6}
+PER_CLASS, TEST_PER_CLASS = 6, 2
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with rendered pictures and a configuration for them."""
+    home = tmp_path_factory.mktemp("program")
+    write_dataset(home / "data", PER_CLASS, TEST_PER_CLASS, 0, (NECK, SKIRT), workers=1, side_px=160)
+    config = {
+        "name": "tiny",
+        "data": {"source": "files", "roots": [str(home / "data")]},
+        "network": {"frozen_blocks": 17, "input_px": 96},
+        "cam": {"training": {"epochs": 2, "learning_rate": 0.003}, "views": 1, "folds": 2},
+        "crop": {"rule": {"threshold": 0.8, "margin": 0.0, "least_contrast": 0.0}},
+        "finetune": {"training": {"epochs": 1}, "views": 1},
+    }
+    (home / "tiny.yaml").write_text(yaml.safe_dump(config))
+    return home
+
+
+@pytest.fixture(scope="module")
+def finished(home):
+    """A finished run of both tasks, made as a user makes it, in a process of its own."""
+    command = [sys.executable, str(ROOT / "pipeline.py"), "run", "--task", "neck", "--task", SKIRT,
+               "--config", "tiny.yaml", "--out", "run", "--jobs", "2"]  # fmt: skip
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return home / "run", done.stderr
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the finished run that a test may change."""
+    return Path(shutil.copytree(finished[0], tmp_path / "run"))
+
+
+@pytest.fixture
+def call(home, monkeypatch, capsys):
+    """Run a command in this process; give its exit code and what it printed."""
+
+    def command(*words):
+        monkeypatch.chdir(home)
+        monkeypatch.setattr(sys, "argv", ["pipeline.py", *map(str, words)])
+        capsys.readouterr()
+        code = commands.main()
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return command
+
+
+def stamps(folder):
+    return {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def columns(path):
+    return path.read_text(encoding="utf-8").splitlines()[0]
+
+
+# --- the run folder
+
+
+def test_every_file_of_the_contract_is_there(finished):
+    run, _ = finished
+    for name in ("config.yaml", "metrics.json", "submission.csv", "report/index.html", "rejected.csv"):
+        assert (run / name).is_file(), name
+    for task in CLASSES:
+        for name in ("stage1/weights.params", "stage1/network.onnx", "stage1/heatmaps.npy",
+                     "stage3/weights.params", "stage3/network.onnx", "stage3/fusion.json"):  # fmt: skip
+            assert (run / task / name).stat().st_size > 0, name
+        assert columns(run / task / "boxes.csv") == "image,split,x0,y0,x1,y1,threshold,margin,fallback,score"
+        predictions = "image,split,network,class,confidence,probabilities"
+        assert columns(run / task / "stage1" / "predictions.csv") == predictions
+        assert columns(run / task / "stage3" / "predictions.csv") == predictions
+        assert columns(run / task / "stage3" / "fused.csv") == predictions
+        for stage in ("stage1", "stage3"):
+            history = "network,epoch,learning_rate,train_loss,val_loss,val_map,val_accuracy,seconds"
+            assert columns(run / task / stage / "history.csv") == history
+    leftovers = [p for p in run.rglob("*") if re.search(r"\.(partial|tmp|old)$", p.name)]
+    assert not leftovers
+
+
+def test_the_configuration_is_left_whole(home, finished):
+    run, _ = finished
+    assert read_config(run / "config.yaml") == read_config(home / "tiny.yaml", ["runtime.jobs=2"])
+
+
+def test_metrics_have_the_form_that_scripts_read(finished):
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    assert metrics["split"] == "test" and set(metrics["tasks"]) == set(CLASSES)
+    for task, figures in metrics["tasks"].items():
+        for branch in ("full", "crop", "fused"):
+            assert 0 <= figures[branch]["map"] <= 1 and 0 <= figures[branch]["accuracy"] <= 1
+        assert figures["crops"]["n"] == TEST_PER_CLASS * CLASSES[task]
+        assert 0 <= figures["crops"]["fallback_rate"] <= 1
+        assert set(figures["seconds"]) == {"train", "cam", "crop", "finetune"}
+        assert all(seconds > 0 for seconds in figures["seconds"].values())
+        assert figures["localisation"]["n"] > 0
+    for branch in ("full", "crop", "fused"):
+        mean = np.mean([figures[branch]["map"] for figures in metrics["tasks"].values()])
+        assert metrics["mean"][branch]["map"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_training_pictures_get_their_maps_from_networks_that_have_not_seen_them(finished, task):
+    table = pd.read_csv(finished[0] / task / "stage1" / "predictions.csv")
+    train = table[table["split"] == "train"]
+    assert set(train["network"]) == {"fold 0", "fold 1"}
+    assert set(table[table["split"] != "train"]["network"]) == {"final"}
+    history = pd.read_csv(finished[0] / task / "stage1" / "history.csv")
+    assert set(history["network"]) == {"final", "fold 0", "fold 1"}
+    # A crop network that speaks for the fusion about a training picture has not seen it either.
+    crop = pd.read_csv(finished[0] / task / "stage3" / "predictions.csv").set_index("image")
+    known = crop.loc[train["image"], "network"].tolist()
+    assert set(known) <= {"fold 0", "fold 1"} and known == train["network"].tolist()
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_one_row_one_map_and_one_crop_a_picture(finished, task):
+    run = finished[0] / task
+    expected = (PER_CLASS + TEST_PER_CLASS) * CLASSES[task]
+    predictions, boxes = pd.read_csv(run / "stage1" / "predictions.csv"), pd.read_csv(run / "boxes.csv")
+    assert len(predictions) == len(boxes) == expected
+    assert predictions["image"].tolist() == boxes["image"].tolist()
+    assert boxes["split"].value_counts()["test"] == TEST_PER_CLASS * CLASSES[task]
+    heatmaps = np.load(run / "stage1" / "heatmaps.npy")
+    assert heatmaps.shape == (expected, 3, 3) and heatmaps.dtype == np.float32
+    p = split(predictions["probabilities"].tolist())
+    assert p.shape == (expected, CLASSES[task])
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-6)
+    crops = {p.stem: p for p in (run / "crops").rglob("*.jpg")}
+    assert len(crops) == expected
+    classes = {c.replace("/", "-") for c in resolve(task).classes}
+    for row in boxes.itertuples():
+        path = crops[Path(row.image).stem]
+        assert path.parent.parent.name == row.split
+        assert path.parent.name in classes
+    assert (boxes[["x0", "y0"]] >= 0).all(axis=None) and (boxes[["x1", "y1"]] <= 160).all(axis=None)
+    cut = boxes[boxes["fallback"].isna()]
+    assert len(cut) > 0, "this test wants at least one picture that is really cropped"
+    assert ((cut["x1"] - cut["x0"]) == (cut["y1"] - cut["y0"])).all()
+    row = cut.iloc[0]
+    assert read_picture(crops[Path(row["image"]).stem]).shape[:2] == (
+        row["y1"] - row["y0"],
+        row["x1"] - row["x0"],
+    )
+
+
+def test_the_submission_is_in_the_competitions_form(finished):
+    rows = list(csv.reader((finished[0] / "submission.csv").open()))
+    assert len(rows) == TEST_PER_CLASS * sum(CLASSES.values())
+    for image, task, text in rows:
+        assert image.startswith(f"Images/{task}/")
+        assert re.fullmatch(r"(\d\.\d{8};)+\d\.\d{8}", text) and len(text.split(";")) == CLASSES[task]
+
+
+def test_fused_predictions_are_the_submission(finished):
+    fused = pd.concat(pd.read_csv(finished[0] / t / "stage3" / "fused.csv") for t in CLASSES)
+    fused = fused[fused["split"] == "test"].set_index("image")["probabilities"]
+    for image, _, text in csv.reader((finished[0] / "submission.csv").open()):
+        assert fused[image] == text
+
+
+# --- what is done again and what is not
+
+
+def test_a_second_run_does_nothing_and_says_so(call, run):
+    before = stamps(run / NECK) | stamps(run / SKIRT)
+    code, text = call("run", "--all", "--config", "tiny.yaml", "--out", run, "--jobs", "1")
+    assert code == 0
+    for short in ("neck", "skirt"):
+        assert re.search(rf"{short}: cam, crop, finetune up to date", text), text
+    after = stamps(run / NECK) | stamps(run / SKIRT)
+    assert after == before
+
+
+def test_a_new_threshold_redoes_only_what_follows(call, run):
+    options = ("--task", "neck", "--config", "tiny.yaml", "--out", run, "--set", "crop.rule.threshold=0.95")
+    stage1, stage3, skirt = stamps(run / NECK / "stage1"), stamps(run / NECK / "stage3"), stamps(run / SKIRT)
+    boxes = pd.read_csv(run / NECK / "boxes.csv")
+    code, text = call("stage", "crop", *options)
+    assert code == 0, text
+    changed = pd.read_csv(run / NECK / "boxes.csv")
+    assert (changed["threshold"] == 0.95).all() and (boxes["threshold"] == 0.8).all()
+    was, now = (t[t["fallback"].isna()] for t in (boxes, changed))
+    assert (now["x1"] - now["x0"]).mean() < (was["x1"] - was["x0"]).mean() or len(now) > len(was)
+    assert stamps(run / NECK / "stage1") == stage1 and stamps(run / NECK / "stage3") == stage3
+
+    code, text = call("run", *options)
+    assert code == 0, text
+    assert "neck: cam, crop up to date" in text and "neck: finetune in" in text
+    assert stamps(run / NECK / "stage1") == stage1 and stamps(run / NECK / "stage3") != stage3
+    assert stamps(run / SKIRT) == skirt
+
+
+def test_crops_cut_from_outdated_heatmaps_are_cut_again(call, run):
+    """Stage crop takes what stage cam left, even if the settings have moved on since; a run may not."""
+    changed = ("--task", "neck", "--config", "tiny.yaml", "--out", run, "--set", "cam.training.epochs=1")
+    assert call("stage", "crop", *changed)[0] == 0
+    code, text = call("run", *changed)
+    assert code == 0
+    assert [f"neck: {stage} in" in text for stage in ("cam", "crop", "finetune")] == [True] * 3, text
+
+
+def test_a_changed_picture_is_noticed(home, tmp_path, finished):
+    from program.data import open_data
+    from program.run import Walk
+    from runfolder.folder import RunFolder
+
+    data = Path(shutil.copytree(home / "data", tmp_path / "data"))
+    config = read_config(home / "tiny.yaml", [f"data.roots=[{data}]"])
+    walk = Walk(config, RunFolder(tmp_path / "run"))
+    before = walk.marks(open_data(config, ["neck"], None).tasks[NECK])
+    path = next((data / "base").rglob("neck*/*.jpg"))
+    write_jpeg(path, read_picture(path)[:, ::-1])
+    after = walk.marks(open_data(config, ["neck"], None).tasks[NECK])
+    assert all(before[stage] != after[stage] for stage in before)
+
+
+def test_a_stage_without_its_predecessor_is_refused(call, tmp_path):
+    options = ("--task", "neck", "--config", "tiny.yaml", "--out", tmp_path / "new")
+    for stage, before in (("crop", "cam"), ("finetune", "crop")):
+        code, text = call("stage", stage, *options)
+        assert code == 1 and f"python pipeline.py stage {before} --task {NECK}" in text
+
+
+def test_nothing_frozen_nothing_held_out(call, home, tmp_path):
+    """Every block is trained, pictures are read live, and there is no validation and no test picture."""
+    out = tmp_path / "live"
+    code, text = call(
+        "run", "--task", "neck", "--config", "tiny.yaml", "--out", out, "--set", "network.frozen_blocks=0",
+        "--set", "network.input_px=32", "--set", "data.limit_per_class=2", "--set", "data.val_share=0",
+        "--set", "data.splits={test: train}", "--set", "cam.training.epochs=1",
+    )  # fmt: skip
+    assert code == 0, text
+    assert not (out / "trunk").exists()
+    splits = pd.read_csv(out / NECK / "boxes.csv")["split"]
+    assert (splits == "train").all() and len(splits) == 2 * 2 * 5  # two a class, train and test
+    assert json.loads((out / "metrics.json").read_text())["tasks"] == {}
+    assert (out / "submission.csv").read_text() == ""
+    code, text = call(
+        "predict", next((home / "data" / "rank").rglob("*.jpg")), "--run", out, "--out", tmp_path / "p"
+    )
+    assert code == 0 and len(pd.read_csv(tmp_path / "p")) == 1
+
+
+# --- predict
+
+
+@pytest.fixture(scope="module")
+def strangers(home):
+    """Pictures nobody has labelled: two good ones, a large portrait, and a bad file."""
+    folder = home / "strangers"
+    (folder / "sub").mkdir(parents=True)
+    tested = sorted((home / "data" / "rank" / "Images" / NECK).glob("*.jpg"))
+    shutil.copy(tested[0], folder / "a.jpg")
+    shutil.copy(tested[1], folder / "sub" / "b.jpg")
+    write_jpeg(folder / "tall.jpg", cv2.resize(read_picture(tested[2]), (300, 700)))
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture either")
+    return folder
+
+
+def answers(path):
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def test_predict_a_folder_with_one_bad_file(call, finished, strangers, tmp_path):
+    out = tmp_path / "answers.csv"
+    code, text = call("predict", strangers, "--run", finished[0], "--out", out)
+    assert code == 0
+    assert "bad.jpg" in text and "1 pictures could not be read" in text and "notes" not in text
+    table = answers(out)
+    assert list(table.columns) == ["image", "task", "class", "confidence", "probabilities"]
+    assert sorted(zip(table["image"], table["task"], strict=True)) == sorted(
+        (image, task) for image in ("a.jpg", "sub/b.jpg", "tall.jpg") for task in CLASSES
+    )
+    for row in table.itertuples():
+        p = split([row.probabilities])[0]
+        assert len(p) == CLASSES[row.task] and p.sum() == pytest.approx(1, abs=1e-6)
+        assert row.confidence == f"{p.max():.8f}"
+        assert row[3] == resolve(row.task).classes[int(p.argmax())]
+
+
+def test_predict_a_csv_a_picture_and_one_task_only(call, finished, strangers, tmp_path):
+    listed, out = strangers / "list.csv", tmp_path / "answers.csv"
+    listed.write_text("\ufeffnote,image\r\nx,sub\\b.jpg\r\ny,a.jpg\r\nz,a.jpg\r\nw,missing.jpg\r\n")
+    code, text = call("predict", listed, "--run", finished[0], "--out", out, "--task", "neck")
+    assert code == 0 and "missing.jpg: there is no such file" in text
+    assert answers(out)["image"].tolist() == ["sub/b.jpg", "a.jpg"]
+    alone = tmp_path / "alone.csv"
+    assert (
+        call("predict", strangers / "a.jpg", "--run", finished[0], "--out", alone, "--task", "neck")[0] == 0
+    )
+    np.testing.assert_allclose(
+        split(answers(alone)["probabilities"]), split(answers(out)["probabilities"])[1:], atol=1e-5
+    )
+
+
+def test_both_engines_predict_alike(call, finished, strangers, tmp_path):
+    found = []
+    for engine in ("onnx", "mxnet"):
+        code, text = call(
+            "predict", strangers, "--run", finished[0], "--out", tmp_path / engine, "--engine", engine
+        )
+        assert code == 0, text
+        found.append(answers(tmp_path / engine))
+    for task in CLASSES:
+        one, other = (split(table[table["task"] == task]["probabilities"].tolist()) for table in found)
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_predict_says_of_test_pictures_what_the_run_said(call, home, finished, tmp_path):
+    folder = home / "data" / "rank" / "Images" / NECK
+    code, text = call("predict", folder, "--run", finished[0], "--out", tmp_path / "p", "--task", "neck")
+    assert code == 0, text
+    fused = pd.read_csv(finished[0] / NECK / "stage3" / "fused.csv")
+    said = dict(zip(fused["image"].map(lambda i: Path(i).name), fused["probabilities"], strict=True))
+    now = answers(tmp_path / "p")
+    assert len(now) == TEST_PER_CLASS * 5
+    away = np.abs(split([said[i] for i in now["image"]]) - split(now["probabilities"].tolist())).max(axis=1)
+    assert np.median(away) < 2e-3  # cached features have half precision
+
+
+# --- score, report, export, check
+
+
+def test_score_of_the_submission_is_the_runs_own(call, home, finished):
+    answer = home / "data" / "rank" / "Tests" / "answer.csv"
+    code, text = call("score", finished[0] / "submission.csv", answer, "--json")
+    assert code == 0
+    figures, metrics = json.loads(text), json.loads((finished[0] / "metrics.json").read_text())
+    assert set(figures) == {"map", "basic_precision", "tasks"}
+    assert figures["map"] == pytest.approx(metrics["mean"]["fused"]["map"])
+    for task, of_task in figures["tasks"].items():
+        assert of_task["ap"] == pytest.approx(metrics["tasks"][task]["fused"]["map"])
+        assert of_task["basic_precision"] == pytest.approx(metrics["tasks"][task]["fused"]["basic_precision"])
+        assert of_task["n"] == TEST_PER_CLASS * CLASSES[task]
+    code, text = call("score", finished[0] / "submission.csv", answer)
+    assert code == 0 and f"{figures['map']:.4f}" in text and NECK in text
+
+
+def test_predict_can_be_scored(call, home, finished, tmp_path):
+    folder, out = home / "data" / "rank", tmp_path / "p.csv"
+    assert call("predict", folder, "--run", finished[0], "--out", out)[0] == 0
+    rows = answers(out)
+    rows = rows[[Path(i).parts[1] == t for i, t in zip(rows["image"], rows["task"], strict=True)]]
+    rows.to_csv(out, index=False)
+    code, text = call("score", out, home / "data" / "rank" / "Tests" / "answer.csv", "--json")
+    assert code == 0 and set(json.loads(text)["tasks"]) == set(CLASSES)
+
+
+def test_the_report_is_written_again(call, run):
+    (run / "report" / "index.html").unlink()
+    (run / "metrics.json").unlink()
+    code, text = call("report", "--run", run)
+    assert code == 0, text
+    page = (run / "report" / "index.html").read_text()
+    assert "neck" in page and "skirt" in page
+    assert not re.search(r"(src|href)=[\"'](https?:)?//", page)  # opens from disk, without a network
+    assert (run / "metrics.json").is_file()
+
+
+def test_the_export_runs_without_this_program(call, home, finished, tmp_path):
+    """Follow heatcrop.json by hand: picture, trunk, network, softmax; against stage 1's own predictions."""
+    out = tmp_path / "export"
+    code, text = call("export", "--run", finished[0], "--out", out)
+    assert code == 0, text
+    how = json.loads((out / "heatcrop.json").read_text())
+    assert set(how["tasks"]) == set(CLASSES)
+    form, task = how["input"], how["tasks"][NECK]
+    assert form["fit"] == "pad" and form["side_px"] == 96
+
+    def network(name):
+        session = onnxruntime.InferenceSession(str(out / name), providers=["CPUExecutionProvider"])
+        return lambda x: dict(
+            zip([o.name for o in session.get_outputs()], session.run(None, {"data": x}), strict=True)
+        )
+
+    trunk, full, crop = (network(n) for n in (how["trunk"], task["full"]["network"], task["crop"]["network"]))
+    table = pd.read_csv(finished[0] / NECK / "stage1" / "predictions.csv")
+    row = table[table["split"] == "test"].iloc[0]
+    picture = read_picture(home / "data" / "rank" / row["image"])
+    base = framed((0, 0, 160, 160), form["fit"])
+    views = (
+        [base, View(base.x0, base.y0, base.x1, base.y1, True)] if task["full"]["views"]["flip"] else [base]
+    )
+    x = np.stack([sample(picture, v, form["side_px"]) for v in views]).astype(np.float32)
+    x = ((x / 255 - form["mean"]) / form["std"]).transpose(0, 3, 1, 2).astype(np.float32)
+    found = full(trunk(x)["features"])
+    assert list(found) == how["outputs"] == ["logits", "maps"]
+    np.testing.assert_allclose(
+        softmax(found["logits"].mean(axis=0)), split([row["probabilities"]])[0], atol=5e-3
+    )
+    assert crop(trunk(x)["features"])["logits"].shape == (2, 5)
+    assert task["classes"] == list(resolve("neck").classes)
+    assert 0 <= task["fusion"]["weight"] <= 1 and task["crop_rule"]["threshold"] == 0.8
+
+
+def test_export_does_not_write_among_other_files(call, finished, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    code, text = call("export", "--run", finished[0], "--out", tmp_path)
+    assert code == 1 and "holds other files" in text
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+def test_check_tells_the_data_and_the_machine(call):
+    code, text = call("check", "--config", "tiny.yaml")
+    assert code == 0, text
+    assert "MXNet 1.9" in text and "ONNX Runtime" in text and "neck" in text and "skirt" in text
+    assert call("check", "--config", "tiny.yaml", "--task", "neck")[1].count("skirt") == 0
+
+
+def test_check_finds_problems(call, home, tmp_path):
+    data = Path(shutil.copytree(home / "data", tmp_path / "data"))
+    pictures = sorted((data / "base" / "Images" / NECK).glob("*.jpg"))
+    pictures[0].write_bytes(b"")
+    shutil.copy(pictures[1], sorted((data / "rank" / "Images" / NECK).glob("*.jpg"))[0])
+    code, text = call("check", "--config", "tiny.yaml", "--data", data)
+    assert code == 1
+    assert "empty (0 bytes)" in text and "byte-identical in two splits" in text and "problems found" in text
+
+
+def test_check_leaves_nothing_behind(call, home):
+    before = stamps(home)
+    call("check", "--config", "tiny.yaml")
+    assert stamps(home) == before
+
+
+# --- mistakes
+
+
+def told(text, code, *words):
+    assert "Traceback" not in text, text
+    lines = [line for line in text.splitlines() if "error" in line.casefold()]
+    assert len(lines) == 1, text
+    for word in words:
+        assert word in " ".join(text.split()), text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "told_words"),
+    [
+        (["run", "--config", "tiny.yaml"], 2, ["--all", "--task"]),
+        (["run", "--all", "--task", "neck", "--config", "tiny.yaml"], 2, ["--all", "--task"]),
+        (["stage", "crop", "--config", "tiny.yaml"], 2, ["--all", "--task"]),
+        (["run", "--task", "nekc", "--config", "tiny.yaml"], 1, ["'nekc'", "did you mean neck?"]),
+        (["run", "--task", "coat", "--config", "tiny.yaml"], 1, ["coat_length_labels has no usable picture"]),
+        (["run", "--all", "--config", "missing.yaml"], 2, ["missing.yaml", "--config"]),
+        (["run", "--all", "--config", "tiny.yaml", "--data", "nowhere"], 1, ["nowhere", "--data"]),
+        (["run", "--all", "--config", "tiny.yaml", "--set", "crop.rule.thresh=1"], 2, ["crop.rule.thresh"]),
+        (["run", "--all", "--config", "tiny.yaml", "--set", "nonsense"], 2, ["--set nonsense", "key=value"]),
+        (["run", "--all", "--config", "tiny.yaml", "--out", "data"], 1, ["data", "--out"]),
+        (["run", "--all", "--config", "tiny.yaml", "--out", "tiny.yaml"], 1, ["tiny.yaml", "--out"]),
+        (["run", "--task", "neck", "--config", "tiny.yaml", "--jobs", "0"], 2, ["--jobs"]),
+        (["run", "--frobnicate"], 2, ["--frobnicate"]),
+        (["stage", "cut", "--all"], 2, ["cut"]),
+        (["frobnicate"], 2, ["frobnicate"]),
+        (["check", "--config", "tiny.yaml", "--data", "nowhere"], 1, ["nowhere"]),
+        (["report", "--run", "data"], 1, ["data", "not a run folder"]),
+        (["export", "--run", "nowhere"], 1, ["nowhere", "not a run folder"]),
+        (["predict", "data", "--run", "data", "--out", "p.csv"], 1, ["not a run folder"]),
+        (["predict", "data"], 2, ["--run"]),
+        (["score", "tiny.yaml", "nowhere.csv"], 1, ["tiny.yaml:1"]),
+        (["score", "data/rank/Tests/question.csv", "data/rank/Tests/answer.csv"], 1, ["question.csv:1"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_line(call, home, words, expected, told_words):
+    before = stamps(home)
+    code, text = call(*words)
+    assert code == expected, text
+    told(text, code, *told_words)
+    leftovers = set(stamps(home)) - set(before)
+    assert not {p for p in leftovers if "runs" not in p.parts}
+    shutil.rmtree(home / "runs", ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("nowhere", ["nowhere", "no such picture, folder or CSV"]),
+        ("empty", ["empty", "holds no picture"]),
+        ("bad", ["no readable picture", "0.jpg"]),
+        ("noimage.csv", ["noimage.csv:1", "no column 'image'", "picture"]),
+        ("nothing.csv", ["nothing.csv"]),
+    ],
+)
+def test_a_mistaken_source_of_pictures_is_told(call, finished, tmp_path, source, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0.jpg").write_bytes(b"x")
+    (tmp_path / "noimage.csv").write_text("picture,task\na.jpg,neck\n")
+    (tmp_path / "nothing.csv").write_text("")
+    code, text = call("predict", tmp_path / source, "--run", finished[0], "--out", tmp_path / "p.csv")
+    assert code == 1
+    told(text, code, *words)
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_damaged_runs_are_told(call, run, strangers, tmp_path):
+    (run / NECK / "stage3" / "weights.params").unlink()
+    code, text = call("predict", strangers, "--run", run, "--out", tmp_path / "p.csv")
+    assert code == 1
+    told(text, code, "weights.params", "run --task neck")
+    (run / "config.yaml").write_text("nmae: x")
+    for words in (["report"], ["export"], ["predict", strangers, "--out", tmp_path / "p.csv"]):
+        code, text = call(*words, "--run", run)
+        assert code == 2
+        told(text, code, "config.yaml", "nmae")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (RunError("no luck"), 1, "error: no luck"),
+        (OSError(28, "No space left on device", "/runs/x"), 1, "error: /runs/x: No space left on device"),
+    ],
+)
+def test_what_happens_on_the_way_ends_in_one_line_and_a_code(call, monkeypatch, error, code, words):
+    def fail(*_args):
+        raise error
+
+    monkeypatch.setattr("program.run.run_stages", fail)
+    found, text = call("run", "--all", "--config", "tiny.yaml")
+    assert found == code and words in text and "Traceback" not in text
+
+
+def test_a_fault_of_the_program_is_not_hidden(call, monkeypatch):
+    def fail(*_args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("program.run.run_stages", fail)
+    with pytest.raises(ZeroDivisionError):
+        call("run", "--all", "--config", "tiny.yaml")
+
+
+def test_help_answers_without_loading_an_engine():
+    code = "import sys; from program.commands import main; sys.argv = ['x', '--help']; r = main(); "
+    code += "raise SystemExit(r or 'mxnet' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "stage", "check", "predict", "score", "report", "export"):
+        assert command in done.stdout
