@@ -90,6 +90,12 @@ class Task:
             )
 
     @property
+    def invisible(self) -> int | None:
+        """Index of the class that says the attribute is not in the picture, None without one."""
+        names = [name.strip().casefold() for name in self.classes]
+        return names.index("invisible") if "invisible" in names else None
+
+    @property
     def short(self) -> str:
         """The name people type: without ``_labels``, then without ``_design`` or ``_length``."""
         stem = self.name.removesuffix("_labels")

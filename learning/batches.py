@@ -33,18 +33,27 @@ class Pictures:
     paths : sequence of str
     boxes : ndarray of int, shape (N, 4), or None
         x0, y0, x1, y1 in pixels, x1/y1 exclusive; None for whole pictures.
+    training_boxes : ndarray of int, shape (N, J, 4), or None
+        Boxes that training takes in turn instead, one an epoch.
     """
 
     paths: Sequence[str]
     boxes: np.ndarray | None = None
+    training_boxes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def take(self, index: np.ndarray) -> Pictures:
         """Keep the given rows."""
-        boxes = None if self.boxes is None else self.boxes[index]
-        return Pictures([self.paths[i] for i in index], boxes)
+        paths = [self.paths[i] for i in index]
+        return Pictures(paths, *(None if b is None else b[index] for b in (self.boxes, self.training_boxes)))
+
+    def training_box(self, i: int, epoch: int) -> np.ndarray | None:
+        """Item i's box in one epoch of training."""
+        if self.training_boxes is not None:
+            return np.asarray(self.training_boxes[i, epoch % self.training_boxes.shape[1]])
+        return None if self.boxes is None else self.boxes[i]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +145,7 @@ def augmented(
     def read(item: tuple[int, int]) -> np.ndarray:
         epoch, i = item
         rng = np.random.default_rng((seed, epoch, i))
-        box = None if pictures.boxes is None else pictures.boxes[i]
+        box = pictures.training_box(i, epoch)
         picture = read_picture(pictures.paths[i], at_least_px=least if box is None else None)
         view = random_view(rng, base_view(picture, box, form.fit), how)
         return random_erase(rng, random_colour(rng, sample(picture, view, form.side_px), how), how)

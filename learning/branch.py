@@ -67,6 +67,16 @@ class Workshop:
         )
 
 
+def backbone_runner(shop: Workshop, folder: Path) -> Runner:
+    """Open the whole backbone with its published weights: (B, 3, S, S) to its last feature map."""
+    blocks, _ = split_blocks(dataclasses.replace(shop.network, frozen_blocks=-1), shop.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    return block_runner(
+        build_trunk(blocks), shop.picture_shape, folder / "backbone.onnx", ("features",),
+        shop.engine, shop.threads,
+    )  # fmt: skip
+
+
 def make_inputs(
     shop: Workshop,
     trunk: Runner | None,

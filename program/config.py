@@ -24,11 +24,12 @@ from program.errors import UsageError
 from stage1_cam.heatmaps import KINDS
 from stage1_cam.stage import CamPlan
 from stage2_crop.rule import CropRule
+from stage2_crop.search import SearchPlan
 from stage2_crop.stage import CropPlan
 from stage3_finetune.stage import FinetunePlan
 
 # The dataclasses below know nothing of configuration files; a misspelt key must not pass in silence.
-for _plan in (Augmentation, TestViews, TrainingPlan, CropRule, CamPlan, CropPlan, FinetunePlan):
+for _plan in (Augmentation, TestViews, TrainingPlan, CropRule, SearchPlan, CamPlan, CropPlan, FinetunePlan):
     _plan.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
 
 
@@ -221,7 +222,9 @@ _BOUNDS: dict[str, tuple[Any, ...]] = {
     "erase": (0, 1), "views": (1, _ANY), "folds": (1, _ANY), "heatmap": KINDS, "scales": (1, 10),
     "grid": (1, 100), "threshold": (1e-6, 1), "margin": (0, 10), "percentile": (0, 100),
     "by": ("area", "mass"), "together": (0, 1), "least_side": (0, 1), "greatest_side": (1e-6, _ANY),
-    "least_area": (0, 1), "least_contrast": (0, _ANY), "quality": (1, 100),
+    "least_area": (0, 1), "least_contrast": (0, _ANY), "invisible": ("whole", "crop"), "quality": (1, 100),
+    "pictures": (0, _ANY), "thresholds": (1e-6, 1), "margins": (0, 10), "least_sides": (0, 1),
+    "greatest_sides": (1e-6, _ANY), "jitter": (0, 0.9), "jitters": (1, 100),
 }  # fmt: skip
 
 
@@ -289,8 +292,12 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
         raise UsageError(
             f"{path}: expected sections such as 'data:' and 'network:', found {type(values).__name__}"
         )
-    for setting in settings:
-        change = _setting(setting)
+    changes = [_setting(setting) for setting in settings]
+    asked = [section for change in changes if isinstance(section := change.get("crop"), dict)]
+    if any("rule" in section for section in asked) and not any("search" in section for section in asked):
+        # A rule that somebody types is the rule to cut by, not a place to start a search.
+        changes.append({"crop": {"search": {"pictures": 0}}})
+    for change in changes:
         values = _over_overrides(merge(values, change), change)
     try:
         return Config.model_validate(values)

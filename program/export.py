@@ -10,6 +10,7 @@ from learning.branch import OUTPUTS
 from program.config import read_config
 from program.errors import RunError
 from program.run import workshop
+from runfolder.boxes import read_rule
 from runfolder.files import write_json
 from runfolder.folder import RunFolder
 from stage3_finetune.stage import read_fusion
@@ -41,7 +42,7 @@ def export_run(folder: RunFolder, out: Path) -> Path:
     tasks = {}
     for task in done:
         files = folder.task(task.name)
-        cam, crop, finetune = config.plans(task)
+        cam, _, finetune = config.plans(task)
         for number in (1, 3):
             if not files.network(number).is_file():
                 raise RunError(f"{files.network(number)} is missing; run the stage again")
@@ -50,7 +51,7 @@ def export_run(folder: RunFolder, out: Path) -> Path:
             "classes": list(task.classes),
             "full": {"network": f"{task.name}.stage1.onnx", "views": dataclasses.asdict(cam.test)},
             "heatmap": cam.heatmap,
-            "crop_rule": dataclasses.asdict(crop.rule),
+            "crop_rule": read_rule(files.rule)["rule"],
             "crop": {"network": f"{task.name}.stage3.onnx", "views": dataclasses.asdict(finetune.test)},
             "fusion": dataclasses.asdict(read_fusion(files.fusion)),
         }

@@ -14,17 +14,19 @@ from attributes.pictures import SUFFIXES, PictureError, picture_size, read_pictu
 from attributes.tasks import Task, resolve
 from learning.batches import Pictures
 from learning.branch import Workshop, load_classifier, make_inputs, new_classifier, open_classifier, predict
+from learning.fusion import Fusion, fuse
 from learning.inference import Runner, onnx_runner, softmax
 from program.config import Config, read_config
 from program.errors import RunError
 from program.run import workshop
+from runfolder.boxes import read_rule
 from runfolder.files import write_table
 from runfolder.folder import RunFolder
 from runfolder.predictions import DECIMALS, join
 from runfolder.progress import progress, say
 from stage1_cam.heatmaps import class_heatmap, merge_views
 from stage2_crop.boxes import find_crops
-from stage3_finetune.fusion import Fusion, fuse
+from stage2_crop.rule import CropRule
 from stage3_finetune.stage import read_fusion
 
 _CHUNK = 256
@@ -59,14 +61,15 @@ class Predictor:
     ) -> None:
         self.task, self._trunk = task, trunk
         self._shop: Workshop = workshop(config, folder)
-        self._cam, self._crop, self._finetune = config.plans(task)
+        self._cam, _, self._finetune = config.plans(task)
         files = folder.task(task.name)
-        for path in (files.weights(1), files.weights(3), files.fusion):
+        for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
             if not path.is_file():
                 raise RunError(
                     f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
                 )
         self.fusion: Fusion = read_fusion(files.fusion)
+        self._rule = CropRule(**read_rule(files.rule)["rule"])
         self._full = self._open(files.weights(1), files.network(1), engine)
         self._cropped = self._open(files.weights(3), files.network(3), engine)
 
@@ -100,7 +103,8 @@ class Predictor:
                          for one, m in zip(some, maps, strict=True)]  # fmt: skip
         full = softmax(np.concatenate(logits).astype(np.float64))
         heat = np.stack(heatmaps)
-        crops = find_crops(heat, sizes, self._shop.form.fit, self._crop.rule)
+        invisible = full.argmax(axis=1) == self.task.invisible
+        crops = find_crops(heat, sizes, self._shop.form.fit, self._rule, invisible)
         boxes = np.array([c.box for c in crops])
         inputs = make_inputs(
             self._shop, self._trunk, Pictures(paths, boxes), none, finetune.augment, finetune.test, 0, None

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ from runfolder.files import write_json, write_text
 from runfolder.fingerprint import files_stamp, fingerprint, is_current
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.predictions import read_predictions
-from runfolder.progress import be_quiet, progress, say
+from runfolder.progress import be_quiet, say
 
 STAGES = ("cam", "crop", "finetune")
 # Raised when a stage's code changes what it makes from the same plan and data.
-_CODE = {"cam": 1, "crop": 1, "finetune": 1}
+_CODE = {"cam": 1, "crop": 2, "finetune": 2}
 
 
 def run_folder(config: Config, out: Path | None) -> RunFolder:
@@ -91,9 +91,7 @@ class Walk:
         cache = self.folder.cache / task.name / stage
         started = time.perf_counter()
         if stage == "crop":
-            with progress(f"{task.short}: cut crops", len(data)) as bar:
-                stage2_crop.stage.run(data, folder, crop, self.shop.form.fit, self.shop.form.threads, bar)
-            seconds = {"crop": time.perf_counter() - started}
+            seconds = stage2_crop.stage.run(data, folder, crop, self.shop, cache)
         elif stage == "cam":
             seconds = stage1_cam.stage.run(data, folder, cam, self.shop, self.trunk(), cache)
         else:
@@ -103,6 +101,11 @@ class Walk:
         write_json(folder.marker(stage), {"fingerprint": mark, "seconds": seconds})
         say(f"{task.short}: {stage} in {time.perf_counter() - started:.0f} s")
         return True
+
+    def is_current(self, stages: Sequence[str], data: TaskData) -> bool:
+        """Tell whether there is nothing to do."""
+        marks, folder = self.marks(data), self.folder.task(data.task.name)
+        return all(is_current(folder.marker(stage), marks[stage]) for stage in stages)
 
     def _needs(self, stage: str, folder: TaskFolder) -> None:
         """Refuse a stage whose predecessor has left nothing."""
@@ -133,23 +136,21 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
     jobs = min(_jobs(config), len(opened.tasks))
     pictures = sum(len(data) for data in opened.tasks.values())
     say(f"{pictures} pictures, {len(opened.tasks)} tasks, {jobs} at once; run folder {folder.path}")
-    work = [(config, folder, data, tuple(stages)) for data in opened.tasks.values()]
-    if jobs > 1:
-        with _one_thread_each():
-            context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
-            with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-                futures = [pool.submit(_run_task, *args, quiet=True) for args in work]
-                for future in as_completed(futures):
-                    try:
-                        future.result()
-                    except BaseException:
-                        pool.shutdown(wait=False, cancel_futures=True)
-                        raise
+    walk = Walk(config, folder)
+    work = []
+    for data in opened.tasks.values():
+        if walk.is_current(stages, data):
+            say(f"{data.task.short}: {', '.join(stages)} up to date")
+        else:
+            work.append((config, folder, data, tuple(stages)))
+    # The longest first, so that the last ones end together.
+    work.sort(key=lambda item: -len(item[2]))
+    if min(jobs, len(work)) > 1:
+        for _ in side_by_side(_run_task_quietly, work, jobs):
+            pass
     else:
-        walk = None
-        for args in work:
-            walk = Walk(config, folder) if walk is None else walk
-            _run_task(*args, walk=walk)
+        for _, _, data, _ in work:
+            _run_task(walk, data, stages)
     return opened
 
 
@@ -162,6 +163,23 @@ def _jobs(config: Config) -> int:
     if config.runtime.jobs != "auto":
         return config.runtime.jobs
     return 1 if gpu_count() else max(1, config.runtime.threads)
+
+
+def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
+    """Call a function with each of some arguments in worker processes, and yield what comes as it comes.
+
+    Each worker computes on one thread. The first error ends them all.
+    """
+    with _one_thread_each():
+        context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            futures = [pool.submit(function, *arguments) for arguments in work]
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
 
 
 @contextlib.contextmanager
@@ -180,23 +198,17 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run_task(
-    config: Config,
-    folder: RunFolder,
-    data: TaskData,
-    stages: Sequence[str],
-    quiet: bool = False,
-    walk: Walk | None = None,
-) -> None:
+def _run_task(walk: Walk, data: TaskData, stages: Sequence[str]) -> None:
     """Run some stages of one task."""
-    if quiet:
-        be_quiet()
-        config = config.one_thread()
-    walk = walk or Walk(config, folder)
-    ran = [stage for stage in stages if walk.stage(stage, data)]
-    if len(ran) < len(stages):
-        idle = ", ".join(stage for stage in stages if stage not in ran)
-        say(f"{data.task.short}: {idle} up to date")
+    idle = [stage for stage in stages if not walk.stage(stage, data)]
+    if idle:
+        say(f"{data.task.short}: {', '.join(idle)} up to date")
+
+
+def _run_task_quietly(config: Config, folder: RunFolder, data: TaskData, stages: Sequence[str]) -> None:
+    """The same in a worker process, beside others."""
+    be_quiet()
+    _run_task(Walk(config.one_thread(), folder), data, stages)
 
 
 def _claim(folder: RunFolder) -> None:

@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from attributes.labels import YES
 from report.rows import BRANCHES, TaskRows
+from runfolder.boxes import read_rule
 from runfolder.files import write_text
 from runfolder.folder import TaskFolder
 
@@ -137,6 +138,10 @@ def _task_figures(rows: TaskRows, folder: TaskFolder, split: str) -> Iterator[tu
         yield ("reliability", f"Reliability on {split}: {told}", figure)
     figure, told = _sizes(rows)
     yield ("sizes", f"Crop side over the picture's shorter side: {told}", figure)
+    curve = read_rule(folder.rule)["curve"] if folder.rule.is_file() else []
+    if curve:
+        figure, told = _searched(curve)
+        yield ("search", f"Search of the crop rule: {told}", figure)
     if len(of):
         for branch in spoken:
             figure, right = _confusion(rows, of, branch, split)
@@ -180,6 +185,40 @@ def _curves(history: list[tuple[int, pd.DataFrame]], what: str) -> Figure:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper right", ncols=3, columnspacing=1.2, handlelength=1.4)
     return figure
+
+
+def _searched(curve: list[dict[str, Any]]) -> tuple[Figure, str]:
+    """Fused AP of the probe for every candidate, setting by setting, with what was kept."""
+    figure, axes = _axes(12.4, 2.9)
+    place, ticks, labels, kept = 0.0, [], [], []
+    for setting in dict.fromkeys(one["setting"] for one in curve):
+        tried = sorted((one for one in curve if one["setting"] == setting), key=lambda one: one["value"])
+        x = place + np.arange(len(tried))
+        aps = [one["fused_ap"] for one in tried]
+        axes.errorbar(x, aps, [one["error"] for one in tried], color=COLOURS["full"], linewidth=1.4,
+                      elinewidth=1, capsize=2)  # fmt: skip
+        for at, one in zip(x, tried, strict=True):
+            colour = COLOURS["fused"] if one["chosen"] else COLOURS["full"]
+            axes.plot(at, one["fused_ap"], "o", color=colour, markersize=9 if one["chosen"] else 5)
+            if one["chosen"]:
+                kept.append(f"{setting.replace('_', ' ')} {_value(one['value'])}")
+        axes.annotate(setting.replace("_", " "), (x.mean(), -0.27), xycoords=("data", "axes fraction"),
+                      ha="center", fontsize=10)  # fmt: skip
+        ticks += list(x)
+        labels += [_value(one["value"]) for one in tried]
+        place += len(tried) + 0.8
+    axes.set_xticks(ticks, labels)
+    axes.grid(axis="x", visible=False)
+    axes.set_title(
+        "crop rule: fused AP of a linear probe on unseen rows; large: kept; bars: error of the change"
+    )
+    return figure, ", ".join(kept)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _confusion(rows: TaskRows, of: np.ndarray, branch: str, split: str) -> tuple[Figure, int]:

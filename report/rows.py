@@ -13,7 +13,7 @@ import yaml
 from attributes.dataset import TaskData
 from attributes.labels import YES
 from learning.views import framed
-from runfolder.boxes import read_boxes
+from runfolder.boxes import read_boxes, read_rule
 from runfolder.folder import RunFolder
 from runfolder.predictions import read_predictions
 
@@ -142,13 +142,10 @@ def gather(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskR
     for row, image in enumerate(table["image"]):
         if image in at:
             boxes[at[image]], fallback[at[image]] = found[row], table["fallback"][row]
-    layers = (settings, settings.get(data.task.kind), (settings.get("tasks") or {}).get(data.task.name))
-    percentile = 100.0
-    for layer in layers:  # a task's own rule wins over its kind's, and that over everyone's
-        percentile = float(_dig(layer, "crop", "rule", "percentile") or percentile)
+    rule = read_rule(task.rule)["rule"]
     return TaskRows(
         data, probabilities, boxes, fallback.astype(str), np.load(task.heatmaps, mmap_mode="r"), place,
-        float(table["threshold"].iloc[0]) if len(table) else 0.35, percentile,
+        rule["threshold"], rule["percentile"],
         str(_dig(settings, "network", "fit") or "pad"), trained,
     )  # fmt: skip
 

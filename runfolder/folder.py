@@ -21,8 +21,14 @@ class TaskFolder:
         return self.path / "crops"
 
     @property
-    def scores(self) -> Path:
-        return self.path / "scores.json"
+    def rule(self) -> Path:
+        """The crop rule that was used and, where it was searched, the figures that chose it."""
+        return self.path / "rule.json"
+
+    @property
+    def training_boxes(self) -> Path:
+        """(N, J, 4) int32: J crops of each picture for stage 3 to train on."""
+        return self.path / "training_boxes.npy"
 
     def stage(self, number: int) -> Path:
         """Folder of stage 1 or 3 (stage 2's artefacts are `boxes` and `crops`)."""

@@ -28,8 +28,14 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show progress while the block runs; call what it gives with the number of items done since."""
+def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show progress while the block runs; call what it gives with the number of items done since.
+
+    Parameters
+    ----------
+    total : int or None
+        None where nobody knows beforehand.
+    """
     if _quiet:
         yield lambda _: None
         return
@@ -56,6 +62,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         if now - last >= _QUIET_SECONDS:
             last = now
             rate = done / (now - started)
-            say(f"{title}: {done}/{total}, {rate:.0f}/s, {max(0, total - done) / max(rate, 1e-9):.0f} s left")
+            left = "" if total is None else f", {max(0, total - done) / max(rate, 1e-9):.0f} s left"
+            say(f"{title}: {done}{'' if total is None else f'/{total}'}, {rate:.0f}/s{left}")
 
     yield plain

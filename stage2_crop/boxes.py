@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from runfolder.files import write_table
 from stage2_crop.rule import Crop, CropRule, find_crop
 
 
-def find_crops(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, rule: CropRule) -> list[Crop]:
+def find_crops(
+    heatmaps: np.ndarray, sizes: np.ndarray, fit: str, rule: CropRule, invisible: np.ndarray
+) -> list[Crop]:
     """Apply one rule to many heatmaps.
 
     Parameters
@@ -23,12 +26,65 @@ def find_crops(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, rule: CropRule
         Width and height of each picture in pixels.
     fit : {'stretch', 'pad'}
         How stage 1 framed the pictures.
+    invisible : ndarray of bool, shape (N,)
+        Where the full image says that the attribute is not in the picture.
     """
-    found = []
-    for heatmap, (width, height) in zip(heatmaps, sizes.tolist(), strict=True):
-        view = framed((0, 0, width, height), fit)
-        found.append(find_crop(heatmap, (view.x0, view.y0, view.x1, view.y1), width, height, rule))
-    return found
+    return [
+        _crop(heatmap, size, fit, rule, gone)
+        for heatmap, size, gone in zip(heatmaps, sizes.tolist(), invisible.tolist(), strict=True)
+    ]
+
+
+def _crop(heatmap: np.ndarray, size: tuple[int, int], fit: str, rule: CropRule, invisible: bool) -> Crop:
+    width, height = size
+    view = framed((0, 0, width, height), fit)
+    return find_crop(heatmap, (view.x0, view.y0, view.x1, view.y1), width, height, rule, invisible)
+
+
+def jitter_boxes(
+    heatmaps: np.ndarray,
+    sizes: np.ndarray,
+    fit: str,
+    rule: CropRule,
+    invisible: np.ndarray,
+    rows: np.ndarray,
+    count: int,
+    spread: float,
+    seed: int,
+) -> np.ndarray:
+    """Cut some pictures by rules that lie around the chosen one, for training.
+
+    A network that has only seen one exact cut is at a loss before a map that is a little hotter or
+    cooler than those it was trained on; and no map of a new picture is exactly like them.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (R,)
+        Which pictures.
+    count : int
+        Boxes a picture.
+    spread : float
+        The threshold is multiplied by 1 - spread to 1 + spread, and up to `spread` of the square's
+        side is added to the margin or taken from it, both evenly.
+
+    Returns
+    -------
+    ndarray of int32, shape (R, count, 4)
+        Other parameters are those of :func:`find_crops`. A cut that would fall back where the chosen
+        rule does not is left out in favour of the chosen rule's.
+    """
+    boxes = np.zeros((len(rows), count, 4), np.int32)
+    for place, row in enumerate(rows.tolist()):
+        rng = np.random.default_rng((seed, row))
+        one = (heatmaps[row], sizes[row].tolist(), fit)
+        plain = _crop(*one, rule, bool(invisible[row]))
+        for i, (warmer, wider) in enumerate(rng.uniform(-spread, spread, (count, 2))):
+            near = dataclasses.replace(
+                rule, threshold=min(rule.threshold * (1 + warmer), 1.0), margin=max(rule.margin + wider, 0.0)
+            )
+            crop = plain if plain.fallback else _crop(*one, near, bool(invisible[row]))
+            boxes[place, i] = plain.box if crop.fallback else crop.box
+    return boxes
 
 
 def write_boxes(

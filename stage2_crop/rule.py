@@ -36,6 +36,10 @@ class CropRule:
     least_contrast : float
         A map whose hottest tenth is not above its median by this share of its range says nothing
         about where: whole picture.
+    invisible : {'whole', 'crop'}
+        What to cut where the full image says that the attribute is not in the picture.
+    enabled : bool
+        False: every picture whole, for tasks that no crop serves.
     """
 
     threshold: float = 0.35
@@ -47,6 +51,8 @@ class CropRule:
     greatest_side: float = 0.95
     least_area: float = 0.002
     least_contrast: float = 0.05
+    invisible: str = "whole"
+    enabled: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +64,8 @@ class Crop:
     box : tuple of int (x0, y0, x1, y1)
         Pixels of the picture, x1/y1 exclusive.
     fallback : str
-        '' for a heatmap crop; otherwise why it is the whole picture: flat, empty, tiny, huge.
+        '' for a heatmap crop; otherwise why it is the whole picture: flat, empty, tiny, huge,
+        invisible, off.
     score : float
         Share of the map's heat inside the chosen component, 0..1; 0 for a fallback.
     """
@@ -78,7 +85,12 @@ def is_flat(heatmap: np.ndarray, least_contrast: float) -> bool:
 
 
 def find_crop(
-    heatmap: np.ndarray, frame: tuple[float, float, float, float], width: int, height: int, rule: CropRule
+    heatmap: np.ndarray,
+    frame: tuple[float, float, float, float],
+    width: int,
+    height: int,
+    rule: CropRule,
+    invisible: bool = False,
 ) -> Crop:
     """Find the box that a heatmap asks for.
 
@@ -92,12 +104,18 @@ def find_crop(
     width, height : int
         Of the picture.
     rule : CropRule
+    invisible : bool
+        Whether the full image says that the attribute is not in the picture.
 
     Returns
     -------
     Crop
     """
     whole = (0, 0, width, height)
+    if not rule.enabled:
+        return Crop(whole, "off", 0.0)
+    if invisible and rule.invisible == "whole":
+        return Crop(whole, "invisible", 0.0)
     if is_flat(heatmap, rule.least_contrast):
         return Crop(whole, "flat", 0.0)
     heat = upsample(scale_heat(heatmap, rule.percentile), GRID)

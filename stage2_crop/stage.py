@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import time
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from attributes.dataset import TaskData
+from attributes.splits import assign_folds
 from attributes.tasks import class_folders
+from learning.branch import Workshop, backbone_runner
+from learning.probe import box_features
+from runfolder.files import write_array, write_json
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_predictions
-from stage2_crop.boxes import find_crops, write_boxes
+from runfolder.progress import progress
+from stage2_crop.boxes import find_crops, jitter_boxes, write_boxes
 from stage2_crop.crops import crop_names, write_crops
 from stage2_crop.rule import CropRule
+from stage2_crop.search import Judged, Judges, SearchPlan, search_rule
+
+_PROBE_FOLDS = 5
+_LEAST_JUDGES = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,36 +34,104 @@ class CropPlan:
     Attributes
     ----------
     rule : CropRule
+        Where the search starts, or the rule itself without one.
+    search : SearchPlan
+    jitter : float
+        How far the crops that stage 3 trains on are cut around the rule, see
+        :func:`stage2_crop.boxes.jitter_boxes`; 0 for none.
+    jitters : int
+        Such crops a training picture.
     quality : int
         JPEG quality of the crops people look at, 1..100.
     """
 
     rule: CropRule = CropRule()
+    search: SearchPlan = SearchPlan()
+    jitter: float = 0.15
+    jitters: int = 4
     quality: int = 95
 
 
-def run(
-    data: TaskData, folder: TaskFolder, plan: CropPlan, fit: str, threads: int,
-    done: Callable[[int], None] = lambda _: None,
-) -> None:  # fmt: skip
-    """Run stage 2 for one task: ``boxes.csv`` and ``crops/``.
+def run(data: TaskData, folder: TaskFolder, plan: CropPlan, shop: Workshop, cache: Path) -> dict[str, float]:
+    """Run stage 2 for one task.
 
     Parameters
     ----------
-    fit : {'stretch', 'pad'}
-        How stage 1 framed the pictures.
-    done : callable
-        Told how many crops are written since.
+    folder : TaskFolder
+        Gets ``rule.json`` (the rule and how it was chosen), ``boxes.csv``, ``crops/`` and
+        ``training_boxes.npy`` (the crops that stage 3 trains on).
+    cache : Path
+        For the probe's network.
+
+    Returns
+    -------
+    dict of str to float
+        Seconds spent on ``crop``, the search included.
     """
+    started = time.perf_counter()
     table, probabilities = read_predictions(folder.predictions(1))
-    crops = find_crops(np.load(folder.heatmaps, mmap_mode="r"), data.sizes, fit, plan.rule)
-    write_boxes(folder.boxes, data.images, table["split"], crops, plan.rule)
+    heatmaps = np.load(folder.heatmaps, mmap_mode="r")
+    guess = probabilities.argmax(axis=1)
+    invisible = guess == data.task.invisible
+    rows = _judging_rows(data, table, plan.search.pictures, shop.seed)
+    rule, curve = plan.rule, []
+    if len(rows):
+        rule, curve = _search(data, plan, shop, heatmaps, probabilities, invisible, rows, cache)
+    told = {"rule": dataclasses.asdict(rule), "start": dataclasses.asdict(plan.rule), "rows": len(rows)}
+    told["curve"] = [dataclasses.asdict(one) for one in curve]
+    write_json(folder.rule, {**told, "seconds": time.perf_counter() - started})
+    crops = find_crops(heatmaps, data.sizes, shop.form.fit, rule, invisible)
+    boxes = np.array([c.box for c in crops])
+    write_boxes(folder.boxes, data.images, table["split"], crops, rule)
+    trained = boxes[:, None, :].astype(np.int32)
+    if plan.jitter:
+        trained = np.repeat(trained, plan.jitters, axis=1)
+        train_rows = data.rows("train", labelled=True)
+        trained[train_rows] = jitter_boxes(
+            heatmaps, data.sizes, shop.form.fit, rule, invisible, train_rows,
+            plan.jitters, plan.jitter, shop.seed,
+        )  # fmt: skip
+    write_array(folder.training_boxes, trained)
     folders = class_folders(data.task)
-    labelled, truth, guess = data.labelled, data.letters.argmax(axis=1), probabilities.argmax(axis=1)
+    labelled, truth = data.labelled, data.letters.argmax(axis=1)
     names = [
         folders[truth[i]] if labelled[i] else f"{folders[guess[i]]} (predicted)" for i in range(len(data))
     ]
-    write_crops(
-        folder.crops, crop_names(data.images, names, table["split"]), data.paths,
-        np.array([c.box for c in crops]), threads, plan.quality, done,
+    with progress(f"{data.task.short}: cut crops", len(data)) as bar:
+        write_crops(
+            folder.crops, crop_names(data.images, names, table["split"]), data.paths, boxes,
+            shop.form.threads, plan.quality, bar,
+        )  # fmt: skip
+    return {"crop": time.perf_counter() - started}
+
+
+def _judging_rows(data: TaskData, table: pd.DataFrame, most: int, seed: int) -> np.ndarray:
+    """Draw rows whose maps come from networks that had not seen them; none where there are too few."""
+    unseen = (data.splits == "val") | ((data.splits == "train") & (table["network"] != "final").to_numpy())
+    rows = np.flatnonzero(unseen & data.labelled)
+    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+    enough = len(rows) >= _LEAST_JUDGES and len(np.unique(data.letters[rows].argmax(axis=1))) > 1
+    return rows if enough else rows[:0]
+
+
+def _search(
+    data: TaskData, plan: CropPlan, shop: Workshop, heatmaps: np.ndarray, probabilities: np.ndarray,
+    invisible: np.ndarray, rows: np.ndarray, cache: Path,
+) -> tuple[CropRule, list[Judged]]:  # fmt: skip
+    """Choose the rule on the given rows."""
+    letters, sizes, heat = data.letters[rows], data.sizes[rows], np.asarray(heatmaps[rows])
+    judges = Judges(
+        letters, data.soft[rows], probabilities[rows],
+        assign_folds(letters, data.groups[rows], _PROBE_FOLDS, shop.seed), sizes.min(axis=1),
     )  # fmt: skip
+    runner = backbone_runner(shop, cache)
+    paths = [data.paths[i] for i in rows]
+    with progress(f"{data.task.short}: search the crop rule", None) as bar:
+        return search_rule(
+            plan.rule,
+            plan.search.steps(data.task.invisible is not None),
+            judges,
+            lambda rule: [c.box for c in find_crops(heat, sizes, shop.form.fit, rule, invisible[rows])],
+            lambda boxes: box_features(runner, shop.form, paths, boxes, bar),
+            shop.seed,
+        )

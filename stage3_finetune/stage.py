@@ -23,6 +23,7 @@ from learning.branch import (
     open_classifier,
     predict,
 )
+from learning.fusion import Fusion, fit_fusion, fuse
 from learning.inference import Runner, softmax
 from learning.inputs import TestViews
 from learning.train import TrainingPlan
@@ -31,7 +32,6 @@ from runfolder.files import whole, write_json, write_table
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_predictions, write_predictions
 from runfolder.progress import progress
-from stage3_finetune.fusion import Fusion, fit_fusion, fuse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def run(
         inputs = make_inputs(
             shop,
             trunk,
-            Pictures(data.paths, boxes),
+            Pictures(data.paths, boxes, np.load(folder.training_boxes, mmap_mode="r")),
             train_rows,
             plan.augment,
             plan.test,

@@ -260,3 +260,10 @@ def test_a_dumped_configuration_is_complete_and_plain(read):
     assert values["finetune"]["training"]["epochs"] == 10  # a default, written out
     fields = {f.name for f in dataclasses.fields(read(RICH).cam)}
     assert set(values["cam"]) == fields
+
+
+def test_a_rule_that_is_typed_is_not_searched_again(read):
+    assert read("", ["crop.quality=90"]).crop.search.pictures > 0
+    assert read("", ["crop.rule.threshold=0.5"]).crop.search.pictures == 0
+    both = read("", ["crop.rule.threshold=0.5", "crop.search.pictures=99"])
+    assert both.crop.search.pictures == 99

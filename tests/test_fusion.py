@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from attributes.labels import soft_labels
 from attributes.score import average_precision
+from learning.fusion import Fusion, fit_fusion, fit_temperature, fuse, tempered
 from learning.inference import softmax
-from stage3_finetune.fusion import Fusion, fit_fusion, fit_temperature, fuse, tempered
 
 
 def letters_of(truth, n_classes):

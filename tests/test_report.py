@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -23,9 +24,10 @@ from report.heat import GRID_MAX, heat_colours, heat_on, heat_text, overlay, uni
 from report.plots import calibration
 from report.rows import choose_rows, gather
 from report.sheets import plan_sheets
-from runfolder.files import write_array, write_table, write_text
+from runfolder.files import write_array, write_json, write_table, write_text
 from runfolder.folder import RunFolder
 from runfolder.predictions import write_predictions
+from stage2_crop.rule import CropRule
 
 HOSTILE = ("<script>alert(1)</script>", 'a&b "q"', "$x^2$ 中 é\u2028")
 PLAN = ReportPlan(rows=20, tiles=5)
@@ -68,6 +70,13 @@ def _task(
     table.loc[::5, ["x0", "y0", "fallback"]] = [0, 0, "flat"]
     table.loc[::5, ["x1", "y1"]] = sizes_array[::5]
     write_table(to.boxes, table)
+    curve = [{"setting": setting, "value": value, "crop_ap": 0.5, "fused_ap": 0.5 + i / 50, "weight": 0.5,
+              "difference": i / 50, "error": 0.01 * i, "side": 0.4, "chosen": i == 1}
+             for setting, values in (("threshold", (0.6, 0.3)), ("invisible", ("crop", "whole")),
+                                     ("enabled", (True, False)))
+             for i, value in enumerate(values)]  # fmt: skip
+    rule = {**dataclasses.asdict(CropRule()), "threshold": 0.35}
+    write_json(to.rule, {"rule": rule, "start": rule, "rows": 9, "curve": curve})
     for stage, network in ((1, "final"), (1, "fold 0"), (3, "crop")):
         lines = pd.DataFrame({"network": network, "epoch": [1, 2], "learning_rate": 0.1,
                               "train_loss": [2.0, 1.0], "val_loss": [2.0, 1.5], "val_map": [0.2, 0.5],

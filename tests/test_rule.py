@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning.views import framed
-from stage2_crop.boxes import find_crops, write_boxes
+from stage2_crop.boxes import find_crops, jitter_boxes, write_boxes
 from stage2_crop.rule import CropRule, find_crop, is_flat
 
 
@@ -161,7 +161,7 @@ def test_find_crops_uses_each_pictures_own_size(tmp_path):
     heat = np.stack([peak(0.25, 0.25), peak(0.75, 0.75), np.zeros((7, 7))])
     sizes = np.array([[100, 100], [300, 150], [80, 60]])
     rule = CropRule(threshold=0.4, margin=0.2)
-    crops = find_crops(heat, sizes, "stretch", rule)
+    crops = find_crops(heat, sizes, "stretch", rule, np.zeros(3, bool))
     for crop, (width, height), (u, v) in zip(crops[:2], sizes[:2], [(0.25, 0.25), (0.75, 0.75)], strict=True):
         assert inside(crop.box, u * width, v * height)
         assert crop.box[2] <= width and crop.box[3] <= height
@@ -175,7 +175,7 @@ def test_find_crops_uses_each_pictures_own_size(tmp_path):
 
 
 def test_an_empty_list_of_heatmaps_gives_an_empty_table(tmp_path):
-    assert find_crops(np.zeros((0, 7, 7)), np.zeros((0, 2), int), "pad", CropRule()) == []
+    assert find_crops(np.zeros((0, 7, 7)), np.zeros((0, 2), int), "pad", CropRule(), np.zeros(0, bool)) == []
     write_boxes(tmp_path / "boxes.csv", [], [], [], CropRule())
     assert len((tmp_path / "boxes.csv").read_text().splitlines()) == 1
 
@@ -183,3 +183,37 @@ def test_an_empty_list_of_heatmaps_gives_an_empty_table(tmp_path):
 def test_a_rule_cannot_be_changed_by_accident():
     with pytest.raises(dataclasses.FrozenInstanceError):
         CropRule().threshold = 0.5
+
+
+def test_what_is_invisible_is_taken_whole_or_cut_as_the_rule_says():
+    heat, frame = peak(0.5, 0.5), (0, 0, 100, 100)
+    assert find_crop(heat, frame, 100, 100, CropRule(), invisible=True).fallback == "invisible"
+    cut = find_crop(heat, frame, 100, 100, CropRule(invisible="crop"), invisible=True)
+    assert cut == find_crop(heat, frame, 100, 100, CropRule())
+    assert cut.fallback == ""
+
+
+def test_a_rule_that_is_off_takes_every_picture_whole():
+    crop = find_crop(peak(0.5, 0.5), (0, 0, 90, 60), 90, 60, CropRule(enabled=False))
+    assert crop.box == (0, 0, 90, 60) and crop.fallback == "off"
+
+
+def test_jittered_boxes_lie_around_the_rules_own():
+    rule = CropRule(threshold=0.5, margin=0.1)
+    heat = np.stack([peak(0.5, 0.5, 9, 1.0), peak(0.3, 0.6, 9, 1.5), np.ones((9, 9))])
+    sizes, gone, rows = np.full((3, 2), 400), np.zeros(3, bool), np.array([0, 1, 2])
+    boxes = jitter_boxes(heat, sizes, "pad", rule, gone, rows, 40, 0.2, 7)
+    assert boxes.shape == (3, 40, 4)
+    sides = boxes[:, :, 2] - boxes[:, :, 0]
+    for row in (0, 1):
+        own = find_crop(heat[row], frame_of(400, 400), 400, 400, rule).box
+        side = own[2] - own[0]
+        assert sides[row].min() < 0.95 * side < 1.05 * side < sides[row].max()
+        # The widest: a threshold of 0.4 on this hill, and 0.2 more margin on both sides.
+        widest = CropRule(threshold=0.4, margin=0.3)
+        assert sides[row].max() <= find_crop(heat[row], frame_of(400, 400), 400, 400, widest).box[2] - \
+            find_crop(heat[row], frame_of(400, 400), 400, 400, widest).box[0]  # fmt: skip
+    assert (boxes[2] == (0, 0, 400, 400)).all()
+    again = jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 7)
+    assert (again[0] == boxes[1]).all()  # a picture's boxes do not depend on its neighbours
+    assert not (jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 8)[0] == boxes[1]).all()

@@ -7,6 +7,8 @@ const draw = ((branchNames) => {
     empty: "no place is warm enough",
     tiny: "the warm place is too small to be more than noise",
     huge: "the warm place is as large as the picture",
+    invisible: "the full image says that it is not in the picture",
+    off: "no crop served this task on validation",
   };
 
   const verdictOf = (row, top) =>

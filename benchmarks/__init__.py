@@ -1,0 +1,1 @@
+"""Measure the method: quality against controls, speed against peers."""

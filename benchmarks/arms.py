@@ -1,0 +1,72 @@
+"""The boxes of the controls: what a crop branch is shown when the heatmap is not asked.
+
+Each is as large as the method's own crops of the same task, so that only the place differs; the true
+boxes are the exception, being what no method can know.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stage2_crop.square import circumscribed_square, move_inside, widen
+
+
+def sides_of(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Longer side of (N, 4) boxes as a share of the picture's shorter side, (N,)."""
+    return (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / sizes.min(axis=1)
+
+
+def squares(centres: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Squares inside their pictures.
+
+    Parameters
+    ----------
+    centres : ndarray of float, shape (N, 2)
+        x, y as shares of width and height.
+    sides : ndarray of float, shape (N,)
+        As shares of the shorter side.
+    sizes : ndarray of int, shape (N, 2)
+        Width, height in pixels.
+
+    Returns
+    -------
+    ndarray of int, shape (N, 4)
+
+    Examples
+    --------
+    >>> squares(np.array([[0.5, 0.5], [0, 0]]), np.array([0.5, 0.1]), np.array([[200, 100]] * 2)).tolist()
+    [[75, 25, 125, 75], [0, 0, 10, 10]]
+    """
+    out = np.zeros((len(sizes), 4), np.int64)
+    for i, ((x, y), side, (width, height)) in enumerate(zip(centres, sides, sizes.tolist(), strict=True)):
+        half = side * min(width, height) / 2
+        square = (x * width - half, y * height - half, x * width + half, y * height + half)
+        out[i] = move_inside(square, width, height)
+    return out
+
+
+def centre_boxes(sides: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The middle of every picture."""
+    return squares(np.full((len(sizes), 2), 0.5), sides, sizes)
+
+
+def mean_boxes(boxes: np.ndarray, fitted: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """One place for all pictures: where the method's crops of the `fitted` rows lie on average."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes
+    return squares(np.tile(centres[fitted].mean(axis=0), (len(sizes), 1)), sides, sizes)
+
+
+def random_boxes(sides: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Anywhere inside, evenly, with the method's own sides dealt out anew."""
+    sides = rng.permutation(sides)
+    half = np.minimum(sides[:, None] * sizes.min(axis=1)[:, None] / 2 / sizes, 0.5)
+    return squares(half + rng.uniform(size=(len(sizes), 2)) * (1 - 2 * half), sides, sizes)
+
+
+def true_squares(boxes: np.ndarray, sizes: np.ndarray, margin: float = 0.1) -> np.ndarray:
+    """Squares around the true regions; whole pictures where there is none (NaN)."""
+    out = np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.int64)
+    for i in np.flatnonzero(~np.isnan(boxes[:, 0])):
+        square = widen(circumscribed_square(tuple(boxes[i])), margin)
+        out[i] = move_inside(square, *sizes[i].tolist())
+    return out

@@ -1,0 +1,238 @@
+"""From every seed's predictions and boxes to one table, in JSON and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attributes.dataset import TaskData
+from attributes.localisation import area, overlap
+from benchmarks.arms import sides_of
+from benchmarks.intervals import FIGURES, bootstrap, interval
+from benchmarks.localise import LEVELS
+from runfolder.files import write_text
+
+Kept = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+"""Task to what each seed has kept."""
+
+FULL, TWO, OURS, CEILING = "full image", "two full-image models", "ours", "true boxes + full"
+TARGETS = {FULL: 0.6, TWO: 0.75}
+"""Most error (1 - mAP) of the fused result as a share of the other's."""
+
+
+def summary(name: str, tasks: Mapping[str, TaskData], found: Kept, resamples: int) -> dict[str, Any]:
+    """Score all arms with intervals; see :func:`write_summary` for what is told.
+
+    Two full-image models are the averaged predictions of each seed's and the next seed's.
+    """
+    rows = {task: data.rows("test", labelled=True) for task, data in tasks.items()}
+    letters = {task: data.letters[rows[task]] for task, data in tasks.items()}
+    arms: dict[str, dict[str, list[np.ndarray]]] = {}
+    for task, seeds in found.items():
+        full = [kept["full"][rows[task]] for kept in seeds]
+        arms.setdefault(FULL, {})[task] = full
+        arms.setdefault(TWO, {})[task] = [(a + b) / 2 for a, b in zip(full, full[1:] + full[:1], strict=True)]
+        for key in seeds[0]:
+            if key.startswith("fused/"):
+                arm = key.removeprefix("fused/")
+                arms.setdefault(arm if arm.startswith(OURS) else f"{arm} + full", {})[task] = [
+                    kept[key][rows[task]] for kept in seeds
+                ]
+        arms.setdefault(f"{OURS}, crop alone", {})[task] = [kept["crop/ours"][rows[task]] for kept in seeds]
+    scored = bootstrap(arms, letters, resamples)
+    places = [*tasks, "mean"]
+    told: dict[str, Any] = {
+        "name": name,
+        "seeds": len(next(iter(found.values()))),
+        "n": {task: len(truth) for task, truth in letters.items()},
+        "arms": {
+            arm: {
+                place: {figure: interval(values[place][:, i]) for i, figure in enumerate(FIGURES)}
+                | {"less_two_full": interval(values[place][:, 0] - scored[TWO][place][:, 0])}
+                for place in places
+            }
+            for arm, values in scored.items()
+        },
+        "error_ratio": {
+            other: {
+                place: interval((1 - scored[OURS][place][:, 0]) / (1 - scored[other][place][:, 0]))
+                for place in places
+                if (scored[other][place][:, 0] < 1).all()
+            }
+            for other in (FULL, TWO)
+        },
+        "partners": {
+            arm: {place: interval(scored[OURS][place][:, 0] - scored[arm][place][:, 0]) for place in places}
+            for arm in scored
+            if arm.endswith("+ full")
+        },
+        "leakage": {task: _leakage(tasks[task], seeds) for task, seeds in found.items()},
+        "localisation": None,
+    }
+    if all("truth" in seeds[0] for seeds in found.values()):
+        told["localisation"] = {task: _localisation(tasks[task], seeds) for task, seeds in found.items()}
+    told["verdict"] = _verdict(told)
+    return told
+
+
+def _leakage(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, list[float]]:
+    """Quartiles of the crops' sides (shares of the shorter side) by where the heatmap came from."""
+    train, val = data.rows("train", labelled=True), data.rows("val", labelled=True)
+    sources = {
+        "train, in-fold maps": ("boxes/ours from in-fold maps", train),
+        "train, out-of-fold maps": ("boxes/ours", train),
+        "val": ("boxes/ours", val),
+    }
+    return {
+        name: [
+            float(q)
+            for q in np.percentile(
+                np.concatenate([sides_of(kept[key][rows], data.sizes[rows]) for kept in seeds]), (25, 50, 75)
+            )
+        ]
+        for name, (key, rows) in sources.items()
+        if len(rows)
+    }
+
+
+def _localisation(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    """Localisation on test pictures, averaged over seeds."""
+    truth = seeds[0]["truth"]
+    rows = data.rows("test", labelled=True)
+    rows = rows[~np.isnan(truth[rows, 0])]
+    out: dict[str, Any] = {"n": len(rows), "box_acc": {}, "crops": {}}
+    for key in seeds[0]:
+        kind, _, name = key.partition("/")
+        if kind == "box_acc":
+            values = np.mean([kept[key] for kept in seeds], axis=0)
+            names = [*(f"iou_{level}" for level in LEVELS), "max_box_acc_v2"]
+            out["box_acc"][name] = dict(zip(names, values.tolist(), strict=True))
+        elif kind == "boxes" and "in-fold" not in name:
+            out["crops"][name] = _crops(truth[rows], [kept[key][rows].astype(float) for kept in seeds])
+    out["pointing"] = dict(
+        zip(
+            ("ours", "plain map"), np.mean([kept["pointing"] for kept in seeds], axis=0).tolist(), strict=True
+        )
+    )
+    return out
+
+
+def _crops(truth: np.ndarray, seeds: Sequence[np.ndarray]) -> dict[str, float]:
+    inside = [(overlap(truth, boxes) / area(truth) > 1 - 1e-9).mean() for boxes in seeds]
+    longer = (truth[:, 2:] - truth[:, :2]).max(axis=1)
+    ratio = [np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1) / longer) for boxes in seeds]
+    return {"inside": float(np.mean(inside)), "side_ratio": float(np.mean(ratio))}
+
+
+def _verdict(told: Mapping[str, Any]) -> list[str]:
+    """The first lines of the report: what was reached, and what was not."""
+    lines = []
+    for other, target in TARGETS.items():
+        ratio = told["error_ratio"][other].get("mean")
+        if ratio is None:
+            continue
+        met = "within" if ratio["value"] <= target else "NOT within"
+        lines.append(
+            f"The fused error is {ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) of that of "
+            f"{'the full-image model' if other == FULL else other}: {met} the target of {target}."
+        )
+    for arm, places in told["partners"].items():
+        gain = places["mean"]
+        if arm == CEILING:
+            lines.append(f"The ceiling, {arm}, is {_text(gain, sign=True)} mAP away.")
+            continue
+        if gain["low"] > 0:
+            word = "beats"
+        elif gain["high"] < 0:
+            word = "LOSES to"
+        else:
+            word = "is not told apart from"
+        lines.append(
+            f"Ours {word} {arm}: {gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}) mAP."
+        )
+    worse = [
+        f"{place} ({figures['less_two_full']['value']:+.3f})"
+        for place, figures in told["arms"][OURS].items()
+        if place != "mean" and figures["less_two_full"]["value"] < 0
+    ]
+    lines.append(f"Ours lies below {TWO} on: {', '.join(worse) if worse else 'no task'}.")
+    if told["localisation"]:
+        low = [
+            f"{task} {found['crops'][OURS]['inside']:.2f}"
+            for task, found in told["localisation"].items()
+            if found["crops"][OURS]["inside"] < 0.9
+        ]
+        lines.append(
+            f"Less than 0.9 of the true regions lie inside their crops on: {', '.join(low) or 'no task'}."
+        )
+    return lines
+
+
+def write_summary(path: Path, told: Mapping[str, Any]) -> None:
+    """Write the Markdown report."""
+    write_text(path, "\n".join(_markdown(told)) + "\n")
+
+
+def _markdown(told: Mapping[str, Any]) -> list[str]:
+    n, tasks, arms = told["n"], list(told["n"]), told["arms"]
+    lines = [f"# Quality: {told['name']}", "", *(f"- {line}" for line in told["verdict"]), ""]
+    lines += [
+        f"{told['seeds']} seeds, {sum(n.values())} test pictures of {len(n)} tasks; 95 % bootstrap intervals "
+        "over pictures, paired between arms; the official score.",
+        "",
+    ]
+    rows = []
+    for arm, places in arms.items():
+        mean = places["mean"]
+        rows.append([arm, *(_text(mean[f]) for f in FIGURES), _text(mean["less_two_full"], sign=True)])
+    lines += _table(["arm", "mAP", "basic precision", "accuracy", f"mAP less {TWO}"], rows)
+    lines += ["", "## By task: mAP", ""]
+    rows = [[arm, *(f"{places[task]['map']['value']:.3f}" for task in tasks)] for arm, places in arms.items()]
+    less = [_text(arms[OURS][task]["less_two_full"], sign=True) for task in tasks]
+    lines += _table(["arm", *tasks], [*rows, [f"ours less {TWO}", *less]])
+    if told["localisation"]:
+        lines += _localisation_lines(told["localisation"])
+    lines += ["", "## Leakage: sides of the crops", ""]
+    lines += ["Quartiles, as shares of the picture's shorter side, by where the heatmap came from.", ""]
+    leaks = told["leakage"]
+    rows = [
+        [task, *(" / ".join(f"{q:.2f}" for q in sides) for sides in leaks[task].values())] for task in leaks
+    ]
+    lines += _table(["task", *next(iter(leaks.values()))], rows)
+    return lines
+
+
+def _localisation_lines(found: Mapping[str, Any]) -> list[str]:
+    tasks, first = list(found), next(iter(found.values()))
+    lines = ["", "## Localisation", ""]
+    lines += ["MaxBoxAccV2 (mean over IoU 0.3, 0.5, 0.7, each with its best threshold):", ""]
+    rows = []
+    for method, levels in first["box_acc"].items():
+        accuracy = {level: [found[task]["box_acc"][method][level] for task in tasks] for level in levels}
+        *by_level, mean = ([f"{v:.2f}" for v in [*values, np.mean(values)]] for values in accuracy.values())
+        rows.append([method, *mean, *(level[-1] for level in by_level)])
+    lines += _table(["method", *tasks, "mean", *(f"IoU {level}" for level in LEVELS)], rows)
+    lines += ["", "Pointing: the hottest place lies in the true region:", ""]
+    rows = []
+    for name in first["pointing"]:
+        hits = [found[task]["pointing"][name] for task in tasks]
+        rows.append([name, *(f"{v:.2f}" for v in [*hits, np.mean(hits)])])
+    lines += _table(["map", *tasks, "mean"], rows)
+    lines += ["", "True regions wholly inside the crop; median of the crop's side over the region's:", ""]
+    rows = []
+    for arm in first["crops"]:
+        crops = [found[task]["crops"][arm] for task in tasks]
+        rows.append([arm, *(f"{c['inside']:.2f}, x{c['side_ratio']:.1f}" for c in crops)])
+    return lines + _table(["crop", *tasks], rows)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _text(found: Mapping[str, float], sign: bool = False) -> str:
+    form = "+.3f" if sign else ".3f"
+    return f"{found['value']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
