@@ -72,7 +72,7 @@ def open_data(config: Config, wanted: Sequence[str], folder: RunFolder | None, s
     else:
         roots = [Path(root) for root in config.data.roots]
     if tasks is None:
-        tasks = infer_tasks(roots[0], config.data.layout) if roots else ()
+        tasks = _inferred(roots, config.data.layout)
     chosen = [resolve(name, tasks) for name in wanted]
     read = read_annotations(roots, tasks, config.data.layout)
     rows, rejected, notes = read.rows, read.rejected, list(read.notes)
@@ -106,6 +106,19 @@ def open_data(config: Config, wanted: Sequence[str], folder: RunFolder | None, s
     truth = roots[0] / "boxes_true.csv"
     boxes = pd.read_csv(truth, dtype={"image": str, "task": str}) if truth.is_file() else None
     return Opened(found, tuple(tasks), rejected, notes, boxes)
+
+
+def _inferred(roots: Sequence[Path], layout: str) -> tuple[Task, ...]:
+    """The tasks that all roots together speak of; one task's classes may be spread over them."""
+    found: dict[str, Task] = {}
+    for root in roots:
+        for task in infer_tasks(root, layout):
+            known = found.get(task.name, task)
+            classes = known.classes
+            if known != task:
+                classes = tuple(sorted({*known.classes, *task.classes}))
+            found[task.name] = Task(task.name, classes, known.kind)
+    return tuple(found.values())
 
 
 def _refuse_rubbish(rejected: pd.DataFrame, good: int, config: Config, folder: RunFolder | None) -> None:

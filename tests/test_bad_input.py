@@ -205,6 +205,22 @@ def labelled(tmp_path, labels):
     return tmp_path
 
 
+def test_inferred_classes_may_be_spread_over_roots(tmp_path):
+    """One folder holds two classes of a task, another folder a third."""
+    roots = []
+    for name, labels in (("one", ["hooked", "straight"] * 6), ("two", ["broad", "hooked"] * 6)):
+        (tmp_path / name).mkdir()
+        roots.append(str(labelled(tmp_path / name, labels)))
+        for picture in (tmp_path / name / "pics").iterdir():
+            picture.rename(picture.with_name(f"{name}{picture.name}"))
+        table = tmp_path / name / "a.csv"
+        table.write_text(table.read_text().replace("pics/", f"pics/{name}"))
+    config = config_of(tmp_path, tasks="infer", roots=roots)
+    data = open_data(config, [], None).tasks["beak"]
+    assert data.task.classes == ("broad", "hooked", "straight") and len(data) == 24
+    assert np.bincount(data.letters.argmax(axis=1)).tolist() == [6, 12, 6]
+
+
 def test_a_class_with_one_picture_is_kept(tmp_path):
     root = labelled(tmp_path, ["hooked"] * 6 + ["straight"] * 6 + ["broad"])
     data = open_data(config_of(root), [], None).tasks["beak"]
@@ -224,7 +240,7 @@ def test_limit_per_class_counts_the_class_and_not_its_maybes(tmp_path):
         (["hooked"] * 8, ["beak", "of 1 classes", "at least two"]),
         (["?"] * 8, ["beak", "0 labelled"]),
         (["nnn"] * 8, ["none of the 8 rows", "a.csv:2", "has no y"]),
-        ([], ["no rows"]),
+        ([], ["a.csv", "no row with a picture"]),
     ],
 )
 def test_data_that_cannot_be_learned_from_is_told(tmp_path, labels, words):

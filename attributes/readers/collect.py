@@ -149,6 +149,7 @@ class Collector:
         self.strangers: Counter[str] = Counter()  # rows by the task they name, where it is not ours
         self._rows: list[tuple[str, ...]] = []
         self._rejected: list[tuple[str, str, str, str]] = []
+        self._files: list[str] = []
         self._seen: dict[tuple[str, str], tuple[int, str, str]] = {}
         self._tasks: dict[str, Task | None] = {}
         self._labels: dict[tuple[str, str], tuple[str, str]] = {}
@@ -162,6 +163,7 @@ class Collector:
     def lines(self, root: Root, path: Path) -> tuple[str, Lines]:
         """A file's name and lines; lines that cannot be taken apart are set aside."""
         name = root.name(path)
+        self._files.append(name)
         lines = read_lines(path, name)
         for number, text, reason in lines.faults:
             self.reject(text[:200], "", f"{name}:{number}", reason)
@@ -249,7 +251,8 @@ class Collector:
                 "in label order"
             )
         if not self._rejected:
-            return "the data holds no rows"
+            where = ", ".join(self._files) or "the data"
+            return f"{where}: no row with a picture; expected one row a picture below the header"
         image, task, source, reason = self._rejected[0]
         return f"none of the {len(self._rejected):,} rows can be used; the first, {source}: {reason}"
 
