@@ -119,7 +119,11 @@ def fit_fusion(full: np.ndarray, crop: np.ndarray, letters: np.ndarray, soft: np
     fused = [fuse(full, crop, how) for how in tried]
     aps = np.array([average_precision(p, letters) for p in fused])
     losses = np.array([-(soft * np.log(np.maximum(p, 1e-12))).sum(axis=1) for p in fused])  # (W, N)
-    allowed = np.flatnonzero(aps >= aps[0])
+    # As it came and calibrated, the full image ranks rows a little differently: neither may be undercut.
+    as_it_came = average_precision(fuse(full, crop, Fusion(0.0)), letters)
+    allowed = np.flatnonzero(aps >= max(aps[0], as_it_came))
+    if not len(allowed):
+        return dataclasses.replace(base, full_temperature=1.0)
     best = allowed[int(np.argmin(losses[allowed].mean(axis=1)))]
     worse = losses - losses[best]
     error = worse.std(axis=1) / np.sqrt(len(letters))

@@ -13,6 +13,7 @@ import functools
 from typing import Any
 
 from learning.backbones import build_blocks
+from learning.dilation import dilate_last_stage
 from learning.engine import mxnet
 
 
@@ -70,17 +71,22 @@ class NetworkPlan:
         computed once a picture and cached.
     dropout : float
         On the pooled features, 0..1.
+    dilated : bool
+        Twice as fine a last feature map, see :mod:`learning.dilation`; its stage costs four times as much.
     """
 
     backbone: str
     weights: str = "imagenet"
     frozen_blocks: int = 0
     dropout: float = 0.0
+    dilated: bool = False
 
 
 def split_blocks(plan: NetworkPlan, seed: int) -> tuple[list[Any], list[Any]]:
     """Build the backbone and cut it into the frozen trunk and the trained rest."""
     blocks = build_blocks(plan.backbone, plan.weights, seed)
+    if plan.dilated:
+        dilate_last_stage(blocks, plan.backbone)
     cut = len(blocks) if plan.frozen_blocks < 0 else min(plan.frozen_blocks, len(blocks))
     return blocks[:cut], blocks[cut:]
 

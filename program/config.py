@@ -94,6 +94,7 @@ class NetworkConfig(Section):
     weights: str = "imagenet"
     frozen_blocks: int = Field(16, ge=-1)
     dropout: float = Field(0.2, ge=0, lt=1)
+    dilated: bool = False
     input_px: int = Field(224, ge=32, le=2048)
     fit: Literal["stretch", "pad"] = "pad"
 

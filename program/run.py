@@ -46,7 +46,7 @@ def run_folder(config: Config, out: Path | None) -> RunFolder:
 def workshop(config: Config, folder: RunFolder) -> Workshop:
     """Collect what all tasks and stages share."""
     net = config.network
-    plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout)
+    plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout, net.dilated)
     form = InputForm(net.input_px, net.fit, backbone(net.backbone), config.runtime.threads)
     return Workshop(plan, form, folder.trunk, config.runtime.engine, config.runtime.threads, config.seed)
 

@@ -70,8 +70,10 @@ def test_on_the_fitting_rows_fusion_is_never_below_the_full_image(seed, n_rows, 
     letters = letters_of(truth, n_classes)
     letters[(letters == 0) & (rng.uniform(size=letters.shape) < 0.2)] = 1
     how = fit_fusion(full, crop, letters, soft_labels(letters))
-    alone = fuse(full, crop, Fusion(0, how.full_temperature, how.crop_temperature))
-    assert average_precision(fuse(full, crop, how), letters) >= average_precision(alone, letters)
+    fused = average_precision(fuse(full, crop, how), letters)
+    for temperature in (1.0, how.full_temperature):  # as it came, and calibrated
+        alone = fuse(full, crop, Fusion(0, temperature, how.crop_temperature))
+        assert fused >= average_precision(alone, letters)
 
 
 def test_a_crop_branch_of_noise_gets_no_weight():

@@ -48,6 +48,25 @@ def test_with_and_without_maps_the_logits_are_the_same():
     np.testing.assert_allclose(mxnet_runner(net)(x)[0], with_maps, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [LITE0, "resnet18_v2", "resnet50_v2", "mobilenet0.25"])
+def test_a_dilated_backbone_holds_the_old_map_at_every_second_position(tmp_path, name, x):
+    maps = []
+    for dilated in (False, True):
+        weights = "imagenet" if name == LITE0 else "none"
+        blocks, _ = split_blocks(NetworkPlan(name, weights, -1, dilated=dilated), seed=3)
+        run = block_runner(build_trunk(blocks), SHAPE, tmp_path / f"{dilated}.onnx", ("features",), "onnx")
+        maps.append(run(x)[0])
+    old, fine = maps
+    assert old.shape[2:] == (2, 2) and fine.shape[2] >= 3
+    np.testing.assert_allclose(fine[:, :, ::2, ::2], old, atol=1e-4 * np.abs(old).max())
+    assert np.abs(fine[:, :, 1::2]).max() > 0
+
+
+def test_a_backbone_that_pools_its_last_stage_cannot_be_dilated():
+    with pytest.raises(EngineError, match=r"densenet121 cannot be dilated.*network\.dilated"):
+        split_blocks(NetworkPlan("densenet121", "none", 0, dilated=True), seed=0)
+
+
 def test_dropout_acts_in_training_only():
     mx = mxnet()
     net = build_classifier([], (500, 2, 2), 2, 0.5, seed=0)
