@@ -24,7 +24,7 @@ from stage2_crop.rule import CropRule
 from stage2_crop.search import Judged, Judges, SearchPlan, search_rule
 
 _PROBE_FOLDS = 5
-_LEAST_JUDGES = 40
+_LEAST_JUDGES = 30
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,8 @@ def home(tmp_path_factory):
         "data": {"source": "files", "roots": [str(home / "data")]},
         "network": {"frozen_blocks": 17, "input_px": 96},
         "cam": {"training": {"epochs": 2, "learning_rate": 0.003}, "views": 1, "folds": 2},
-        "crop": {"rule": {"threshold": 0.8, "margin": 0.0, "least_contrast": 0.0}},
+        "crop": {"rule": {"threshold": 0.8, "margin": 0.0, "least_contrast": 0.0}, "search": {"pictures": 0}},
+        "tasks": {"skirt": {"crop": {"search": {"pictures": 36, "thresholds": [0.5], "margins": [0.2]}}}},
         "finetune": {"training": {"epochs": 1}, "views": 1},
     }
     (home / "tiny.yaml").write_text(yaml.safe_dump(config))
@@ -222,6 +223,32 @@ def test_a_new_threshold_redoes_only_what_follows(call, run):
     assert "neck: cam, crop up to date" in text and "neck: finetune in" in text
     assert stamps(run / NECK / "stage1") == stage1 and stamps(run / NECK / "stage3") != stage3
     assert stamps(run / SKIRT) == skirt
+
+
+def test_the_rule_is_searched_where_asked_and_used_from_then_on(finished):
+    run = finished[0]
+    assert json.loads((run / NECK / "rule.json").read_text())["curve"] == []
+    told = json.loads((run / SKIRT / "rule.json").read_text())
+    settings = ["threshold", "margin", "least_side", "greatest_side", "invisible", "enabled"]
+    chosen = [(one["setting"], one["value"]) for one in told["curve"] if one["chosen"]]
+    assert [setting for setting, _ in chosen] == settings
+    assert told["start"]["threshold"] == 0.8 and told["rule"] == told["start"] | dict(chosen)
+    assert told["rows"] == 36  # every labelled training and validation picture, and no test picture
+    boxes = pd.read_csv(run / SKIRT / "boxes.csv", keep_default_na=False)
+    assert (boxes["threshold"] == told["rule"]["threshold"]).all()
+    assert (boxes["fallback"] == "off").all() == (not told["rule"]["enabled"])
+
+
+def test_training_crops_are_cut_around_the_rule(finished):
+    for task in (NECK, SKIRT):
+        table = pd.read_csv(finished[0] / task / "boxes.csv", keep_default_na=False)
+        boxes = table[["x0", "y0", "x1", "y1"]].to_numpy()
+        trained = np.load(finished[0] / task / "training_boxes.npy")
+        assert trained.shape == (len(table), 4, 4)
+        held = table["split"].to_numpy() != "train"
+        assert (trained[held] == boxes[held, None]).all()
+        cut = ~held & (table["fallback"] == "").to_numpy()
+        assert not cut.any() or (trained[cut] != boxes[cut, None]).any()
 
 
 def test_crops_cut_from_outdated_heatmaps_are_cut_again(call, run):
