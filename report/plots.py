@@ -202,7 +202,8 @@ def _searched(curve: list[dict[str, Any]]) -> tuple[Figure, str]:
             axes.plot(at, one["fused_ap"], "o", color=colour, markersize=9 if one["chosen"] else 5)
             if one["chosen"]:
                 kept.append(f"{setting.replace('_', ' ')} {_value(one['value'])}")
-        axes.annotate(setting.replace("_", " "), (x.mean(), -0.27), xycoords=("data", "axes fraction"),
+        label = {"enabled": "crop at all"}.get(setting, setting.replace("_", " "))
+        axes.annotate(label, (x.mean(), -0.27), xycoords=("data", "axes fraction"),
                       ha="center", fontsize=10)  # fmt: skip
         ticks += list(x)
         labels += [_value(one["value"]) for one in tried]

@@ -56,7 +56,7 @@ def test_the_best_threshold_is_found_and_the_curve_says_why(judges):
     chosen = [one for one in curve if one.chosen]
     assert [one.value for one in chosen] == [0.6]
     assert chosen[0].fused_ap == max(one.fused_ap for one in curve)
-    assert chosen[0].difference > chosen[0].error > 0
+    assert chosen[0].difference > 2 * chosen[0].error > 0
     assert chosen[0].side == pytest.approx(0.4)
     assert curve[0].value == 0.25 and curve[0].difference == curve[0].error == 0
 
@@ -69,7 +69,7 @@ def test_no_box_is_asked_for_twice(judges):
 
 
 def test_noise_does_not_move_a_rule(judges):
-    """Where no crop says anything, no candidate is better by more than its standard error, save by chance."""
+    """Where no crop says anything, no candidate is clearly better, save by chance."""
     moved = 0
     for seed in range(5):
         features = Features(judges, best_side=1000, noise=1.0 + seed)
@@ -77,7 +77,7 @@ def test_noise_does_not_move_a_rule(judges):
             CropRule(threshold=0.5), [("threshold", (0.25, 0.4))], judges, boxes_of, features
         )
         moved += rule.threshold != 0.5
-    assert moved <= 2
+    assert moved <= 1
 
 
 def test_a_task_that_no_crop_serves_is_taken_whole(judges):
