@@ -158,7 +158,7 @@ def fit(
             return float("nan"), float("nan"), float("nan")
         parts = [
             logits_of(x.reshape(-1, *x.shape[2:])).reshape(len(index), x.shape[1], -1).mean(axis=1)
-            for x, index in inputs.testing(val_rows, _INFERENCE_BATCH)
+            for x, index in inputs.testing(val_rows, _INFERENCE_BATCH, plain=True)
         ]
         logits = np.concatenate(parts)
         truth = letters[val_rows]

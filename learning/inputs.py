@@ -65,8 +65,13 @@ class Inputs(Protocol):
         """Yield (B, c, h, w) float32 and the (B,) items it shows, augmented, in the given order."""
         ...
 
-    def testing(self, index: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (B, T, c, h, w) float32, all test views of the (B,) items, in the given order."""
+    def testing(
+        self, index: np.ndarray, size: int, plain: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (B, T, c, h, w) float32, all test views of the (B,) items, in the given order.
+
+        With `plain` only the first view, which is the picture as it is: what an epoch is validated on.
+        """
         ...
 
 
@@ -89,14 +94,18 @@ class LiveInputs:
         self.n_views = len(test.unit())
         self._train = augmented(pictures, form, how, seed)
         self._test = picture_views(pictures, form, test.on)
+        self._plain = picture_views(pictures, form, lambda view: test.on(view)[:1])
 
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         ready = read_ahead(self._train, ((epoch, int(i)) for i in order), self._form.threads, 2 * size)
         for index in batched(order, size):
             yield self._enter(np.stack([next(ready) for _ in index])), index
 
-    def testing(self, index: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        ready = read_ahead(self._test, (int(i) for i in index), self._form.threads, 2 * size)
+    def testing(
+        self, index: np.ndarray, size: int, plain: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        read = self._plain if plain else self._test
+        ready = read_ahead(read, (int(i) for i in index), self._form.threads, 2 * size)
         for part in batched(index, size):
             views = np.stack([next(ready) for _ in part])  # (B, T, S, S, 3)
             x = self._enter(views.reshape(-1, *views.shape[2:]))
@@ -128,9 +137,11 @@ class CachedInputs:
             x[mine] = self._train[place[mine], view[mine]]
             yield x, index
 
-    def testing(self, index: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def testing(
+        self, index: np.ndarray, size: int, plain: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for part in batched(index, size):
-            yield self._test[part].astype(np.float32), part
+            yield self._test[part, : 1 if plain else None].astype(np.float32), part
 
 
 def cache_features(

@@ -35,7 +35,7 @@ from runfolder.progress import be_quiet, say
 
 STAGES = ("cam", "crop", "finetune")
 # Raised when a stage's code changes what it makes from the same plan and data.
-_CODE = {"cam": 1, "crop": 2, "finetune": 2}
+_CODE = {"cam": 2, "crop": 2, "finetune": 2}
 
 
 def run_folder(config: Config, out: Path | None) -> RunFolder:

@@ -184,6 +184,10 @@ def test_cached_features_equal_live_ones_within_half_precision(pictures, tmp_pat
     (a, i), (b, j) = gathered(cached.testing(index, 2)), gathered(direct.testing(index, 2))
     np.testing.assert_allclose(a, b, atol=2e-3)
     assert a.dtype == b.dtype == np.float32 and i.tolist() == j.tolist() == index.tolist()
+    for inputs, all_views in ((cached, a), (direct, b)):
+        first, k = gathered(inputs.testing(index, 2, plain=True))
+        np.testing.assert_array_equal(first, all_views[:, :1])
+        assert k.tolist() == index.tolist()
 
     # An item can be shown any of its augmented views, and its test views.
     augmented = np.stack([gathered(direct.training(v, train_rows, 4))[0] for v in range(views)], axis=1)

@@ -242,9 +242,9 @@ class ToyInputs:
             index = order[start : start + size]
             yield self.x[index], index
 
-    def testing(self, index, size):
+    def testing(self, index, size, plain=False):
         self.tested.append(index.tolist())
-        yield np.stack([self.x[index], self.x[index][:, :, :, ::-1]], axis=1), index
+        yield np.stack([self.x[index], self.x[index][:, :, :, ::-1]], axis=1)[:, : 1 if plain else None], index
 
 
 def fitted(train_rows, val_rows, **settings):
