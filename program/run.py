@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -172,7 +173,7 @@ def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], 
     """
     with _one_thread_each():
         context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
             futures = [pool.submit(function, *arguments) for arguments in work]
             for future in as_completed(futures):
                 try:
@@ -180,6 +181,19 @@ def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], 
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
+
+
+def _end_with_parent() -> None:
+    """Have a worker process end when the one that started it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager

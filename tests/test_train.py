@@ -244,7 +244,10 @@ class ToyInputs:
 
     def testing(self, index, size, plain=False):
         self.tested.append(index.tolist())
-        yield np.stack([self.x[index], self.x[index][:, :, :, ::-1]], axis=1)[:, : 1 if plain else None], index
+        yield (
+            np.stack([self.x[index], self.x[index][:, :, :, ::-1]], axis=1)[:, : 1 if plain else None],
+            index,
+        )
 
 
 def fitted(train_rows, val_rows, **settings):
