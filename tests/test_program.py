@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -191,6 +192,51 @@ def test_fused_predictions_are_the_submission(finished):
     fused = fused[fused["split"] == "test"].set_index("image")["probabilities"]
     for image, _, text in csv.reader((finished[0] / "submission.csv").open()):
         assert fused[image] == text
+
+
+# Started as a program of its own, since that is what is killed.
+PARENT = """
+import os, sys, time
+from program.run import side_by_side
+
+def sleep(path):
+    open(path, "w").write(str(os.getpid()))
+    time.sleep(300)
+
+if __name__ == "__main__":
+    list(side_by_side(sleep, [(path,) for path in sys.argv[1:]], 2))
+"""
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    notes = [tmp_path / name for name in ("a", "b")]
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py", *notes], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    try:
+        wait_for(lambda: all(note.is_file() and note.read_text() for note in notes))
+    finally:
+        parent.kill()
+    parent.wait()
+    pids = [int(note.read_text()) for note in notes]
+    wait_for(lambda: not any(runs(pid) for pid in pids))
+
+
+def wait_for(what, seconds=60):
+    for _ in range(10 * seconds):
+        if what():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def runs(pid):
+    """Whether a process runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 # --- what is done again and what is not
