@@ -3,9 +3,11 @@
     python -m benchmarks.quality                                    # the rendered default, 3 seeds
     python -m benchmarks.quality --data FOLDER --config configs/photos.yaml
 
-Every arm runs the program's own stages and differs from the method in the boxes that the crop branch
-is shown, and in nothing else. One seed's work on one task is kept when it is done, so that an interrupted
-benchmark goes on where it stopped. Leaves ``quality.json`` and ``quality.md``.
+Every control runs the program's own stages and differs from the method in the boxes that the crop branch is
+shown; the method's training crops are jittered around its rule besides, which fixed boxes have no part in.
+Controls fuse as fitted on the validation split, and are compared with the method fused in the same way.
+Two full-image models cost the same at prediction. One seed's work on one task is kept when it is done, so
+that an interrupted benchmark goes on where it stopped. Leaves ``quality.json`` and ``quality.md``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from attributes.dataset import TaskData
 from attributes.localisation import true_boxes
 from benchmarks.arms import centre_boxes, mean_boxes, random_boxes, sides_of, true_squares
 from benchmarks.localise import heat_iou, max_box_accuracy, pointing, square_iou
-from benchmarks.table import summary, write_summary
+from benchmarks.table import EQUAL, summary, write_summary
 from learning.batches import Pictures
 from learning.branch import make_inputs, predict
 from learning.fusion import Fusion, fit_fusion, fuse
@@ -83,16 +85,17 @@ def measure(unit: Unit) -> str:
     own = branch_probabilities(data, files)
     kept["full"], kept["crop/ours"], kept["fused/ours"] = own["full"], own["crop"], own["fused"]
     # The controls' fusion is fitted on the validation split; ours is shown with the same fit, too.
-    kept["fused/ours, fusion fitted as the controls'"] = _fused(data, own["full"], own["crop"])
+    kept[f"fused/{EQUAL}"] = _fused(data, own["full"], own["crop"])
 
     table, boxes = read_boxes(files.boxes)
     plain, in_fold = _final_maps(unit, walk)
     sides, rng = sides_of(boxes, data.sizes), np.random.default_rng(config.seed)
     cut = (table["fallback"] == "").to_numpy() & (data.splits != "test")
+    fitted = np.flatnonzero(cut & (data.splits == "train")) if cut.any() else data.rows("train")
     held = np.full(len(data), np.median(sides[cut]) if cut.any() else 1.0)
     arms = {
         "centre crop": centre_boxes(held, data.sizes),
-        "mean box": mean_boxes(boxes, data.rows("train"), held, data.sizes),
+        "mean box": mean_boxes(boxes, fitted, held, data.sizes),
         "random crop": random_boxes(sides, data.sizes, rng),
         "seed's rule": _boxes(plain, data, config, SEED_RULE),
     }
@@ -210,6 +213,9 @@ def main(
     out = out or Path("runs") / f"quality-{configured.name}"
     out.mkdir(parents=True, exist_ok=True)
     opened = open_data(configured, task or [], RunFolder(out))
+    for name, one in opened.tasks.items():
+        if not len(one.rows("test", labelled=True)):
+            raise typer.BadParameter(f"{name} has no test picture with an answer; see data.splits")
     units = [
         Unit(
             configured.model_copy(update={"seed": seed}), RunFolder(out / f"seed{seed}"), one,

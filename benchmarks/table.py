@@ -18,6 +18,7 @@ from runfolder.files import write_text
 Kept = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 """Task to what each seed has kept."""
 
+EQUAL = "ours, fusion fitted as the controls'"
 FULL, TWO, OURS, CEILING = "full image", "two full-image models", "ours", "true boxes + full"
 TARGETS = {FULL: 0.6, TWO: 0.75}
 """Most error (1 - mAP) of the fused result as a share of the other's."""
@@ -65,7 +66,7 @@ def summary(name: str, tasks: Mapping[str, TaskData], found: Kept, resamples: in
             for other in (FULL, TWO)
         },
         "partners": {
-            arm: {place: interval(scored[OURS][place][:, 0] - scored[arm][place][:, 0]) for place in places}
+            arm: {place: interval(scored[EQUAL][place][:, 0] - scored[arm][place][:, 0]) for place in places}
             for arm in scored
             if arm.endswith("+ full")
         },

@@ -89,9 +89,9 @@ def block_runner(
     engine : {'auto', 'onnx', 'mxnet'}
         ``auto`` takes MXNet when its build sees a GPU, ONNX Runtime otherwise.
     """
+    export_onnx(block, input_shape, onnx_path, outputs)  # always: what lies there must be this network
     if engine == "mxnet" or (engine == "auto" and gpu_count() > 0):
         return mxnet_runner(block, 0 if gpu_count() else None)
-    export_onnx(block, input_shape, onnx_path, outputs)
     return onnx_runner(onnx_path, threads)
 
 

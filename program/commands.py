@@ -85,13 +85,13 @@ def run(
     settings: Settings = None,
 ) -> None:
     """Run all three stages, score them, and write the report."""
-    from program.run import STAGES, finish_run, run_folder, run_stages
+    from program.run import STAGES, finish_run, run_folder, run_stages, with_finished
     from program.show import metrics_table
     from report.build import build_report
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
-    opened = run_stages(configured, folder, wanted, STAGES)
+    opened = with_finished(folder, run_stages(configured, folder, wanted, STAGES))
     metrics = finish_run(folder, opened)
     build_report(folder, opened.tasks, metrics)
     console.print(metrics_table(metrics))

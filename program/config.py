@@ -294,10 +294,11 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
             f"{path}: expected sections such as 'data:' and 'network:', found {type(values).__name__}"
         )
     changes = [_setting(setting) for setting in settings]
-    asked = [section for change in changes if isinstance(section := change.get("crop"), dict)]
-    if any("rule" in section for section in asked) and not any("search" in section for section in asked):
+    text = " ".join(settings)
+    if "crop.rule" in text and "crop.search" not in text:
         # A rule that somebody types is the rule to cut by, not a place to start a search.
-        changes.append({"crop": {"search": {"pictures": 0}}})
+        typed = {setting.partition("crop.rule")[0] for setting in settings if "crop.rule" in setting}
+        changes += [_setting(f"{where}crop.search.pictures=0") for where in sorted(typed)]
     for change in changes:
         values = _over_overrides(merge(values, change), change)
     try:

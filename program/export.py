@@ -28,7 +28,7 @@ def export_run(folder: RunFolder, out: Path) -> Path:
         raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
     config = read_config(folder.config)
     shop = workshop(config, folder)
-    done = [t for t in config.known_tasks() or () if folder.task(t.name).fusion.is_file()]
+    done = [t for t in config.known_tasks() or () if folder.task(t.name).finished]
     if not done:
         raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
     description = out / "heatcrop.json"

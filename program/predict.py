@@ -195,7 +195,7 @@ def _finished(config: Config, folder: RunFolder, wanted: Sequence[str]) -> list[
     known = config.known_tasks() or ()
     if wanted:
         return [resolve(name, known) for name in wanted]
-    tasks = [task for task in known if folder.task(task.name).fusion.is_file()]
+    tasks = [task for task in known if folder.task(task.name).finished]
     if not tasks:
         raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
     return tasks

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import stage1_cam.stage
 import stage2_crop.stage
 import stage3_finetune.stage
 from attributes.dataset import TaskData
+from attributes.errors import DataError
 from attributes.submissions import write_submission
 from learning.backbones import backbone
 from learning.batches import InputForm
@@ -27,7 +29,7 @@ from learning.network import NetworkPlan
 from program.config import Config, dump_config, read_config
 from program.data import Opened, open_data
 from program.errors import RunError
-from program.metrics import run_metrics
+from program.metrics import report_split, run_metrics
 from runfolder.files import write_json, write_text
 from runfolder.fingerprint import files_stamp, fingerprint, is_current
 from runfolder.folder import RunFolder, TaskFolder
@@ -85,6 +87,8 @@ class Walk:
         if is_current(folder.marker(stage), mark):
             return False
         self._needs(stage, folder)
+        if stage != "cam":
+            same_rows(folder, data)
         # Its own, and the later stages': what they made from its former artefacts is out of date.
         for outdated in STAGES[STAGES.index(stage) :]:
             folder.marker(outdated).unlink(missing_ok=True)
@@ -129,11 +133,14 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
         Of :data:`STAGES`, in order.
     """
     _claim(folder)
-    write_text(folder.config, dump_config(config))
+    if not folder.config.is_file():
+        write_text(folder.config, dump_config(config))
     opened = open_data(config, wanted, folder)
     write_text(folder.config, dump_config(config.with_tasks(opened.known)))
     for note in opened.notes:
         say(note)
+    if report_split(opened.tasks) == "val":
+        say("no test pictures with answers: figures are of val, which also chose rule and fusion")
     jobs = min(_jobs(config), len(opened.tasks))
     pictures = sum(len(data) for data in opened.tasks.values())
     say(f"{pictures} pictures, {len(opened.tasks)} tasks, {jobs} at once; run folder {folder.path}")
@@ -173,14 +180,24 @@ def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], 
     """
     with _one_thread_each():
         context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent)
+        try:
             futures = [pool.submit(function, *arguments) for arguments in work]
             for future in as_completed(futures):
-                try:
-                    yield future.result()
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+                yield future.result()
+        except BaseException as error:
+            # Whatever it is, an interruption included: nothing else may start, and nothing go on for hours.
+            workers = list((pool._processes or {}).values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in workers:
+                worker.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise RunError(
+                    "a worker process was ended from outside, as happens when memory runs out; "
+                    "the same command goes on with what is finished, --jobs 1 needs least memory"
+                ) from None
+            raise
+        pool.shutdown()
 
 
 def _end_with_parent() -> None:
@@ -261,7 +278,38 @@ def reopen(folder: RunFolder) -> Opened:
     if not folder.config.is_file():
         raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
     config = read_config(folder.config)
-    finished = [t.name for t in config.known_tasks() or () if folder.task(t.name).fusion.is_file()]
+    finished = [t.name for t in config.known_tasks() or () if folder.task(t.name).finished]
     if not finished:
         raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
-    return open_data(config, finished, folder)
+    opened = open_data(config, finished, folder)
+    for name, data in opened.tasks.items():
+        same_rows(folder.task(name), data)
+    return opened
+
+
+def with_finished(folder: RunFolder, opened: Opened) -> Opened:
+    """Add the tasks that earlier commands have finished, so that figures and submission keep them."""
+    config = read_config(folder.config)
+    others = {t.name for t in config.known_tasks() or () if folder.task(t.name).finished} - set(opened.tasks)
+    if not others:
+        return opened
+    try:
+        return reopen(folder)
+    except (DataError, RunError) as error:
+        say(f"left out of the figures: {', '.join(sorted(others))} ({error})")
+        return opened
+
+
+def same_rows(folder: TaskFolder, data: TaskData) -> None:
+    """Refuse to go on from what stage 1 said of other pictures, or of the same ones split otherwise.
+
+    Raises
+    ------
+    RunError
+    """
+    table, _ = read_predictions(folder.predictions(1))
+    if list(table["image"]) != list(data.images) or (table["split"].to_numpy(str) != data.splits).any():
+        raise RunError(
+            f"{folder.predictions(1)}: is of other pictures or another split than the data has now; "
+            f"run all stages again: python pipeline.py run --task {data.task.short}"
+        )

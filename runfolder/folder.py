@@ -67,6 +67,11 @@ class TaskFolder:
         """Fingerprint and seconds of a finished stage."""
         return self.path / f".{stage}.json"
 
+    @property
+    def finished(self) -> bool:
+        """Whether all three stages are done, the later ones since the earlier ones."""
+        return self.marker("finetune").is_file() and self.fusion.is_file()
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:

@@ -27,7 +27,7 @@ from learning.train import TrainingPlan
 from runfolder.files import whole, write_array, write_table
 from runfolder.folder import TaskFolder
 from runfolder.predictions import write_predictions
-from runfolder.progress import progress
+from runfolder.progress import progress, say
 from stage1_cam.heatmaps import class_heatmap, merge_views
 
 
@@ -107,7 +107,13 @@ def run(
     if plan.folds > 1:
         groups = list(data.groups[train_rows])
         fold_of[train_rows] = assign_folds(data.letters[train_rows], groups, plan.folds, shop.seed)
-    for fold in (-1, *range(plan.folds if plan.folds > 1 else 0)):
+    folds = range(int(fold_of.max()) + 1)
+    if len(folds) == 1:
+        say(
+            f"{short}: all training pictures are one group; their heatmaps come from the network they trained"
+        )
+        fold_of[:], folds = -1, range(0)
+    for fold in (-1, *folds):
         name = "final" if fold < 0 else f"fold {fold}"
         rows = train_rows if fold < 0 else train_rows[fold_of[train_rows] != fold]
         net = new_classifier(shop, inputs.shape, len(data.task.classes), shop.seed)

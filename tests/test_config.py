@@ -265,5 +265,8 @@ def test_a_dumped_configuration_is_complete_and_plain(read):
 def test_a_rule_that_is_typed_is_not_searched_again(read):
     assert read("", ["crop.quality=90"]).crop.search.pictures > 0
     assert read("", ["crop.rule.threshold=0.5"]).crop.search.pictures == 0
+    one = read("", ["tasks.neck.crop.rule.threshold=0.5"])
+    searched = {task.short: one.plans(task)[1].search.pictures for task in one.known_tasks()}
+    assert searched["neck"] == 0 and searched["collar"] > 0
     both = read("", ["crop.rule.threshold=0.5", "crop.search.pictures=99"])
     assert both.crop.search.pictures == 99

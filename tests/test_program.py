@@ -25,6 +25,7 @@ from learning.views import View, framed, sample
 from program import commands
 from program.config import read_config
 from program.errors import RunError
+from program.run import side_by_side
 from runfolder.predictions import split
 
 ROOT = Path(__file__).parent.parent
@@ -239,6 +240,28 @@ def runs(pid):
         return False
 
 
+def test_an_error_in_one_worker_starts_nothing_more(tmp_path):
+    started = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side(fail_or_wait, [(0, tmp_path), *((i, tmp_path) for i in range(1, 6))], 2))
+    assert time.monotonic() - started < 60
+    time.sleep(1)
+    assert len(list(tmp_path.iterdir())) <= 2
+
+
+def fail_or_wait(number, folder):
+    if number == 0:
+        time.sleep(2)
+        raise ZeroDivisionError
+    (folder / str(number)).touch()
+    time.sleep(100)
+
+
+def test_a_worker_that_is_killed_is_told_in_one_line():
+    with pytest.raises(RunError, match=r"ended from outside.*--jobs 1"):
+        list(side_by_side(os._exit, [(9,), (9,)], 2))
+
+
 # --- what is done again and what is not
 
 
@@ -295,6 +318,20 @@ def test_training_crops_are_cut_around_the_rule(finished):
         assert (trained[held] == boxes[held, None]).all()
         cut = ~held & (table["fallback"] == "").to_numpy()
         assert not cut.any() or (trained[cut] != boxes[cut, None]).any()
+
+
+def test_other_pictures_than_stage_1_saw_are_refused(call, run):
+    """Another split of the same pictures: what stage 1 trained on may be test pictures now."""
+    options = ("--task", "neck", "--config", "tiny.yaml", "--out", run, "--set", "seed=5")
+    code, text = call("stage", "crop", *options)
+    assert code == 1 and "another split" in text and "run --task neck" in text, text
+
+
+def test_a_run_of_one_task_keeps_the_others_figures(call, run):
+    code, text = call("run", "--task", "neck", "--config", "tiny.yaml", "--out", run)
+    assert code == 0, text
+    assert set(json.loads((run / "metrics.json").read_text())["tasks"]) == {NECK, SKIRT}
+    assert SKIRT in (run / "submission.csv").read_text()
 
 
 def test_crops_cut_from_outdated_heatmaps_are_cut_again(call, run):
