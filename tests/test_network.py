@@ -5,6 +5,7 @@ import pytest
 
 from learning.backbones import BACKBONES, backbone, build_blocks
 from learning.branch import load_classifier
+from learning.dilation import dilate_last_stage
 from learning.engine import EngineError, gluoncv_net, mxnet
 from learning.inference import block_runner, mxnet_runner, onnx_runner, softmax
 from learning.network import NetworkPlan, build_classifier, build_trunk, feature_count, split_blocks
@@ -50,16 +51,21 @@ def test_with_and_without_maps_the_logits_are_the_same():
 
 @pytest.mark.parametrize("name", [LITE0, "resnet18_v2", "resnet50_v2", "mobilenet0.25"])
 def test_a_dilated_backbone_holds_the_old_map_at_every_second_position(tmp_path, name, x):
-    maps = []
-    for dilated in (False, True):
-        weights = "imagenet" if name == LITE0 else "none"
-        blocks, _ = split_blocks(NetworkPlan(name, weights, -1, dilated=dilated), seed=3)
-        run = block_runner(build_trunk(blocks), SHAPE, tmp_path / f"{dilated}.onnx", ("features",), "onnx")
-        maps.append(run(x)[0])
-    old, fine = maps
+    blocks = build_blocks(name, "imagenet" if name == LITE0 else "none", seed=3)
+    (old,) = block_runner(build_trunk(blocks), SHAPE, tmp_path / "old.onnx", ("features",), "onnx")(x)
+    dilate_last_stage(blocks, name)  # the same weights
+    (fine,) = block_runner(build_trunk(blocks), SHAPE, tmp_path / "fine.onnx", ("features",), "onnx")(x)
     assert old.shape[2:] == (2, 2) and fine.shape[2] >= 3
     np.testing.assert_allclose(fine[:, :, ::2, ::2], old, atol=1e-4 * np.abs(old).max())
     assert np.abs(fine[:, :, 1::2]).max() > 0
+
+
+def test_a_plan_asks_for_dilation(x):
+    shapes = []
+    for dilated in (False, True):
+        blocks, _ = split_blocks(NetworkPlan("resnet18_v2", "none", -1, dilated=dilated), seed=3)
+        shapes.append(mxnet_runner(build_trunk(blocks))(x)[0].shape)
+    assert shapes == [(3, 512, 2, 2), (3, 512, 4, 4)]
 
 
 def test_a_backbone_that_pools_its_last_stage_cannot_be_dilated():
