@@ -30,6 +30,8 @@ def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outpu
         Names for the outputs, in the order in which the block returns them.
     """
     mx = mxnet()
+    # The exporter reads weights without waiting for those that the engine has yet to write.
+    mx.nd.waitall()
     symbol = block(mx.sym.var("data"))
     symbol = mx.sym.Group(list(symbol)) if isinstance(symbol, (tuple, list)) else symbol
     order = symbol.list_outputs()
