@@ -65,13 +65,18 @@ def square_iou(centres: np.ndarray, sizes: np.ndarray, truth: np.ndarray) -> np.
 
 def pointing(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, truth: np.ndarray) -> float:
     """Share of pictures whose hottest place lies in the true box (Zhang et al., ECCV 2016)."""
-    hits = []
-    for heatmap, (width, height), box in zip(heatmaps, sizes.tolist(), truth, strict=True):
+    hottest = []
+    for heatmap, (width, height) in zip(heatmaps, sizes.tolist(), strict=True):
         view = framed((0, 0, width, height), fit)
-        row, column = np.unravel_index(
-            int(cv2.resize(heatmap.astype(np.float32), (GRID, GRID)).argmax()), (GRID, GRID)
-        )
+        heat = cv2.resize(heatmap.astype(np.float32), (GRID, GRID))
+        row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         x = view.x0 + (column + 0.5) / GRID * view.width
         y = view.y0 + (row + 0.5) / GRID * view.height
-        hits.append(box[0] <= x <= box[2] and box[1] <= y <= box[3])
-    return float(np.mean(hits))
+        hottest.append((x / width, y / height))
+    return point_hits(np.array(hottest).reshape(-1, 2), sizes, truth)
+
+
+def point_hits(points: np.ndarray, sizes: np.ndarray, truth: np.ndarray) -> float:
+    """Share of points, (N, 2) as shares of width and height, that lie in the true boxes."""
+    pixels = points * sizes
+    return float(((truth[:, :2] <= pixels) & (pixels <= truth[:, 2:])).all(axis=1).mean())

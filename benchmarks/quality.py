@@ -24,7 +24,7 @@ import typer
 from attributes.dataset import TaskData
 from attributes.localisation import true_boxes
 from benchmarks.arms import centre_boxes, mean_boxes, random_boxes, sides_of, true_squares
-from benchmarks.localise import heat_iou, max_box_accuracy, pointing, square_iou
+from benchmarks.localise import heat_iou, max_box_accuracy, point_hits, pointing, square_iou
 from benchmarks.table import EQUAL, summary, write_summary
 from learning.batches import Pictures
 from learning.branch import make_inputs, predict
@@ -36,6 +36,7 @@ from program.metrics import branch_probabilities
 from program.run import STAGES, Walk, side_by_side
 from runfolder.boxes import read_boxes
 from runfolder.files import whole, write_array, write_json
+from runfolder.fingerprint import fingerprint
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.progress import be_quiet, say
 from stage1_cam.heatmaps import class_heatmap, merge_views
@@ -43,6 +44,8 @@ from stage2_crop.boxes import find_crops, write_boxes
 from stage2_crop.rule import Crop, CropRule
 from stage3_finetune import stage as stage3
 
+# Raised when a control is made otherwise from the same data and configuration.
+_CODE = 1
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
@@ -73,6 +76,19 @@ class Unit:
     def done(self) -> Path:
         return self.folder.path / "measured" / f"{self.data.task.name}.npz"
 
+    @property
+    def mark(self) -> str:
+        """Fingerprint of what is measured: the program's own, and what the controls are made with."""
+        own = Walk(self.config, self.folder).marks(self.data)["finetune"]
+        return fingerprint(_CODE, own, SEED_RULE, self.truth)
+
+    def is_current(self) -> bool:
+        """Tell whether this has been measured already."""
+        if not self.done.is_file():
+            return False
+        with np.load(self.done) as kept:
+            return "mark" in kept and str(kept["mark"]) == self.mark
+
 
 def measure(unit: Unit) -> str:
     """Run every arm of one seed on one task, and keep predictions and localisation."""
@@ -81,7 +97,7 @@ def measure(unit: Unit) -> str:
     walk = Walk(config, unit.folder)
     for stage in STAGES:
         walk.stage(stage, data)
-    kept: dict[str, np.ndarray] = {}
+    kept: dict[str, np.ndarray] = {"mark": np.array(unit.mark)}
     own = branch_probabilities(data, files)
     kept["full"], kept["crop/ours"], kept["fused/ours"] = own["full"], own["crop"], own["fused"]
     # The controls' fusion is fitted on the validation split; ours is shown with the same fit, too.
@@ -91,7 +107,8 @@ def measure(unit: Unit) -> str:
     plain, in_fold = _final_maps(unit, walk)
     sides, rng = sides_of(boxes, data.sizes), np.random.default_rng(config.seed)
     cut = (table["fallback"] == "").to_numpy() & (data.splits != "test")
-    fitted = np.flatnonzero(cut & (data.splits == "train")) if cut.any() else data.rows("train")
+    fitted = np.flatnonzero(cut & (data.splits == "train"))
+    fitted = fitted if len(fitted) else data.rows("train")
     held = np.full(len(data), np.median(sides[cut]) if cut.any() else 1.0)
     arms = {
         "centre crop": centre_boxes(held, data.sizes),
@@ -116,7 +133,8 @@ def measure(unit: Unit) -> str:
         kept[f"boxes/{arm}"] = shown
     if unit.truth is not None:
         kept["truth"] = unit.truth
-        kept |= _localised(data, unit.truth, np.load(files.heatmaps), plain, boxes, config.network.fit)
+        maps = np.load(files.heatmaps)
+        kept |= _localised(data, unit.truth, maps, plain, boxes, fitted, config.network.fit)
     unit.done.parent.mkdir(parents=True, exist_ok=True)
     with whole(unit.done) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **kept)
@@ -172,14 +190,14 @@ def _control(unit: Unit, walk: Walk, arm: str, boxes: np.ndarray) -> np.ndarray:
 
 
 def _localised(
-    data: TaskData, truth: np.ndarray, maps: np.ndarray, plain: np.ndarray, boxes: np.ndarray, fit: str
-) -> dict[str, np.ndarray]:
+    data: TaskData, truth: np.ndarray, maps: np.ndarray, plain: np.ndarray, boxes: np.ndarray,
+    fitted: np.ndarray, fit: str,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Localisation of the test pictures that show the attribute."""
     rows = data.rows("test", labelled=True)
     rows = rows[~np.isnan(truth[rows, 0])]
     sizes, true = data.sizes[rows], truth[rows]
-    train = data.rows("train")
-    mean = ((boxes[:, :2] + boxes[:, 2:]) / 2 / data.sizes)[train].mean(axis=0)
+    mean = ((boxes[:, :2] + boxes[:, 2:]) / 2 / data.sizes)[fitted].mean(axis=0)
     found = {
         "ours": heat_iou(maps[rows], sizes, fit, true),
         "plain map": heat_iou(plain[rows], sizes, fit, true),
@@ -189,9 +207,10 @@ def _localised(
     out = {
         f"box_acc/{name}": np.array(list(max_box_accuracy(values).values())) for name, values in found.items()
     }
-    out["pointing"] = np.array(
-        [pointing(maps[rows], sizes, fit, true), pointing(plain[rows], sizes, fit, true)]
-    )
+    out["pointing/ours"] = np.array(pointing(maps[rows], sizes, fit, true))
+    out["pointing/plain map"] = np.array(pointing(plain[rows], sizes, fit, true))
+    for name, place in (("centred box", np.array([0.5, 0.5])), ("mean box", mean)):
+        out[f"pointing/{name}"] = np.array(point_hits(np.tile(place, (len(rows), 1)), sizes, true))
     return out
 
 
@@ -224,7 +243,7 @@ def main(
         for seed in range(seeds)
         for one in sorted(opened.tasks.values(), key=len, reverse=True)
     ]  # fmt: skip
-    work = [(unit,) for unit in units if not unit.done.is_file()]
+    work = [(unit,) for unit in units if not unit.is_current()]
     for line in side_by_side(measure, work, jobs):
         say(line)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in opened.tasks}

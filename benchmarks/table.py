@@ -104,20 +104,17 @@ def _localisation(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> 
     truth = seeds[0]["truth"]
     rows = data.rows("test", labelled=True)
     rows = rows[~np.isnan(truth[rows, 0])]
-    out: dict[str, Any] = {"n": len(rows), "box_acc": {}, "crops": {}}
+    out: dict[str, Any] = {"n": len(rows), "box_acc": {}, "pointing": {}, "crops": {}}
     for key in seeds[0]:
         kind, _, name = key.partition("/")
         if kind == "box_acc":
             values = np.mean([kept[key] for kept in seeds], axis=0)
             names = [*(f"iou_{level}" for level in LEVELS), "max_box_acc_v2"]
             out["box_acc"][name] = dict(zip(names, values.tolist(), strict=True))
+        elif kind == "pointing":
+            out["pointing"][name] = float(np.mean([kept[key] for kept in seeds]))
         elif kind == "boxes" and "in-fold" not in name:
             out["crops"][name] = _crops(truth[rows], [kept[key][rows].astype(float) for kept in seeds])
-    out["pointing"] = dict(
-        zip(
-            ("ours", "plain map"), np.mean([kept["pointing"] for kept in seeds], axis=0).tolist(), strict=True
-        )
-    )
     return out
 
 
@@ -216,12 +213,12 @@ def _localisation_lines(found: Mapping[str, Any]) -> list[str]:
         *by_level, mean = ([f"{v:.2f}" for v in [*values, np.mean(values)]] for values in accuracy.values())
         rows.append([method, *mean, *(level[-1] for level in by_level)])
     lines += _table(["method", *tasks, "mean", *(f"IoU {level}" for level in LEVELS)], rows)
-    lines += ["", "Pointing: the hottest place lies in the true region:", ""]
+    lines += ["", "Pointing: the hottest place (the box's middle) lies in the true region:", ""]
     rows = []
     for name in first["pointing"]:
         hits = [found[task]["pointing"][name] for task in tasks]
         rows.append([name, *(f"{v:.2f}" for v in [*hits, np.mean(hits)])])
-    lines += _table(["map", *tasks, "mean"], rows)
+    lines += _table(["method", *tasks, "mean"], rows)
     lines += ["", "True regions wholly inside the crop; median of the crop's side over the region's:", ""]
     rows = []
     for arm in first["crops"]:

@@ -294,12 +294,7 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
             f"{path}: expected sections such as 'data:' and 'network:', found {type(values).__name__}"
         )
     changes = [_setting(setting) for setting in settings]
-    text = " ".join(settings)
-    if "crop.rule" in text and "crop.search" not in text:
-        # A rule that somebody types is the rule to cut by, not a place to start a search.
-        typed = {setting.partition("crop.rule")[0] for setting in settings if "crop.rule" in setting}
-        changes += [_setting(f"{where}crop.search.pictures=0") for where in sorted(typed)]
-    for change in changes:
+    for change in [*changes, *_without_search(changes)]:
         values = _over_overrides(merge(values, change), change)
     try:
         return Config.model_validate(values)
@@ -319,6 +314,20 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
         raise UsageError("\n".join(lines)) from None
     except RecursionError:
         raise UsageError(f"{path}: is nested too deeply") from None
+
+
+def _without_search(changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turn the search off where somebody types a rule: it is the rule to cut by, not a place to start."""
+    typed: dict[str, set[str]] = {}
+    for change in changes:
+        tasks = change.get("tasks")
+        places = {"": change, "design.": change.get("design"), "length.": change.get("length")}
+        places |= {f"tasks.{name}.": part for name, part in tasks.items()} if isinstance(tasks, dict) else {}
+        for place, part in places.items():
+            crop = part.get("crop") if isinstance(part, dict) else None
+            typed.setdefault(place, set()).update(crop if isinstance(crop, dict) else ())
+    off = [place for place, keys in typed.items() if "rule" in keys and "search" not in keys]
+    return [_setting(f"{place}crop.search.pictures=0") for place in off]
 
 
 def _over_overrides(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

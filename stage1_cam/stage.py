@@ -102,18 +102,12 @@ def run(
         )
     history: list[dict[str, Any]] = []
     found: _Found | None = None
-    # Fold -1 is the final network, which trains on all of them.
-    fold_of = np.full(len(data), -1)
-    if plan.folds > 1:
-        groups = list(data.groups[train_rows])
-        fold_of[train_rows] = assign_folds(data.letters[train_rows], groups, plan.folds, shop.seed)
-    folds = range(int(fold_of.max()) + 1)
-    if len(folds) == 1:
+    fold_of = fold_rows(data, plan.folds, shop.seed)
+    if plan.folds > 1 and (fold_of < 0).all():
         say(
             f"{short}: all training pictures are one group; their heatmaps come from the network they trained"
         )
-        fold_of[:], folds = -1, range(0)
-    for fold in (-1, *folds):
+    for fold in (-1, *range(int(fold_of.max()) + 1)):
         name = "final" if fold < 0 else f"fold {fold}"
         rows = train_rows if fold < 0 else train_rows[fold_of[train_rows] != fold]
         net = new_classifier(shop, inputs.shape, len(data.task.classes), shop.seed)
@@ -137,6 +131,19 @@ def run(
         data.task.classes, found.network,
     )  # fmt: skip
     return {"train": time.perf_counter() - started - looking, "cam": looking}
+
+
+def fold_rows(data: TaskData, n_folds: int, seed: int) -> np.ndarray:
+    """The fold whose network looks at each row, (N,) int.
+
+    -1 is the final network, which trains on all training rows: it looks at all others, and at the
+    training rows too where there are no two groups to hold apart.
+    """
+    fold_of, rows = np.full(len(data), -1), data.rows("train", labelled=True)
+    if n_folds > 1 and len(rows):
+        folds = assign_folds(data.letters[rows], list(data.groups[rows]), n_folds, seed)
+        fold_of[rows] = folds if folds.max() > 0 else -1
+    return fold_of
 
 
 def _look(

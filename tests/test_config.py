@@ -268,5 +268,6 @@ def test_a_rule_that_is_typed_is_not_searched_again(read):
     one = read("", ["tasks.neck.crop.rule.threshold=0.5"])
     searched = {task.short: one.plans(task)[1].search.pictures for task in one.known_tasks()}
     assert searched["neck"] == 0 and searched["collar"] > 0
+    assert read("", ["crop={rule: {threshold: 0.5}}"]).crop.search.pictures == 0
     both = read("", ["crop.rule.threshold=0.5", "crop.search.pictures=99"])
     assert both.crop.search.pictures == 99
