@@ -1,8 +1,8 @@
 """The one place that reads and writes pictures: ``(H, W, 3) uint8 RGB`` everywhere inside.
 
-Pillow decodes. It gives the same pixels as OpenCV for plain JPEG files and takes the same time (both stand
-on libjpeg-turbo), knows CMYK, palettes and transparency, tells damaged files instead of filling them with
-grey, and writes nothing to stderr.
+Pillow opens every file: it knows CMYK, palettes and transparency, tells damaged files instead of filling
+them with grey, and writes nothing to stderr. Plain JPEG files, which nearly all are, are then decoded by
+libjpeg-turbo directly (simplejpeg): the same pixels in two thirds of the time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -87,25 +88,51 @@ def read_picture(
     PictureError
         A file that is missing, empty, damaged, no picture, too small or too large; `reason` says which.
     """
+    if at_least_px is not None and at_least_px < 1:
+        raise ValueError(f"at_least_px must be at least 1, got {at_least_px}")
     data = _read_bytes(path)
     with _open(path, io.BytesIO(data)) as image:
         _check_size(path, image.size, max_pixels, min_side_px)
-        if _is_jpeg(image) and _jpeg_is_cut(data):
-            raise PictureError(path, "the JPEG file is cut off: its end marker is missing; fetch it again")
         orientation = _orientation(image)
-        if at_least_px is not None and _is_jpeg(image) and image.mode == "RGB":
-            if at_least_px < 1:
-                raise ValueError(f"at_least_px must be at least 1, got {at_least_px}")
-            # Pillow takes the largest of 1, 2, 4, 8 by which both sides may be divided.
-            image.draft(None, (at_least_px, at_least_px))
-        try:
-            array = _to_rgb(image)
-        except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
-            # Pillow's decoders raise any of these on damaged bytes.
-            raise PictureError(path, f"the {image.format} file is damaged: {error}") from None
-        except MemoryError:
-            raise PictureError(path, f"no memory for {image.size[0]} x {image.size[1]} pixels") from None
-    return np.array(_UPRIGHT.get(orientation, lambda a: a)(array), order="C")
+        plain = _is_jpeg(image) and image.mode == "RGB"
+        array = _decode_jpeg(data, image.size, at_least_px) if plain else None
+        if array is None:
+            array = _decode(path, data, image, at_least_px)
+    upright = _UPRIGHT.get(orientation)
+    return array if upright is None else np.array(upright(array), order="C")
+
+
+def _decode_jpeg(data: bytes, size: tuple[int, int], at_least_px: int | None) -> NDArray[np.uint8] | None:
+    """Decode a plain JPEG file; None where the least thing is wrong with it, for Pillow to judge."""
+    scale = 1
+    while scale < 8 and at_least_px is not None and min(size) // (2 * scale) >= at_least_px:
+        scale *= 2
+    width, height = (-(-side // scale) for side in size)
+    try:
+        array: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=height, min_width=width, strict=True
+        )
+    except (ValueError, OSError, MemoryError):
+        return None
+    return array
+
+
+def _decode(
+    path: str | os.PathLike[str], data: bytes, image: Image.Image, at_least_px: int | None
+) -> NDArray[np.uint8]:
+    """Decode any picture that Pillow has opened, or tell what is wrong with it; not yet upright."""
+    if _is_jpeg(image) and _jpeg_is_cut(data):
+        raise PictureError(path, "the JPEG file is cut off: its end marker is missing; fetch it again")
+    if at_least_px is not None and _is_jpeg(image) and image.mode == "RGB":
+        # Pillow takes the largest of 1, 2, 4, 8 by which both sides may be divided.
+        image.draft(None, (at_least_px, at_least_px))
+    try:
+        return np.array(_to_rgb(image), order="C")
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
+        # Pillow's decoders raise any of these on damaged bytes.
+        raise PictureError(path, f"the {image.format} file is damaged: {error}") from None
+    except MemoryError:
+        raise PictureError(path, f"no memory for {image.size[0]} x {image.size[1]} pixels") from None
 
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -138,9 +165,8 @@ def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
         raise ValueError(f"a picture is (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, got {quality}")
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality, "RGB", "420")
+    return encoded
 
 
 def write_jpeg(path: str | os.PathLike[str], rgb: NDArray[np.uint8], quality: int = 95) -> None:

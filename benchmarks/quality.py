@@ -163,7 +163,7 @@ def _final_maps(unit: Unit, walk: Walk) -> tuple[np.ndarray, np.ndarray]:
     inputs = make_inputs(walk.shop, walk.trunk(), Pictures(data.paths), none, cam.augment, cam.test, 0, None)
     views = cam.test.unit()
     found: dict[str, list[np.ndarray]] = {"plain": [], cam.heatmap: []}
-    runner = onnx_runner(files.network(1), walk.shop.threads)
+    runner = onnx_runner(files.network(1))
     for logits, maps, _ in predict(runner, inputs, np.arange(len(data))):
         for one, some in zip(logits, maps, strict=True):
             merged = merge_views(some, views)

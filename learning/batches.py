@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import cv2
 import numpy as np
 
 from attributes.pictures import read_picture
@@ -35,11 +36,15 @@ class Pictures:
         x0, y0, x1, y1 in pixels, x1/y1 exclusive; None for whole pictures.
     training_boxes : ndarray of int, shape (N, J, 4), or None
         Boxes that training takes in turn instead, one an epoch.
+    sizes : ndarray of int, shape (N, 2), or None
+        Width and height in pixels. Where they are known, a picture of which a large box is shown is
+        decoded at a reduced scale.
     """
 
     paths: Sequence[str]
     boxes: np.ndarray | None = None
     training_boxes: np.ndarray | None = None
+    sizes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -47,13 +52,18 @@ class Pictures:
     def take(self, index: np.ndarray) -> Pictures:
         """Keep the given rows."""
         paths = [self.paths[i] for i in index]
-        return Pictures(paths, *(None if b is None else b[index] for b in (self.boxes, self.training_boxes)))
+        arrays = (self.boxes, self.training_boxes, self.sizes)
+        return Pictures(paths, *(None if a is None else a[index] for a in arrays))
+
+    def box(self, i: int) -> np.ndarray | None:
+        """Item i's box; None for all of it."""
+        return None if self.boxes is None else self.boxes[i]
 
     def training_box(self, i: int, epoch: int) -> np.ndarray | None:
         """Item i's box in one epoch of training."""
         if self.training_boxes is not None:
             return np.asarray(self.training_boxes[i, epoch % self.training_boxes.shape[1]])
-        return None if self.boxes is None else self.boxes[i]
+        return self.box(i)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +115,18 @@ def read_ahead(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: 
                 future.cancel()
 
 
-def normalise(pictures: np.ndarray, backbone: Backbone) -> np.ndarray:
-    """Turn (N, S, S, 3) uint8 into (N, 3, S, S) float32 as the backbone wants it."""
+def normalise(pictures: np.ndarray, backbone: Backbone, out: np.ndarray | None = None) -> np.ndarray:
+    """Turn (N, S, S, 3) uint8 into (N, 3, S, S) float32 as the backbone wants it, into `out` where given."""
     scale = (1 / (255 * np.asarray(backbone.std))).astype(np.float32)
     shift = (np.asarray(backbone.mean) / np.asarray(backbone.std)).astype(np.float32)
-    out = pictures.astype(np.float32)
-    out *= scale
-    out -= shift
-    return np.ascontiguousarray(out.transpose(0, 3, 1, 2))
+    if out is None:
+        out = np.empty((len(pictures), 3, *pictures.shape[1:3]), np.float32)
+    for planes, picture in zip(out, pictures, strict=True):
+        # Channel by channel: a plane is read once and written once, where numpy would copy it four times.
+        for channel, plane in enumerate(cv2.split(picture)):
+            np.multiply(plane, scale[channel], out=planes[channel])
+            planes[channel] -= shift[channel]
+    return out
 
 
 def base_view(picture: np.ndarray, box: np.ndarray | None, fit: str) -> View:
@@ -125,13 +139,16 @@ def picture_views(
     pictures: Pictures, form: InputForm, views: Callable[[View], list[View]]
 ) -> Callable[[int], np.ndarray]:
     """Make the function that reads item i and returns its views, (V, S, S, 3) uint8."""
-    least = _least_side(form)
 
     def read(i: int) -> np.ndarray:
-        box = None if pictures.boxes is None else pictures.boxes[i]
-        # A crop needs its pixels in full; whole pictures may be decoded at a reduced scale.
-        picture = read_picture(pictures.paths[i], at_least_px=least if box is None else None)
-        return np.stack([sample(picture, v, form.side_px) for v in views(base_view(picture, box, form.fit))])
+        picture, view = _framed_picture(pictures, form, i, pictures.box(i))
+        shown = views(view)
+        upright = {dataclasses.replace(one, flip=False): np.empty(0, np.uint8) for one in shown}
+        for one in upright:
+            upright[one] = sample(picture, one, form.side_px)
+        # A mirror costs a copy, not another scaling.
+        found = [(one.flip, upright[dataclasses.replace(one, flip=False)]) for one in shown]
+        return np.stack([pixels[:, ::-1] if flip else pixels for flip, pixels in found])
 
     return read
 
@@ -140,22 +157,33 @@ def augmented(
     pictures: Pictures, form: InputForm, how: Augmentation, seed: int
 ) -> Callable[[tuple[int, int]], np.ndarray]:
     """Make the function that reads item (epoch, i) augmented, (S, S, 3) uint8."""
-    least = _least_side(form)
 
     def read(item: tuple[int, int]) -> np.ndarray:
         epoch, i = item
         rng = np.random.default_rng((seed, epoch, i))
-        box = pictures.training_box(i, epoch)
-        picture = read_picture(pictures.paths[i], at_least_px=least if box is None else None)
-        view = random_view(rng, base_view(picture, box, form.fit), how)
+        picture, base = _framed_picture(pictures, form, i, pictures.training_box(i, epoch))
+        view = random_view(rng, base, how)
         return random_erase(rng, random_colour(rng, sample(picture, view, form.side_px), how), how)
 
     return read
 
 
-def _least_side(form: InputForm) -> int:
-    """Shorter side that a reduced-scale decoding must keep: half as much again as the input's."""
-    return form.side_px * 3 // 2
+def _framed_picture(
+    pictures: Pictures, form: InputForm, i: int, box: np.ndarray | None
+) -> tuple[np.ndarray, View]:
+    """Read item i, at a reduced scale where that leaves pixels enough, and frame its box (or all of it)."""
+    least = form.side_px * 3 // 2  # half as much again as the input's side
+    if box is None:
+        picture = read_picture(pictures.paths[i], at_least_px=least)
+        return picture, base_view(picture, None, form.fit)
+    if pictures.sizes is None:
+        picture = read_picture(pictures.paths[i])
+        return picture, base_view(picture, box, form.fit)
+    # What the box keeps of the picture must be large enough, so the picture itself must be larger.
+    shorter, side = int(pictures.sizes[i].min()), int(min(box[2] - box[0], box[3] - box[1]))
+    picture = read_picture(pictures.paths[i], at_least_px=-(-least * shorter // max(1, side)))
+    shrunk = min(picture.shape[:2]) / shorter
+    return picture, base_view(picture, np.asarray(box) * shrunk, form.fit)
 
 
 def batched(order: np.ndarray, size: int) -> Iterator[np.ndarray]:

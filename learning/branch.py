@@ -38,8 +38,6 @@ class Workshop:
     trunk_folder : Path
         Where the frozen part is written, once a run.
     engine : {'auto', 'onnx', 'mxnet'}
-    threads : int
-        Inside one operator of ONNX Runtime; 0 for all cores.
     seed : int
     """
 
@@ -47,7 +45,6 @@ class Workshop:
     form: InputForm
     trunk_folder: Path
     engine: str = "auto"
-    threads: int = 0
     seed: int = 0
 
     @property
@@ -62,9 +59,7 @@ class Workshop:
             return None
         blocks, _ = split_blocks(self.network, self.seed)
         file.parent.mkdir(parents=True, exist_ok=True)
-        return block_runner(
-            build_trunk(blocks), self.picture_shape, file, ("features",), self.engine, self.threads
-        )
+        return block_runner(build_trunk(blocks), self.picture_shape, file, ("features",), self.engine)
 
 
 def backbone_runner(shop: Workshop, folder: Path) -> Runner:
@@ -72,9 +67,8 @@ def backbone_runner(shop: Workshop, folder: Path) -> Runner:
     blocks, _ = split_blocks(dataclasses.replace(shop.network, frozen_blocks=-1), shop.seed)
     folder.mkdir(parents=True, exist_ok=True)
     return block_runner(
-        build_trunk(blocks), shop.picture_shape, folder / "backbone.onnx", ("features",),
-        shop.engine, shop.threads,
-    )  # fmt: skip
+        build_trunk(blocks), shop.picture_shape, folder / "backbone.onnx", ("features",), shop.engine
+    )
 
 
 def make_inputs(
@@ -180,7 +174,7 @@ def open_classifier(shop: Workshop, net: Any, input_shape: tuple[int, int, int],
     net.with_maps = True
     net.hybridize(False)
     onnx_path.parent.mkdir(parents=True, exist_ok=True)  # a cache's folder, where nothing is cached
-    return block_runner(net, input_shape, onnx_path, OUTPUTS, shop.engine, shop.threads)
+    return block_runner(net, input_shape, onnx_path, OUTPUTS, shop.engine)
 
 
 def predict(
@@ -190,7 +184,12 @@ def predict(
 
     Class maps come in the same forward pass as the logits.
     """
-    for x, index in inputs.testing(rows, max(1, _INFERENCE_BATCH // inputs.n_views)):
+
+    def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logits, maps = runner(x.reshape(-1, *x.shape[2:]))
-        shape = (len(index), x.shape[1])
-        yield logits.reshape(*shape, -1).mean(axis=1), maps.reshape(*shape, *maps.shape[1:]), index
+        shape = x.shape[:2]
+        return logits.reshape(*shape, -1).mean(axis=1), maps.reshape(*shape, *maps.shape[1:])
+
+    size = max(1, _INFERENCE_BATCH // inputs.n_views)
+    for (logits, maps), index in inputs.testing(rows, size, work=run):
+        yield logits, maps, index

@@ -6,6 +6,7 @@ as MXNet there and equal within 1e-4; MXNet serves where its GPU build finds a c
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,23 +20,22 @@ _CPU_PART = 4
 
 
 class Runner(Protocol):
-    """Runs one network on one batch."""
+    """Runs one network on one batch.
+
+    Several threads may call it at once. On a CPU each call keeps one core busy, and as many calls as
+    there are cores keep all of them busy without ever waiting for one another, as threads within one
+    operator would; on a GPU calls follow each other.
+    """
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
         """Map (N, c, h, w) float32 to the network's outputs, each with N first."""
         ...
 
 
-def onnx_runner(path: Path, threads: int = 0) -> Runner:
-    """Open an ONNX file.
-
-    Parameters
-    ----------
-    threads : int
-        Threads inside one operator; 0 for as many as there are cores.
-    """
+def onnx_runner(path: Path) -> Runner:
+    """Open an ONNX file."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     available = onnxruntime.get_available_providers()
     providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
@@ -50,7 +50,7 @@ def onnx_runner(path: Path, threads: int = 0) -> Runner:
         x = np.ascontiguousarray(x, np.float32)
         step = part or max(1, len(x))
         found = [session.run(names, {name: x[i : i + step]}) for i in range(0, max(1, len(x)), step)]
-        return tuple(np.concatenate(output) for output in zip(*found, strict=True))
+        return tuple(found[0]) if len(found) == 1 else tuple(map(np.concatenate, zip(*found, strict=True)))
 
     return run
 
@@ -61,10 +61,12 @@ def mxnet_runner(block: Any, gpu: int | None = None) -> Runner:
     context = mx.cpu() if gpu is None else mx.gpu(gpu)
     block.collect_params().reset_ctx(context)
     block.hybridize(static_alloc=True)
+    alone = threading.Lock()  # a block is not to be entered by two threads at once
 
     def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        out = block(mx.nd.array(x, ctx=context, dtype="float32"))
-        return tuple(o.asnumpy() for o in out) if isinstance(out, (tuple, list)) else (out.asnumpy(),)
+        with alone:
+            out = block(mx.nd.array(x, ctx=context, dtype="float32"))
+            return tuple(o.asnumpy() for o in out) if isinstance(out, (tuple, list)) else (out.asnumpy(),)
 
     return run
 
@@ -75,7 +77,6 @@ def block_runner(
     onnx_path: Path,
     outputs: tuple[str, ...],
     engine: str = "auto",
-    threads: int = 0,
 ) -> Runner:
     """Make a block ready for inference.
 
@@ -92,7 +93,7 @@ def block_runner(
     export_onnx(block, input_shape, onnx_path, outputs)  # always: what lies there must be this network
     if engine == "mxnet" or (engine == "auto" and gpu_count() > 0):
         return mxnet_runner(block, 0 if gpu_count() else None)
-    return onnx_runner(onnx_path, threads)
+    return onnx_runner(onnx_path)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,8 +55,22 @@ class TestViews:
         ]  # fmt: skip
 
 
+_TRUNK_PICTURES = 4
+"""Pictures that enter the trunk at once: the activations of a few stay in a processor's caches."""
+
+Work = Callable[[np.ndarray], Any]
+
+
+def _as_it_is(x: np.ndarray) -> np.ndarray:
+    return x
+
+
 class Inputs(Protocol):
-    """Input of the trained part of a network."""
+    """Input of the trained part of a network.
+
+    A batch is made from files by one thread of several, while others make the next ones; what `work`
+    does with it, such as run a network, that thread does too.
+    """
 
     shape: tuple[int, int, int]
     n_views: int
@@ -66,9 +80,9 @@ class Inputs(Protocol):
         ...
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (B, T, c, h, w) float32, all test views of the (B,) items, in the given order.
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _as_it_is
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, in the given order.
 
         With `plain` only the first view, which is the picture as it is: what an epoch is validated on.
         """
@@ -88,42 +102,60 @@ class LiveInputs:
         trunk: Runner | None = None,
     ) -> None:
         self._form, self._trunk = form, trunk
-        self.shape = (3, form.side_px, form.side_px)
+        self._entrance = (3, form.side_px, form.side_px)
+        self.shape = self._entrance
         if trunk is not None:
-            self.shape = trunk(np.zeros((1, *self.shape), np.float32))[0].shape[1:]
+            self.shape = trunk(np.zeros((1, *self._entrance), np.float32))[0].shape[1:]
         self.n_views = len(test.unit())
         self._train = augmented(pictures, form, how, seed)
         self._test = picture_views(pictures, form, test.on)
         self._plain = picture_views(pictures, form, lambda view: test.on(view)[:1])
 
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        ready = read_ahead(self._train, ((epoch, int(i)) for i in order), self._form.threads, 2 * size)
-        for index in batched(order, size):
-            yield self._enter(np.stack([next(ready) for _ in index])), index
+        def make(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return self._enter(index, 1, lambda i: self._train((epoch, i))[None])[:, 0], index
+
+        return read_ahead(make, batched(order, size), self._form.threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        read = self._plain if plain else self._test
-        ready = read_ahead(read, (int(i) for i in index), self._form.threads, 2 * size)
-        for part in batched(index, size):
-            views = np.stack([next(ready) for _ in part])  # (B, T, S, S, 3)
-            x = self._enter(views.reshape(-1, *views.shape[2:]))
-            yield x.reshape(len(part), -1, *x.shape[1:]), part
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _as_it_is
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        n_views, read = (1, self._plain) if plain else (self.n_views, self._test)
 
-    def _enter(self, pictures: np.ndarray) -> np.ndarray:
-        """(B, S, S, 3) uint8 to what the trained part is fed, (B, c, h, w) float32."""
-        x = normalise(pictures, self._form.backbone)
-        return x if self._trunk is None else self._trunk(x)[0]
+        def make(part: np.ndarray) -> tuple[Any, np.ndarray]:
+            return work(self._enter(part, n_views, read)), part
+
+        return read_ahead(make, batched(index, size), self._form.threads)
+
+    def _enter(self, index: np.ndarray, n_views: int, read: Callable[[int], np.ndarray]) -> np.ndarray:
+        """Read items into what the trained part is fed, (B, V, c, h, w) float32."""
+        out = np.empty((len(index), n_views, *self.shape), np.float32)
+        backbone = self._form.backbone
+        if self._trunk is None:
+            for i, place in zip(index.tolist(), out, strict=True):
+                normalise(read(i), backbone, place)
+            return out
+        flat, filled = out.reshape(-1, *self.shape), 0
+        waiting = np.empty((_TRUNK_PICTURES + n_views, *self._entrance), np.float32)
+        ready = 0
+        for i in index.tolist():
+            normalise(read(i), backbone, waiting[ready : ready + n_views])
+            ready += n_views
+            if ready >= _TRUNK_PICTURES:
+                flat[filled : filled + ready] = self._trunk(waiting[:ready])[0]
+                filled, ready = filled + ready, 0
+        if ready:
+            flat[filled:] = self._trunk(waiting[:ready])[0]
+        return out
 
 
 class CachedInputs:
     """Features of the frozen trunk, from memory-mapped files."""
 
-    def __init__(self, train: np.ndarray, place: np.ndarray, test: np.ndarray) -> None:
+    def __init__(self, train: np.ndarray, place: np.ndarray, test: np.ndarray, threads: int = 1) -> None:
         self.shape: tuple[int, int, int] = test.shape[2:]  # type: ignore[assignment]
         self.n_views = test.shape[1]
-        self._train, self._place, self._test = train, place, test
+        self._train, self._place, self._test, self._threads = train, place, test, threads
 
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         # Each item walks through its augmented and its test views in turn, from a start of its own, so
@@ -138,10 +170,12 @@ class CachedInputs:
             yield x, index
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for part in batched(index, size):
-            yield self._test[part, : 1 if plain else None].astype(np.float32), part
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _as_it_is
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        def make(part: np.ndarray) -> tuple[Any, np.ndarray]:
+            return work(self._test[part, : 1 if plain else None].astype(np.float32)), part
+
+        return read_ahead(make, batched(index, size), self._threads)
 
 
 def cache_features(
@@ -187,7 +221,7 @@ def cache_features(
         for x, index in live.training(view, train_rows, 32):
             train_file[place[index], view] = x
             done(len(index))
-    return CachedInputs(train_file, place, test_file)
+    return CachedInputs(train_file, place, test_file, form.threads)
 
 
 def _array_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -48,7 +48,11 @@ def _conv_bn(out: int, into: int, kernel: int, stride: int = 1, groups: int = 1)
 
 
 def _relu6() -> Any:
-    return mxnet().gluon.nn.HybridLambda(lambda F, x: F.clip(x, 0, 6))
+    # MXNet's `clip` branches at each value and is slow both ways; the exporter makes one Clip of these two.
+    def relu6(F: Any, x: Any) -> Any:
+        return F._internal._minimum_scalar(F.Activation(x, act_type="relu"), scalar=6)
+
+    return mxnet().gluon.nn.HybridLambda(relu6)
 
 
 def lite0_blocks() -> list[Any]:

@@ -40,7 +40,9 @@ def _classifier_class() -> type:
         def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any) -> Any:
             features = self.blocks(x) if len(self.blocks) else x  # (N, F, h, w)
             if not self.with_maps:
-                pooled = F.Flatten(F.contrib.AdaptiveAvgPooling2D(features, output_size=1))  # (N, F)
+                pooled = F.Flatten(
+                    F.Pooling(features, global_pool=True, pool_type="avg", kernel=(1, 1))
+                )  # (N, F)
                 if self.dropout_rate:
                     pooled = F.Dropout(pooled, p=self.dropout_rate)
                 return F.FullyConnected(pooled, weight, bias, num_hidden=weight_rows(self))

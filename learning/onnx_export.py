@@ -6,10 +6,12 @@ import contextlib
 import io
 import logging
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import numpy_helper
 
 from attributes.files import write_whole
 from learning.engine import mxnet
@@ -58,6 +60,7 @@ def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outpu
     del graph.input[:]
     graph.input.extend(inputs)
     _rename_outputs(graph, order, outputs)
+    _join_clips(graph)
     onnx.checker.check_model(model)
     write_whole(path, model.SerializeToString(), durable=True)
 
@@ -79,3 +82,23 @@ def _rename_outputs(graph: Any, order: list[str], names: tuple[str, ...]) -> Non
         value.name = name
     del graph.output[:]
     graph.output.extend([found[i] for i in range(len(names))])
+
+
+def _join_clips(graph: Any) -> None:
+    """Make one Clip, which a runtime fuses with the convolution, of each Relu and a Min with a constant."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    uses = Counter(name for node in graph.node for name in node.input)
+    relus = {node.output[0]: node for node in graph.node if node.op_type == "Relu"}
+    zero = onnx.helper.make_tensor("clip_at_zero", onnx.TensorProto.FLOAT, [], [0.0])
+    for node in [node for node in graph.node if node.op_type == "Min" and len(node.input) == 2]:
+        relu, bound = relus.get(node.input[0]), constants.get(node.input[1])
+        if relu is None or bound is None or uses[relu.output[0]] > 1:
+            continue
+        top = onnx.helper.make_tensor(
+            f"{bound.name}_clip", onnx.TensorProto.FLOAT, [], [float(numpy_helper.to_array(bound).item())]
+        )
+        graph.initializer.extend([top] if zero in graph.initializer else [zero, top])
+        node.op_type = "Clip"
+        node.input[:] = [relu.input[0], zero.name, top.name]
+        graph.node.remove(relu)
+        graph.initializer.remove(bound)

@@ -7,7 +7,6 @@ are for comparing boxes with each other; the networks of stages 1 and 3 do bette
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -24,7 +23,6 @@ from learning.views import sample
 
 Box = tuple[int, int, int, int]
 
-_BATCH = 32
 _INVERSE_PENALTY = 0.003
 """Of the probe's logistic regression: a thousand standardised features and a few hundred rows want a strong
 penalty; what is left of over-confidence is calibrated away with the branch's temperature."""
@@ -52,22 +50,21 @@ def box_features(
     Returns
     -------
     list of ndarray of float32, shape (K_i, F)
+        (0, 0) for a picture without a box.
     """
 
-    def read(i: int) -> np.ndarray:
+    def look(i: int) -> np.ndarray:
         picture = read_picture(paths[i])
         views = [base_view(picture, np.array(box), form.fit) for box in boxes[i]]
-        return np.stack([sample(picture, view, form.side_px) for view in views])
+        pictures = np.stack([sample(picture, view, form.side_px) for view in views])
+        return runner(normalise(pictures, form.backbone))[0].mean(axis=(2, 3))
 
     wanted = [i for i in range(len(paths)) if len(boxes[i])]
-    stream = itertools.chain.from_iterable(read_ahead(read, wanted, form.threads))
-    found: list[np.ndarray] = []
-    while part := list(itertools.islice(stream, _BATCH)):
-        (maps,) = runner(normalise(np.stack(part), form.backbone))
-        found.append(maps.mean(axis=(2, 3)))
-        done(len(part))
-    flat = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
-    return np.split(flat, np.cumsum([len(b) for b in boxes])[:-1])
+    found = [np.zeros((0, 0), np.float32)] * len(paths)
+    for i, features in zip(wanted, read_ahead(look, wanted, form.threads), strict=True):
+        found[i] = features
+        done(len(features))
+    return found
 
 
 def probe_predictions(

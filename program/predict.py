@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from attributes.dataset import survey_pictures
 from attributes.errors import DataError
-from attributes.pictures import SUFFIXES, PictureError, picture_size, read_picture
+from attributes.pictures import SUFFIXES
 from attributes.tasks import Task, resolve
 from learning.batches import Pictures
 from learning.branch import Workshop, load_classifier, make_inputs, new_classifier, open_classifier, predict
@@ -20,7 +21,7 @@ from program.config import Config, read_config
 from program.errors import RunError
 from program.run import workshop
 from runfolder.boxes import read_rule
-from runfolder.files import write_table
+from runfolder.files import whole_table
 from runfolder.folder import RunFolder
 from runfolder.predictions import DECIMALS, join
 from runfolder.progress import progress, say
@@ -75,7 +76,7 @@ class Predictor:
 
     def _open(self, weights: Path, onnx: Path, engine: str) -> Runner:
         if engine != "mxnet" and onnx.is_file():
-            return onnx_runner(onnx, self._shop.threads)
+            return onnx_runner(onnx)
         shape = self._shop.picture_shape
         if self._trunk is not None:
             shape = self._trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
@@ -107,7 +108,14 @@ class Predictor:
         crops = find_crops(heat, sizes, self._shop.form.fit, self._rule, invisible)
         boxes = np.array([c.box for c in crops])
         inputs = make_inputs(
-            self._shop, self._trunk, Pictures(paths, boxes), none, finetune.augment, finetune.test, 0, None
+            self._shop,
+            self._trunk,
+            Pictures(paths, boxes, None, sizes),
+            none,
+            finetune.augment,
+            finetune.test,
+            0,
+            None,
         )
         crop = softmax(
             np.concatenate([some for some, _, _ in predict(self._cropped, inputs, rows)]).astype(np.float64)
@@ -164,30 +172,26 @@ def predict_pictures(
         )
     config = read_config(folder.config)
     tasks = _finished(config, folder, wanted)
-    good, bad = [], []
-    for image, path in find_pictures(source):
-        try:
-            size = picture_size(path)
-            read_picture(path, at_least_px=1)
-            good.append((image, path, size))
-        except PictureError as error:
-            bad.append((image, error.reason))
-    if not good:
-        first = f"; for instance {bad[0][0]}: {bad[0][1]}" if bad else ""
-        raise DataError(f"{source}: no readable picture{first}")
+    named = find_pictures(source)
+    with progress("check pictures", len(named)) as bar:
+        found, reasons = survey_pictures([path for _, path in named], config.runtime.threads, bar)
+    bad = [(image, reason) for (image, _), reason in zip(named, reasons, strict=True) if reason]
+    if len(bad) == len(named):
+        raise DataError(f"{source}: no readable picture; for instance {bad[0][0]}: {bad[0][1]}")
+    usable = [i for i, reason in enumerate(reasons) if not reason]
     trunk = dataclasses.replace(workshop(config, folder), engine=engine).trunk()
-    tables = []
-    for task in tasks:
-        predictor = Predictor(config, folder, task, trunk, engine)
-        with progress(f"{task.short}: predict", len(good)) as bar:
-            for part in _chunks(good):
-                answer = predictor([p for _, p, _ in part], np.array([s for _, _, s in part]))
-                tables.append(_rows(task, [i for i, _, _ in part], answer.fused))
-                bar(len(part))
-    write_table(out, pd.concat(tables, ignore_index=True))
+    with whole_table(out) as write:
+        for task in tasks:
+            predictor = Predictor(config, folder, task, trunk, engine)
+            with progress(f"{task.short}: predict", len(usable)) as bar:
+                for start in range(0, len(usable), _CHUNK):
+                    part = usable[start : start + _CHUNK]
+                    answer = predictor([named[i][1] for i in part], found[part])
+                    write(_rows(task, [named[i][0] for i in part], answer.fused))
+                    bar(len(part))
     for image, reason in bad[:10]:
         say(f"left out {image}: {reason}")
-    return len(good) * len(tasks), len(good), bad
+    return len(usable) * len(tasks), len(usable), bad
 
 
 def _finished(config: Config, folder: RunFolder, wanted: Sequence[str]) -> list[Task]:
@@ -199,13 +203,6 @@ def _finished(config: Config, folder: RunFolder, wanted: Sequence[str]) -> list[
     if not tasks:
         raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
     return tasks
-
-
-def _chunks(
-    items: list[tuple[str, str, tuple[int, int]]],
-) -> Iterator[list[tuple[str, str, tuple[int, int]]]]:
-    for start in range(0, len(items), _CHUNK):
-        yield items[start : start + _CHUNK]
 
 
 def _rows(task: Task, images: Sequence[str], fused: np.ndarray) -> pd.DataFrame:

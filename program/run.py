@@ -51,7 +51,7 @@ def workshop(config: Config, folder: RunFolder) -> Workshop:
     net = config.network
     plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout, net.dilated)
     form = InputForm(net.input_px, net.fit, backbone(net.backbone), config.runtime.threads)
-    return Workshop(plan, form, folder.trunk, config.runtime.engine, config.runtime.threads, config.seed)
+    return Workshop(plan, form, folder.trunk, config.runtime.engine, config.seed)
 
 
 class Walk:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,20 @@ def write_json(path: Path, value: Any) -> None:
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV with a header."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+@contextlib.contextmanager
+def whole_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write a CSV with a header, part by part, whole or not at all; give what it yields each part's rows."""
+    with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        begun = False
+
+        def write(rows: pd.DataFrame) -> None:
+            nonlocal begun
+            rows.to_csv(file, index=False, header=not begun, lineterminator="\n")
+            begun = True
+
+        yield write
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

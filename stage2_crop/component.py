@@ -30,7 +30,7 @@ def scale_heat(heatmap: np.ndarray, percentile: float = 100.0) -> np.ndarray:
     [[0.0, 0.25], [0.5, 1.0]]
     """
     heat = np.maximum(np.nan_to_num(np.asarray(heatmap, np.float32), nan=0.0, posinf=0.0, neginf=0.0), 0)
-    reference = float(np.percentile(heat, percentile))
+    reference = float(heat.max(initial=0.0) if percentile >= 100 else np.percentile(heat, percentile))
     if reference <= 0:
         reference = float(heat.max(initial=0.0))
     return np.minimum(heat / reference, 1) if reference > 0 else np.zeros_like(heat)
@@ -98,21 +98,18 @@ def components(heat: np.ndarray, threshold: float) -> list[Component]:
     if not threshold > 0:
         raise ValueError(f"threshold is {threshold}; it must be above 0")
     heat = np.asarray(heat, np.float32)
-    mask = (heat >= threshold).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count == 1:
-        return []
-    masses = np.bincount(labels.ravel(), weights=np.maximum(heat, 0).ravel(), minlength=count)
-    total = float(masses.sum())
+    count, labels = cv2.connectedComponents((heat >= threshold).view(np.uint8), connectivity=8)
+    total = float(np.maximum(heat, 0).sum(dtype=np.float64))
     found = []
+    # One look a component: there are few, and OpenCV's own statistics take three times as long as labelling.
+    for i in range(1, count):
+        inside = labels == i
+        x, y, width, height = cv2.boundingRect(inside.view(np.uint8))
+        mass = float(heat[inside].sum(dtype=np.float64))
+        area = np.count_nonzero(inside) / heat.size
+        found.append((int(inside.argmax()), Component((x, y, x + width, y + height), area, mass / total)))
     # OpenCV numbers components by blocks of two rows; ties want reading order.
-    order, first = np.unique(labels, return_index=True)
-    for i in order[np.argsort(first)].tolist():
-        if i == 0:
-            continue
-        x, y, width, height, area = (int(v) for v in stats[i])
-        found.append(Component((x, y, x + width, y + height), area / heat.size, float(masses[i]) / total))
-    return found
+    return [component for _, component in sorted(found, key=lambda item: item[0])]
 
 
 def choose(found: list[Component], by: str = "area", together: float = 0.0) -> Component | None:

@@ -34,8 +34,8 @@ class CropRule:
     least_area : float
         A component below this share of the map is noise: whole picture.
     least_contrast : float
-        A map whose hottest tenth is not above its median by this share of its range says nothing
-        about where: whole picture.
+        A map whose peak is not above its median by this share of its range says nothing about where:
+        whole picture.
     invisible : {'whole', 'crop'}
         What to cut where the full image says that the attribute is not in the picture.
     enabled : bool
@@ -76,12 +76,12 @@ class Crop:
 
 
 def is_flat(heatmap: np.ndarray, least_contrast: float) -> bool:
-    """Tell whether a map's hottest tenth hardly stands out from its median."""
-    heat = np.asarray(heatmap, np.float32)
-    low, middle, high = (float(v) for v in np.percentile(heat, (0, 50, 90)))
-    top = float(heat.max())
+    """Tell whether a map's peak hardly stands out from its median."""
+    heat = np.sort(np.asarray(heatmap, np.float32), axis=None)  # NaN last
+    low, top = float(heat[0]), float(heat[-1])
+    middle = float(heat[(len(heat) - 1) // 2] + heat[len(heat) // 2]) / 2
     spread = max(abs(low), abs(top))
-    return not np.isfinite(spread) or spread <= 1e-12 or max(high, top) - middle < least_contrast * spread
+    return not np.isfinite(spread) or spread <= 1e-12 or top - middle < least_contrast * spread
 
 
 def find_crop(

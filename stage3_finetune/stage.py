@@ -90,7 +90,7 @@ def run(
         inputs = make_inputs(
             shop,
             trunk,
-            Pictures(data.paths, boxes, np.load(folder.training_boxes, mmap_mode="r")),
+            Pictures(data.paths, boxes, np.load(folder.training_boxes, mmap_mode="r"), data.sizes),
             train_rows,
             plan.augment,
             plan.test,
