@@ -39,7 +39,7 @@ from runfolder.files import whole, write_array, write_json
 from runfolder.fingerprint import fingerprint
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.progress import be_quiet, say
-from stage1_cam.heatmaps import class_heatmap, merge_views
+from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops, write_boxes
 from stage2_crop.rule import Crop, CropRule
 from stage3_finetune import stage as stage3
@@ -165,11 +165,9 @@ def _final_maps(unit: Unit, walk: Walk) -> tuple[np.ndarray, np.ndarray]:
     found: dict[str, list[np.ndarray]] = {"plain": [], cam.heatmap: []}
     runner = onnx_runner(files.network(1))
     for logits, maps, _ in predict(runner, inputs, np.arange(len(data))):
-        for one, some in zip(logits, maps, strict=True):
-            merged = merge_views(some, views)
-            for kind, heatmaps in found.items():
-                heatmaps.append(class_heatmap(merged, int(one.argmax()), kind))
-    return np.stack(found["plain"]), np.stack(found[cam.heatmap])
+        for kind, heatmaps in found.items():
+            heatmaps.append(predicted_heatmaps(logits, maps, views, kind))
+    return np.concatenate(found["plain"]), np.concatenate(found[cam.heatmap])
 
 
 def _control(unit: Unit, walk: Walk, arm: str, boxes: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from runfolder.files import whole_table
 from runfolder.folder import RunFolder
 from runfolder.predictions import DECIMALS, join
 from runfolder.progress import progress, say
-from stage1_cam.heatmaps import class_heatmap, merge_views
+from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops
 from stage2_crop.rule import CropRule
 from stage3_finetune.stage import read_fusion
@@ -100,10 +100,9 @@ class Predictor:
         views = cam.test.unit()
         for some, maps, _ in predict(self._full, inputs, rows):
             logits.append(some)
-            heatmaps += [class_heatmap(merge_views(m, views), int(one.argmax()), cam.heatmap)
-                         for one, m in zip(some, maps, strict=True)]  # fmt: skip
+            heatmaps.append(predicted_heatmaps(some, maps, views, cam.heatmap))
         full = softmax(np.concatenate(logits).astype(np.float64))
-        heat = np.stack(heatmaps)
+        heat = np.concatenate(heatmaps)
         invisible = full.argmax(axis=1) == self.task.invisible
         crops = find_crops(heat, sizes, self._shop.form.fit, self._rule, invisible)
         boxes = np.array([c.box for c in crops])

@@ -88,3 +88,26 @@ def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndar
     if kind == "contrast":
         return np.asarray(differences.mean(axis=0, dtype=np.float32))
     return np.asarray(np.sqrt(np.square(differences).mean(axis=0, dtype=np.float32)))
+
+
+def predicted_heatmaps(logits: np.ndarray, maps: np.ndarray, views: list[View], kind: str) -> np.ndarray:
+    """Take the predicted class's heatmap of each of some pictures.
+
+    Parameters
+    ----------
+    logits : ndarray of float, shape (B, C)
+    maps : ndarray of float, shape (B, T, C, h, w)
+        Class maps of each test-time view.
+    views : list of View
+        T of them, see :func:`merge_views`.
+    kind : str
+        See :func:`class_heatmap`.
+
+    Returns
+    -------
+    ndarray of float32, shape (B, h, w)
+    """
+    chosen = logits.argmax(axis=1).tolist()
+    return np.stack([
+        class_heatmap(merge_views(one, views), best, kind) for one, best in zip(maps, chosen, strict=True)
+    ])  # fmt: skip

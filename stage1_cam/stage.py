@@ -28,7 +28,7 @@ from runfolder.files import whole, write_array, write_table
 from runfolder.folder import TaskFolder
 from runfolder.predictions import write_predictions
 from runfolder.progress import progress, say
-from stage1_cam.heatmaps import class_heatmap, merge_views
+from stage1_cam.heatmaps import predicted_heatmaps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +58,20 @@ class CamPlan:
 
 
 @dataclasses.dataclass
-class _Found:
-    """What the networks said, filled in by rows."""
+class Found:
+    """What the networks said of all rows, filled in network by network."""
 
     logits: np.ndarray  # (N, C) float32
     heatmaps: np.ndarray  # (N, h, w) float32
-    network: list[str]
+    network: np.ndarray  # (N,) str
+
+    def write(self, folder: TaskFolder, data: TaskData) -> None:
+        """Leave ``heatmaps.npy`` and ``predictions.csv``."""
+        write_array(folder.heatmaps, self.heatmaps)
+        write_predictions(
+            folder.predictions(1), data.images, data.splits, softmax(self.logits.astype(np.float64)),
+            data.task.classes, self.network.tolist(),
+        )  # fmt: skip
 
 
 def run(
@@ -101,7 +109,7 @@ def run(
             shop, trunk, Pictures(data.paths), train_rows, plan.augment, plan.test, plan.views, cache, bar
         )
     history: list[dict[str, Any]] = []
-    found: _Found | None = None
+    found: Found | None = None
     fold_of = fold_rows(data, plan.folds, shop.seed)
     if plan.folds > 1 and (fold_of < 0).all():
         say(
@@ -120,16 +128,12 @@ def run(
         turned = time.perf_counter()
         exported = folder.network(1) if fold < 0 else cache / "fold.onnx"
         runner = open_classifier(shop, net, inputs.shape, exported)
-        found = _look(runner, inputs, np.flatnonzero(fold_of == fold), plan, data, name, found)
+        found = look(runner, inputs, np.flatnonzero(fold_of == fold), plan, data, name, found)
         looking += time.perf_counter() - turned
     if found is None:
         raise ValueError(f"{data.task.name}: no picture to look at")
     write_table(folder.history(1), pd.DataFrame(history))
-    write_array(folder.heatmaps, found.heatmaps)
-    write_predictions(
-        folder.predictions(1), data.images, data.splits, softmax(found.logits.astype(np.float64)),
-        data.task.classes, found.network,
-    )  # fmt: skip
+    found.write(folder, data)
     return {"train": time.perf_counter() - started - looking, "cam": looking}
 
 
@@ -146,21 +150,17 @@ def fold_rows(data: TaskData, n_folds: int, seed: int) -> np.ndarray:
     return fold_of
 
 
-def _look(
+def look(
     runner: Runner, inputs: Inputs, rows: np.ndarray, plan: CamPlan, data: TaskData, name: str,
-    found: _Found | None,
-) -> _Found | None:  # fmt: skip
+    found: Found | None,
+) -> Found | None:  # fmt: skip
     """Predict rows and take the predicted class's heatmap of each, in the same forward pass."""
     views = plan.test.unit()
     for logits, maps, index in predict(runner, inputs, rows):
         if found is None:
-            shape = (len(data), *maps.shape[-2:])
-            found = _Found(np.zeros((len(data), logits.shape[1]), np.float32), np.zeros(shape, np.float32),
-                           [""] * len(data))  # fmt: skip
-        for row, row_logits, row_maps in zip(index, logits, maps, strict=True):
-            found.logits[row] = row_logits
-            found.heatmaps[row] = class_heatmap(
-                merge_views(row_maps, views), int(row_logits.argmax()), plan.heatmap
-            )
-            found.network[row] = name
+            n = len(data)
+            heatmaps = np.zeros((n, *maps.shape[-2:]), np.float32)
+            found = Found(np.zeros((n, logits.shape[1]), np.float32), heatmaps, np.full(n, "", object))
+        found.logits[index], found.network[index] = logits, name
+        found.heatmaps[index] = predicted_heatmaps(logits, maps, views, plan.heatmap)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,15 @@ def find_crops(
     invisible : ndarray of bool, shape (N,)
         Where the full image says that the attribute is not in the picture.
     """
-    return [
-        _crop(heatmap, size, fit, rule, gone)
-        for heatmap, size, gone in zip(heatmaps, sizes.tolist(), invisible.tolist(), strict=True)
-    ]
+    return list(each_crop(heatmaps, sizes, fit, rule, invisible))
+
+
+def each_crop(
+    heatmaps: np.ndarray, sizes: np.ndarray, fit: str, rule: CropRule, invisible: np.ndarray
+) -> Iterator[Crop]:
+    """The same one by one, each when it is asked for."""
+    for heatmap, size, gone in zip(heatmaps, sizes.tolist(), invisible.tolist(), strict=True):
+        yield _crop(heatmap, size, fit, rule, gone)
 
 
 def _crop(heatmap: np.ndarray, size: tuple[int, int], fit: str, rule: CropRule, invisible: bool) -> Crop:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from attributes.pictures import read_picture, write_jpeg
+from attributes.pictures import encode_jpeg, read_picture
 from learning.batches import read_ahead
 
 
@@ -49,7 +47,7 @@ def write_crops(
     root: Path,
     names: Sequence[PurePosixPath],
     paths: Sequence[str],
-    boxes: np.ndarray,
+    boxes: Iterable[Sequence[int]],
     threads: int = 2,
     quality: int = 95,
     done: Callable[[int], None] = lambda _: None,
@@ -65,8 +63,8 @@ def write_crops(
         See :func:`crop_names`.
     paths : sequence of str
         The original pictures.
-    boxes : ndarray of int, shape (N, 4)
-        Inside the pictures.
+    boxes : iterable of (x0, y0, x1, y1)
+        Inside the pictures. Taken one by one, while earlier crops are being cut.
     """
     building = root.with_name(root.name + ".partial")
     shutil.rmtree(building, ignore_errors=True)
@@ -74,12 +72,14 @@ def write_crops(
     for folder in {name.parent for name in names}:
         (building / folder).mkdir(parents=True, exist_ok=True)
 
-    def cut(i: int) -> int:
-        x0, y0, x1, y1 = (int(v) for v in boxes[i])
-        write_jpeg(building / names[i], read_picture(paths[i])[y0:y1, x0:x1], quality)
+    def cut(item: tuple[int, Sequence[int]]) -> int:
+        i, (x0, y0, x1, y1) = item
+        # Only the folder as a whole takes its place, so its files need not be written whole or not at all.
+        with open(f"{building}/{names[i]}", "wb") as file:
+            file.write(encode_jpeg(read_picture(paths[i])[y0:y1, x0:x1], quality))
         return i
 
-    for _ in read_ahead(cut, range(len(names)), threads):
+    for _ in read_ahead(cut, enumerate(boxes), threads):
         done(1)
     old = root.with_name(root.name + ".old")
     shutil.rmtree(old, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,16 @@ import pandas as pd
 from attributes.dataset import TaskData
 from attributes.splits import assign_folds
 from attributes.tasks import class_folders
+from learning.batches import InputForm
 from learning.branch import Workshop, backbone_runner
 from learning.probe import box_features
 from runfolder.files import write_array, write_json
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_predictions
 from runfolder.progress import progress
-from stage2_crop.boxes import find_crops, jitter_boxes, write_boxes
+from stage2_crop.boxes import each_crop, find_crops, jitter_boxes, write_boxes
 from stage2_crop.crops import crop_names, write_crops
-from stage2_crop.rule import CropRule
+from stage2_crop.rule import Crop, CropRule
 from stage2_crop.search import Judged, Judges, SearchPlan, search_rule
 
 _PROBE_FOLDS = 5
@@ -80,9 +82,13 @@ def run(data: TaskData, folder: TaskFolder, plan: CropPlan, shop: Workshop, cach
     told = {"rule": dataclasses.asdict(rule), "start": dataclasses.asdict(plan.rule), "rows": len(rows)}
     told["curve"] = [dataclasses.asdict(one) for one in curve]
     write_json(folder.rule, {**told, "seconds": time.perf_counter() - started})
-    crops = find_crops(heatmaps, data.sizes, shop.form.fit, rule, invisible)
-    boxes = np.array([c.box for c in crops])
-    write_boxes(folder.boxes, data.images, table["split"], crops, rule)
+    folders = class_folders(data.task)
+    labelled, truth = data.labelled, data.letters.argmax(axis=1)
+    names = [
+        folders[truth[i]] if labelled[i] else f"{folders[guess[i]]} (predicted)" for i in range(len(data))
+    ]
+    with progress(f"{data.task.short}: cut crops", len(data)) as bar:
+        boxes = cut(data, folder, heatmaps, rule, invisible, names, shop.form, plan.quality, bar)
     trained = boxes[:, None, :].astype(np.int32)
     if plan.jitter:
         trained = np.repeat(trained, plan.jitters, axis=1)
@@ -92,17 +98,37 @@ def run(data: TaskData, folder: TaskFolder, plan: CropPlan, shop: Workshop, cach
             plan.jitters, plan.jitter, shop.seed,
         )  # fmt: skip
     write_array(folder.training_boxes, trained)
-    folders = class_folders(data.task)
-    labelled, truth = data.labelled, data.letters.argmax(axis=1)
-    names = [
-        folders[truth[i]] if labelled[i] else f"{folders[guess[i]]} (predicted)" for i in range(len(data))
-    ]
-    with progress(f"{data.task.short}: cut crops", len(data)) as bar:
-        write_crops(
-            folder.crops, crop_names(data.images, names, table["split"]), data.paths, boxes,
-            shop.form.threads, plan.quality, bar,
-        )  # fmt: skip
     return {"crop": time.perf_counter() - started}
+
+
+def cut(
+    data: TaskData, folder: TaskFolder, heatmaps: np.ndarray, rule: CropRule, invisible: np.ndarray,
+    folders: Sequence[str], form: InputForm, quality: int, done: Callable[[int], None] = lambda _: None,
+) -> np.ndarray:  # fmt: skip
+    """Cut every picture by the rule and leave ``crops/`` and ``boxes.csv``.
+
+    Boxes are found here while other threads decode and cut, so that neither waits for the other.
+
+    Parameters
+    ----------
+    folders : sequence of str
+        Below its split, the folder of each picture's crop.
+
+    Returns
+    -------
+    ndarray of int, shape (N, 4)
+    """
+    found: list[Crop] = []
+
+    def boxes() -> Iterator[tuple[int, int, int, int]]:
+        for crop in each_crop(heatmaps, data.sizes, form.fit, rule, invisible):
+            found.append(crop)
+            yield crop.box
+
+    names = crop_names(data.images, folders, data.splits)
+    write_crops(folder.crops, names, data.paths, boxes(), form.threads, quality, done)
+    write_boxes(folder.boxes, data.images, data.splits, found, rule)
+    return np.array([crop.box for crop in found])
 
 
 def _judging_rows(data: TaskData, table: pd.DataFrame, most: int, seed: int) -> np.ndarray:

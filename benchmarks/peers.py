@@ -1,0 +1,92 @@
+"""The peers' side of the speed benchmark: PyTorch, timm and pytorch-grad-cam, in an environment of their own.
+
+Imports nothing of the program; see ``requirements-bench.txt``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import timm
+import torch
+
+from benchmarks.arena import Work, serve
+
+# The program's names -> timm's networks of the same architecture.
+NETS = {
+    "efficientnet_lite0": "efficientnet_lite0",
+    "resnet50_v2": "resnetv2_50",
+    "resnet152_v2": "resnetv2_152",
+}
+N_CLASSES = 8
+_PART = 32
+
+
+def _net(net: str, threads: int) -> Any:
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = timm.create_model(NETS[net], pretrained=False, num_classes=N_CLASSES)
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def forward(net: str, px: int, threads: int, pictures: int, compiled: bool) -> Work:
+    """Run a batch in memory, channels last, compiled or not."""
+    model = _net(net, threads)
+    x = torch.randn(pictures, 3, px, px).to(memory_format=torch.channels_last)
+    run = torch.compile(model) if compiled else model
+
+    def work() -> int:
+        with torch.inference_mode():
+            for start in range(0, pictures, _PART):
+                run(x[start : start + _PART])
+        return pictures
+
+    return work
+
+
+def _read(path: str, px: int) -> np.ndarray:
+    picture = cv2.imread(path)
+    assert picture is not None
+    scaled = cv2.resize(picture, (px, px), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(scaled[:, :, ::-1].transpose(2, 0, 1)).astype(np.float32) / 127.5 - 1
+
+
+def _batches(files: list[str], px: int, threads: int) -> Iterator[torch.Tensor]:
+    """Read ahead on threads, as a careful user of the library would."""
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [files[i : i + _PART] for i in range(0, len(files), _PART)]
+        ready = [pool.submit(_read, path, px) for path in parts[0]]
+        for later in [*parts[1:], []]:
+            waiting, ready = ready, [pool.submit(_read, path, px) for path in later]
+            yield torch.from_numpy(np.stack([one.result() for one in waiting]))
+
+
+def gradcam(net: str, px: int, threads: int, files: list[str], folder: str) -> Work:
+    """GradCAM of the predicted class, from JPEG files to maps and predictions on disk."""
+    from pytorch_grad_cam import GradCAM
+
+    cv2.setNumThreads(1)
+    model = _net(net, threads)
+    layer = model.conv_head if net == "efficientnet_lite0" else model.stages[-1]
+    cam = GradCAM(model=model, target_layers=[layer])
+
+    def work() -> int:
+        maps, scores = [], []
+        for x in _batches(files, px, threads):
+            maps.append(cam(input_tensor=x.to(memory_format=torch.channels_last)))
+            scores.append(cam.outputs.detach().softmax(dim=1).numpy())
+        np.save(f"{folder}/maps.npy", np.concatenate(maps))
+        np.savetxt(f"{folder}/predictions.csv", np.concatenate(scores), delimiter=",")
+        return len(files)
+
+    return work
+
+
+MAKERS: dict[str, Callable[..., Work]] = {maker.__name__: maker for maker in (forward, gradcam)}
+
+if __name__ == "__main__":
+    serve(MAKERS)

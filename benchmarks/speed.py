@@ -1,0 +1,172 @@
+"""How near the hardware's limit is it, and how far ahead of the peers?
+
+    python -m benchmarks.speed                              # our own ratios
+    python -m benchmarks.speed --peers .venv-bench/bin/python   # and PyTorch, timm, pytorch-grad-cam
+    python -m benchmarks.speed --whole                      # and whole runs, which take hours
+
+Every contender is a process of its own with the same number of threads; they work in turn, and a figure is
+the median over rounds of the ratio within a round, with its least and greatest. Leaves ``speed.json``, a
+list of ``{"name", "ratio", "low", "high", "target", "met"}``, and ``speed.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.arena import Entry, Ratio, compare
+from benchmarks.whole import whole_runs
+from program.config import read_config
+from program.data import open_data
+from runfolder.files import write_json, write_text
+from runfolder.progress import say
+
+LITE, R50, R152 = "efficientnet_lite0", "resnet50_v2", "resnet152_v2"
+PX = 224
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """One line of the table.
+
+    Attributes
+    ----------
+    name : str
+    ours : Entry
+    theirs : tuple of Entry
+        Where there are several, the fastest counts.
+    target : float
+        Least ratio of pictures a second, ours over theirs.
+    """
+
+    name: str
+    ours: Entry
+    theirs: tuple[Entry, ...]
+    target: float
+
+
+def matches(files: list[str], run: Path, scratch: Path, threads: int, peers: str | None) -> list[Match]:
+    """List what is compared; see the table of targets in ``docs/speed.md``."""
+
+    def ours(name: str, **options: Any) -> Entry:
+        return Entry(sys.executable, "benchmarks.ours", name, options)
+
+    def peer(name: str, **options: Any) -> Entry:
+        return Entry(str(peers), "benchmarks.peers", name, {"px": PX, "threads": threads, **options})
+
+    found = []
+    common = {"px": PX, "threads": threads}
+    for net, count, against_mxnet, against_torch in (
+        (LITE, 128, 5.0, 1.4), (R50, 64, 1.8, 1.2), (R152, 32, 1.8, None),
+    ):  # fmt: skip
+        engine = ours("forward", net=net, pictures=count, **common)
+        name = f"engine, {net}"
+        plain = ours("mxnet_forward", net=net, pictures=count, **common)
+        found.append(Match(f"{name} / MXNet hybridized", engine, (plain,), against_mxnet))
+        if peers and against_torch:
+            torch = tuple(peer("forward", net=net, pictures=count, compiled=c) for c in (False, True))
+            found.append(Match(f"{name} / PyTorch", engine, torch, against_torch))
+    for net, count, against_cam in ((LITE, 256, 4.0), (R50, 96, 3.0)):
+        some = files[:count]
+        bare = ours("forward", net=net, pictures=count, views=2, **common)
+        looking = ours("heatmaps", net=net, files=some, flip=True, **common)
+        found.append(Match(f"heatmaps from files, {net} / bare forward passes", looking, (bare,), 0.85))
+        if peers:
+            one_view = ours("heatmaps", net=net, files=some, flip=False, **common)
+            cam = peer("gradcam", net=net, files=some, folder=str(scratch))
+            found.append(
+                Match(f"heatmaps from files, {net} / pytorch-grad-cam", one_view, (cam,), against_cam)
+            )
+    for net, count in ((LITE, 96), (R50, 48)):
+        step = {"net": net, "files": files[:count], "batch": 16, **common}
+        found.append(
+            Match(f"training from files, {net} / bare step", ours("training", **step),
+                  (ours("training_step", **step),), 0.92)
+        )  # fmt: skip
+    cut = {"files": files, "threads": threads}
+    found.append(
+        Match(
+            "stage 2 / OpenCV decode and encode", ours("crops", **cut), (ours("opencv_crops", **cut),), 0.85
+        )
+    )
+    bare = ours("forward", net=LITE, pictures=256, views=2, passes=2, **common)
+    whole = ours("predict", run=str(run), files=files[:256])
+    found.append(Match("predict / two bare forward passes", whole, (bare,), 0.75))
+    return found
+
+
+def _small_run(run: Path, per_class: int) -> None:
+    """A finished run to predict with; what it has learnt does not matter here."""
+    command = [
+        sys.executable, "pipeline.py", "run", "--task", "collar", "--out", str(run),
+        "--set", f"data.rendered.per_class={per_class}", "--set", f"network.input_px={PX}",
+        "--set", "cam.training.epochs=1", "--set", "finetune.training.epochs=1",
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+
+
+def _told(name: str, target: float | None, ratio: Ratio, less_is_better: bool = False) -> dict[str, Any]:
+    met = None
+    if target is not None:
+        met = ratio.value <= target if less_is_better else ratio.value >= target
+    return {
+        "name": name, "ratio": ratio.value, "low": ratio.low, "high": ratio.high,
+        "target": target, "met": met, "ours": ratio.ours, "theirs": ratio.theirs,
+    }  # fmt: skip
+
+
+def _markdown(told: list[dict[str, Any]], rounds: int, threads: int) -> str:
+    lines = [f"# Speed: {threads} threads, medians of {rounds} rounds", ""]
+    lines += ["| work / against | ratio | least to greatest | target | met | ours | theirs |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for one in told:
+        target = "" if one["target"] is None else f"{one['target']:g}"
+        met = {None: "", True: "yes", False: "NO"}[one["met"]]
+        lines.append(
+            f"| {one['name']} | {one['ratio']:.3g} | {one['low']:.3g} to {one['high']:.3g} | {target} "
+            f"| {met} | {one['ours']:.4g} | {one['theirs']:.4g} |"
+        )
+    return "\n".join([*lines, "", "Ours and theirs are pictures a second, or seconds for whole runs.", ""])
+
+
+def main(
+    peers: Annotated[Path | None, typer.Option(help="Python with requirements-bench.txt.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="Labelled photographs for the time to a score.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/speed"),
+    rounds: Annotated[int, typer.Option(min=3, help="How often each works.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every contender.")] = os.cpu_count() or 1,
+    only: Annotated[str, typer.Option(help="Only what has this in its name.")] = "",
+    per_class: Annotated[int, typer.Option(min=4, help="Rendered pictures a class.")] = 12,
+    whole: Annotated[bool, typer.Option("--whole", help="Whole runs too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """Measure speed side by side."""
+    out.mkdir(parents=True, exist_ok=True)
+    data = open_data(
+        read_config(Path("configs/demo.yaml"), [f"data.rendered.per_class={per_class}"]), [], None
+    )
+    files = sorted(path for one in data.tasks.values() for path in one.paths)
+    _small_run(out / "run", per_class)
+    told: list[dict[str, Any]] = []
+    for match in matches(files, out / "run", out, threads, None if peers is None else str(peers)):
+        if only in match.name:
+            told.append(_told(match.name, match.target, compare(match.ours, match.theirs, rounds)))
+            say(f"{match.name}: {told[-1]['ratio']:.3g}")
+    if whole:
+        for name, target, ratio in whole_runs(out, photos, None if peers is None else str(peers)):
+            told.append(_told(name, target, ratio, less_is_better=True))
+            say(f"{name}: {told[-1]['ratio']:.3g}")
+    write_json(out / "speed.json", told)
+    write_text(out / "speed.md", _markdown(told, rounds, threads))
+    print(json.dumps(told, indent=2) if as_json else (out / "speed.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    typer.run(main)
