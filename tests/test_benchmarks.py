@@ -1,10 +1,14 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from attributes.score import average_precision
+from benchmarks.arena import Entry, compare
 from benchmarks.arms import centre_boxes, mean_boxes, random_boxes, sides_of, true_squares
 from benchmarks.intervals import bootstrap, interval
-from benchmarks.localise import THRESHOLDS, heat_iou, max_box_accuracy, pointing, square_iou
+from benchmarks.localise import THRESHOLDS, heat_iou, max_box_accuracy, point_hits, pointing, square_iou
 
 SIZES = np.array([[200, 100], [100, 300], [64, 64], [500, 400]])
 
@@ -78,3 +82,43 @@ def test_the_centred_box_is_given_its_best_side():
     found = square_iou(np.full((2, 2), 0.5), np.full((2, 2), 160), truth)
     assert found.max(axis=0) == pytest.approx([1, 1])
     assert max_box_accuracy(found)["iou_0.7"] == 0.5  # one side cannot serve both
+
+
+def test_a_point_counts_where_it_lies_in_the_box():
+    truth = np.array([[80.0, 40, 120, 80], [0, 80, 40, 120]])
+    points = np.array([[0.6, 0.3], [0.3, 0.6]])
+    assert point_hits(points, np.array([[160, 160], [160, 160]]), truth) == 0.5
+    assert point_hits(points, np.array([[160, 160], [100, 160]]), truth) == 1
+
+
+CONTENDERS = """
+import time
+from benchmarks.arena import serve
+
+def rest(ms):
+    print("a library says something")
+    def work():
+        time.sleep(ms / 1000)
+        return 10
+    return work
+
+serve({"rest": rest})
+"""
+
+
+@pytest.fixture
+def resting(tmp_path, monkeypatch):
+    (tmp_path / "resting.py").write_text(CONTENDERS)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[1]}")
+    return lambda ms: Entry(sys.executable, "resting", "rest", {"ms": ms})
+
+
+def test_a_ratio_is_taken_against_the_fastest_of_the_others(resting):
+    ratio = compare(resting(40), [resting(300), resting(120)], rounds=3)
+    assert 2 < ratio.value < 3.5 and ratio.low <= ratio.value <= ratio.high
+    assert ratio.theirs == pytest.approx(10 / 0.12, rel=0.3)
+
+
+def test_a_contender_that_cannot_start_is_told(resting):
+    with pytest.raises(RuntimeError, match="rest ended with code 1"):
+        compare(resting("never"), [], rounds=3)
