@@ -22,14 +22,20 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     durable : bool
         Bring the bytes to the disk before the name, so that this holds for a power cut too.
     """
-    # Beside the target, since a rename is one step only within a file system; one name a thread.
-    partial = path.parent / f".{path.name[:100]}.{os.getpid()}-{threading.get_ident()}.partial"
+    # Beside the target, since a rename is one step only within a file system; one name a thread. A name
+    # may have 255 bytes, and a letter up to four.
+    stem = path.name.encode("utf-8", "surrogateescape")[:100].decode("utf-8", "ignore")
+    partial = path.parent / f".{stem}.{os.getpid()}-{threading.get_ident()}.partial"
     try:
         yield partial
         if durable:
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        if error.filename is None or error.filename == str(partial):
+            error.filename = str(path)  # a full disk does not say which file it had no room for
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
