@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -44,3 +45,18 @@ def write_whole(path: str | os.PathLike[str], data: bytes, durable: bool = False
     """Write bytes to a file, whole or not at all; the folder must exist."""
     with whole(Path(path), durable) as partial:
         partial.write_bytes(data)
+
+
+def reserve(path: Path, n_bytes: int) -> None:
+    """Have the disk keep room for a file that is going to be written through a memory map.
+
+    Where a full disk has no page for a map, the system kills the process; here it is an OSError.
+    """
+    if not n_bytes or not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("rb+") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # what file systems say that cannot
+                raise OSError(error.errno, error.strerror, str(path)) from None

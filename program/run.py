@@ -29,6 +29,7 @@ from learning.network import NetworkPlan
 from program.config import Config, dump_config, read_config
 from program.data import Opened, open_data
 from program.errors import RunError
+from program.limits import memory_limit
 from program.metrics import report_split, run_metrics
 from runfolder.files import write_json, write_text
 from runfolder.fingerprint import files_stamp, fingerprint, is_current
@@ -171,7 +172,8 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
             work.append((config, folder, data, tuple(stages)))
     # The longest first, so that the last ones end together.
     work.sort(key=lambda item: -len(item[2]))
-    if min(jobs, len(work)) > 1:
+    # Under a limit on memory, libraries may crash where they get none; in a worker process that can be told.
+    if min(jobs, len(work)) > 1 or (work and memory_limit() is not None):
         for _ in side_by_side(_run_task_quietly, work, jobs):
             pass
     else:
