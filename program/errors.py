@@ -24,6 +24,7 @@ TOLD = (DataError, PictureError, EngineError, WeightsError, RunError, UsageError
 _REMEDIES = {
     errno.ENOSPC: "make room on that disk; the same command goes on with what is finished",
     errno.EDQUOT: "make room within your quota; the same command goes on with what is finished",
+    errno.EFBIG: "allow larger files (ulimit -f); the same command goes on with what is finished",
     errno.EROFS: "give a folder that can be written to (--out)",
     errno.EACCES: "get the right to it, or give another folder (--out)",
     errno.EPERM: "get the right to it, or give another folder (--out)",

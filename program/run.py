@@ -156,7 +156,7 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
         write_text(folder.config, dump_config(config))
     opened = open_data(config, wanted, folder)
     write_text(folder.config, dump_config(config.with_tasks(opened.known)))
-    for note in opened.notes:
+    for note in (*opened.notes, *opened.faults):
         say(note)
     if report_split(opened.tasks) == "val":
         say("no test pictures with answers: figures are of val, which also chose rule and fusion")

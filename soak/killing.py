@@ -74,7 +74,12 @@ def start(home: Path, out: Path, jobs: int, *settings: str) -> subprocess.Popen[
              "--out", str(out), "--jobs", str(jobs)]  # fmt: skip
     words += [word for setting in settings for word in ("--set", setting)]
     return subprocess.Popen(words, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True)  # fmt: skip
+                            start_new_session=True, preexec_fn=hear_ctrl_c)  # fmt: skip
+
+
+def hear_ctrl_c() -> None:
+    """Undo what a shell does to commands in its background: ignored, Ctrl-C could not be tested."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
@@ -151,9 +156,19 @@ def disturb(process: subprocess.Popen[str], how: str) -> str:
     return "" if "the same command goes on" in printed else f"did not say how to go on: {printed}"
 
 
-def one_moment(home: Path, undisturbed: Reference, jobs: int, rng: np.random.Generator, how: str) -> str:
-    """Kill a run at a random moment, one in four once more, resume it and compare; the fault, or nothing."""
-    out = home / "killed"
+def one_moment(
+    home: Path, undisturbed: Reference, jobs: int, rng: np.random.Generator, how: str
+) -> tuple[str, bool]:
+    """Kill a run at a random moment, one in four once more, resume it and compare.
+
+    Returns
+    -------
+    fault : str
+        Empty when all is well.
+    hit : bool
+        Whether the run was still at work when it was killed.
+    """
+    out, hit = home / "killed", False
     for again in range(1 + int(rng.random() < 0.25)):
         process = start(home, out, jobs)
         if rng.random() < 0.1:  # while it loads its libraries
@@ -164,14 +179,15 @@ def one_moment(home: Path, undisturbed: Reference, jobs: int, rng: np.random.Gen
             wait_for(out / LOCK, process)
             time.sleep(rng.uniform(0, work))
         fault = "" if process.poll() is not None else disturb(process, how)
+        hit |= process.returncode != 0
         if process.stderr:
             process.stderr.close()
         if fault:
-            return fault
+            return fault, hit
     printed = finish(start(home, out, jobs))
     differ = differences(out, undisturbed)
     _remove(out)
-    return f"differ after {how}: {', '.join(differ)}\n{printed}" if differ else ""
+    return f"differ after {how}: {', '.join(differ)}\n{printed}" if differ else "", hit
 
 
 def _remove(folder: Path) -> None:
@@ -191,14 +207,14 @@ def main() -> int:
         home = Path(folder)
         make_home(home)
         undisturbed = {jobs: reference(home, jobs) for jobs in (1, 2)}
-        for number in range(options.moments):
-            jobs, how = 1 + number % 2, KILLS[number // 2 % len(KILLS)]
-            fault = one_moment(home, undisturbed[jobs], jobs, rng, how)
-            faults += bool(fault)
-            print(
-                f"{number + 1} of {options.moments}: {how}, {jobs} at once: {fault or 'the same'}", flush=True
-            )
-            if fault and (home / "killed").exists():
+        number = tried = 0
+        while number < options.moments:
+            jobs, how = 1 + tried % 2, KILLS[tried // 2 % len(KILLS)]
+            fault, hit = one_moment(home, undisturbed[jobs], jobs, rng, how)
+            tried, number, faults = tried + 1, number + hit, faults + bool(fault)
+            told = fault or ("the same" if hit else "had ended already, not counted")
+            print(f"{number} of {options.moments}: {how}, {jobs} at once: {told}", flush=True)
+            if (home / "killed").exists():
                 _remove(home / "killed")
     print(f"{options.moments - faults} of {options.moments} the same")
     return int(faults > 0)
