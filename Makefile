@@ -30,7 +30,7 @@ lint: $(VENV)/.test
 # --strict: a package that could not be asked about is no package without a fault.
 audit:
 	test -x $(AUDIT)/bin/pip-audit || { "$(PYTHON)" -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; }
-	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt -r requirements-dev.txt
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.txt
 
 install: $(VENV)/.run
 

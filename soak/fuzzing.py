@@ -89,7 +89,7 @@ def guided(target: str, folder: Path, count: int) -> None:
     work = folder / "work"
     work.mkdir()
     limits = [f"-runs={count}", "-rss_limit_mb=3000", "-timeout=5", "-max_len=4096"]
-    atheris.Setup([sys.argv[0], *limits, str(corpus)], lambda data: attempt(target, work, data))
+    atheris.Setup([sys.argv[0], *limits, str(corpus)], lambda data: TARGETS[target](work, data))
     atheris.Fuzz()
 
 
