@@ -34,7 +34,7 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        if error.filename is None or error.filename == str(partial):
+        if error.errno and error.filename in (None, str(partial)):
             error.filename = str(path)  # a full disk does not say which file it had no room for
         raise
     finally:

@@ -2,7 +2,7 @@
 
 No input may give anything but a result or a told error, take longer than 5 seconds, or take more than
 1 GiB of memory. What Hypothesis finds it makes small; a found case belongs into tests/test_fuzz.py.
-With ``--guided`` atheris follows the branches that inputs reach, where it is installed.
+``soak/guided.py`` follows the branches that inputs reach, where atheris is installed.
 """
 
 from __future__ import annotations
@@ -77,34 +77,15 @@ def limit_memory(more: int = GIBIBYTE) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (now + more, resource.RLIM_INFINITY))
 
 
-def guided(target: str, folder: Path, count: int) -> None:
-    """Let atheris look for inputs that reach new branches; it ends the process."""
-    import atheris
-
-    atheris.instrument_all()
-    corpus = folder / "corpus"
-    corpus.mkdir()
-    for number, data in enumerate(seeds(target)):
-        (corpus / str(number)).write_bytes(data)
-    work = folder / "work"
-    work.mkdir()
-    limits = [f"-runs={count}", "-rss_limit_mb=3000", "-timeout=5", "-max_len=4096"]
-    atheris.Setup([sys.argv[0], *limits, str(corpus)], lambda data: TARGETS[target](work, data))
-    atheris.Fuzz()
-
-
 def main() -> int:
     """Feed all targets, or one; print a line a target."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--inputs", type=int, default=100_000, help="of all targets together")
     parser.add_argument("--target", choices=sorted(TARGETS))
-    parser.add_argument("--guided", action="store_true", help="follow branches with atheris, one --target")
     options = parser.parse_args()
     names = [options.target] if options.target else list(TARGETS)
     total = 0
     with tempfile.TemporaryDirectory() as folder:
-        if options.guided:
-            guided(names[0], Path(folder), options.inputs)
         limit_memory()
         for name in names:
             began = time.perf_counter()
