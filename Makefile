@@ -3,18 +3,34 @@ VENV   ?= .venv
 PYTHON ?= $(shell sh tools/find-python)
 BIN    := $(VENV)/bin
 
-.PHONY: run test lint install lock test-bare clean
+AUDIT  ?= .audit
+
+.PHONY: run test soak lint audit install lock test-bare clean
 
 run: $(VENV)/.run
 	$(BIN)/python pipeline.py run --all
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+# Long proofs: runs killed at random moments, disks filled, rubbish fed. An hour and a half on 2 cores.
+MOMENTS ?= 100
+INPUTS  ?= 100000
+soak: $(VENV)/.test
+	$(BIN)/python -m soak.fuzzing --inputs $(INPUTS)
+	$(BIN)/python -m soak.starving
+	$(BIN)/python -m soak.killing --moments $(MOMENTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Known vulnerabilities of what is locked, in an environment of its own. docs/dependencies.md says what is borne.
+# --strict: a package that could not be asked about is no package without a fault.
+audit:
+	test -x $(AUDIT)/bin/pip-audit || { "$(PYTHON)" -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; }
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.txt
 
 install: $(VENV)/.run
 
@@ -37,4 +53,4 @@ test-bare:
 	sh tools/test-bare
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(AUDIT)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from program.commands import main
+from program.limits import memory_fault
 
 if __name__ == "__main__":
+    if fault := memory_fault():
+        sys.exit(f"error: {fault}")  # code 1
+    from program.commands import main
+
     sys.exit(main())

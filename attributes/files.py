@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -22,14 +23,20 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     durable : bool
         Bring the bytes to the disk before the name, so that this holds for a power cut too.
     """
-    # Beside the target, since a rename is one step only within a file system; one name a thread.
-    partial = path.parent / f".{path.name[:100]}.{os.getpid()}-{threading.get_ident()}.partial"
+    # Beside the target, since a rename is one step only within a file system; one name a thread. A name
+    # may have 255 bytes, and a letter up to four.
+    stem = path.name.encode("utf-8", "surrogateescape")[:100].decode("utf-8", "ignore")
+    partial = path.parent / f".{stem}.{os.getpid()}-{threading.get_ident()}.partial"
     try:
         yield partial
         if durable:
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(partial)):
+            error.filename = str(path)  # a full disk does not say which file it had no room for
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -38,3 +45,18 @@ def write_whole(path: str | os.PathLike[str], data: bytes, durable: bool = False
     """Write bytes to a file, whole or not at all; the folder must exist."""
     with whole(Path(path), durable) as partial:
         partial.write_bytes(data)
+
+
+def reserve(path: Path, n_bytes: int) -> None:
+    """Have the disk keep room for a file that is going to be written through a memory map.
+
+    Where a full disk has no page for a map, the system kills the process; here it is an OSError.
+    """
+    if not n_bytes or not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("rb+") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # what file systems say that cannot
+                raise OSError(error.errno, error.strerror, str(path)) from None

@@ -7,6 +7,8 @@ that they do with a network is here, once.
 from __future__ import annotations
 
 import dataclasses
+import errno
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 from attributes.score import accuracy, average_precision
 from learning.augment import Augmentation
 from learning.batches import InputForm, Pictures
+from learning.checkpoint import Checkpoint
 from learning.engine import mxnet
 from learning.inference import Runner, block_runner, softmax
 from learning.inputs import Inputs, LiveInputs, TestViews, cache_features
@@ -122,6 +125,7 @@ def fit(
     seed: int,
     name: str,
     done: Callable[[int], None] = lambda _: None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, Any]]:
     """Train a classifier on some rows, validating each epoch on others.
 
@@ -135,6 +139,8 @@ def fit(
         The network's, for the history.
     done : callable
         Told how many epochs are done since.
+    checkpoint : Checkpoint, optional
+        Where an interrupted training goes on; its mark stands for all but the weights it starts from.
 
     Returns
     -------
@@ -163,10 +169,41 @@ def fit(
             accuracy(probabilities, truth),
         )
 
+    if checkpoint is not None:
+        checkpoint = dataclasses.replace(checkpoint, mark=f"{checkpoint.mark} {_weights_digest(net)}")
     history = train(
-        net, batches, -(-len(train_rows) // plan.batch_size), validate, plan, seed, lambda _: done(1)
-    )
+        net, batches, -(-len(train_rows) // plan.batch_size), validate, plan, seed, lambda _: done(1),
+        checkpoint,
+    )  # fmt: skip
     return [{"network": name, **dataclasses.asdict(epoch)} for epoch in history]
+
+
+def _weights_digest(net: Any) -> str:
+    """Tell a network's weights apart from others."""
+    digest = hashlib.blake2b(digest_size=16)
+    for parameter in net.collect_params().values():
+        digest.update(parameter.data(parameter.list_ctx()[0]).asnumpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_classifier(net: Any, path: Path) -> None:
+    """Write the weights that :func:`load_classifier` reads, and make sure that they are there.
+
+    Raises
+    ------
+    OSError
+        Where the disk took only a part of them: MXNet does not tell.
+    """
+    mx = mxnet()
+    try:
+        net.save_parameters(str(path))
+        written = mx.nd.load(str(path))
+        whole = all((written[n] == p.data(p.list_ctx()[0]).as_in_context(mx.cpu())).min().asscalar()
+                    for n, p in net._collect_params_with_prefix().items())  # fmt: skip
+    except (mx.MXNetError, KeyError) as error:
+        raise OSError(errno.ENOSPC, "the weights could not be written whole", str(path)) from error
+    if not whole:
+        raise OSError(errno.ENOSPC, "the weights could not be written whole", str(path))
 
 
 def open_classifier(shop: Workshop, net: Any, input_shape: tuple[int, int, int], onnx_path: Path) -> Runner:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from attributes.files import reserve
 from learning.augment import Augmentation
 from learning.batches import InputForm, Pictures, augmented, batched, normalise, picture_views, read_ahead
 from learning.inference import Runner
@@ -226,4 +227,6 @@ def cache_features(
 
 def _array_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A new float16 array on disk."""
-    return np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    reserve(path, path.stat().st_size)
+    return array

@@ -84,9 +84,19 @@ class NetworkPlan:
     dilated: bool = False
 
 
+def fresh_names() -> Any:
+    """Count the names of layers from 0 within the block.
+
+    MXNet goes on counting for as long as a process lives, and the names come to lie in exported files:
+    these would depend on which networks the process happened to make before.
+    """
+    return mxnet().name.NameManager()
+
+
 def split_blocks(plan: NetworkPlan, seed: int) -> tuple[list[Any], list[Any]]:
     """Build the backbone and cut it into the frozen trunk and the trained rest."""
-    blocks = build_blocks(plan.backbone, plan.weights, seed)
+    with fresh_names():
+        blocks = build_blocks(plan.backbone, plan.weights, seed)
     if plan.dilated:
         dilate_last_stage(blocks, plan.backbone)
     cut = len(blocks) if plan.frozen_blocks < 0 else min(plan.frozen_blocks, len(blocks))
@@ -126,7 +136,8 @@ def build_classifier(
         Of what enters the first of them: a picture or the trunk's feature map.
     """
     mx = mxnet()
-    net = _classifier_class()(blocks, feature_count(blocks, input_shape), n_classes, dropout)
+    with fresh_names():
+        net = _classifier_class()(blocks, feature_count(blocks, input_shape), n_classes, dropout)
     mx.random.seed(seed)
     net.weight.initialize()
     net.bias.initialize()

@@ -52,7 +52,7 @@ def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outpu
                 )  # fmt: skip
         finally:
             logging.disable(logging.NOTSET)
-        model = onnx.load(str(file))
+        model = onnx.load(str(file), load_external_data=False)
     graph = model.graph
     # Initializers listed among the inputs count as overridable: ONNX Runtime would fold none of them.
     constants = {tensor.name for tensor in graph.initializer}

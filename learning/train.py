@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from learning.checkpoint import Checkpoint, optimiser_arrays, restore_optimiser
 from learning.engine import gpu_count, mxnet
 
 
@@ -107,8 +108,13 @@ def train(
     plan: TrainingPlan,
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Epoch]:
     """Train a classifier; on return it holds the weights to keep.
+
+    With a checkpoint, a training that was broken off goes on after the last epoch that it holds and
+    ends with the same weights, on a CPU to the last bit, as one that was not: it holds weights,
+    optimiser state, average and best epoch; rates, dropout and batches follow from seed and epoch.
 
     Parameters
     ----------
@@ -124,7 +130,9 @@ def train(
     plan : TrainingPlan
     seed : int
     on_epoch : callable
-        Told after each epoch.
+        Told after each epoch, also after those that a checkpoint holds.
+    checkpoint : Checkpoint, optional
+        Left behind when training is done, holding the weights to keep.
 
     Returns
     -------
@@ -138,9 +146,10 @@ def train(
     net.weight.lr_mult = net.bias.lr_mult = plan.head_rate
     options = {"learning_rate": plan.learning_rate, "wd": plan.weight_decay}
     if plan.optimizer == "sgd":
-        trainer = mx.gluon.Trainer(params, "nag", {**options, "momentum": 0.9})
-    else:
-        trainer = mx.gluon.Trainer(params, "adam", options)
+        options["momentum"] = 0.9
+    # The optimiser's state stays with the trainer rather than in a store, where a checkpoint finds it.
+    trainer = mx.gluon.Trainer(params, "nag" if plan.optimizer == "sgd" else "adam", options,
+                               update_on_kvstore=False)  # fmt: skip
     loss_of = mx.gluon.loss.SoftmaxCELoss(sparse_label=False)
 
     def logits_of(x: np.ndarray) -> np.ndarray:
@@ -149,7 +158,19 @@ def train(
     history: list[Epoch] = []
     best_map, best = -math.inf, None
     average = _snapshot(params) if plan.average else None
-    for epoch in range(plan.epochs):
+    saved = checkpoint.read() if checkpoint is not None else None
+    if saved is not None:
+        history = [Epoch(**row) for row in saved[0]]
+        _restore(params, _named(params, saved[1]["weights"]))
+        for row in history:
+            on_epoch(row)
+        if len(history) < plan.epochs:
+            restore_optimiser(trainer, params, saved[1]["optimiser"])
+            average = _named(params, saved[1]["average"]) if average is not None else None
+            if "best" in saved[1]:
+                best = _named(params, saved[1]["best"])
+                best_map = max(row.val_map for row in history if row.val_map == row.val_map)
+    for epoch in range(len(history), plan.epochs):
         started = time.perf_counter()
         # Each epoch draws from its own seed, so that it is the same one after an interruption.
         mx.random.seed(seed * 1000 + epoch)
@@ -184,9 +205,16 @@ def train(
             best_map, best = val_map, _snapshot(params)
         if live is not None and epoch + 1 < plan.epochs:
             _restore(params, live)
+        if checkpoint is not None and epoch + 1 < plan.epochs and checkpoint.due:
+            groups = {"weights": _snapshot(params), "best": best, "average": average}
+            arrays = {name: _arrays(values) for name, values in groups.items() if values is not None}
+            arrays["optimiser"] = optimiser_arrays(trainer, params)
+            checkpoint.write([dataclasses.asdict(row) for row in history], arrays)
         on_epoch(row)
     if plan.reload_best and best is not None:
         _restore(params, best)
+    if checkpoint is not None and (saved is None or len(saved[0]) < plan.epochs):
+        checkpoint.write([dataclasses.asdict(r) for r in history], {"weights": _arrays(_snapshot(params))})
     params.reset_ctx(mx.cpu())
     return history
 
@@ -200,6 +228,18 @@ def _scatter(array: np.ndarray, contexts: list[Any]) -> list[Any]:
 
 def _snapshot(params: Any) -> dict[str, Any]:
     return {name: p.data(p.list_ctx()[0]).copy() for name, p in params.items()}
+
+
+def _arrays(values: dict[str, Any]) -> list[np.ndarray]:
+    return [value.asnumpy() for value in values.values()]
+
+
+def _named(params: Any, arrays: list[np.ndarray]) -> dict[str, Any]:
+    """What :func:`_arrays` made, as a snapshot again."""
+    return {
+        name: mxnet().nd.array(array, ctx=p.list_ctx()[0], dtype=array.dtype)
+        for (name, p), array in zip(params.items(), arrays, strict=True)
+    }
 
 
 def _restore(params: Any, values: dict[str, Any]) -> None:

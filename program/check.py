@@ -67,8 +67,9 @@ def check(config: Config, wanted: list[str]) -> int:
                 pair = f"{first['image']} and {first['same_as']}"
                 say(f"{name}: {len(found)} pictures {text}, for instance {pair}")
     console.print(counts)
-    for note in opened.notes:
+    for note in (*opened.notes, *opened.faults):
         say(note)
+    problems += len(opened.faults)
     for row in opened.rejected.head(5).itertuples():
         problems += 1
         say(f"rejected {row.source}: {row.reason}")

@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from program.config import Config, read_config
-from program.errors import TOLD, RunError, UsageError
+from program.errors import RunError, UsageError, explain
+from program.interruption import INTERRUPTED, interruptible
 from runfolder.progress import console, say
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
-_INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,6 +76,7 @@ def _door() -> None:
 
 @app.command()
 def run(
+    ctx: typer.Context,
     all_tasks: All = False,
     task: Tasks = None,
     config: Configured = DEFAULT_CONFIG,
@@ -85,12 +86,13 @@ def run(
     settings: Settings = None,
 ) -> None:
     """Run all three stages, score them, and write the report."""
-    from program.run import STAGES, finish_run, run_folder, run_stages, with_finished
+    from program.run import STAGES, claimed, finish_run, run_folder, run_stages, with_finished
     from program.show import metrics_table
     from report.build import build_report
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
+    ctx.with_resource(claimed(folder))
     opened = with_finished(folder, run_stages(configured, folder, wanted, STAGES))
     metrics = finish_run(folder, opened)
     build_report(folder, opened.tasks, metrics)
@@ -106,6 +108,7 @@ def run(
 
 @app.command()
 def stage(
+    ctx: typer.Context,
     name: Annotated[Stage, typer.Argument(help="Which stage.")],
     all_tasks: All = False,
     task: Tasks = None,
@@ -116,10 +119,11 @@ def stage(
     settings: Settings = None,
 ) -> None:
     """Run one stage, from what the earlier ones left in the run folder."""
-    from program.run import run_folder, run_stages
+    from program.run import claimed, run_folder, run_stages
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
+    ctx.with_resource(claimed(folder))
     opened = run_stages(configured, folder, wanted, (name.value,))
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
     for done in opened.tasks:
@@ -180,13 +184,14 @@ def score(
 
 
 @app.command()
-def report(run_: Finished) -> None:
+def report(ctx: typer.Context, run_: Finished) -> None:
     """Write the report of a run again."""
-    from program.run import finish_run, reopen
+    from program.run import claimed, finish_run, reopen
     from report.build import build_report
     from runfolder.folder import RunFolder
 
     folder = RunFolder(run_)
+    ctx.with_resource(claimed(folder, new=False))
     opened = reopen(folder)
     say(f"report: {build_report(folder, opened.tasks, finish_run(folder, opened))}")
 
@@ -211,28 +216,31 @@ def main() -> int:
     int
         0 done, 1 failed, 2 wrong use, 130 interrupted.
     """
-    try:
-        code = app(standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
-    except typer.Exit as stop:
-        return stop.exit_code
-    except UsageError as error:
-        say(f"error: {error}")
-        return 2
-    except TOLD as error:
-        say(f"error: {error}")
-        return 1
-    except OSError as error:
-        say(f"error: {error.filename or ''}: {error.strerror or error}")
-        return 1
-    except Exception as error:
-        # The parser's own complaints (unknown option, missing argument) know how to show themselves.
-        show = getattr(error, "show", None)
-        if show is None:
-            raise
-        show()
-        return 2
-    if code == _INTERRUPTED:  # the parser turns an interruption into this code and says nothing
-        say("interrupted; the same command goes on with what is finished")
+    with interruptible(_tell_interrupted) as tell:
+        try:
+            code = app(standalone_mode=False)
+        except (typer.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+        except typer.Exit as stop:
+            return stop.exit_code
+        except UsageError as error:
+            say(f"error: {error}")
+            return 2
+        except Exception as error:
+            # The parser's own complaints (unknown option, missing argument) know how to show themselves.
+            show = getattr(error, "show", None)
+            if show is not None:
+                show()
+                return 2
+            text = explain(error)
+            if text is None:
+                raise
+            say(f"error: {text}")
+            return 1
+        if code == INTERRUPTED:  # the parser turns an interruption into this code and says nothing
+            tell()
     return code if isinstance(code, int) else 0
+
+
+def _tell_interrupted() -> None:
+    say("interrupted; the same command goes on with what is finished")

@@ -20,7 +20,7 @@ from program.errors import RunError
 from runfolder.files import write_table
 from runfolder.fingerprint import files_stamp
 from runfolder.folder import RunFolder
-from runfolder.progress import progress, say
+from runfolder.progress import progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Opened:
     notes : list of str
     boxes_true : DataFrame or None
         image, task, x0, y0, x1, y1 of rendered data.
+    faults : list of str
+        What is wrong with tasks and classes, and borne: a task that is left out, a class never trained on.
     """
 
     tasks: dict[str, TaskData]
@@ -45,6 +47,7 @@ class Opened:
     rejected: pd.DataFrame
     notes: list[str]
     boxes_true: pd.DataFrame | None
+    faults: list[str] = dataclasses.field(default_factory=list)
 
 
 def open_data(config: Config, wanted: Sequence[str], folder: RunFolder | None, strict: bool = True) -> Opened:
@@ -96,16 +99,26 @@ def open_data(config: Config, wanted: Sequence[str], folder: RunFolder | None, s
         notes.append(f"{len(rejected)} rows set aside, see rejected.csv")
     rows["split"] = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
     found: dict[str, TaskData] = {}
+    faults: list[str] = []
     for task in chosen or tasks:
         if (rows["task"] == task.name).any():
-            found[task.name] = _usable(task_data(task, rows))
+            data = task_data(task, rows)
+            reason = _untrainable(data)
+            if not reason:
+                found[task.name] = data
+                faults += _thin(data)
+            elif chosen and strict:
+                raise DataError(reason)
+            else:
+                faults.append(f"left out: {reason}")
         elif chosen:
             raise DataError(f"{task.name} has no usable picture in {', '.join(map(str, roots))}")
     if not found:
-        raise DataError(f"no task has a usable picture in {', '.join(map(str, roots))}")
+        nothing = f"no task has a usable picture in {', '.join(map(str, roots))}"
+        raise DataError(faults[0].removeprefix("left out: ") if faults else nothing)
     truth = roots[0] / "boxes_true.csv"
     boxes = pd.read_csv(truth, dtype={"image": str, "task": str}) if truth.is_file() else None
-    return Opened(found, tuple(tasks), rejected, notes, boxes)
+    return Opened(found, tuple(tasks), rejected, notes, boxes, faults)
 
 
 def _inferred(roots: Sequence[Path], layout: str) -> tuple[Task, ...]:
@@ -203,23 +216,30 @@ def _known_survey(folder: RunFolder | None) -> dict[str, tuple[int, int, str]]:
         return {}  # a damaged survey is made anew
 
 
-def _usable(data: TaskData) -> TaskData:
-    """Refuse a task that cannot be trained, and tell what is thin."""
+def _untrainable(data: TaskData) -> str:
+    """Say why a task cannot be trained; '' when it can."""
     train = data.rows("train", labelled=True)
-    name = data.task.name
-    present = np.unique(data.letters[train].argmax(axis=1)) if len(train) else np.array([])
-    if len(present) < 2:
-        raise DataError(
-            f"{name}: {len(train)} labelled training pictures of {len(present)} classes; at least two "
-            f"classes are needed to learn a difference. Add pictures, or leave the task out with --task"
-        )
-    tested = data.rows("test", labelled=True)
-    only_test = (
-        set(np.unique(data.letters[tested].argmax(axis=1)).tolist()) - set(present.tolist())
-        if len(tested)
-        else set()
+    present = len(np.unique(data.letters[train].argmax(axis=1))) if len(train) else 0
+    if present >= 2:
+        return ""
+    return (
+        f"{data.task.name}: {len(train)} labelled training pictures of {present} classes; at least two "
+        f"classes are needed to learn a difference. Add pictures, or leave the task out with --task"
     )
-    if only_test:
-        classes = ", ".join(data.task.classes[i] for i in sorted(only_test))
-        say(f"{name}: tested but never trained on: {classes}")
-    return data
+
+
+def _thin(data: TaskData) -> list[str]:
+    """Tell the classes that no network will know."""
+    counts = {
+        split: np.bincount(data.letters[rows].argmax(axis=1), minlength=len(data.task.classes))
+        for split in ("train", "val", "test")
+        if len(rows := data.rows(split, labelled=True))
+    }
+    unknown = counts["train"] == 0
+    asked = unknown & (sum(c for split, c in counts.items() if split != "train") > 0)
+    told = [("tested but never trained on", asked), ("classes without a training picture", unknown & ~asked)]
+    return [
+        f"{data.task.name}: {words}: {', '.join(data.task.classes[i] for i in np.flatnonzero(which))}"
+        for words, which in told
+        if np.any(which)
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from attributes.errors import DataError
 from attributes.pictures import PictureError
 from learning.engine import EngineError
@@ -18,3 +20,35 @@ class RunError(Exception):
 
 TOLD = (DataError, PictureError, EngineError, WeightsError, RunError, UsageError)
 """Errors whose text is written for the user."""
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on that disk; the same command goes on with what is finished",
+    errno.EDQUOT: "make room within your quota; the same command goes on with what is finished",
+    errno.EFBIG: "allow larger files (ulimit -f); the same command goes on with what is finished",
+    errno.EROFS: "give a folder that can be written to (--out)",
+    errno.EACCES: "get the right to it, or give another folder (--out)",
+    errno.EPERM: "get the right to it, or give another folder (--out)",
+    errno.EMFILE: "allow more open files (ulimit -n 1024); the same command goes on with what is finished",
+    errno.ENFILE: "close other programs; the same command goes on with what is finished",
+}
+_NO_MEMORY = "memory ran out; the same command goes on with what is finished, --jobs 1 needs least memory"
+# How libraries in other languages put it: MXNet, ONNX Runtime, OpenCV, the loader, Python's threads.
+_MEMORY_WORDS = ("bad_alloc", "allocate", "insufficient memory", "out of memory", "start new thread")
+
+
+def explain(error: Exception) -> str | None:
+    """Put what the machine or the user could not give into one line; None for a fault of the program."""
+    if isinstance(error, TOLD):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
+    words = str(error).casefold()
+    if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+        if "allocate" in words:  # a library that could not be loaded
+            return _NO_MEMORY
+        place = f"{error.filename}: " if error.filename else ""
+        remedy = _REMEDIES.get(error.errno or 0)
+        return f"{place}{error.strerror or error}" + (f"; {remedy}" if remedy else "")
+    if any(word in words for word in _MEMORY_WORDS):
+        return _NO_MEMORY
+    return None

@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,6 +18,7 @@ import stage2_crop.stage
 import stage3_finetune.stage
 from attributes.dataset import TaskData
 from attributes.errors import DataError
+from attributes.processes import deaf_to_ctrl_c, end_with_parent
 from attributes.submissions import write_submission
 from learning.backbones import backbone
 from learning.batches import InputForm
@@ -29,10 +29,13 @@ from learning.network import NetworkPlan
 from program.config import Config, dump_config, read_config
 from program.data import Opened, open_data
 from program.errors import RunError
+from program.limits import memory_limit
 from program.metrics import report_split, run_metrics
 from runfolder.files import write_json, write_text
 from runfolder.fingerprint import files_stamp, fingerprint, is_current
 from runfolder.folder import RunFolder, TaskFolder
+from runfolder.leftovers import is_ours, sweep
+from runfolder.lock import HeldError, hold
 from runfolder.predictions import read_predictions
 from runfolder.progress import be_quiet, say
 
@@ -85,6 +88,7 @@ class Walk:
         task, folder = data.task, self.folder.task(data.task.name)
         mark = self.marks(data)[stage]
         if is_current(folder.marker(stage), mark):
+            self._clear(stage, data)
             return False
         self._needs(stage, folder)
         if stage != "cam":
@@ -93,24 +97,39 @@ class Walk:
         for outdated in STAGES[STAGES.index(stage) :]:
             folder.marker(outdated).unlink(missing_ok=True)
         cam, crop, finetune = self.config.plans(task)
-        cache = self.folder.cache / task.name / stage
+        cache = self._cache(stage, data)
         started = time.perf_counter()
         if stage == "crop":
             seconds = stage2_crop.stage.run(data, folder, crop, self.shop, cache)
         elif stage == "cam":
-            seconds = stage1_cam.stage.run(data, folder, cam, self.shop, self.trunk(), cache)
+            seconds = stage1_cam.stage.run(data, folder, cam, self.shop, self.trunk(), cache, mark)
         else:
-            seconds = stage3_finetune.stage.run(data, folder, finetune, self.shop, self.trunk(), cache)
-        if not self.config.runtime.keep_cache:
-            shutil.rmtree(cache, ignore_errors=True)
-        write_json(folder.marker(stage), {"fingerprint": mark, "seconds": seconds})
+            seconds = stage3_finetune.stage.run(data, folder, finetune, self.shop, self.trunk(), cache, mark)
+        os.sync()  # crops are many, and brought to the disk together, before the stage counts as done
+        made = folder.artefacts(stage)
+        write_json(folder.marker(stage), {"fingerprint": mark, "seconds": seconds, "files": made})
+        self._clear(stage, data)
         say(f"{task.short}: {stage} in {time.perf_counter() - started:.0f} s")
         return True
 
     def is_current(self, stages: Sequence[str], data: TaskData) -> bool:
         """Tell whether there is nothing to do."""
         marks, folder = self.marks(data), self.folder.task(data.task.name)
-        return all(is_current(folder.marker(stage), marks[stage]) for stage in stages)
+        current = all(is_current(folder.marker(stage), marks[stage]) for stage in stages)
+        for stage in stages if current else ():
+            self._clear(stage, data)
+        return current
+
+    def _cache(self, stage: str, data: TaskData) -> Path:
+        return self.folder.cache / data.task.name / stage
+
+    def _clear(self, stage: str, data: TaskData) -> None:
+        """Remove what a finished stage has no more need of, also where it was killed before it could."""
+        cache = self._cache(stage, data)
+        if not self.config.runtime.keep_cache:
+            shutil.rmtree(cache, ignore_errors=True)
+        for checkpoint in cache.glob("*.checkpoint"):
+            checkpoint.unlink()
 
     def _needs(self, stage: str, folder: TaskFolder) -> None:
         """Refuse a stage whose predecessor has left nothing."""
@@ -137,7 +156,7 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
         write_text(folder.config, dump_config(config))
     opened = open_data(config, wanted, folder)
     write_text(folder.config, dump_config(config.with_tasks(opened.known)))
-    for note in opened.notes:
+    for note in (*opened.notes, *opened.faults):
         say(note)
     if report_split(opened.tasks) == "val":
         say("no test pictures with answers: figures are of val, which also chose rule and fusion")
@@ -153,7 +172,8 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
             work.append((config, folder, data, tuple(stages)))
     # The longest first, so that the last ones end together.
     work.sort(key=lambda item: -len(item[2]))
-    if min(jobs, len(work)) > 1:
+    # Under a limit on memory, libraries may crash where they get none; in a worker process that can be told.
+    if min(jobs, len(work)) > 1 or (work and memory_limit() is not None):
         for _ in side_by_side(_run_task_quietly, work, jobs):
             pass
     else:
@@ -180,9 +200,10 @@ def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], 
     """
     with _one_thread_each():
         context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent)
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent)
         try:
-            futures = [pool.submit(function, *arguments) for arguments in work]
+            with deaf_to_ctrl_c():
+                futures = [pool.submit(function, *arguments) for arguments in work]
             for future in as_completed(futures):
                 yield future.result()
         except BaseException as error:
@@ -198,19 +219,6 @@ def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], 
                 ) from None
             raise
         pool.shutdown()
-
-
-def _end_with_parent() -> None:
-    """Have a worker process end when the one that started it is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -242,14 +250,44 @@ def _run_task_quietly(config: Config, folder: RunFolder, data: TaskData, stages:
     _run_task(Walk(config.one_thread(), folder), data, stages)
 
 
+@contextlib.contextmanager
+def claimed(folder: RunFolder, new: bool = True) -> Iterator[None]:
+    """Keep a run folder to this process for the length of the block, and clear up after dead ones.
+
+    Parameters
+    ----------
+    new : bool
+        Make the folder where there is none.
+
+    Raises
+    ------
+    RunError
+        When another process works on it, or it is no run's.
+    """
+    if not new:
+        _is_run(folder)
+    _claim(folder)
+    try:
+        with hold(folder.path):
+            sweep(folder)
+            yield
+    except HeldError as error:
+        raise RunError(str(error)) from None
+
+
 def _claim(folder: RunFolder) -> None:
     """Make the run folder, or refuse one that holds somebody's other files."""
     path = folder.path
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: is a file; give --out a folder")
-    if path.is_dir() and any(path.iterdir()) and not folder.config.is_file():
+    if path.is_dir() and not folder.config.is_file() and not all(map(is_ours, path.iterdir())):
         raise RunError(f"{path}: holds files that are not a run's; give --out a new or an empty folder")
     path.mkdir(parents=True, exist_ok=True)
+
+
+def _is_run(folder: RunFolder) -> None:
+    if not folder.config.is_file():
+        raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
 
 
 def finish_run(folder: RunFolder, opened: Opened) -> dict[str, Any]:
@@ -275,8 +313,7 @@ def reopen(folder: RunFolder) -> Opened:
     RunError
         When the folder is no run, or nothing in it is finished.
     """
-    if not folder.config.is_file():
-        raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
+    _is_run(folder)
     config = read_config(folder.config)
     finished = [t.name for t in config.known_tasks() or () if folder.task(t.name).finished]
     if not finished:

@@ -54,8 +54,11 @@ def whole_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write a ``.npy`` file, to be opened by memory map."""
+    array = np.ascontiguousarray(array)
+    header = np.lib.format.header_data_from_array_1_0(array)
     with whole(path) as partial, partial.open("wb") as file:
-        np.save(file, array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data.cast("B") if array.size else b"")  # numpy's own writing hides why it failed
 
 
 def _plain(value: Any) -> Any:

@@ -55,8 +55,10 @@ def files_stamp(paths: Sequence[str]) -> np.ndarray:
 
 
 def is_current(marker: Path, mark: str) -> bool:
-    """Tell whether `marker` holds this fingerprint."""
+    """Tell whether `marker` holds this fingerprint, and what it says was made is still there."""
     try:
-        return json.loads(marker.read_text(encoding="utf-8")).get("fingerprint") == mark
-    except (OSError, ValueError, AttributeError):
+        told = json.loads(marker.read_text(encoding="utf-8"))
+        made = [marker.parent / name for name in told.get("files", ())]
+        return bool(told.get("fingerprint") == mark) and all(path.exists() for path in made)
+    except (OSError, ValueError, AttributeError, TypeError):
         return False

@@ -63,8 +63,16 @@ class TaskFolder:
     def fusion(self) -> Path:
         return self.stage(3) / "fusion.json"
 
+    def artefacts(self, stage: str) -> list[str]:
+        """Paths of what a stage has left, below the task's folder; the crop folder counts as one."""
+        if stage == "crop":
+            found = [self.rule, self.boxes, self.training_boxes, self.crops]
+        else:
+            found = sorted(p for p in self.stage(1 if stage == "cam" else 3).iterdir() if p.name[0] != ".")
+        return [path.relative_to(self.path).as_posix() for path in found]
+
     def marker(self, stage: str) -> Path:
-        """Fingerprint and seconds of a finished stage."""
+        """Fingerprint, seconds and artefacts of a finished stage."""
         return self.path / f".{stage}.json"
 
     @property

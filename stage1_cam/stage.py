@@ -20,7 +20,16 @@ from attributes.dataset import TaskData
 from attributes.splits import assign_folds
 from learning.augment import Augmentation
 from learning.batches import Pictures
-from learning.branch import Workshop, fit, make_inputs, new_classifier, open_classifier, predict
+from learning.branch import (
+    Workshop,
+    fit,
+    make_inputs,
+    new_classifier,
+    open_classifier,
+    predict,
+    save_classifier,
+)
+from learning.checkpoint import Checkpoint
 from learning.inference import Runner, softmax
 from learning.inputs import Inputs, TestViews
 from learning.train import TrainingPlan
@@ -81,6 +90,7 @@ def run(
     shop: Workshop,
     trunk: Runner | None,
     cache: Path,
+    mark: str = "",
 ) -> dict[str, float]:
     """Run stage 1 for one task.
 
@@ -94,7 +104,9 @@ def run(
     trunk : Runner or None
         The opened frozen part.
     cache : Path
-        For cached features.
+        For cached features, and for checkpoints of the training.
+    mark : str
+        The stage's fingerprint: a training that broke off goes on only under the same one.
 
     Returns
     -------
@@ -121,10 +133,11 @@ def run(
         net = new_classifier(shop, inputs.shape, len(data.task.classes), shop.seed)
         with progress(f"{short}: train {name}", plan.training.epochs) as bar:
             history += fit(
-                net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed, name, bar
-            )
+                net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed, name, bar,
+                Checkpoint(cache / f"{name}.checkpoint", f"{mark} {name}"),
+            )  # fmt: skip
         with whole(folder.weights(1) if fold < 0 else folder.fold_weights(name)) as partial:
-            net.save_parameters(str(partial))
+            save_classifier(net, partial)
         turned = time.perf_counter()
         exported = folder.network(1) if fold < 0 else cache / "fold.onnx"
         runner = open_classifier(shop, net, inputs.shape, exported)

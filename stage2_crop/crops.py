@@ -27,7 +27,7 @@ def crop_names(images: Sequence[str], folders: Sequence[str], splits: Sequence[s
     for image, path in zip(images, plain, strict=True):
         stem = path.name
         if often[str(path).casefold()] > 1:
-            stem = "_".join([*PurePosixPath(image).parent.parts[-3:], stem]).strip("/")
+            stem = _fitting("_".join([*PurePosixPath(image).parent.parts[-3:], stem]).strip("/"))
         name = path.with_name(stem)
         number = 2
         while str(name).casefold() in taken:
@@ -40,7 +40,12 @@ def crop_names(images: Sequence[str], folders: Sequence[str], splits: Sequence[s
 
 def _stem(image: str) -> str:
     """A picture's name without ending or leading dots: ``..jpg`` must not name its folder."""
-    return PurePosixPath(image).stem.lstrip(".") or "_"
+    return _fitting(PurePosixPath(image).stem.lstrip(".") or "_")
+
+
+def _fitting(stem: str) -> str:
+    """Cut to what leaves room for an ending and a number within a file system's 255 bytes."""
+    return stem.encode("utf-8")[:200].decode("utf-8", "ignore")
 
 
 def write_crops(

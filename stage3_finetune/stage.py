@@ -22,7 +22,9 @@ from learning.branch import (
     new_classifier,
     open_classifier,
     predict,
+    save_classifier,
 )
+from learning.checkpoint import Checkpoint
 from learning.fusion import Fusion, fit_fusion, fuse
 from learning.inference import Runner, softmax
 from learning.inputs import TestViews
@@ -65,6 +67,7 @@ def run(
     shop: Workshop,
     trunk: Runner | None,
     cache: Path,
+    mark: str = "",
 ) -> dict[str, float]:
     """Run stage 3 for one task.
 
@@ -77,6 +80,10 @@ def run(
     folder : TaskFolder
         Gets ``stage3/``: weights.params, network.onnx, history.csv, predictions.csv, fused.csv,
         fusion.json.
+    cache : Path
+        For cached features, and for checkpoints of the training.
+    mark : str
+        The stage's fingerprint: a training that broke off goes on only under the same one.
 
     Returns
     -------
@@ -110,11 +117,12 @@ def run(
         rows = train_rows if name == "final" else train_rows[spoke[train_rows] != name]
         with progress(f"{short}: fine-tune {name}", plan.training.epochs) as bar:
             history += fit(
-                net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed + 1, name, bar
-            )
+                net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed + 1, name, bar,
+                Checkpoint(cache / f"{name}.checkpoint", f"{mark} {name}"),
+            )  # fmt: skip
         if name == "final":
             with whole(folder.weights(3)) as partial:
-                net.save_parameters(str(partial))
+                save_classifier(net, partial)
         shown = np.flatnonzero((spoke == name) & ((data.splits != "train") | (name != "final")))
         onnx = folder.network(3) if name == "final" else cache / "fold.onnx"
         for some, _, index in predict(open_classifier(shop, net, inputs.shape, onnx), inputs, shown):

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from attributes.processes import deaf_to_ctrl_c, end_with_parent
 from attributes.tasks import FASHIONAI
 
 from .rendering import render
@@ -132,11 +133,14 @@ def _rows(jobs: list[Job], workers: int) -> Iterator[Row]:
     if workers <= 1:
         yield from map(_draw, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(_draw, jobs, chunksize=8)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start) as pool:
+        with deaf_to_ctrl_c():
+            rows = pool.map(_draw, jobs, chunksize=8)
+        yield from rows
 
 
-def _one_thread() -> None:
+def _start() -> None:
+    end_with_parent()
     cv2.setNumThreads(1)
 
 

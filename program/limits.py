@@ -1,0 +1,35 @@
+"""What the system lets a process have, found out before the work rather than in the middle of it.
+
+Imports nothing heavy: under a small limit even loading the libraries fails.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_ENGINES_BYTES, _CORE_BYTES = 2_600_000_000, 120_000_000
+
+
+def memory_limit() -> int | None:
+    """The limit on this process's address space in bytes (``ulimit -v``); None without one."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def memory_fault() -> str | None:
+    """Say why the engines' libraries could not even be loaded under the limit; None where they can.
+
+    They reserve room for each core, and crash without a word where they cannot have it.
+    """
+    limit, needed = memory_limit(), _ENGINES_BYTES + _CORE_BYTES * (os.cpu_count() or 1)
+    if limit is None or limit >= needed:
+        return None
+    return (
+        f"the limit on memory (ulimit -v) is {limit / 1e9:.1f} GB; the engines alone reserve "
+        f"{needed / 1e9:.1f} GB, most of which they never use: raise it, or lift it (ulimit -v unlimited)"
+    )

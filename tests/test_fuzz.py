@@ -1,0 +1,92 @@
+"""A little of what `make soak` does at length; what it finds becomes a small test here."""
+
+import io
+import struct
+import time
+import zlib
+
+import pytest
+from PIL import Image
+
+from attributes.pictures import MAX_PIXELS, PictureError, picture_size, read_picture
+from soak.fuzzing import fuzz
+from soak.targets import TARGETS, TooSlow, attempt, seeds, within
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_hundred_rubbish_inputs_are_told(tmp_path, target):
+    assert fuzz(target, tmp_path, 100)["inputs"] >= 100
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_good_inputs_are_taken(tmp_path, target):
+    for data in seeds(target):
+        attempt(target, tmp_path, data)
+
+
+def test_the_fuzzer_finds_what_is_not_told(tmp_path, monkeypatch):
+    def careless(_folder, data):
+        if b"," in data:
+            raise ZeroDivisionError
+
+    monkeypatch.setitem(TARGETS, "csv_annotations", careless)
+    with pytest.raises(ZeroDivisionError):
+        fuzz("csv_annotations", tmp_path, 100)
+
+
+def test_the_fuzzer_finds_what_hangs():
+    with pytest.raises(TooSlow), within(0.1):
+        time.sleep(30)
+
+
+# --- decompression bombs: refused by what the header says, before a pixel is decoded
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, rows=b""):
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def patched(form, place, fields):
+    """A small picture whose header claims other sides."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, form)
+    data = buffer.getvalue()
+    return data[:place] + fields + data[place + len(fields) :]
+
+
+BOMBS = {
+    "png": png(50_000, 50_000, bytes(1_000_000)),
+    "png, widest": png(2**31 - 1, 1),
+    "gif": patched("GIF", 6, struct.pack("<HH", 65_535, 65_535)),
+    "bmp": patched("BMP", 18, struct.pack("<ii", 40_000, 40_000)),
+    "ppm": b"P6 99999 99999 255\n" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, kind, monkeypatch):
+    path = tmp_path / "bomb"
+    path.write_bytes(BOMBS[kind])
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(PictureError, match=f"pixels|at most {MAX_PIXELS:,}"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_asking_a_bomb_for_its_size_decodes_nothing(tmp_path, kind, monkeypatch):
+    (tmp_path / "bomb").write_bytes(BOMBS[kind])
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    try:
+        assert min(picture_size(tmp_path / "bomb")) >= 1
+    except PictureError as error:
+        assert "too many pixels" in error.reason
