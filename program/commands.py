@@ -150,13 +150,21 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
     task: Tasks = None,
     engine: Annotated[EngineName, typer.Option(help="Which engine computes.")] = EngineName.auto,
+    gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
 ) -> None:
-    """Predict pictures nobody has labelled, with both networks fused."""
+    """Predict pictures nobody has labelled, with both networks fused; write a CSV and a gallery."""
+    from program.gallery import Gallery
     from program.predict import predict_pictures
     from runfolder.folder import RunFolder
 
-    rows, good, bad = predict_pictures(source, RunFolder(run_), out, task or [], engine.value)
+    folder = RunFolder(run_)
+    shown = Gallery.beside(out) if gallery else None
+    rows, good, bad = predict_pictures(
+        source, folder, out, task or [], engine.value, shown.add if shown else None
+    )
     say(f"{good} pictures, {rows} rows: {out}" + (f"; {len(bad)} pictures could not be read" if bad else ""))
+    if shown is not None:
+        say(f"gallery: {shown.write(source.name or str(source), folder)}")
 
 
 @app.command()

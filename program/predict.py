@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,7 @@ class Predictor:
     ) -> None:
         self.task, self._trunk = task, trunk
         self._shop: Workshop = workshop(config, folder)
+        self.fit = self._shop.form.fit
         self._cam, _, self._finetune = config.plans(task)
         files = folder.task(task.name)
         for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
@@ -69,7 +70,7 @@ class Predictor:
                     f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
                 )
         self.fusion: Fusion = read_fusion(files.fusion)
-        self._rule = CropRule(**read_rule(files.rule)["rule"])
+        self.rule = CropRule(**read_rule(files.rule)["rule"])
         self._full = self._open(files.weights(1), files.network(1), engine)
         self._cropped = self._open(files.weights(3), files.network(3), engine)
 
@@ -104,7 +105,7 @@ class Predictor:
         full = softmax(np.concatenate(logits).astype(np.float64))
         heat = np.stack(heatmaps)
         invisible = full.argmax(axis=1) == self.task.invisible
-        crops = find_crops(heat, sizes, self._shop.form.fit, self._rule, invisible)
+        crops = find_crops(heat, sizes, self._shop.form.fit, self.rule, invisible)
         boxes = np.array([c.box for c in crops])
         inputs = make_inputs(
             self._shop, self._trunk, Pictures(paths, boxes), none, finetune.augment, finetune.test, 0, None
@@ -147,9 +148,15 @@ def _from_csv(source: Path) -> list[tuple[str, str]]:
 
 
 def predict_pictures(
-    source: Path, folder: RunFolder, out: Path, wanted: Sequence[str], engine: str
-) -> tuple[int, int, list[tuple[str, str]]]:
+    source: Path, folder: RunFolder, out: Path, wanted: Sequence[str], engine: str,
+    seen: Callable[[Predictor, Sequence[tuple[str, str, tuple[int, int]]], list[Answer]], None] | None = None,
+) -> tuple[int, int, list[tuple[str, str]]]:  # fmt: skip
     """Predict and write image,task,class,confidence,probabilities.
+
+    Parameters
+    ----------
+    seen : callable or None
+        Given each task's predictor, its pictures (image, path, size) and all that was said of them.
 
     Returns
     -------
@@ -179,11 +186,16 @@ def predict_pictures(
     tables = []
     for task in tasks:
         predictor = Predictor(config, folder, task, trunk, engine)
+        answers = []
         with progress(f"{task.short}: predict", len(good)) as bar:
             for part in _chunks(good):
                 answer = predictor([p for _, p, _ in part], np.array([s for _, _, s in part]))
+                if seen is not None:
+                    answers.append(answer)
                 tables.append(_rows(task, [i for i, _, _ in part], answer.fused))
                 bar(len(part))
+        if seen is not None:
+            seen(predictor, good, answers)
     write_table(out, pd.concat(tables, ignore_index=True))
     for image, reason in bad[:10]:
         say(f"left out {image}: {reason}")

@@ -438,6 +438,25 @@ def test_predict_a_csv_a_picture_and_one_task_only(call, finished, strangers, tm
     )
 
 
+def test_predict_leaves_a_gallery_beside_its_answers(call, finished, strangers, tmp_path):
+    out = tmp_path / "answers.csv"
+    code, text = call("predict", strangers, "--run", finished[0], "--out", out)
+    page = tmp_path / "answers_gallery" / "index.html"
+    assert code == 0 and page.is_file() and page.name in text
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"), re.S)[1])
+    told = answers(out)
+    for task in data["tasks"]:
+        assert [row["name"] for row in task["rows"]] == list(told[told["task"] == task["name"]]["image"])
+        for row, (_, said) in zip(task["rows"], told[told["task"] == task["name"]].iterrows(), strict=True):
+            assert task["classes"][row["top"][2]] == said["class"]
+            assert (page.parent / row["thumb"]["file"]).is_file() and not row["letters"]
+    (page.parent / "index.html").rename(page.parent / "mine.html")
+    code, text = call("predict", strangers, "--run", finished[0], "--out", out)
+    assert code == 1 and "other files" in text and (page.parent / "mine.html").is_file()
+    code, _ = call("predict", strangers, "--run", finished[0], "--out", tmp_path / "b.csv", "--no-gallery")
+    assert code == 0 and not (tmp_path / "b_gallery").exists()
+
+
 def test_both_engines_predict_alike(call, finished, strangers, tmp_path):
     found = []
     for engine in ("onnx", "mxnet"):
