@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from program.config import Config, read_config
 from program.errors import TOLD, RunError, UsageError
+from runfolder.folder import RunFolder
 from runfolder.progress import console, say
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
@@ -33,6 +35,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a sett
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task, full or short name; repeatable.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Tasks at once; by itself: one a core.")]
 All = Annotated[bool, typer.Option("--all", help="All tasks that have pictures.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would run and why; do nothing.")]
 Finished = Annotated[Path, typer.Option("--run", help="A finished run folder.")]
 
 
@@ -66,6 +69,16 @@ def _wanted(all_tasks: bool, tasks: list[str] | None) -> list[str]:
     return tasks or []
 
 
+def _tell_plan(config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str]) -> None:
+    from program.run import plan_stages
+    from program.show import plan_table
+
+    plan = plan_stages(config, folder, wanted, stages)
+    console.print(plan_table(plan, stages))
+    work = sum(map(len, plan.values()))
+    say(f"{work} of {len(plan) * len(stages)} stages would run in {folder.path}; nothing was done or written")
+
+
 @app.callback()
 def _door() -> None:
     """Heatmap-guided crops for fine visual attributes: train, look, crop, fine-tune, fuse."""
@@ -83,25 +96,33 @@ def run(
     out: Out = None,
     jobs: Jobs = None,
     settings: Settings = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run all three stages, score them, and write the report."""
     from program.run import STAGES, finish_run, run_folder, run_stages, with_finished
-    from program.show import metrics_table
+    from program.show import metrics_table, written_table
     from report.build import build_report
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
+    if dry_run:
+        _tell_plan(configured, folder, wanted, STAGES)
+        return
     opened = with_finished(folder, run_stages(configured, folder, wanted, STAGES))
     metrics = finish_run(folder, opened)
     build_report(folder, opened.tasks, metrics)
     console.print(metrics_table(metrics))
-    for what, where in (
-        ("figures", folder.metrics),
-        ("submission", folder.submission),
-        ("crops", folder.path / "<task>" / "crops"),
-        ("report", folder.report),
-    ):
-        say(f"{what + ':':<12}{where}")
+    console.print(
+        written_table(
+            [
+                ("figures", folder.metrics, "for scripts"),
+                ("submission", folder.submission, "fused predictions of the test pictures"),
+                ("crops", folder.path / "<task>" / "crops", "to be looked at, by split and class"),
+                ("networks", folder.path / "<task>" / "stage{1,3}", "with history and predictions"),
+                ("report", folder.report, "open it in a browser"),
+            ]
+        )
+    )
 
 
 @app.command()
@@ -114,12 +135,16 @@ def stage(
     out: Out = None,
     jobs: Jobs = None,
     settings: Settings = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run one stage, from what the earlier ones left in the run folder."""
     from program.run import run_folder, run_stages
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
+    if dry_run:
+        _tell_plan(configured, folder, wanted, (name.value,))
+        return
     opened = run_stages(configured, folder, wanted, (name.value,))
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
     for done in opened.tasks:
@@ -155,7 +180,6 @@ def predict(
     """Predict pictures nobody has labelled, with both networks fused; write a CSV and a gallery."""
     from program.gallery import Gallery
     from program.predict import predict_pictures
-    from runfolder.folder import RunFolder
 
     folder = RunFolder(run_)
     shown = Gallery.beside(out) if gallery else None
@@ -192,7 +216,6 @@ def report(run_: Finished) -> None:
     """Write the report of a run again."""
     from program.run import finish_run, reopen
     from report.build import build_report
-    from runfolder.folder import RunFolder
 
     folder = RunFolder(run_)
     opened = reopen(folder)
@@ -206,7 +229,6 @@ def export(
 ) -> None:
     """Write ONNX networks and one JSON that says how to run them."""
     from program.export import export_run
-    from runfolder.folder import RunFolder
 
     say(f"exported: {export_run(RunFolder(run_), out or run_ / 'export')}")
 

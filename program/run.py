@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -20,14 +21,16 @@ import stage3_finetune.stage
 from attributes.dataset import TaskData
 from attributes.errors import DataError
 from attributes.submissions import write_submission
+from attributes.tasks import resolve
 from learning.backbones import backbone
 from learning.batches import InputForm
 from learning.branch import Workshop
 from learning.engine import gpu_count
 from learning.inference import Runner
 from learning.network import NetworkPlan
+from program.changes import Origin, origin, why_outdated
 from program.config import Config, dump_config, read_config
-from program.data import Opened, open_data
+from program.data import Opened, open_data, to_be_drawn
 from program.errors import RunError
 from program.metrics import report_split, run_metrics
 from runfolder.files import write_json, write_text
@@ -80,6 +83,29 @@ class Walk:
         marks["finetune"] = fingerprint(_CODE["finetune"], finetune, marks["crop"])
         return marks
 
+    def origins(self, data: TaskData) -> dict[str, Origin]:
+        """The same that :meth:`marks` hashes, part by part, for telling people what changed."""
+        cam, crop, finetune = self.config.plans(data.task)
+        network = dataclasses.asdict(self.shop.network)
+        network |= {"input_px": self.shop.form.side_px, "fit": self.shop.form.fit}
+        shared = {"network": network, "seed": self.config.seed}
+        return {
+            "cam": origin({"cam": cam, **shared}, _CODE["cam"], data),
+            "crop": origin({"crop": crop}, _CODE["crop"]),
+            "finetune": origin({"finetune": finetune}, _CODE["finetune"]),
+        }
+
+    def to_do(self, stages: Sequence[str], data: TaskData) -> dict[str, str]:
+        """Which of some stages would run, and why; those that are up to date are not named."""
+        marks, origins = self.marks(data), self.origins(data)
+        folder, out = self.folder.task(data.task.name), {}
+        for stage in stages:
+            if is_current(folder.marker(stage), marks[stage]):
+                continue
+            before = f"after {list(out)[-1]}" if out else "the stage before it was done anew"
+            out[stage] = why_outdated(folder.marker(stage), origins[stage]) or before
+        return out
+
     def stage(self, stage: str, data: TaskData) -> bool:
         """Run one stage of one task unless it is up to date; tell whether it ran."""
         task, folder = data.task, self.folder.task(data.task.name)
@@ -103,7 +129,8 @@ class Walk:
             seconds = stage3_finetune.stage.run(data, folder, finetune, self.shop, self.trunk(), cache)
         if not self.config.runtime.keep_cache:
             shutil.rmtree(cache, ignore_errors=True)
-        write_json(folder.marker(stage), {"fingerprint": mark, "seconds": seconds})
+        made_from = dataclasses.asdict(self.origins(data)[stage])
+        write_json(folder.marker(stage), {"fingerprint": mark, "seconds": seconds, "made_from": made_from})
         say(f"{task.short}: {stage} in {time.perf_counter() - started:.0f} s")
         return True
 
@@ -120,6 +147,26 @@ class Walk:
                 f"{need[1]} is missing; run the stage before it first: "
                 f"python pipeline.py stage {need[0]} --task {folder.path.name}"
             )
+
+
+def plan_stages(
+    config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Tell what :func:`run_stages` would do, and write nothing.
+
+    Returns
+    -------
+    dict of str to dict
+        By short task name, each stage that would run with the reason; empty where all is up to date.
+    """
+    _refuse_foreign(folder)
+    walk = Walk(config, folder)
+    if to_be_drawn(config):
+        known = config.known_tasks() or ()
+        tasks = [resolve(name, known) for name in wanted] or known
+        return {task.short: dict.fromkeys(stages, "its pictures are to be drawn first") for task in tasks}
+    opened = open_data(config, wanted, folder, keep=False)
+    return {data.task.short: walk.to_do(stages, data) for data in opened.tasks.values()}
 
 
 def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]) -> Opened:
@@ -244,12 +291,16 @@ def _run_task_quietly(config: Config, folder: RunFolder, data: TaskData, stages:
 
 def _claim(folder: RunFolder) -> None:
     """Make the run folder, or refuse one that holds somebody's other files."""
+    _refuse_foreign(folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_foreign(folder: RunFolder) -> None:
     path = folder.path
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: is a file; give --out a folder")
     if path.is_dir() and any(path.iterdir()) and not folder.config.is_file():
         raise RunError(f"{path}: holds files that are not a run's; give --out a new or an empty folder")
-    path.mkdir(parents=True, exist_ok=True)
 
 
 def finish_run(folder: RunFolder, opened: Opened) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The commands from end to end, on a handful of rendered pictures of two tasks."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import program.run
 from attributes.demo import write_dataset
 from attributes.pictures import read_picture, write_jpeg
 from attributes.tasks import resolve
@@ -24,9 +26,12 @@ from learning.inference import softmax
 from learning.views import View, framed, sample
 from program import commands
 from program.config import read_config
+from program.data import open_data
 from program.errors import RunError
 from program.run import side_by_side
+from runfolder.folder import RunFolder
 from runfolder.predictions import split
+from runfolder.progress import console
 
 ROOT = Path(__file__).parent.parent
 NECK, SKIRT = "neck_design_labels", "skirt_length_labels"
@@ -292,6 +297,70 @@ def test_a_new_threshold_redoes_only_what_follows(call, run):
     assert "neck: cam, crop up to date" in text and "neck: finetune in" in text
     assert stamps(run / NECK / "stage1") == stage1 and stamps(run / NECK / "stage3") != stage3
     assert stamps(run / SKIRT) == skirt
+
+
+def dry(call, run, *more):
+    """What a dry run says would run and why, by task and stage."""
+    before = stamps(run)
+    code, text = call("run", "--task", "neck", "--task", "skirt", "--config", "tiny.yaml", "--out", run,
+                      "--dry-run", *more)  # fmt: skip
+    assert code == 0 and "nothing was done or written" in text, text
+    assert stamps(run) == before
+    task, out = "", {}
+    for line in text.splitlines():
+        if found := re.match(r" (\w*) +(cam|crop|finetune) +(.+?) *$", line):
+            task = found[1] or task
+            out[task, found[2]] = found[3]
+    assert len(out) == 6, text
+    return out
+
+
+def test_a_dry_run_tells_what_would_run_and_why(call, run, monkeypatch, home, tmp_path):
+    monkeypatch.setattr(console, "width", 200)
+    assert set(dry(call, run).values()) == {"up to date"}
+    told = dry(call, run, "--set", "tasks.neck.crop.rule.threshold=0.5")
+    assert told["neck", "crop"] == "crop.rule.threshold 0.8 -> 0.5"
+    assert told["neck", "finetune"] == "after crop" and told["neck", "cam"] == "up to date"
+    assert told["skirt", "crop"] == "up to date"
+    told = dry(call, run, "--set", "cam.training.epochs=3", "--set", "finetune.training.epochs=2")
+    assert told["skirt", "cam"] == "cam.training.epochs 2 -> 3" and told["skirt", "crop"] == "after cam"
+    assert told["skirt", "finetune"] == "finetune.training.epochs 1 -> 2"
+    assert "network.input_px 96 -> 128" in dry(call, run, "--set", "network.input_px=128")["neck", "cam"]
+    (run / NECK / ".finetune.json").unlink()
+    told = dry(call, run)
+    assert told["neck", "finetune"] == "not done yet" and told["skirt", "finetune"] == "up to date"
+    monkeypatch.setitem(program.run._CODE, "crop", 99)
+    assert "makes it differently" in dry(call, run)["skirt", "crop"]
+
+
+def test_a_dry_run_tells_changed_pictures_from_changed_labels(call, home, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(console, "width", 200)
+    data = Path(shutil.copytree(home / "data", tmp_path / "data"))
+    marker = run / NECK / ".cam.json"
+    made = json.loads(marker.read_text())
+    # As if the run had been made from the copy.
+    config = read_config(home / "tiny.yaml", [f"data.roots=[{data}]"])
+    walk = program.run.Walk(config, RunFolder(run))
+    opened = open_data(config, ["neck"], None)
+    marks, origins = walk.marks(opened.tasks[NECK]), walk.origins(opened.tasks[NECK])
+    made |= {"fingerprint": marks["cam"], "made_from": dataclasses.asdict(origins["cam"])}
+    marker.write_text(json.dumps(made))
+    assert dry(call, run, "--data", data)["neck", "cam"] == "up to date"
+    label = data / "base" / "Annotations" / "label.csv"
+    picture = next((data / "base" / "Images" / NECK).glob("*.jpg"))
+    write_jpeg(picture, read_picture(str(picture))[::-1])
+    assert dry(call, run, "--data", data)["neck", "cam"] == "picture files changed"
+    lines = label.read_text().splitlines()
+    label.write_text("\n".join(line for line in lines if picture.name not in line) + "\n")
+    assert dry(call, run, "--data", data)["neck", "cam"] == "other labels, splits or groups"
+
+
+def test_a_dry_run_draws_no_pictures(call, tmp_path):
+    folder = f"data.rendered.folder={tmp_path / 'drawn'}"
+    config = ROOT / "configs" / "demo.yaml"
+    code, text = call("run", "--task", "neck", "--config", config, "--dry-run", "--set", folder,
+                      "--out", tmp_path / "run")  # fmt: skip
+    assert code == 0 and text.count("drawn first") == 3 and not list(tmp_path.iterdir())
 
 
 def test_the_rule_is_searched_where_asked_and_used_from_then_on(finished):
