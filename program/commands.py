@@ -156,14 +156,20 @@ def check(
     task: Tasks = None,
     config: Configured = DEFAULT_CONFIG,
     data: Data = None,
+    out: Out = None,
+    jobs: Jobs = None,
     settings: Settings = None,
+    speed: Annotated[bool, typer.Option(help="Measure a few pictures, to tell time and disk space.")] = True,
 ) -> None:
-    """Tell what the data and the machine are, before hours are spent."""
+    """Tell what the data and the machine are, and what a run will take, before hours are spent."""
     from program.check import check as look
+    from program.run import run_folder
 
-    problems = look(_config(config, data, settings), task or [])
+    configured = _config(config, data, settings, jobs)
+    problems = look(configured, task or [], run_folder(configured, out).path, speed)
     if problems:
-        raise RunError(f"{problems} problems found, told above")
+        raise RunError(f"{problems} problem{'s' * (problems > 1)} found, told above")
+    say("no problems found")
 
 
 @app.command()

@@ -188,7 +188,7 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
         say(note)
     if report_split(opened.tasks) == "val":
         say("no test pictures with answers: figures are of val, which also chose rule and fusion")
-    jobs = min(_jobs(config), len(opened.tasks))
+    jobs = min(parallel_jobs(config), len(opened.tasks))
     pictures = sum(len(data) for data in opened.tasks.values())
     say(f"{pictures} pictures, {len(opened.tasks)} tasks, {jobs} at once; run folder {folder.path}")
     walk = Walk(config, folder)
@@ -209,7 +209,7 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
     return opened
 
 
-def _jobs(config: Config) -> int:
+def parallel_jobs(config: Config) -> int:
     """How many tasks to work on at once.
 
     MXNet's training keeps one core busy whatever its thread count, so on a CPU two tasks side by

@@ -28,6 +28,7 @@ from program import commands
 from program.config import read_config
 from program.data import open_data
 from program.errors import RunError
+from program.estimate import _seconds, _Speed
 from program.run import side_by_side
 from runfolder.folder import RunFolder
 from runfolder.predictions import split
@@ -648,6 +649,53 @@ def test_check_finds_problems(call, home, tmp_path):
     code, text = call("check", "--config", "tiny.yaml", "--data", data)
     assert code == 1
     assert "empty (0 bytes)" in text and "byte-identical in two splits" in text and "problems found" in text
+
+
+def test_check_counts_what_was_there(call, home, tmp_path, monkeypatch):
+    monkeypatch.setattr(console, "width", 200)
+    data = Path(shutil.copytree(home / "data", tmp_path / "data"))
+    base = data / "base" / "Images" / NECK
+    first, second, third, fourth = sorted(base.glob("*.jpg"))[:4]
+    shutil.copy(first, second)
+    for path in (third, fourth):
+        path.write_bytes(b"")
+    code, text = call("check", "--config", "tiny.yaml", "--data", data, "--task", "neck", "--no-speed")
+    row = next(line.split() for line in text.splitlines() if line.startswith(" neck "))
+    assert code == 1 and row[-1] == "1", text
+    assert sum(map(int, row[1:4])) == (PER_CLASS + TEST_PER_CLASS) * CLASSES[NECK] - 2
+    assert "160..160 px" in text and "(2 rows, this is the first)" in text and "expected" not in text
+    classes = [line.split() for line in text.splitlines() if "━" in line]
+    trained = [int(c[-4]) for c in classes]
+    assert len(classes) == CLASSES[NECK] and sum(trained) == int(row[1])
+    assert [len(c[-1]) for c in classes] == [int(np.ceil(16 * n / max(trained))) for n in trained]
+
+
+def test_check_tells_what_a_run_costs(call, monkeypatch, home):
+    monkeypatch.setattr(console, "width", 200)
+    code, text = call("check", "--config", "tiny.yaml", "--set", "runtime.jobs=1")
+    assert code == 0 and re.search(r"about \d+ (s|min) with 1 task at once; \d+ MB stay", text), text
+    assert "free on the disk of runs/tiny" in text and "no problems found" in text
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    code, text = call("check", "--config", "tiny.yaml", "--task", "neck")
+    assert code == 1 and "the disk is too small" in text and "1 problem found" in text
+    code, text = call("check", "--config", "tiny.yaml", "--set", "network.weights=nowhere.params")
+    assert code == 1 and "nowhere.params" in text and "Traceback" not in text
+
+
+def test_expected_work_grows_with_what_is_asked(home):
+    """The sum is checked against speeds that are given, not measured."""
+    speed = _Speed(read=0.0, cached=1.0, train=0.0, probe=0.0, weights_bytes=0.0, cached_bytes=0.0)
+    config = read_config(home / "tiny.yaml")
+    data = open_data(config, ["neck"], None).tasks[NECK]
+    train, val = len(data.rows("train")), len(data.rows("val"))
+    # Both stages cache the two test views (plain and mirrored) of all, and one more of each to learn from.
+    assert _seconds(config, data, speed) == 2 * (2 * len(data) + train)
+    training = dataclasses.replace(speed, cached=0.0, train=3.0)
+    # Two epochs of a final and two fold networks, one epoch of the same three; a third forward.
+    expected = 3 * (2 * (2 * train) + 2 * train) + (2 * 3 * val + 3 * val) + 2 * 2 * len(data)
+    assert _seconds(config, data, training) == pytest.approx(expected)
+    probing = dataclasses.replace(speed, cached=0.0, probe=1.0)
+    assert _seconds(config, data, probing) == 0, "no search for this task"
 
 
 def test_check_leaves_nothing_behind(call, home):
