@@ -100,7 +100,7 @@ def run(
 ) -> None:
     """Run all three stages, score them, and write the report."""
     from program.run import STAGES, finish_run, run_folder, run_stages, with_finished
-    from program.show import metrics_table, written_table
+    from program.show import metrics_table, written_lines
     from report.build import build_report
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
@@ -112,17 +112,15 @@ def run(
     metrics = finish_run(folder, opened)
     build_report(folder, opened.tasks, metrics)
     console.print(metrics_table(metrics))
-    console.print(
-        written_table(
-            [
-                ("figures", folder.metrics, "for scripts"),
-                ("submission", folder.submission, "fused predictions of the test pictures"),
-                ("crops", folder.path / "<task>" / "crops", "to be looked at, by split and class"),
-                ("networks", folder.path / "<task>" / "stage{1,3}", "with history and predictions"),
-                ("report", folder.report, "open it in a browser"),
-            ]
-        )
+    written = (
+        ("figures", folder.metrics, "for scripts"),
+        ("submission", folder.submission, "fused predictions of the test pictures"),
+        ("networks", folder.path / "<task>" / "stage1", "and stage3, with history and predictions"),
+        ("crops", folder.path / "<task>" / "crops", "to be looked at, by split and class"),
+        ("report", folder.report, "open it in a browser"),
     )
+    for line in written_lines(written):
+        say(line)
 
 
 @app.command()

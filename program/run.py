@@ -37,7 +37,7 @@ from runfolder.files import write_json, write_text
 from runfolder.fingerprint import files_stamp, fingerprint, is_current
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.predictions import read_predictions
-from runfolder.progress import be_quiet, say
+from runfolder.progress import listening, say, speak_through
 
 STAGES = ("cam", "crop", "finetune")
 # Raised when a stage's code changes what it makes from the same plan and data.
@@ -201,7 +201,7 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
     # The longest first, so that the last ones end together.
     work.sort(key=lambda item: -len(item[2]))
     if min(jobs, len(work)) > 1:
-        for _ in side_by_side(_run_task_quietly, work, jobs):
+        for _ in side_by_side(_run_task_beside_others, work, jobs):
             pass
     else:
         for _, _, data, _ in work:
@@ -223,11 +223,13 @@ def parallel_jobs(config: Config) -> int:
 def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
     """Call a function with each of some arguments in worker processes, and yield what comes as it comes.
 
-    Each worker computes on one thread. The first error ends them all.
+    Each worker computes on one thread, and what it says is shown here. The first error ends them all.
     """
-    with _one_thread_each():
-        context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent)
+    context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
+    queue = context.Queue()
+    queue.cancel_join_thread()  # a killed worker may leave it locked; this process must end all the same
+    with _one_thread_each(), listening(queue):
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(queue,))
         try:
             futures = [pool.submit(function, *arguments) for arguments in work]
             for future in as_completed(futures):
@@ -245,6 +247,12 @@ def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], 
                 ) from None
             raise
         pool.shutdown()
+
+
+def _start_worker(queue: Any) -> None:
+    """Prepare a worker process."""
+    speak_through(queue)
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:
@@ -283,9 +291,8 @@ def _run_task(walk: Walk, data: TaskData, stages: Sequence[str]) -> None:
         say(f"{data.task.short}: {', '.join(idle)} up to date")
 
 
-def _run_task_quietly(config: Config, folder: RunFolder, data: TaskData, stages: Sequence[str]) -> None:
-    """The same in a worker process, beside others."""
-    be_quiet()
+def _run_task_beside_others(config: Config, folder: RunFolder, data: TaskData, stages: Sequence[str]) -> None:
+    """The same in a worker process, on one thread."""
     _run_task(Walk(config.one_thread(), folder), data, stages)
 
 

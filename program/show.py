@@ -68,15 +68,10 @@ def plan_table(plan: dict[str, dict[str, str]], stages: Sequence[str]) -> Table:
     return table
 
 
-def written_table(written: Sequence[tuple[str, Path | str, str]]) -> Table:
-    """Lay out what was written where: (what, path, in a few words what it is for)."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_column(style="dim")
-    for what, path, use in written:
-        table.add_row(f"{what}:", Text(str(path)), use)
-    return table
+def written_lines(written: Sequence[tuple[str, Path, str]]) -> list[str]:
+    """Lay out what was written where, and what for; paths are never broken, so that they can be copied."""
+    width = max(len(str(path)) for _, path, _ in written)
+    return [f"{what + ':':<12}{str(path):<{width}}  {use}" for what, path, use in written]
 
 
 def score_table(figures: dict[str, Any]) -> str:
