@@ -18,12 +18,23 @@ from runfolder.progress import console, say
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 _INTERRUPTED = 130
 
+
+def _examples(*words: str) -> str:
+    return "\n\n".join(["Examples:", *(f"  python pipeline.py {line}" for line in words)])
+
+
+def _task_names(incomplete: str) -> list[str]:
+    """Complete a task: the competition's; those of other data are known only when it is read."""
+    from attributes.tasks import FASHIONAI
+
+    return [task.short for task in FASHIONAI if task.short.startswith(incomplete)]
+
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Examples:  python pipeline.py run --all  |  python pipeline.py stage crop --task neck  |  "
-    "python pipeline.py predict photos/ --run runs/demo --out answers.csv",
+    epilog=_examples("check --data birds/", "run --all", "predict photos/ --run runs/demo --out answers.csv"),
 )
 
 Configured = Annotated[Path, typer.Option("--config", help="Configuration file.")]
@@ -32,7 +43,10 @@ Data = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<name> by default.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: key.key=value.")]
-Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task, full or short name; repeatable.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="Task, full or short name; repeatable.", autocompletion=_task_names),
+]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Tasks at once; by itself: one a core.")]
 All = Annotated[bool, typer.Option("--all", help="All tasks that have pictures.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would run and why; do nothing.")]
@@ -87,7 +101,13 @@ def _door() -> None:
 # The work is imported inside the commands: `--help` answers at once, without loading an engine.
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "run --all --dry-run",
+        "run --task neck --task collar",
+        "run --all --data birds/ --set data.tasks=infer --set name=birds",
+    )
+)
 def run(
     all_tasks: All = False,
     task: Tasks = None,
@@ -123,7 +143,7 @@ def run(
         say(line)
 
 
-@app.command()
+@app.command(epilog=_examples("stage crop --task neck --set crop.rule.threshold=0.5", "stage cam --all"))
 def stage(
     name: Annotated[Stage, typer.Argument(help="Which stage.")],
     all_tasks: All = False,
@@ -149,7 +169,7 @@ def stage(
         say(f"{done}: {folder.task(done).path / left}")
 
 
-@app.command()
+@app.command(epilog=_examples("check", "check --data birds/ --set data.tasks=infer"))
 def check(
     task: Tasks = None,
     config: Configured = DEFAULT_CONFIG,
@@ -170,7 +190,12 @@ def check(
     say("no problems found")
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "predict photos/ --run runs/demo --out answers.csv",
+        "predict one.jpg --run runs/demo --task neck --out one.csv --no-gallery",
+    )
+)
 def predict(
     source: Annotated[
         Path, typer.Argument(help="A picture, a folder of pictures, or a CSV with a column image.")
@@ -195,7 +220,7 @@ def predict(
         say(f"gallery: {shown.write(source.name or str(source), folder)}")
 
 
-@app.command()
+@app.command(epilog=_examples("score runs/demo/submission.csv answers.csv --json"))
 def score(
     predictions: Annotated[Path, typer.Argument(help="Submission: image,task,p1;p2;… a row.")],
     answers: Annotated[Path, typer.Argument(help="Answers: image,task,nnynm a row.")],

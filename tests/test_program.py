@@ -812,6 +812,27 @@ def test_a_fault_of_the_program_is_not_hidden(call, monkeypatch):
         call("run", "--all", "--config", "tiny.yaml")
 
 
+def test_the_shell_completes_commands_and_tasks():
+    script = """
+        eval "$(./pipeline.py --show-completion bash)"
+        COMP_WORDS=(./pipeline.py run --task co) COMP_CWORD=3
+        _pipelinepy_completion ./pipeline.py; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(./pipeline.py pre) COMP_CWORD=1
+        _pipelinepy_completion ./pipeline.py; echo "${COMPREPLY[@]}"
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=600,
+                          env={**os.environ, "PATH": path})  # fmt: skip
+    assert done.stdout.split("\n")[:2] == ["coat collar", "predict"], done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "stage", "check", "predict", "score"])
+def test_help_fits_a_screen_and_shows_how_it_is_called(call, command):
+    code, text = call(command, "--help")
+    assert code == 0 and len(text.splitlines()) < 50
+    assert f"python pipeline.py {command} " in text.partition("Examples:")[2], text
+
+
 def test_help_answers_without_loading_an_engine():
     code = "import sys; from program.commands import main; sys.argv = ['x', '--help']; r = main(); "
     code += "raise SystemExit(r or 'mxnet' in sys.modules)"
