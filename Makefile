@@ -47,6 +47,8 @@ lock:
 	for f in requirements requirements-dev; do \
 	  uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes \
 	    --override overrides.txt $$f.in -o $$f.txt; done
+	uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
+	  requirements-tensorboard.in -o requirements-tensorboard.txt
 
 # A bare Debian with its own Python 3.13, made by debootstrap; needs root.
 test-bare:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """HeatCrop's door: reads the command, opens the run, walks the stages in order."""
 
 from __future__ import annotations

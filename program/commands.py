@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +13,28 @@ import typer
 from program.config import Config, read_config
 from program.errors import RunError, UsageError, explain
 from program.interruption import INTERRUPTED, interruptible
+from runfolder.folder import RunFolder
 from runfolder.progress import console, say
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
+
+
+def _examples(*words: str) -> str:
+    return "\n\n".join(["Examples:", *(f"  python pipeline.py {line}" for line in words)])
+
+
+def _task_names(incomplete: str) -> list[str]:
+    """Complete a task: the competition's; those of other data are known only when it is read."""
+    from attributes.tasks import FASHIONAI
+
+    return [task.short for task in FASHIONAI if task.short.startswith(incomplete)]
+
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Examples:  python pipeline.py run --all  |  python pipeline.py stage crop --task neck  |  "
-    "python pipeline.py predict photos/ --run runs/demo --out answers.csv",
+    epilog=_examples("check --data birds/", "run --all", "predict photos/ --run runs/demo --out answers.csv"),
 )
 
 Configured = Annotated[Path, typer.Option("--config", help="Configuration file.")]
@@ -30,9 +43,13 @@ Data = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<name> by default.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: key.key=value.")]
-Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task, full or short name; repeatable.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="Task, full or short name; repeatable.", autocompletion=_task_names),
+]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Tasks at once; by itself: one a core.")]
 All = Annotated[bool, typer.Option("--all", help="All tasks that have pictures.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would run and why; do nothing.")]
 Finished = Annotated[Path, typer.Option("--run", help="A finished run folder.")]
 
 
@@ -66,6 +83,16 @@ def _wanted(all_tasks: bool, tasks: list[str] | None) -> list[str]:
     return tasks or []
 
 
+def _tell_plan(config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str]) -> None:
+    from program.run import plan_stages
+    from program.show import plan_table
+
+    plan = plan_stages(config, folder, wanted, stages)
+    console.print(plan_table(plan, stages))
+    work = sum(map(len, plan.values()))
+    say(f"{work} of {len(plan) * len(stages)} stages would run in {folder.path}; nothing was done or written")
+
+
 @app.callback()
 def _door() -> None:
     """Heatmap-guided crops for fine visual attributes: train, look, crop, fine-tune, fuse."""
@@ -74,7 +101,13 @@ def _door() -> None:
 # The work is imported inside the commands: `--help` answers at once, without loading an engine.
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "run --all --dry-run",
+        "run --task neck --task collar",
+        "run --all --data birds/ --set data.tasks=infer --set name=birds",
+    )
+)
 def run(
     ctx: typer.Context,
     all_tasks: All = False,
@@ -84,29 +117,35 @@ def run(
     out: Out = None,
     jobs: Jobs = None,
     settings: Settings = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run all three stages, score them, and write the report."""
     from program.run import STAGES, claimed, finish_run, run_folder, run_stages, with_finished
-    from program.show import metrics_table
+    from program.show import metrics_table, written_lines
     from report.build import build_report
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
+    if dry_run:
+        _tell_plan(configured, folder, wanted, STAGES)
+        return
     ctx.with_resource(claimed(folder))
     opened = with_finished(folder, run_stages(configured, folder, wanted, STAGES))
     metrics = finish_run(folder, opened)
     build_report(folder, opened.tasks, metrics)
     console.print(metrics_table(metrics))
-    for what, where in (
-        ("figures", folder.metrics),
-        ("submission", folder.submission),
-        ("crops", folder.path / "<task>" / "crops"),
-        ("report", folder.report),
-    ):
-        say(f"{what + ':':<12}{where}")
+    written = (
+        ("figures", folder.metrics, "for scripts"),
+        ("submission", folder.submission, "fused predictions of the test pictures"),
+        ("networks", folder.path / "<task>" / "stage1", "and stage3, with history and predictions"),
+        ("crops", folder.path / "<task>" / "crops", "to be looked at, by split and class"),
+        ("report", folder.report, "open it in a browser"),
+    )
+    for line in written_lines(written):
+        say(line)
 
 
-@app.command()
+@app.command(epilog=_examples("stage crop --task neck --set crop.rule.threshold=0.5", "stage cam --all"))
 def stage(
     ctx: typer.Context,
     name: Annotated[Stage, typer.Argument(help="Which stage.")],
@@ -117,12 +156,16 @@ def stage(
     out: Out = None,
     jobs: Jobs = None,
     settings: Settings = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run one stage, from what the earlier ones left in the run folder."""
     from program.run import claimed, run_folder, run_stages
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
+    if dry_run:
+        _tell_plan(configured, folder, wanted, (name.value,))
+        return
     ctx.with_resource(claimed(folder))
     opened = run_stages(configured, folder, wanted, (name.value,))
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
@@ -130,22 +173,33 @@ def stage(
         say(f"{done}: {folder.task(done).path / left}")
 
 
-@app.command()
+@app.command(epilog=_examples("check", "check --data birds/ --set data.tasks=infer"))
 def check(
     task: Tasks = None,
     config: Configured = DEFAULT_CONFIG,
     data: Data = None,
+    out: Out = None,
+    jobs: Jobs = None,
     settings: Settings = None,
+    speed: Annotated[bool, typer.Option(help="Measure a few pictures, to tell time and disk space.")] = True,
 ) -> None:
-    """Tell what the data and the machine are, before hours are spent."""
+    """Tell what the data and the machine are, and what a run will take, before hours are spent."""
     from program.check import check as look
+    from program.run import run_folder
 
-    problems = look(_config(config, data, settings), task or [])
+    configured = _config(config, data, settings, jobs)
+    problems = look(configured, task or [], run_folder(configured, out).path, speed)
     if problems:
-        raise RunError(f"{problems} problems found, told above")
+        raise RunError(f"{problems} problem{'s' * (problems > 1)} found, told above")
+    say("no problems found")
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "predict photos/ --run runs/demo --out answers.csv",
+        "predict one.jpg --run runs/demo --task neck --out one.csv --no-gallery",
+    )
+)
 def predict(
     source: Annotated[
         Path, typer.Argument(help="A picture, a folder of pictures, or a CSV with a column image.")
@@ -154,16 +208,23 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
     task: Tasks = None,
     engine: Annotated[EngineName, typer.Option(help="Which engine computes.")] = EngineName.auto,
+    gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
 ) -> None:
-    """Predict pictures nobody has labelled, with both networks fused."""
+    """Predict pictures nobody has labelled, with both networks fused; write a CSV and a gallery."""
+    from program.gallery import Gallery
     from program.predict import predict_pictures
-    from runfolder.folder import RunFolder
 
-    rows, good, bad = predict_pictures(source, RunFolder(run_), out, task or [], engine.value)
+    folder = RunFolder(run_)
+    shown = Gallery.beside(out) if gallery else None
+    rows, good, bad = predict_pictures(
+        source, folder, out, task or [], engine.value, shown.add if shown else None
+    )
     say(f"{good} pictures, {rows} rows: {out}" + (f"; {len(bad)} pictures could not be read" if bad else ""))
+    if shown is not None:
+        say(f"gallery: {shown.write(source.name or str(source), folder)}")
 
 
-@app.command()
+@app.command(epilog=_examples("score runs/demo/submission.csv answers.csv --json"))
 def score(
     predictions: Annotated[Path, typer.Argument(help="Submission: image,task,p1;p2;… a row.")],
     answers: Annotated[Path, typer.Argument(help="Answers: image,task,nnynm a row.")],
@@ -188,7 +249,6 @@ def report(ctx: typer.Context, run_: Finished) -> None:
     """Write the report of a run again."""
     from program.run import claimed, finish_run, reopen
     from report.build import build_report
-    from runfolder.folder import RunFolder
 
     folder = RunFolder(run_)
     ctx.with_resource(claimed(folder, new=False))
@@ -203,7 +263,6 @@ def export(
 ) -> None:
     """Write ONNX networks and one JSON that says how to run them."""
     from program.export import export_run
-    from runfolder.folder import RunFolder
 
     say(f"exported: {export_run(RunFolder(run_), out or run_ / 'export')}")
 

@@ -50,7 +50,9 @@ class Opened:
     faults: list[str] = dataclasses.field(default_factory=list)
 
 
-def open_data(config: Config, wanted: Sequence[str], folder: RunFolder | None, strict: bool = True) -> Opened:
+def open_data(
+    config: Config, wanted: Sequence[str], folder: RunFolder | None, strict: bool = True, keep: bool = True
+) -> Opened:
     """Read and check the data of some tasks.
 
     Parameters
@@ -60,9 +62,10 @@ def open_data(config: Config, wanted: Sequence[str], folder: RunFolder | None, s
     folder : RunFolder or None
         Where the survey of the pictures is kept, so that they are decoded only once, and where
         ``rejected.csv`` goes; None leaves nothing behind.
-
     strict : bool
         Stop when more rows are bad than the configuration allows.
+    keep : bool
+        False reads a survey that is there and writes nothing.
 
     Raises
     ------
@@ -89,9 +92,9 @@ def open_data(config: Config, wanted: Sequence[str], folder: RunFolder | None, s
     if config.data.splits:
         rows["split"] = rows["split"].replace(config.data.splits)
     rows = _limited(rows, config)
-    rows, bad = _surveyed(rows, config, folder)
+    rows, bad = _surveyed(rows, config, folder, keep)
     rejected = pd.concat([rejected, bad], ignore_index=True) if len(bad) else rejected
-    if folder is not None:
+    if folder is not None and keep:
         write_table(folder.rejected, rejected)
     if strict:
         _refuse_rubbish(rejected, len(rows), config, folder)
@@ -150,10 +153,20 @@ def _refuse_rubbish(rejected: pd.DataFrame, good: int, config: Config, folder: R
     )
 
 
+def rendered_folder(config: Config) -> Path:
+    """Where the rendered default lies, or will."""
+    how = config.data.rendered
+    return Path(how.folder) / f"{how.per_class}+{how.test_per_class}-seed{config.seed}"
+
+
+def to_be_drawn(config: Config) -> bool:
+    """Whether the pictures have to be drawn first; their table of true boxes is written last of all."""
+    return config.data.source == "rendered" and not (rendered_folder(config) / "boxes_true.csv").is_file()
+
+
 def _rendered(config: Config) -> Path:
     """Draw the rendered default, all tasks of it so that the folder serves every later run, or find it."""
-    how = config.data.rendered
-    root = Path(how.folder) / f"{how.per_class}+{how.test_per_class}-seed{config.seed}"
+    how, root = config.data.rendered, rendered_folder(config)
     total = (how.per_class + how.test_per_class) * sum(len(task.classes) for task in FASHIONAI)
     with progress("draw pictures", total) as bar:
         last = 0
@@ -180,7 +193,7 @@ def _limited(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
 
 
 def _surveyed(
-    rows: pd.DataFrame, config: Config, folder: RunFolder | None
+    rows: pd.DataFrame, config: Config, folder: RunFolder | None, keep: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Add width and height, and set aside pictures that cannot be decoded."""
     paths = rows["path"].tolist()
@@ -193,7 +206,7 @@ def _surveyed(
             sizes, reasons = survey_pictures([paths[i] for i in missing], config.runtime.threads, bar)
         for i, size, reason in zip(missing, sizes.tolist(), reasons, strict=True):
             known[keys[i]] = (size[0], size[1], reason)
-        if folder is not None:
+        if folder is not None and keep:
             entries = [(*key.rsplit("|", 2), *value) for key, value in known.items()]
             columns = ["path", "bytes", "modified", "width", "height", "reason"]
             write_table(folder.survey, pd.DataFrame(entries, columns=columns))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,7 @@ class Predictor:
     ) -> None:
         self.task, self._trunk = task, trunk
         self._shop: Workshop = workshop(config, folder)
+        self.fit = self._shop.form.fit
         self._cam, _, self._finetune = config.plans(task)
         files = folder.task(task.name)
         for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
@@ -70,7 +71,7 @@ class Predictor:
                     f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
                 )
         self.fusion: Fusion = read_fusion(files.fusion)
-        self._rule = CropRule(**read_rule(files.rule)["rule"])
+        self.rule = CropRule(**read_rule(files.rule)["rule"])
         self._full = self._open(files.weights(1), files.network(1), engine)
         self._cropped = self._open(files.weights(3), files.network(3), engine)
 
@@ -104,7 +105,7 @@ class Predictor:
         full = softmax(np.concatenate(logits).astype(np.float64))
         heat = np.concatenate(heatmaps)
         invisible = full.argmax(axis=1) == self.task.invisible
-        crops = find_crops(heat, sizes, self._shop.form.fit, self._rule, invisible)
+        crops = find_crops(heat, sizes, self._shop.form.fit, self.rule, invisible)
         boxes = np.array([c.box for c in crops])
         inputs = make_inputs(
             self._shop,
@@ -154,9 +155,15 @@ def _from_csv(source: Path) -> list[tuple[str, str]]:
 
 
 def predict_pictures(
-    source: Path, folder: RunFolder, out: Path, wanted: Sequence[str], engine: str
-) -> tuple[int, int, list[tuple[str, str]]]:
+    source: Path, folder: RunFolder, out: Path, wanted: Sequence[str], engine: str,
+    seen: Callable[[Predictor, Sequence[tuple[str, str, tuple[int, int]]], list[Answer]], None] | None = None,
+) -> tuple[int, int, list[tuple[str, str]]]:  # fmt: skip
     """Predict and write image,task,class,confidence,probabilities.
+
+    Parameters
+    ----------
+    seen : callable or None
+        Given each task's predictor, its pictures (image, path, size) and all that was said of them.
 
     Returns
     -------
@@ -182,12 +189,18 @@ def predict_pictures(
     with whole_table(out) as write:
         for task in tasks:
             predictor = Predictor(config, folder, task, trunk, engine)
+            answers = []
             with progress(f"{task.short}: predict", len(usable)) as bar:
                 for start in range(0, len(usable), _CHUNK):
                     part = usable[start : start + _CHUNK]
                     answer = predictor([named[i][1] for i in part], found[part])
+                    if seen is not None:
+                        answers.append(answer)
                     write(_rows(task, [named[i][0] for i in part], answer.fused))
                     bar(len(part))
+            if seen is not None:
+                pictures = [(*named[i], (int(found[i, 0]), int(found[i, 1]))) for i in usable]
+                seen(predictor, pictures, answers)
     for image, reason in bad[:10]:
         say(f"left out {image}: {reason}")
     return len(usable) * len(tasks), len(usable), bad

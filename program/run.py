@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -20,14 +21,16 @@ from attributes.dataset import TaskData
 from attributes.errors import DataError
 from attributes.processes import deaf_to_ctrl_c, end_with_parent
 from attributes.submissions import write_submission
+from attributes.tasks import resolve
 from learning.backbones import backbone
 from learning.batches import InputForm
 from learning.branch import Workshop
 from learning.engine import gpu_count
 from learning.inference import Runner
 from learning.network import NetworkPlan
+from program.changes import Origin, origin, why_outdated
 from program.config import Config, dump_config, read_config
-from program.data import Opened, open_data
+from program.data import Opened, open_data, to_be_drawn
 from program.errors import RunError
 from program.limits import memory_limit
 from program.metrics import report_split, run_metrics
@@ -37,7 +40,7 @@ from runfolder.folder import RunFolder, TaskFolder
 from runfolder.leftovers import is_ours, sweep
 from runfolder.lock import HeldError, hold
 from runfolder.predictions import read_predictions
-from runfolder.progress import be_quiet, say
+from runfolder.progress import listening, say, speak_through
 
 STAGES = ("cam", "crop", "finetune")
 # Raised when a stage's code changes what it makes from the same plan and data.
@@ -83,6 +86,29 @@ class Walk:
         marks["finetune"] = fingerprint(_CODE["finetune"], finetune, marks["crop"])
         return marks
 
+    def origins(self, data: TaskData) -> dict[str, Origin]:
+        """The same that :meth:`marks` hashes, part by part, for telling people what changed."""
+        cam, crop, finetune = self.config.plans(data.task)
+        network = dataclasses.asdict(self.shop.network)
+        network |= {"input_px": self.shop.form.side_px, "fit": self.shop.form.fit}
+        shared = {"network": network, "seed": self.config.seed}
+        return {
+            "cam": origin({"cam": cam, **shared}, _CODE["cam"], data),
+            "crop": origin({"crop": crop}, _CODE["crop"]),
+            "finetune": origin({"finetune": finetune}, _CODE["finetune"]),
+        }
+
+    def to_do(self, stages: Sequence[str], data: TaskData) -> dict[str, str]:
+        """Which of some stages would run, and why; those that are up to date are not named."""
+        marks, origins = self.marks(data), self.origins(data)
+        folder, out = self.folder.task(data.task.name), {}
+        for stage in stages:
+            if is_current(folder.marker(stage), marks[stage]):
+                continue
+            before = f"after {list(out)[-1]}" if out else "the stage before it was done anew"
+            out[stage] = why_outdated(folder.marker(stage), origins[stage]) or before
+        return out
+
     def stage(self, stage: str, data: TaskData) -> bool:
         """Run one stage of one task unless it is up to date; tell whether it ran."""
         task, folder = data.task, self.folder.task(data.task.name)
@@ -106,8 +132,8 @@ class Walk:
         else:
             seconds = stage3_finetune.stage.run(data, folder, finetune, self.shop, self.trunk(), cache, mark)
         os.sync()  # crops are many, and brought to the disk together, before the stage counts as done
-        made = folder.artefacts(stage)
-        write_json(folder.marker(stage), {"fingerprint": mark, "seconds": seconds, "files": made})
+        told = {"fingerprint": mark, "seconds": seconds, "files": folder.artefacts(stage)}
+        write_json(folder.marker(stage), {**told, "made_from": dataclasses.asdict(self.origins(data)[stage])})
         self._clear(stage, data)
         say(f"{task.short}: {stage} in {time.perf_counter() - started:.0f} s")
         return True
@@ -141,6 +167,26 @@ class Walk:
             )
 
 
+def plan_stages(
+    config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Tell what :func:`run_stages` would do, and write nothing.
+
+    Returns
+    -------
+    dict of str to dict
+        By short task name, each stage that would run with the reason; empty where all is up to date.
+    """
+    _refuse_foreign(folder)
+    walk = Walk(config, folder)
+    if to_be_drawn(config):
+        known = config.known_tasks() or ()
+        tasks = [resolve(name, known) for name in wanted] or known
+        return {task.short: dict.fromkeys(stages, "its pictures are to be drawn first") for task in tasks}
+    opened = open_data(config, wanted, folder, keep=False)
+    return {data.task.short: walk.to_do(stages, data) for data in opened.tasks.values()}
+
+
 def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]) -> Opened:
     """Run some stages of some tasks; with all three, score and submission follow.
 
@@ -160,7 +206,7 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
         say(note)
     if report_split(opened.tasks) == "val":
         say("no test pictures with answers: figures are of val, which also chose rule and fusion")
-    jobs = min(_jobs(config), len(opened.tasks))
+    jobs = min(parallel_jobs(config), len(opened.tasks))
     pictures = sum(len(data) for data in opened.tasks.values())
     say(f"{pictures} pictures, {len(opened.tasks)} tasks, {jobs} at once; run folder {folder.path}")
     walk = Walk(config, folder)
@@ -174,7 +220,7 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
     work.sort(key=lambda item: -len(item[2]))
     # Under a limit on memory, libraries may crash where they get none; in a worker process that can be told.
     if min(jobs, len(work)) > 1 or (work and memory_limit() is not None):
-        for _ in side_by_side(_run_task_quietly, work, jobs):
+        for _ in side_by_side(_run_task_beside_others, work, jobs):
             pass
     else:
         for _, _, data, _ in work:
@@ -182,7 +228,7 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
     return opened
 
 
-def _jobs(config: Config) -> int:
+def parallel_jobs(config: Config) -> int:
     """How many tasks to work on at once.
 
     MXNet's training keeps one core busy whatever its thread count, so on a CPU two tasks side by
@@ -196,11 +242,13 @@ def _jobs(config: Config) -> int:
 def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
     """Call a function with each of some arguments in worker processes, and yield what comes as it comes.
 
-    Each worker computes on one thread. The first error ends them all.
+    Each worker computes on one thread, and what it says is shown here. The first error ends them all.
     """
-    with _one_thread_each():
-        context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent)
+    context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
+    queue = context.Queue()
+    queue.cancel_join_thread()  # a killed worker may leave it locked; this process must end all the same
+    with _one_thread_each(), listening(queue):
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(queue,))
         try:
             with deaf_to_ctrl_c():
                 futures = [pool.submit(function, *arguments) for arguments in work]
@@ -219,6 +267,12 @@ def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], 
                 ) from None
             raise
         pool.shutdown()
+
+
+def _start_worker(queue: Any) -> None:
+    """Prepare a worker process."""
+    speak_through(queue)
+    end_with_parent()
 
 
 @contextlib.contextmanager
@@ -244,9 +298,8 @@ def _run_task(walk: Walk, data: TaskData, stages: Sequence[str]) -> None:
         say(f"{data.task.short}: {', '.join(idle)} up to date")
 
 
-def _run_task_quietly(config: Config, folder: RunFolder, data: TaskData, stages: Sequence[str]) -> None:
-    """The same in a worker process, beside others."""
-    be_quiet()
+def _run_task_beside_others(config: Config, folder: RunFolder, data: TaskData, stages: Sequence[str]) -> None:
+    """The same in a worker process, on one thread."""
     _run_task(Walk(config.one_thread(), folder), data, stages)
 
 
@@ -277,12 +330,16 @@ def claimed(folder: RunFolder, new: bool = True) -> Iterator[None]:
 
 def _claim(folder: RunFolder) -> None:
     """Make the run folder, or refuse one that holds somebody's other files."""
+    _refuse_foreign(folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_foreign(folder: RunFolder) -> None:
     path = folder.path
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: is a file; give --out a folder")
     if path.is_dir() and not folder.config.is_file() and not all(map(is_ours, path.iterdir())):
         raise RunError(f"{path}: holds files that are not a run's; give --out a new or an empty folder")
-    path.mkdir(parents=True, exist_ok=True)
 
 
 def _is_run(folder: RunFolder) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from program.metrics import BRANCHES
 
@@ -47,6 +50,28 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
             f"{mean['fused']['accuracy']:.0%}",
         )
     return table
+
+
+def plan_table(plan: dict[str, dict[str, str]], stages: Sequence[str]) -> Table:
+    """Lay out what a run would do: a row a task and stage, with the reason."""
+    table = Table(
+        title="what would run, and why", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1),
+        pad_edge=False,
+    )  # fmt: skip
+    for name in ("task", "stage", "why"):
+        table.add_column(name, no_wrap=name != "why", overflow="fold")
+    for task, to_do in plan.items():
+        for stage in stages:
+            run = stage in to_do
+            table.add_row(task if stage == stages[0] else "", Text(stage, "bold" if run else "dim"),
+                          Text(to_do.get(stage, "up to date"), "" if run else "dim"))  # fmt: skip
+    return table
+
+
+def written_lines(written: Sequence[tuple[str, Path, str]]) -> list[str]:
+    """Lay out what was written where, and what for; paths are never broken, so that they can be copied."""
+    width = max(len(str(path)) for _, path, _ in written)
+    return [f"{what + ':':<12}{str(path):<{width}}  {use}" for what, path, use in written]
 
 
 def score_table(figures: dict[str, Any]) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from attributes.dataset import TaskData
-from report.page import TaskPart, write_page
+from report.page import Scores, TaskPart, write_page
 from report.plots import scores_plot, task_plots
-from report.rows import choose_rows, gather, read_settings
+from report.rows import TaskRows, choose_rows, gather, read_settings
 from report.sheets import plan_sheets, write_overview, write_sheets
 from report.thumbs import gallery_rows
 from runfolder.folder import RunFolder
@@ -59,23 +63,62 @@ def build_report(
     Path
         Of the page, to be opened in a browser without any server.
     """
-    home = folder.report.parent
-    building = home.with_name(home.name + ".partial")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
+    with _rebuilt(folder.report.parent) as building:
         settings = read_settings(folder)
         parts = []
         for data in tasks.values():
             part = _task_part(building, folder, data, settings, metrics["split"], plan)
             if part is not None:
                 parts.append(part)
-        scores = scores_plot(building, metrics)
-        write_page(building / folder.report.name, folder, settings, parts, metrics, scores)
+        scores = Scores(metrics, scores_plot(building, metrics))
+        name = str(settings.get("name") or folder.path.resolve().name)
+        write_page(building / folder.report.name, name, settings, parts, scores)
+    return folder.report
+
+
+def build_gallery(
+    page: Path, name: str, settings: dict[str, Any], tasks: list[TaskRows], plan: ReportPlan = ReportPlan()
+) -> Path:
+    """Write the same gallery of pictures that nobody has labelled, without scores, sheets and plots.
+
+    Parameters
+    ----------
+    page : Path
+        The page's file; its folder is made anew.
+    name : str
+        The page's title.
+    settings : dict
+        The run's configuration, see :func:`report.rows.read_settings`.
+    tasks : list of TaskRows
+
+    Returns
+    -------
+    Path
+        `page`.
+    """
+    with _rebuilt(page.parent) as building:
+        parts = []
+        for rows in tasks:
+            chosen = choose_rows(rows, plan.rows, plan.seed)
+            with progress(f"{rows.data.task.short}: gallery", len(chosen)) as bar:
+                shown = gallery_rows(building, rows, chosen, page.parent, plan.threads, bar)
+            counts = {split: rows.counts(split) for split in np.unique(rows.data.splits).tolist()}
+            parts.append(TaskPart(rows.data.task, [], None, [], shown, counts, rows.threshold, rows.fit))
+        write_page(building / page.name, name, settings, parts)
+    return page
+
+
+@contextlib.contextmanager
+def _rebuilt(home: Path) -> Iterator[Path]:
+    """Give a folder to build in, which takes the place of `home` when the block is done."""
+    building = home.with_name(home.name + ".partial")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        yield building
         _take_place(building, home)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return folder.report
 
 
 def _take_place(building: Path, home: Path) -> None:

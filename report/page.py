@@ -16,7 +16,6 @@ from report.heat import heat_colours
 from report.rows import BRANCHES
 from report.sheets import Sheet
 from runfolder.files import write_text
-from runfolder.folder import RunFolder
 
 HERE = Path(__file__).parent
 ASSETS = ("report.css", "pictures.js", "report.js")
@@ -30,7 +29,7 @@ class TaskPart:
     ----------
     plots : list of dict
         See :func:`report.plots.task_plots`.
-    overview : str
+    overview : str or None
         The overview sheet's path below the report.
     sheets : list of Sheet
     gallery : list of dict
@@ -45,7 +44,7 @@ class TaskPart:
 
     task: Task
     plots: list[dict[str, str]]
-    overview: str
+    overview: str | None
     sheets: list[Sheet]
     gallery: list[dict[str, object]]
     counts: dict[str, dict[str, int]]
@@ -53,11 +52,26 @@ class TaskPart:
     fit: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What is known where pictures have answers.
+
+    Attributes
+    ----------
+    metrics : dict
+        As ``metrics.json`` holds them.
+    plot : dict or None
+        See :func:`report.plots.scores_plot`.
+    """
+
+    metrics: dict[str, Any]
+    plot: dict[str, str] | None
+
+
 def write_page(
-    path: Path, folder: RunFolder, settings: dict[str, Any], parts: list[TaskPart],
-    metrics: dict[str, Any], scores: dict[str, str] | None,
-) -> None:  # fmt: skip
-    """Write the page to `path` and its assets beside it."""
+    path: Path, name: str, settings: dict[str, Any], parts: list[TaskPart], scores: Scores | None = None
+) -> None:
+    """Write the page to `path` and its assets beside it; without scores, the gallery alone."""
     # Class names come from people's files: everything is escaped unless it says otherwise.
     env = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -67,15 +81,11 @@ def write_page(
     env.filters["address"] = quote
     env.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     page = env.get_template("page.html.j2").render(
-        name=str(settings.get("name") or folder.path.resolve().name),
+        name=name,
         facts=_facts(settings, parts),
-        split=metrics["split"],
-        cards=_cards(metrics["mean"]),
-        tables=_tables(metrics, parts),
         parts=[_shown(part) for part in parts],
-        scores=scores,
-        counts=_sum_counts(parts),
-        data=_data(parts, metrics["split"]),
+        scores=None if scores is None else _scores(scores.metrics, scores.plot, parts),
+        data=_data(parts, "" if scores is None else scores.metrics["split"]),
     )
     for asset in ASSETS:
         (path.parent / "assets").mkdir(parents=True, exist_ok=True)
@@ -87,11 +97,22 @@ def _facts(settings: dict[str, Any], parts: list[TaskPart]) -> list[str]:
     """What was run, in a few words each."""
     total = sum(count["n"] for part in parts for count in part.counts.values())
     tasks = len(parts)
-    facts = [f"{tasks} task{'s' * (tasks != 1)}", f"{total:,} pictures"]
+    facts = [f"{tasks} task{'s' * (tasks != 1)}", f"{total:,} picture{'s' * (total != 1)}"]
     network = settings.get("network")
     if isinstance(network, dict):
         facts += [str(network.get("backbone") or ""), f"{network.get('input_px')} px"]
     return [fact for fact in facts if fact]
+
+
+def _scores(metrics: dict[str, Any], plot: dict[str, str] | None, parts: list[TaskPart]) -> dict[str, Any]:
+    """The section of scores."""
+    return {
+        "split": metrics["split"],
+        "cards": _cards(metrics["mean"]),
+        "tables": _tables(metrics, parts),
+        "counts": _sum_counts(parts),
+        "plot": plot,
+    }
 
 
 def _cards(mean: dict[str, Any]) -> list[dict[str, Any]]:

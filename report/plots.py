@@ -156,18 +156,17 @@ def _axes(width: float = 3.9, height: float = 3.0) -> tuple[Figure, Axes]:
 
 def _curves(history: list[tuple[int, pd.DataFrame]], what: str) -> Figure:
     figure, axes = _axes()
-    colours = {"final": COLOURS["full"], "crop": COLOURS["crop"]}
-    for _, table in history:
+    for stage, table in history:
+        branch = {1: "full", 3: "crop"}[stage]
         for name in table["network"].unique() if len(table) else ():
             part = table[table["network"] == name]
-            fold = name not in colours
-            colour = colours.get(name, COLOURS["full"])
+            fold = name.startswith("fold")
             look: dict[str, Any] = {
-                "color": colour,
+                "color": COLOURS[branch],
                 "alpha": 0.35 if fold else 1,
-                "linewidth": 1.4 if fold else 2.2,
+                "linewidth": 1.2 if fold else 2.2,
             }
-            label = {"final": "full", "crop": "crop", "fold 0": "folds"}.get(name)
+            label = f"{branch} folds" if name == "fold 0" else None if fold else branch
             if what == "map":
                 axes.plot(part["epoch"], part["val_map"], **look, label=label)
                 continue
@@ -177,13 +176,13 @@ def _curves(history: list[tuple[int, pd.DataFrame]], what: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if what == "map":
         axes.set_title("AP on val")
-        axes.set_ylim(0, 1.15)
+        axes.set_ylim(0, 1.3)
         axes.set_yticks(np.linspace(0, 1, 6))
     else:
         axes.set_title("loss: line val, dots train")
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper right", ncols=3, columnspacing=1.2, handlelength=1.4)
+        axes.legend(loc="upper right", ncols=2, columnspacing=1.2, handlelength=1.4)
     return figure
 
 

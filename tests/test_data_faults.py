@@ -93,8 +93,8 @@ def test_check_finds_every_known_fault(call):
     assert code == 1
     for words in (
         *TOLD,
-        "beak: 1 pictures byte-identical in two splits",
-        "beak: 1 pictures under two labels",
+        "beak: 1 picture byte-identical in two splits",
+        "beak: 1 picture under two labels",
         "the path leaves the data folder",
         "the path is absolute",
         "leads out of the data folder",

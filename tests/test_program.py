@@ -1,6 +1,7 @@
 """The commands from end to end, on a handful of rendered pictures of two tasks."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import program.run
 from attributes.demo import write_dataset
 from attributes.pictures import read_picture, write_jpeg
 from attributes.tasks import resolve
@@ -24,9 +26,13 @@ from learning.inference import softmax
 from learning.views import View, framed, sample
 from program import commands
 from program.config import read_config
+from program.data import open_data
 from program.errors import RunError
+from program.estimate import _seconds, _Speed
 from program.run import side_by_side
+from runfolder.folder import RunFolder
 from runfolder.predictions import split
+from runfolder.progress import console
 
 ROOT = Path(__file__).parent.parent
 NECK, SKIRT = "neck_design_labels", "skirt_length_labels"
@@ -294,6 +300,70 @@ def test_a_new_threshold_redoes_only_what_follows(call, run):
     assert stamps(run / SKIRT) == skirt
 
 
+def dry(call, run, *more):
+    """What a dry run says would run and why, by task and stage."""
+    before = stamps(run)
+    code, text = call("run", "--task", "neck", "--task", "skirt", "--config", "tiny.yaml", "--out", run,
+                      "--dry-run", *more)  # fmt: skip
+    assert code == 0 and "nothing was done or written" in text, text
+    assert stamps(run) == before
+    task, out = "", {}
+    for line in text.splitlines():
+        if found := re.match(r" (\w*) +(cam|crop|finetune) +(.+?) *$", line):
+            task = found[1] or task
+            out[task, found[2]] = found[3]
+    assert len(out) == 6, text
+    return out
+
+
+def test_a_dry_run_tells_what_would_run_and_why(call, run, monkeypatch, home, tmp_path):
+    monkeypatch.setattr(console, "width", 200)
+    assert set(dry(call, run).values()) == {"up to date"}
+    told = dry(call, run, "--set", "tasks.neck.crop.rule.threshold=0.5")
+    assert told["neck", "crop"] == "crop.rule.threshold 0.8 -> 0.5"
+    assert told["neck", "finetune"] == "after crop" and told["neck", "cam"] == "up to date"
+    assert told["skirt", "crop"] == "up to date"
+    told = dry(call, run, "--set", "cam.training.epochs=3", "--set", "finetune.training.epochs=2")
+    assert told["skirt", "cam"] == "cam.training.epochs 2 -> 3" and told["skirt", "crop"] == "after cam"
+    assert told["skirt", "finetune"] == "finetune.training.epochs 1 -> 2"
+    assert "network.input_px 96 -> 128" in dry(call, run, "--set", "network.input_px=128")["neck", "cam"]
+    (run / NECK / ".finetune.json").unlink()
+    told = dry(call, run)
+    assert told["neck", "finetune"] == "not done yet" and told["skirt", "finetune"] == "up to date"
+    monkeypatch.setitem(program.run._CODE, "crop", 99)
+    assert "makes it differently" in dry(call, run)["skirt", "crop"]
+
+
+def test_a_dry_run_tells_changed_pictures_from_changed_labels(call, home, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(console, "width", 200)
+    data = Path(shutil.copytree(home / "data", tmp_path / "data"))
+    marker = run / NECK / ".cam.json"
+    made = json.loads(marker.read_text())
+    # As if the run had been made from the copy.
+    config = read_config(home / "tiny.yaml", [f"data.roots=[{data}]"])
+    walk = program.run.Walk(config, RunFolder(run))
+    opened = open_data(config, ["neck"], None)
+    marks, origins = walk.marks(opened.tasks[NECK]), walk.origins(opened.tasks[NECK])
+    made |= {"fingerprint": marks["cam"], "made_from": dataclasses.asdict(origins["cam"])}
+    marker.write_text(json.dumps(made))
+    assert dry(call, run, "--data", data)["neck", "cam"] == "up to date"
+    label = data / "base" / "Annotations" / "label.csv"
+    picture = next((data / "base" / "Images" / NECK).glob("*.jpg"))
+    write_jpeg(picture, read_picture(str(picture))[::-1])
+    assert dry(call, run, "--data", data)["neck", "cam"] == "picture files changed"
+    lines = label.read_text().splitlines()
+    label.write_text("\n".join(line for line in lines if picture.name not in line) + "\n")
+    assert dry(call, run, "--data", data)["neck", "cam"] == "other labels, splits or groups"
+
+
+def test_a_dry_run_draws_no_pictures(call, tmp_path):
+    folder = f"data.rendered.folder={tmp_path / 'drawn'}"
+    config = ROOT / "configs" / "demo.yaml"
+    code, text = call("run", "--task", "neck", "--config", config, "--dry-run", "--set", folder,
+                      "--out", tmp_path / "run")  # fmt: skip
+    assert code == 0 and text.count("drawn first") == 3 and not list(tmp_path.iterdir())
+
+
 def test_the_rule_is_searched_where_asked_and_used_from_then_on(finished):
     run = finished[0]
     assert json.loads((run / NECK / "rule.json").read_text())["curve"] == []
@@ -438,6 +508,25 @@ def test_predict_a_csv_a_picture_and_one_task_only(call, finished, strangers, tm
     )
 
 
+def test_predict_leaves_a_gallery_beside_its_answers(call, finished, strangers, tmp_path):
+    out = tmp_path / "answers.csv"
+    code, text = call("predict", strangers, "--run", finished[0], "--out", out)
+    page = tmp_path / "answers_gallery" / "index.html"
+    assert code == 0 and page.is_file() and page.name in text
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"), re.S)[1])
+    told = answers(out)
+    for task in data["tasks"]:
+        assert [row["name"] for row in task["rows"]] == list(told[told["task"] == task["name"]]["image"])
+        for row, (_, said) in zip(task["rows"], told[told["task"] == task["name"]].iterrows(), strict=True):
+            assert task["classes"][row["top"][2]] == said["class"]
+            assert (page.parent / row["thumb"]["file"]).is_file() and not row["letters"]
+    (page.parent / "index.html").rename(page.parent / "mine.html")
+    code, text = call("predict", strangers, "--run", finished[0], "--out", out)
+    assert code == 1 and "other files" in text and (page.parent / "mine.html").is_file()
+    code, _ = call("predict", strangers, "--run", finished[0], "--out", tmp_path / "b.csv", "--no-gallery")
+    assert code == 0 and not (tmp_path / "b_gallery").exists()
+
+
 def test_both_engines_predict_alike(call, finished, strangers, tmp_path):
     found = []
     for engine in ("onnx", "mxnet"):
@@ -562,6 +651,53 @@ def test_check_finds_problems(call, home, tmp_path):
     assert "empty (0 bytes)" in text and "byte-identical in two splits" in text and "problems found" in text
 
 
+def test_check_counts_what_was_there(call, home, tmp_path, monkeypatch):
+    monkeypatch.setattr(console, "width", 200)
+    data = Path(shutil.copytree(home / "data", tmp_path / "data"))
+    base = data / "base" / "Images" / NECK
+    first, second, third, fourth = sorted(base.glob("*.jpg"))[:4]
+    shutil.copy(first, second)
+    for path in (third, fourth):
+        path.write_bytes(b"")
+    code, text = call("check", "--config", "tiny.yaml", "--data", data, "--task", "neck", "--no-speed")
+    row = next(line.split() for line in text.splitlines() if line.startswith(" neck "))
+    assert code == 1 and row[-1] == "1", text
+    assert sum(map(int, row[1:4])) == (PER_CLASS + TEST_PER_CLASS) * CLASSES[NECK] - 2
+    assert "160..160 px" in text and "(2 rows, this is the first)" in text and "expected" not in text
+    classes = [line.split() for line in text.splitlines() if "━" in line]
+    trained = [int(c[-4]) for c in classes]
+    assert len(classes) == CLASSES[NECK] and sum(trained) == int(row[1])
+    assert [len(c[-1]) for c in classes] == [int(np.ceil(16 * n / max(trained))) for n in trained]
+
+
+def test_check_tells_what_a_run_costs(call, monkeypatch, home):
+    monkeypatch.setattr(console, "width", 200)
+    code, text = call("check", "--config", "tiny.yaml", "--set", "runtime.jobs=1")
+    assert code == 0 and re.search(r"about \d+ (s|min) with 1 task at once; \d+ MB stay", text), text
+    assert "free on the disk of runs/tiny" in text and "no problems found" in text
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    code, text = call("check", "--config", "tiny.yaml", "--task", "neck")
+    assert code == 1 and "the disk is too small" in text and "1 problem found" in text
+    code, text = call("check", "--config", "tiny.yaml", "--set", "network.weights=nowhere.params")
+    assert code == 1 and "nowhere.params" in text and "Traceback" not in text
+
+
+def test_expected_work_grows_with_what_is_asked(home):
+    """The sum is checked against speeds that are given, not measured."""
+    speed = _Speed(read=0.0, cached=1.0, train=0.0, probe=0.0, weights_bytes=0.0, cached_bytes=0.0)
+    config = read_config(home / "tiny.yaml")
+    data = open_data(config, ["neck"], None).tasks[NECK]
+    train, val = len(data.rows("train")), len(data.rows("val"))
+    # Both stages cache the two test views (plain and mirrored) of all, and one more of each to learn from.
+    assert _seconds(config, data, speed) == 2 * (2 * len(data) + train)
+    training = dataclasses.replace(speed, cached=0.0, train=3.0)
+    # Two epochs of a final and two fold networks, one epoch of the same three; a third forward.
+    expected = 3 * (2 * (2 * train) + 2 * train) + (2 * 3 * val + 3 * val) + 2 * 2 * len(data)
+    assert _seconds(config, data, training) == pytest.approx(expected)
+    probing = dataclasses.replace(speed, cached=0.0, probe=1.0)
+    assert _seconds(config, data, probing) == 0, "no search for this task"
+
+
 def test_check_leaves_nothing_behind(call, home):
     before = stamps(home)
     call("check", "--config", "tiny.yaml")
@@ -674,6 +810,27 @@ def test_a_fault_of_the_program_is_not_hidden(call, monkeypatch):
     monkeypatch.setattr("program.run.run_stages", fail)
     with pytest.raises(ZeroDivisionError):
         call("run", "--all", "--config", "tiny.yaml")
+
+
+def test_the_shell_completes_commands_and_tasks():
+    script = """
+        eval "$(./pipeline.py --show-completion bash)"
+        COMP_WORDS=(./pipeline.py run --task co) COMP_CWORD=3
+        _pipelinepy_completion ./pipeline.py; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(./pipeline.py pre) COMP_CWORD=1
+        _pipelinepy_completion ./pipeline.py; echo "${COMPREPLY[@]}"
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=600,
+                          env={**os.environ, "PATH": path})  # fmt: skip
+    assert done.stdout.split("\n")[:2] == ["coat collar", "predict"], done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "stage", "check", "predict", "score"])
+def test_help_fits_a_screen_and_shows_how_it_is_called(call, command):
+    code, text = call(command, "--help")
+    assert code == 0 and len(text.splitlines()) < 50
+    assert f"python pipeline.py {command} " in text.partition("Examples:")[2], text
 
 
 def test_help_answers_without_loading_an_engine():

@@ -1,14 +1,19 @@
 import dataclasses
+import io
 import json
+import multiprocessing
 import os
 import re
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+import runfolder.progress
 from learning.inference import softmax
 from learning.train import TrainingPlan
 from runfolder.boxes import read_boxes
@@ -206,3 +211,68 @@ def test_paths_of_the_contract(tmp_path):
         "T/stage1/predictions.csv", "T/stage3/weights.params", "T/stage3/history.csv",
         "T/stage3/predictions.csv", "T/stage3/fused.csv", "T/stage3/fusion.json",
     ]  # fmt: skip
+
+
+# --- progress
+
+
+def printed(monkeypatch, **how):
+    out = io.StringIO()
+    monkeypatch.setattr(runfolder.progress, "console", Console(file=out, width=100, **how))
+    return out
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch):
+    out = printed(monkeypatch)
+    monkeypatch.setattr(runfolder.progress, "_QUIET_SECONDS", 0)
+    with runfolder.progress.progress("work", 4) as bar:
+        bar(1)
+        bar(2)
+    lines = out.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["work: 1/4", "work: 3/4"]
+    assert lines[1].endswith("0 s left") and "/s" in lines[1] and "\x1b" not in out.getvalue()
+
+
+def test_progress_is_a_bar_with_rate_and_time_left_on_a_terminal(monkeypatch):
+    out = printed(monkeypatch, force_terminal=True)
+    with runfolder.progress.progress("work", 4) as bar:
+        for _ in range(3):
+            bar(1)
+            time.sleep(0.3)  # the bar is drawn ten times a second
+    assert re.search(r"work .*3/4.*/s.*\d:\d\d:\d\d", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()))
+
+
+def test_no_color_is_obeyed(monkeypatch):
+    coloured = re.compile(r"\x1b\[[0-9;]*(3[1-7]|9[1-7])m")
+    for no_color, expected in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        out = printed(monkeypatch, force_terminal=True, color_system="standard")
+        with runfolder.progress.progress("work", 4) as bar:
+            bar(3)
+        assert bool(coloured.search(out.getvalue())) == expected
+
+
+def work_elsewhere(queue, name):
+    runfolder.progress.speak_through(queue)
+    with runfolder.progress.progress(name, 2) as bar:
+        bar(1)
+        runfolder.progress.say(f"{name} speaks")
+        bar(1)
+
+
+def test_workers_are_heard_through_the_process_that_started_them(monkeypatch):
+    out = printed(monkeypatch)
+    monkeypatch.setattr(runfolder.progress, "_QUIET_SECONDS", 0)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    with runfolder.progress.listening(queue):
+        workers = [context.Process(target=work_elsewhere, args=(queue, name)) for name in ("one", "two")]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+            assert worker.exitcode == 0
+    lines = out.getvalue().splitlines()
+    for name in ("one", "two"):
+        mine = [line.split(",")[0] for line in lines if line.startswith(name)]
+        assert mine == [f"{name}: 1/2", f"{name} speaks", f"{name}: 2/2"]

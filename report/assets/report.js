@@ -4,8 +4,9 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { bytes, card, headline, make, panes, place, shares, verdictOf, WHY } = draw;
   const $ = (id) => document.getElementById(id);
-  const form = $("tools"), list = $("pictures"), end = $("end"), large = $("large");
-  const CHUNK = 48;
+  const form = $("tools"), list = $("pictures"), large = $("large");
+  const CHUNK = 24;  // a multiple of 1, 2, 3 and 4 columns, so that no line ends early
+  const SPLITS = ["test", "val", "train", "new"];
   const number = new Intl.NumberFormat("en");
 
   // ---- what is known of each row ----------------------------------------------------------------
@@ -24,14 +25,14 @@
       row.changed = fused !== null && fused !== full;
       row.mended = fused !== null && row.truth >= 0 && before !== "right" && row.verdict === "right";
       row.broken = fused !== null && row.truth >= 0 && before === "right" && row.verdict !== "right";
-      const speaks = row.truth >= 0 ? row.truth : row.top[row.last];
-      row.gain = row.p[2] ? row.p[2][speaks] - row.p[0][speaks] : 0;
+      row.class = row.truth >= 0 ? row.truth : row.top[row.last];
+      row.gain = row.p[2] ? row.p[2][row.class] - row.p[0][row.class] : 0;
       rows.push(row);
     });
   });
 
   // ---- filters and order ------------------------------------------------------------------------
-  let shown = [], drawn = 0, open = -1;
+  let shown = [], open = -1;
 
   function option(select, value, text) {
     const node = make("option", "", text);
@@ -52,8 +53,13 @@
     if (data.tasks.length !== 1) option(task, "", "all");
     data.tasks.forEach((t, i) => option(task, i, t.short));
     option(split, "", "all");
-    for (const name of ["test", "val", "train"]) {
-      if (rows.some((row) => row.split === name)) option(split, name, name);
+    const splits = SPLITS.filter((name) => rows.some((row) => row.split === name));
+    splits.forEach((name) => option(split, name, name));
+    // What could only ever give all or nothing is not asked.
+    const asked = { split: splits.length > 1, verdict: rows.some((row) => row.letters) };
+    for (const name in asked) form.elements[name].closest("label").hidden = !asked[name];
+    for (const value of ["mended", "broken"]) {
+      form.elements.fusion.querySelector(`[value=${value}]`).hidden = !asked.verdict;
     }
     reset();
   }
@@ -78,17 +84,14 @@
     const ask = Object.fromEntries(new FormData(form));
     shown = rows.filter((row) =>
       (!ask.task || row.at === +ask.task) &&
-      (!ask.class || row.truth === +ask.class) &&
+      (!ask.class || row.class === +ask.class) &&
       (!ask.split || row.split === ask.split) &&
       (!ask.verdict || row.verdict === ask.verdict) &&
       (!ask.square || (row.fallback === "") === (ask.square === "cut")) &&
       (!ask.fusion || (ask.fusion === "same" ? row.p[2] && !row.changed : row[ask.fusion])));
     if (ORDERS[ask.order]) shown.sort(ORDERS[ask.order]);
     tell(ask);
-    nearby.disconnect();
-    list.replaceChildren();
-    drawn = 0;
-    more();
+    lay();
   }
 
   function tell(ask) {
@@ -105,7 +108,7 @@
     const strong = make("b", "", `${number.format(shown.length)} of ${number.format(inGallery)} pictures`);
     let rest = ". ";
     if (inGallery < total.n) {
-      rest += `The run has ${number.format(total.n)} of the kind; here are those that fusion changed, the most confident mistakes, and a random sample. `;
+      rest += `The run has ${number.format(total.n)} of the kind; here are those that fusion changed, ${total.labelled ? "the most confident mistakes, " : ""}and a random sample. `;
     }
     if (total.labelled) {
       rest += `Of ${number.format(total.labelled)} with an answer: ${number.format(total.right)} right, `;
@@ -116,15 +119,59 @@
     $("empty").hidden = shown.length > 0;
   }
 
-  function more(until = drawn + CHUNK) {
-    const part = document.createDocumentFragment();
-    for (; drawn < Math.min(until, shown.length); drawn++) {
-      const item = card(shown[drawn], drawn);
-      item.classList.toggle("far", drawn >= 2 * CHUNK);
-      nearby.observe(item);
-      part.append(item);
+  // ---- the list: of all chunks of pictures only those near the window hold any ---------------------
+  const near = new Set(), filled = new Set();
+  let cardHeight = 330;  // until one has been measured
+
+  const columns = () => getComputedStyle(list.firstChild).gridTemplateColumns.split(" ").length;
+
+  // An empty chunk is as high as it will be, so that the scroll bar tells the truth.
+  function stretch(chunk, inLine = columns()) {
+    const lines = Math.ceil(Math.min(CHUNK, shown.length - chunk.from) / inLine);
+    chunk.style.height = lines * (cardHeight + 22) - 22 + "px";
+  }
+
+  function fill(chunk) {
+    if (filled.has(chunk)) return;
+    filled.add(chunk);
+    shown.slice(chunk.from, chunk.from + CHUNK).forEach((row, i) => {
+      const item = card(row, chunk.from + i);
+      canvases.observe(item);
+      chunk.append(item);
+    });
+    chunk.style.height = "";
+    cardHeight = chunk.firstChild.offsetHeight || cardHeight;
+  }
+
+  function sweep() {
+    for (const chunk of filled) {
+      if (near.has(chunk) || chunk.contains(document.activeElement)) continue;
+      chunk.style.height = chunk.offsetHeight + "px";
+      for (const item of chunk.children) canvases.unobserve(item);
+      chunk.replaceChildren();
+      filled.delete(chunk);
     }
-    list.append(part);
+  }
+
+  function lay() {
+    chunks.disconnect();
+    canvases.disconnect();
+    near.clear();
+    filled.clear();
+    list.replaceChildren();
+    for (let from = 0; from < shown.length; from += CHUNK) {
+      const chunk = make("ul", "pictures");
+      chunk.from = from;
+      chunk.setAttribute("aria-label", `Pictures ${from + 1} to ${Math.min(from + CHUNK, shown.length)}`);
+      list.append(chunk);
+    }
+    if (!shown.length) return;
+    fill(list.firstChild);
+    const inLine = columns();
+    for (const chunk of list.children) {
+      if (!filled.has(chunk)) stretch(chunk, inLine);
+      chunks.observe(chunk);
+    }
   }
 
   // ---- the large view ---------------------------------------------------------------------------
@@ -176,17 +223,12 @@
   // ---- keys and events --------------------------------------------------------------------------
   function focus(index) {
     if (index < 0 || index >= shown.length) return;
-    if (index >= drawn) more(index + CHUNK);
-    const button = list.children[index].firstChild;
+    const chunk = list.children[Math.floor(index / CHUNK)];
+    fill(chunk);
+    const button = chunk.children[index - chunk.from].firstChild;
     button.focus({ preventScroll: true });
     button.scrollIntoView({ block: "nearest" });
-  }
-
-  function columns() {
-    const first = list.children[0];
-    let n = 1;
-    while (list.children[n] && list.children[n].offsetTop === first.offsetTop) n++;
-    return n;
+    sweep();
   }
 
   document.addEventListener("keydown", (event) => {
@@ -226,21 +268,30 @@
   });
   const heat = () => document.documentElement.style.setProperty("--heat", form.elements.heat.value / 100);
   form.addEventListener("input", (event) => { if (event.target.name === "heat") heat(); });
-  const nearby = new IntersectionObserver((seen) => {
+  const chunks = new IntersectionObserver((seen) => {
     for (const { isIntersecting, target } of seen) {
-      const canvas = target.querySelector("canvas");
-      if (isIntersecting) canvas.paint();
-      else canvas.width = canvas.height = 0;
+      if (!isIntersecting) {
+        near.delete(target);
+        continue;
+      }
+      near.add(target);
+      fill(target);
     }
+    sweep();
   }, { rootMargin: "1500px" });
-  const watch = new IntersectionObserver((seen) => {
-    if (!seen.some((entry) => entry.isIntersecting) || drawn >= shown.length) return;
-    more();
-    // Watched anew: an end that never left the screen would not be told again.
-    watch.unobserve(end);
-    watch.observe(end);
-  }, { rootMargin: "1200px" });
+  // Heat is painted a little before it is seen: two dozen maps at once would be felt.
+  const canvases = new IntersectionObserver((seen) => {
+    for (const { isIntersecting, target } of seen) {
+      if (!isIntersecting) continue;
+      target.querySelector("canvas").paint();
+      canvases.unobserve(target);
+    }
+  }, { rootMargin: "600px" });
+  window.addEventListener("resize", () => {
+    if (!shown.length) return;
+    const inLine = columns();
+    for (const chunk of list.children) if (!filled.has(chunk)) stretch(chunk, inLine);
+  });
 
   setUp();
-  watch.observe(end);
 })();
