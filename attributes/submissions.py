@@ -183,18 +183,18 @@ def _fields(path: str | os.PathLike[str], column: str) -> Iterator[tuple[int, st
     if lines.faults:
         number, _, reason = lines.faults[0]
         raise DataError(f"{path}:{number}: {reason}")
-    rows = lines.rows
+    rows, first = lines.rows, 0
     header = [field.casefold() for field in rows[0][1]]
     if {"image", "task"} <= set(header):
         if column not in header:
             raise DataError(f"{path}:{rows[0][0]}: the header {','.join(header)!r} lacks {column}")
-        rows = rows[1:]
+        first = 1
     else:
         header = ["image", "task", column]
-    if not rows:
+    if len(rows) == first:
         raise DataError(f"{path}: holds a header and no rows")
     places = [header.index(name) for name in ("task", "image", column)]
-    for number, fields in rows:
+    for number, fields in rows.after(first):
         if len(fields) != len(header):
             expected = f"expected {len(header)}: {','.join(header)}"
             raise DataError(f"{path}:{number}: {len(fields)} columns; {expected}")

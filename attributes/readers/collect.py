@@ -147,18 +147,18 @@ class Collector:
         self.tasks = tuple(tasks)
         self.notes: list[str] = []
         self.strangers: Counter[str] = Counter()  # rows by the task they name, where it is not ours
-        self._rows: list[tuple[str, ...]] = []
+        self._rows: tuple[list[str], ...] = tuple([] for _ in COLUMNS)
         self._rejected: list[tuple[str, str, str, str]] = []
         self._files: list[str] = []
-        self._seen: dict[tuple[str, str], tuple[int, str, str]] = {}
+        self._seen: dict[str, dict[str, int]] = {}  # task to image to row
         self._tasks: dict[str, Task | None] = {}
         self._labels: dict[tuple[str, str], tuple[str, str]] = {}
-        self._root = -1
+        self._first = 0  # row of this root
         self._dropped = self._hidden = 0
 
     def start_root(self) -> None:
         """From here on, rows come from the next root."""
-        self._root += 1
+        self._first = len(self._rows[0])
 
     def lines(self, root: Root, path: Path) -> tuple[str, Lines]:
         """A file's name and lines; lines that cannot be taken apart are set aside."""
@@ -206,27 +206,30 @@ class Collector:
             reason = "" if split in ("", "test") else f"no label, though it is a row of {split}"
             split = "test"
         if task is not None and not reason:
-            earlier = self._seen.get((task.name, image))
-            if earlier is not None and earlier[0] != self._root:
+            earlier = self._seen.get(task.name, {}).get(image)
+            known = "" if earlier is None else self._rows[COLUMNS.index("label")][earlier]
+            if earlier is not None and earlier < self._first:
                 self._dropped += 1
-                self._hidden += not earlier[2] and bool(label)
+                self._hidden += not known and bool(label)
                 return
             if earlier is None:
                 path, reason = folders.find(sub + image)
             else:
-                reason = f"duplicate of {earlier[1]}"
-                if label != earlier[2]:
-                    reason += f", with another label ({label or '?'} here, {earlier[2] or '?'} there)"
+                reason = f"duplicate of {self._rows[COLUMNS.index('source')][earlier]}"
+                if label != known:
+                    reason += f", with another label ({label or '?'} here, {known or '?'} there)"
         if reason or task is None:
             self.reject(image, row.task, row.source, reason)
             return
-        self._seen[task.name, image] = (self._root, row.source, label)
-        self._rows.append((image, path, task.name, label, split, row.group, row.source))
+        self._seen.setdefault(task.name, {})[image] = len(self._rows[0])
+        values = (image, path, task.name, label, split, row.group, row.source)
+        for column, value in zip(self._rows, values, strict=True):
+            column.append(value)
 
     def finish(self) -> Annotations:
         """All that was collected; DataError when nothing is left to work with."""
         left_out = {name: count for name, count in self.strangers.items() if _is_fashionai(name)}
-        if not self._rows:
+        if not self._rows[0]:
             raise DataError(self._nothing())
         if left_out:
             told = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
@@ -238,7 +241,8 @@ class Collector:
             self.notes.append(told)
         if self._rejected:
             self.notes.append(f"{len(self._rejected):,} rows set aside, see `rejected`")
-        rows = pd.DataFrame(self._rows, columns=list(COLUMNS))
+        self._seen.clear()
+        rows = pd.DataFrame(dict(zip(COLUMNS, self._rows, strict=True)))
         return Annotations(rows, pd.DataFrame(self._rejected, columns=list(REJECTED)), self.notes)
 
     def _nothing(self) -> str:

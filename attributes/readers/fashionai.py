@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from attributes.errors import DataError
 from attributes.readers.collect import SPLITS, Collector, PictureFolders, Root, Row, clean_image
+from attributes.readers.lines import Rows
 from attributes.tasks import FASHIONAI, Task, resolve
 
 # A row that is a header, which the official files do not have.
@@ -82,19 +84,17 @@ def _answers(folder: Path) -> list[Path]:
     return [path for place in places for path in sorted(place.glob("*answer*.csv"))] * places[1].is_dir()
 
 
-def _rows(root: Root, collector: Collector, path: Path) -> list[tuple[str, list[str]]]:
+def _rows(root: Root, collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
     """``(source, [image, task, label])`` of each row that has three columns."""
     name, lines = collector.lines(root, path)
-    rows = []
     for number, fields in lines.rows:
         if len(fields) == 3:
             if number == 1 and [field.casefold() for field in fields] == _HEADER:
                 continue
-            rows.append((f"{name}:{number}", fields))
+            yield f"{name}:{number}", fields
         else:
             reason = f"{len(fields)} columns; expected 3: image, task, label"
             collector.reject(fields[0], fields[1] if len(fields) > 1 else "", f"{name}:{number}", reason)
-    return rows
 
 
 def _read_splits(root: Root, collector: Collector, path: Path) -> dict[tuple[str, str], str]:
@@ -103,7 +103,7 @@ def _read_splits(root: Root, collector: Collector, path: Path) -> dict[tuple[str
     name, lines = collector.lines(root, path)
     _check_header(name, lines.rows)
     splits = {}
-    for number, fields in lines.rows[1:]:
+    for number, fields in lines.rows.after(1):
         split = SPLITS.get(fields[2].casefold()) if len(fields) == 3 else None
         if split:
             splits[clean_image(fields[0])[0], fields[1]] = split
@@ -114,7 +114,7 @@ def _read_splits(root: Root, collector: Collector, path: Path) -> dict[tuple[str
     return splits
 
 
-def _check_header(name: str, rows: list[tuple[int, list[str]]]) -> None:
-    found = [field.casefold() for field in rows[0][1]] if rows else []
+def _check_header(name: str, rows: Rows) -> None:
+    found = [field.casefold() for field in rows[0][1]] if len(rows) else []
     if found != ["image", "task", "split"]:
         raise DataError(f"{name}:1: the header is {','.join(found)!r}; expected 'image,task,split'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from attributes.errors import DataError
@@ -104,13 +105,14 @@ def _fits(path: Path) -> bool:
     return set(_NEEDED) <= {part.strip().casefold() for part in first.split(",")}
 
 
-def _rows(root: Root, path: Path, collector: Collector) -> list[tuple[str, dict[str, str]]]:
+def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
     """``(source, {column: text})`` of each row that has as many columns as the header."""
     name, lines = collector.lines(root, path)
-    if not lines.rows:
+    if not len(lines.rows):
         number, _, reason = lines.faults[0]
         raise DataError(f"{name}:{number}: no row of the file can be read; {reason}")
-    first, header = lines.rows[0][0], [text.casefold() for text in lines.rows[0][1]]
+    first, fields = lines.rows[0]
+    header = [text.casefold() for text in fields]
     missing = [column for column in _NEEDED if column not in header]
     if missing or len(set(header)) < len(header):
         fault = f"lacks {', '.join(missing)}" if missing else "names a column twice"
@@ -118,11 +120,9 @@ def _rows(root: Root, path: Path, collector: Collector) -> list[tuple[str, dict[
             f"{name}:{first}: the header {','.join(header)[:200]!r} {fault}; expected "
             "'image,task,label', and if wanted 'split' and 'group', separated by commas"
         )
-    rows = []
-    for number, fields in lines.rows[1:]:
+    for number, fields in lines.rows.after(1):
         if len(fields) == len(header):
-            rows.append((f"{name}:{number}", dict(zip(header, fields, strict=True))))
+            yield f"{name}:{number}", dict(zip(header, fields, strict=True))
         else:
             reason = f"{len(fields)} columns; the header has {len(header)}"
             collector.reject(fields[0], "", f"{name}:{number}", reason)
-    return rows
