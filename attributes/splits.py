@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 NAMES = np.array(["train", "val", "test"], dtype=object)
@@ -133,21 +135,20 @@ def identical_groups(paths: Sequence[str]) -> NDArray[np.int64]:
     (N,) int64
         Counted from 0 in the order in which contents first appear.
     """
-    keys: list[tuple[object, ...]] = []
+    contents = np.empty(len(paths), np.int64)
     for place, path in enumerate(paths):
         try:
-            keys.append((os.stat(path).st_size,))
+            contents[place] = os.stat(path).st_size
         except (OSError, ValueError):
-            keys.append(("unreadable", place))
+            contents[place] = -1 - place
+    numbers = _in_order(contents)
     for n_bytes in (_TAIL_BYTES, None):
-        together: dict[tuple[object, ...], list[int]] = defaultdict(list)
-        for place, key in enumerate(keys):
-            together[key].append(place)
-        for places in together.values():
-            if len(places) > 1:
-                for place in places:
-                    keys[place] = (*keys[place], _digest(paths[place], n_bytes, place))
-    return _number(keys)
+        digests = np.zeros((len(paths), 2), np.uint64)
+        for place in np.flatnonzero(np.bincount(numbers, minlength=1)[numbers] > 1).tolist():
+            digests[place] = np.frombuffer(_digest(paths[place], n_bytes, place), np.uint64)
+        for half in digests.T:
+            numbers = _in_order(numbers * (len(paths) + 1) + _in_order(half))
+    return numbers
 
 
 def leakage(rows: pd.DataFrame) -> pd.DataFrame:
@@ -179,43 +180,38 @@ def leakage(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=list(LEAKAGE))
 
 
-def _digest(path: str, n_bytes: int | None, place: int) -> object:
+def _digest(path: str, n_bytes: int | None, place: int) -> bytes:
+    """16 bytes that tell contents apart; of a file that cannot be read, those of its place."""
     try:
         with open(path, "rb") as file:
             if n_bytes is not None:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - n_bytes))
-            return hashlib.blake2b(file.read(), digest_size=16).digest()
+            data = file.read()
     except OSError:
-        return place
+        data = f"unreadable file {place}".encode()
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _number(keys: Sequence[object]) -> NDArray[np.int64]:
-    """0, 1, 2, … for the keys in order of first appearance."""
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+def _in_order(values: NDArray[Any]) -> NDArray[np.int64]:
+    """0, 1, 2, … for the values in order of first appearance."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    numbers = np.empty(len(first), np.int64)
+    numbers[np.argsort(first)] = np.arange(len(first))
+    return numbers[inverse]
 
 
 def _units(groups: Sequence[str], paths: Sequence[str] | None) -> NDArray[np.int64]:
     """Numbers of what must stay together: rows joined by a group, by identical pictures, or by a chain."""
     n_rows = len(groups)
-    above = list(range(n_rows))
-
-    def top(row: int) -> int:
-        while above[row] != row:
-            above[row] = above[above[row]]
-            row = above[row]
-        return row
-
-    first_of: dict[tuple[str, object], int] = {}
-    marks = [[("group", name)] if name else [] for name in groups]
+    codes, names = pd.factorize(np.asarray(groups, dtype=object))
+    grouped = np.flatnonzero(np.array([name != "" for name in names], bool)[codes]) if n_rows else codes
+    joints = [(grouped, n_rows + codes[grouped])]
     if paths is not None:
-        for mark, number in zip(marks, identical_groups(paths).tolist(), strict=True):
-            mark.append(("picture", number))
-    for row, mark in enumerate(marks):
-        for key in mark:
-            other = top(first_of.setdefault(key, row))
-            above[top(row)] = other
-    return _number([top(row) for row in range(n_rows)])
+        joints.append((np.arange(n_rows), n_rows + len(names) + identical_groups(paths)))
+    ends = [np.concatenate(side) for side in zip(*joints, strict=True)]
+    n_nodes = n_rows + len(names) + n_rows  # rows, groups, pictures
+    joined = coo_array((np.ones(len(ends[0]), np.int8), tuple(ends)), shape=(n_nodes, n_nodes))
+    return _in_order(connected_components(joined, directed=False)[1][:n_rows])
 
 
 def _cut(

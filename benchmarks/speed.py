@@ -53,7 +53,7 @@ class Match:
 
 
 def matches(files: list[str], run: Path, scratch: Path, threads: int, peers: str | None) -> list[Match]:
-    """List what is compared; see the table of targets in ``docs/speed.md``."""
+    """List what is compared, each with the least ratio that is aimed at."""
 
     def ours(name: str, **options: Any) -> Entry:
         return Entry(sys.executable, "benchmarks.ours", name, options)

@@ -178,6 +178,14 @@ def _bytes(n: float) -> str:
 
 
 def _rows(data: TaskData) -> pd.DataFrame:
-    labels = [format_letters(r) if (r == 2).any() else "" for r in data.letters]
-    return pd.DataFrame({"image": data.images, "path": data.paths, "task": data.task.name, "label": labels,
-                         "split": data.splits, "group": data.groups})  # fmt: skip
+    kinds, which = np.unique(data.letters, axis=0, return_inverse=True)
+    labels = np.array([format_letters(k) if (k == 2).any() else "" for k in kinds], object)[which]
+    splits, which = np.unique(data.splits, return_inverse=True)
+    # Few different texts, each kept once however many rows bear it.
+    columns = {
+        "image": data.images,
+        "path": data.paths,
+        "label": labels,
+        "split": splits.astype(object)[which],
+    }
+    return pd.DataFrame(columns, dtype=object).assign(task=data.task.name)

@@ -197,36 +197,41 @@ def _surveyed(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Add width and height, and set aside pictures that cannot be decoded."""
     paths = rows["path"].tolist()
-    stamps = files_stamp(paths)
-    known = _known_survey(folder)
-    keys = [f"{p}|{s}|{m}" for p, (s, m) in zip(paths, stamps.tolist(), strict=True)]
-    missing = [i for i, key in enumerate(keys) if key not in known]
-    if missing:
+    stamps, known = files_stamp(paths), _known_survey(folder)
+    place = pd.Index(known["path"]).get_indexer(paths)
+    facts = (
+        known[list(_FACTS)].to_numpy(np.int64)[place] if len(known) else np.zeros((len(paths), 4), np.int64)
+    )
+    reasons = known["reason"].to_numpy(object)[place] if len(known) else np.full(len(paths), "", object)
+    missing = np.flatnonzero((place < 0) | (facts[:, :2] != stamps).any(axis=1))
+    if len(missing):
         with progress("check pictures", len(missing)) as bar:
-            sizes, reasons = survey_pictures([paths[i] for i in missing], config.runtime.threads, bar)
-        for i, size, reason in zip(missing, sizes.tolist(), reasons, strict=True):
-            known[keys[i]] = (size[0], size[1], reason)
+            sizes, told = survey_pictures([paths[i] for i in missing], config.runtime.threads, bar)
+        facts[missing, :2], facts[missing, 2:], reasons[missing] = stamps[missing], sizes, told
         if folder is not None and keep:
-            entries = [(*key.rsplit("|", 2), *value) for key, value in known.items()]
-            columns = ["path", "bytes", "modified", "width", "height", "reason"]
-            write_table(folder.survey, pd.DataFrame(entries, columns=columns))
-    facts = [known[key] for key in keys]
-    rows = rows.assign(width=[f[0] for f in facts], height=[f[1] for f in facts])
-    reasons = np.array([f[2] for f in facts], dtype=object)
+            now = pd.DataFrame(facts, columns=list(_FACTS)).assign(path=paths, reason=reasons)
+            others = known[~known["path"].isin(paths)]
+            table = pd.concat([others, now.drop_duplicates("path")], ignore_index=True)
+            write_table(folder.survey, table[["path", *_FACTS, "reason"]])
+    rows = rows.assign(width=facts[:, 2], height=facts[:, 3])
     bad = rows[reasons != ""].assign(reason=reasons[reasons != ""])[["image", "task", "source", "reason"]]
     return rows[reasons == ""], bad
 
 
-def _known_survey(folder: RunFolder | None) -> dict[str, tuple[int, int, str]]:
+_FACTS = ("bytes", "modified", "width", "height")
+
+
+def _known_survey(folder: RunFolder | None) -> pd.DataFrame:
+    """What earlier commands found; a damaged survey is made anew."""
+    nothing = pd.DataFrame(columns=["path", *_FACTS, "reason"])
     if folder is None or not folder.survey.is_file():
-        return {}
+        return nothing
     try:
-        table = pd.read_csv(folder.survey, dtype=str, keep_default_na=False)
-        values = zip(table["path"], table["bytes"], table["modified"], table["width"], table["height"],
-                     table["reason"], strict=True)  # fmt: skip
-        return {f"{p}|{b}|{m}": (int(w), int(h), r) for p, b, m, w, h, r in values}
+        types = {"path": str, "reason": str, **dict.fromkeys(_FACTS, np.int64)}
+        table = pd.read_csv(folder.survey, dtype=types, keep_default_na=False)
+        return table[list(nothing.columns)].drop_duplicates("path")
     except (ValueError, KeyError, OSError):
-        return {}  # a damaged survey is made anew
+        return nothing
 
 
 def _untrainable(data: TaskData) -> str:

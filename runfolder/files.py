@@ -13,6 +13,8 @@ import pandas as pd
 
 from attributes import files
 
+_ROWS_AT_ONCE = 10_000
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -35,7 +37,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV with a header."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    with whole_table(path) as write:
+        write(table)
 
 
 @contextlib.contextmanager
@@ -46,7 +49,7 @@ def whole_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
 
         def write(rows: pd.DataFrame) -> None:
             nonlocal begun
-            rows.to_csv(file, index=False, header=not begun, lineterminator="\n")
+            rows.to_csv(file, index=False, header=not begun, lineterminator="\n", chunksize=_ROWS_AT_ONCE)
             begun = True
 
         yield write
