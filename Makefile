@@ -16,9 +16,10 @@ test: $(VENV)/.test
 # Long proofs: runs killed at random moments, disks filled, rubbish fed. An hour and a half on 2 cores.
 MOMENTS ?= 100
 INPUTS  ?= 100000
+SIZES   ?= 20
 soak: $(VENV)/.test
 	$(BIN)/python -m soak.fuzzing --inputs $(INPUTS)
-	$(BIN)/python -m soak.starving
+	$(BIN)/python -m soak.starving --sizes $(SIZES)
 	$(BIN)/python -m soak.killing --moments $(MOMENTS)
 
 lint: $(VENV)/.test

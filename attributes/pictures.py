@@ -39,6 +39,7 @@ _UPRIGHT = {
     8: lambda a: a.transpose(1, 0, 2)[::-1],
 }
 _ORIENTATION_TAG = 0x0112
+_STRIP_PIXELS = 8_000_000
 
 
 class PictureError(ValueError):
@@ -105,7 +106,7 @@ def read_picture(
             raise PictureError(path, f"the {image.format} file is damaged: {error}") from None
         except MemoryError:
             raise PictureError(path, f"no memory for {image.size[0]} x {image.size[1]} pixels") from None
-    return np.array(_UPRIGHT.get(orientation, lambda a: a)(array), order="C")
+    return np.require(_UPRIGHT.get(orientation, lambda a: a)(array), requirements=("C", "W"))
 
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -234,6 +235,19 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
         if grey.min() < 0 or grey.max() > 0xFFFF:
             raise ValueError("it has 32 bits a channel; save it with 8")
         return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    if rows >= height:
+        return _strip(image)
+    # The largest pictures take three times their size on the way, a strip of them does not.
+    out = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        out[top : top + rows] = _strip(image.crop((0, top, width, min(height, top + rows))))
+    return out
+
+
+def _strip(image: Image.Image) -> NDArray[np.uint8]:
+    """A decoded picture, or some rows of one, on white where it is transparent."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         paper = Image.new("RGBA", rgba.size, "white")
