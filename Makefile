@@ -13,7 +13,7 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-# Long proofs: runs killed at random moments, disks filled, rubbish fed. An hour and a half on 2 cores.
+# Long proofs: rubbish fed, disks filled, runs killed at random moments (two tiny runs a size, two a moment).
 MOMENTS ?= 100
 INPUTS  ?= 100000
 SIZES   ?= 20

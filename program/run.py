@@ -105,7 +105,8 @@ class Walk:
             seconds = stage1_cam.stage.run(data, folder, cam, self.shop, self.trunk(), cache, mark)
         else:
             seconds = stage3_finetune.stage.run(data, folder, finetune, self.shop, self.trunk(), cache, mark)
-        os.sync()  # crops are many, and brought to the disk together, before the stage counts as done
+        if hasattr(os, "sync"):
+            os.sync()  # crops are many, and brought to the disk together, before the stage counts as done
         made = folder.artefacts(stage)
         write_json(folder.marker(stage), {"fingerprint": mark, "seconds": seconds, "files": made})
         self._clear(stage, data)
