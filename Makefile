@@ -13,12 +13,13 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-# Long proofs: runs killed at random moments, disks filled, rubbish fed. An hour and a half on 2 cores.
+# Long proofs: rubbish fed, disks filled, runs killed at random moments (two tiny runs a size, two a moment).
 MOMENTS ?= 100
 INPUTS  ?= 100000
+SIZES   ?= 20
 soak: $(VENV)/.test
 	$(BIN)/python -m soak.fuzzing --inputs $(INPUTS)
-	$(BIN)/python -m soak.starving
+	$(BIN)/python -m soak.starving --sizes $(SIZES)
 	$(BIN)/python -m soak.killing --moments $(MOMENTS)
 
 lint: $(VENV)/.test

@@ -40,6 +40,7 @@ _UPRIGHT = {
     8: lambda a: a.transpose(1, 0, 2)[::-1],
 }
 _ORIENTATION_TAG = 0x0112
+_STRIP_PIXELS = 8_000_000
 
 
 class PictureError(ValueError):
@@ -99,7 +100,7 @@ def read_picture(
         if array is None:
             array = _decode(path, data, image, at_least_px)
     upright = _UPRIGHT.get(orientation)
-    return array if upright is None else np.array(upright(array), order="C")
+    return array if upright is None else np.require(upright(array), requirements=("C", "W"))
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int], at_least_px: int | None) -> NDArray[np.uint8] | None:
@@ -127,7 +128,7 @@ def _decode(
         # Pillow takes the largest of 1, 2, 4, 8 by which both sides may be divided.
         image.draft(None, (at_least_px, at_least_px))
     try:
-        return np.array(_to_rgb(image), order="C")
+        return np.require(_to_rgb(image), requirements=("C", "W"))
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
         # Pillow's decoders raise any of these on damaged bytes.
         raise PictureError(path, f"the {image.format} file is damaged: {error}") from None
@@ -260,6 +261,19 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
         if grey.min() < 0 or grey.max() > 0xFFFF:
             raise ValueError("it has 32 bits a channel; save it with 8")
         return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    if rows >= height:
+        return _strip(image)
+    # The largest pictures take three times their size on the way, a strip of them does not.
+    out = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        out[top : top + rows] = _strip(image.crop((0, top, width, min(height, top + rows))))
+    return out
+
+
+def _strip(image: Image.Image) -> NDArray[np.uint8]:
+    """A decoded picture, or some rows of one, on white where it is transparent."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         paper = Image.new("RGBA", rgba.size, "white")

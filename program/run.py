@@ -131,7 +131,8 @@ class Walk:
             seconds = stage1_cam.stage.run(data, folder, cam, self.shop, self.trunk(), cache, mark)
         else:
             seconds = stage3_finetune.stage.run(data, folder, finetune, self.shop, self.trunk(), cache, mark)
-        os.sync()  # crops are many, and brought to the disk together, before the stage counts as done
+        if hasattr(os, "sync"):
+            os.sync()  # crops are many, and brought to the disk together, before the stage counts as done
         told = {"fingerprint": mark, "seconds": seconds, "files": folder.artefacts(stage)}
         write_json(folder.marker(stage), {**told, "made_from": dataclasses.asdict(self.origins(data)[stage])})
         self._clear(stage, data)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import re
@@ -90,16 +91,19 @@ def read_only(home: Path, folder: Path) -> tuple[int, str]:
 
 def main() -> int:
     """Fill disks of many sizes; print a line a size."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--sizes", type=int, default=20, help="from next to nothing to what a run takes")
+    sizes = parser.parse_args().sizes
     faults = 0
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         make_home(home)
         undisturbed = reference(home, 2)
         total = sum(map(len, undisturbed.files.values()))
-        for number in range(20):
+        for number in range(sizes):
             folder = home / str(number)
             folder.mkdir()
-            size = 4096 + int(total * number / 20)
+            size = 4096 + int(total * number / sizes)
             code, printed, again, made = full_disk(home, folder, size)
             errors = re.findall("^error: .*", printed, re.MULTILINE)
             differ = {n for n, data in made.items() if undisturbed.files.get(n) != data}

@@ -88,8 +88,11 @@ def picture(folder: Path, data: bytes) -> None:
     path = folder / "p"
     path.write_bytes(data)
     for read in (lambda: picture_size(path), lambda: read_picture(path), lambda: read_picture(path, 16)):
-        with contextlib.suppress(*TOLD):
+        try:
             found = read()
+        except TOLD as error:
+            assert "no memory" not in str(error), "it asks for more than a process of the soak may have"
+        else:
             assert isinstance(found, tuple) or (found.dtype == np.uint8 and found.shape[2] == 3)
 
 

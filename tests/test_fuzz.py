@@ -2,9 +2,13 @@
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import zlib
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -38,6 +42,8 @@ def test_the_fuzzer_finds_what_hangs():
     with pytest.raises(TooSlow), within(0.1):
         time.sleep(30)
 
+
+ROOT = Path(__file__).parent.parent
 
 # --- decompression bombs: refused by what the header says, before a pixel is decoded
 
@@ -90,3 +96,35 @@ def test_asking_a_bomb_for_its_size_decodes_nothing(tmp_path, kind, monkeypatch)
         assert min(picture_size(tmp_path / "bomb")) >= 1
     except PictureError as error:
         assert "too many pixels" in error.reason
+
+
+MEASURE = """
+import resource, sys
+from attributes.pictures import read_picture
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+shape = read_picture(sys.argv[1]).shape
+print(shape, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_the_largest_picture_takes_less_than_a_gibibyte(tmp_path):
+    """A transparent one of next to 100 million pixels, which was laid on white through several copies."""
+    path = tmp_path / "large.png"
+    Image.new("LA", (10_000, MAX_PIXELS // 10_000 - 1)).save(path, compress_level=1)
+    done = subprocess.run([sys.executable, "-c", MEASURE, path], cwd=ROOT, capture_output=True, text=True)
+    shape, kibibytes = done.stdout.rsplit(None, 1)
+    assert shape == "(9999, 10000, 3)" and int(kibibytes) < 2**20, done
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "CMYK", "L", "1"])
+def test_a_picture_read_in_strips_has_the_same_pixels(tmp_path, mode, monkeypatch):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (37, 23, 4), np.uint8), "RGBA")
+    picture = picture.convert("RGB").convert(mode) if mode in ("P", "CMYK") else picture.convert(mode)
+    options = {"transparency": 3} if mode == "P" else {}
+    picture.save(tmp_path / "p", "TIFF" if mode == "CMYK" else "PNG", **options)
+    whole = read_picture(tmp_path / "p")
+    monkeypatch.setattr("attributes.pictures._STRIP_PIXELS", 100)
+    strips = read_picture(tmp_path / "p")
+    np.testing.assert_array_equal(strips, whole)
+    assert strips.flags.writeable and strips.flags.c_contiguous
