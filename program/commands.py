@@ -137,6 +137,7 @@ def run(
         ("submission", folder.submission, "fused predictions of the test pictures"),
         ("networks", folder.path / "<task>" / "stage1", "and stage3, with history and predictions"),
         ("crops", folder.path / "<task>" / "crops", "to be looked at, by split and class"),
+        ("sheets", folder.path / "<task>" / "sheets", "a page for each folder of crops"),
         ("report", folder.report, "open it in a browser"),
     )
     for line in written_lines(written):
@@ -241,14 +242,20 @@ def score(
 
 
 @app.command()
-def report(run_: Finished) -> None:
+def report(
+    run_: Finished,
+    worst_first: Annotated[
+        bool, typer.Option("--worst-first", help="Sheets by the true class's probability, lowest first.")
+    ] = False,
+) -> None:
     """Write the report of a run again."""
     from program.run import finish_run, reopen
-    from report.build import build_report
+    from report.build import ReportPlan, build_report
 
     folder = RunFolder(run_)
     opened = reopen(folder)
-    say(f"report: {build_report(folder, opened.tasks, finish_run(folder, opened))}")
+    plan = ReportPlan(worst_first=worst_first)
+    say(f"report: {build_report(folder, opened.tasks, finish_run(folder, opened), plan)}")
 
 
 @app.command()

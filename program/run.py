@@ -118,6 +118,7 @@ class Walk:
         # Its own, and the later stages': what they made from its former artefacts is out of date.
         for outdated in STAGES[STAGES.index(stage) :]:
             folder.marker(outdated).unlink(missing_ok=True)
+        shutil.rmtree(folder.sheets, ignore_errors=True)  # the report lays new ones
         cam, crop, finetune = self.config.plans(task)
         cache = self.folder.cache / task.name / stage
         started = time.perf_counter()
