@@ -6,7 +6,7 @@ import enum
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from program.config import Config, read_config
 from program.errors import TOLD, RunError, UsageError
 from runfolder.folder import RunFolder
 from runfolder.progress import console, say
+
+if TYPE_CHECKING:
+    from program.data import Opened
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 _INTERRUPTED = 130
@@ -93,6 +96,20 @@ def _tell_plan(config: Config, folder: RunFolder, wanted: list[str], stages: Seq
     say(f"{work} of {len(plan) * len(stages)} stages would run in {folder.path}; nothing was done or written")
 
 
+def _run_stages(config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str]) -> Opened:
+    from program.run import run_stages
+    from program.tensorboard import event_writer, write_events
+
+    if config.runtime.tensorboard:
+        event_writer()  # tell now what would be missing in the end
+    opened = run_stages(config, folder, wanted, stages)
+    if config.runtime.tensorboard:
+        for name in opened.tasks:
+            write_events(folder.task(name))
+        say(f"events: tensorboard --logdir {folder.path}")
+    return opened
+
+
 @app.callback()
 def _door() -> None:
     """Heatmap-guided crops for fine visual attributes: train, look, crop, fine-tune, fuse."""
@@ -119,7 +136,7 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Run all three stages, score them, and write the report."""
-    from program.run import STAGES, finish_run, run_folder, run_stages, with_finished
+    from program.run import STAGES, finish_run, run_folder, with_finished
     from program.show import metrics_table, written_lines
     from report.build import build_report
 
@@ -128,7 +145,7 @@ def run(
     if dry_run:
         _tell_plan(configured, folder, wanted, STAGES)
         return
-    opened = with_finished(folder, run_stages(configured, folder, wanted, STAGES))
+    opened = with_finished(folder, _run_stages(configured, folder, wanted, STAGES))
     metrics = finish_run(folder, opened)
     build_report(folder, opened.tasks, metrics)
     console.print(metrics_table(metrics))
@@ -157,14 +174,14 @@ def stage(
     dry_run: DryRun = False,
 ) -> None:
     """Run one stage, from what the earlier ones left in the run folder."""
-    from program.run import run_folder, run_stages
+    from program.run import run_folder
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
     if dry_run:
         _tell_plan(configured, folder, wanted, (name.value,))
         return
-    opened = run_stages(configured, folder, wanted, (name.value,))
+    opened = _run_stages(configured, folder, wanted, (name.value,))
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
     for done in opened.tasks:
         say(f"{done}: {folder.task(done).path / left}")
