@@ -6,7 +6,7 @@ import enum
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from program.errors import RunError, UsageError, explain
 from program.interruption import INTERRUPTED, interruptible
 from runfolder.folder import RunFolder
 from runfolder.progress import console, say
+
+if TYPE_CHECKING:
+    from program.data import Opened
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 
@@ -93,6 +96,20 @@ def _tell_plan(config: Config, folder: RunFolder, wanted: list[str], stages: Seq
     say(f"{work} of {len(plan) * len(stages)} stages would run in {folder.path}; nothing was done or written")
 
 
+def _run_stages(config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str]) -> Opened:
+    from program.run import run_stages
+    from program.tensorboard import event_writer, write_events
+
+    if config.runtime.tensorboard:
+        event_writer()  # tell now what would be missing in the end
+    opened = run_stages(config, folder, wanted, stages)
+    if config.runtime.tensorboard:
+        for name in opened.tasks:
+            write_events(folder.task(name))
+        say(f"events: tensorboard --logdir {folder.path}")
+    return opened
+
+
 @app.callback()
 def _door() -> None:
     """Heatmap-guided crops for fine visual attributes: train, look, crop, fine-tune, fuse."""
@@ -120,7 +137,7 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Run all three stages, score them, and write the report."""
-    from program.run import STAGES, claimed, finish_run, run_folder, run_stages, with_finished
+    from program.run import STAGES, claimed, finish_run, run_folder, with_finished
     from program.show import metrics_table, written_lines
     from report.build import build_report
 
@@ -130,7 +147,7 @@ def run(
         _tell_plan(configured, folder, wanted, STAGES)
         return
     ctx.with_resource(claimed(folder))
-    opened = with_finished(folder, run_stages(configured, folder, wanted, STAGES))
+    opened = with_finished(folder, _run_stages(configured, folder, wanted, STAGES))
     metrics = finish_run(folder, opened)
     build_report(folder, opened.tasks, metrics)
     console.print(metrics_table(metrics))
@@ -139,6 +156,7 @@ def run(
         ("submission", folder.submission, "fused predictions of the test pictures"),
         ("networks", folder.path / "<task>" / "stage1", "and stage3, with history and predictions"),
         ("crops", folder.path / "<task>" / "crops", "to be looked at, by split and class"),
+        ("sheets", folder.path / "<task>" / "sheets", "a page for each folder of crops"),
         ("report", folder.report, "open it in a browser"),
     )
     for line in written_lines(written):
@@ -159,7 +177,7 @@ def stage(
     dry_run: DryRun = False,
 ) -> None:
     """Run one stage, from what the earlier ones left in the run folder."""
-    from program.run import claimed, run_folder, run_stages
+    from program.run import claimed, run_folder
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
@@ -167,7 +185,7 @@ def stage(
         _tell_plan(configured, folder, wanted, (name.value,))
         return
     ctx.with_resource(claimed(folder))
-    opened = run_stages(configured, folder, wanted, (name.value,))
+    opened = _run_stages(configured, folder, wanted, (name.value,))
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
     for done in opened.tasks:
         say(f"{done}: {folder.task(done).path / left}")
@@ -245,15 +263,22 @@ def score(
 
 
 @app.command()
-def report(ctx: typer.Context, run_: Finished) -> None:
+def report(
+    ctx: typer.Context,
+    run_: Finished,
+    worst_first: Annotated[
+        bool, typer.Option("--worst-first", help="Sheets by the true class's probability, lowest first.")
+    ] = False,
+) -> None:
     """Write the report of a run again."""
     from program.run import claimed, finish_run, reopen
-    from report.build import build_report
+    from report.build import ReportPlan, build_report
 
     folder = RunFolder(run_)
     ctx.with_resource(claimed(folder, new=False))
     opened = reopen(folder)
-    say(f"report: {build_report(folder, opened.tasks, finish_run(folder, opened))}")
+    plan = ReportPlan(worst_first=worst_first)
+    say(f"report: {build_report(folder, opened.tasks, finish_run(folder, opened), plan)}")
 
 
 @app.command()

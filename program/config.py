@@ -128,6 +128,7 @@ class RuntimeConfig(Section):
     threads: int = Field(2, ge=1, le=256)
     jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     keep_cache: bool = False
+    tensorboard: bool = False
 
 
 class Config(Section):

@@ -122,6 +122,7 @@ class Walk:
         # Its own, and the later stages': what they made from its former artefacts is out of date.
         for outdated in STAGES[STAGES.index(stage) :]:
             folder.marker(outdated).unlink(missing_ok=True)
+        shutil.rmtree(folder.sheets, ignore_errors=True)  # the report lays new ones
         cam, crop, finetune = self.config.plans(task)
         cache = self._cache(stage, data)
         started = time.perf_counter()
@@ -209,7 +210,8 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
         say("no test pictures with answers: figures are of val, which also chose rule and fusion")
     jobs = min(parallel_jobs(config), len(opened.tasks))
     pictures = sum(len(data) for data in opened.tasks.values())
-    say(f"{pictures} pictures, {len(opened.tasks)} tasks, {jobs} at once; run folder {folder.path}")
+    tasks = f"{len(opened.tasks)} task{'s' * (len(opened.tasks) > 1)}"
+    say(f"{pictures} pictures, {tasks}, {jobs} at once; run folder {folder.path}")
     walk = Walk(config, folder)
     work = []
     for data in opened.tasks.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ class ReportPlan:
         Validation and test pictures in the gallery, at most, a task; a tenth more from training.
     tiles : int
         Pictures on a class's contact sheet, at most.
+    worst_first : bool
+        Order the sheets by the true class's probability, the lowest first, without a random sample.
     seed : int
         Draws the random samples.
     threads : int
@@ -38,6 +41,7 @@ class ReportPlan:
 
     rows: int = 400
     tiles: int = 24
+    worst_first: bool = False
     seed: int = 0
     threads: int = 2
 
@@ -45,7 +49,7 @@ class ReportPlan:
 def build_report(
     folder: RunFolder, tasks: dict[str, TaskData], metrics: dict[str, Any], plan: ReportPlan = ReportPlan()
 ) -> Path:
-    """Write ``report/index.html`` and the files beside it.
+    """Write ``report/index.html`` and the files beside it, and the sheets beside the crop folders too.
 
     Built in a folder beside, which takes the old report's place when it is complete. Tasks whose
     first two stages have not run yet are left out; where stage 3 has not run, the full image speaks
@@ -70,6 +74,8 @@ def build_report(
             part = _task_part(building, folder, data, settings, metrics["split"], plan)
             if part is not None:
                 parts.append(part)
+        for part in parts:
+            _beside_crops(building, folder.task(part.task.name).sheets, part)
         scores = Scores(metrics, scores_plot(building, metrics))
         name = str(settings.get("name") or folder.path.resolve().name)
         write_page(building / folder.report.name, name, settings, parts, scores)
@@ -121,6 +127,20 @@ def _rebuilt(home: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
+def _beside_crops(building: Path, home: Path, part: TaskPart) -> None:
+    """Lay a task's sheets beside its crops: ``sheets/<split>/<class name>.jpg`` tells of the folder
+    ``crops/<split>/<class name>/``, which holds crops and nothing else."""
+    with _rebuilt(home) as sheets:
+        for sheet in part.sheets:
+            file = building / sheet.file
+            to = sheets / sheet.split / file.name
+            to.parent.mkdir(exist_ok=True)
+            try:
+                os.link(file, to)  # the same file twice costs nothing
+            except OSError:
+                shutil.copyfile(file, to)
+
+
 def _take_place(building: Path, home: Path) -> None:
     """Put a finished folder where an older one may lie; when that fails the older one stays."""
     old = home.with_name(home.name + ".old")
@@ -146,7 +166,7 @@ def _task_part(
     # A task without answers on the reported split is judged on the one that has some.
     judged = split if len(data.rows(split, labelled=True)) else "val"
     plots = task_plots(root, rows, folder.task(data.task.name), judged)
-    sheets = plan_sheets(rows, plan.tiles, plan.seed)
+    sheets = plan_sheets(rows, plan.tiles, plan.seed, plan.worst_first)
     chosen = choose_rows(rows, plan.rows, plan.seed)
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
         overview = write_overview(root, rows, judged, plan.seed, plan.threads)

@@ -154,7 +154,7 @@ def _shown(part: TaskPart) -> dict[str, Any]:
         by_split.setdefault(sheet.split, []).append(sheet)
     return {
         "task": part.task, "plots": part.plots, "overview": part.overview, "sheets": by_split,
-        "gallery": len(part.gallery),
+        "order": part.sheets[0].order if part.sheets else "",
     }  # fmt: skip
 
 

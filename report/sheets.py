@@ -45,14 +45,18 @@ class Sheet:
     title: str
     rows: np.ndarray
     of: np.ndarray
+    order: str = "the most confident mistakes first"
 
 
-def plan_sheets(rows: TaskRows, tiles: int, seed: int) -> list[Sheet]:
+def plan_sheets(rows: TaskRows, tiles: int, seed: int, worst_first: bool = False) -> list[Sheet]:
     """Plan a sheet a class and split.
 
     Where a class has more than `tiles` pictures, two thirds of the sheet go to its most confident
     mistakes and the rest to a random sample, so that a sheet shows both what fails and what works.
     Pictures without a label are shown under the predicted class.
+
+    With `worst_first` nothing is left to chance: pictures follow each other by the probability of
+    their true class (of the predicted one where none is known), the lowest first.
     """
     data, folders = rows.data, class_folders(rows.data.task)
     last = np.nan_to_num(rows.last)
@@ -68,14 +72,18 @@ def plan_sheets(rows: TaskRows, tiles: int, seed: int) -> list[Sheet]:
                 )  # fmt: skip
                 if not len(of):
                     continue
+                suffix = "" if known else " (predicted)"
+                file = f"sheets/{data.task.name}/{split}/{folders[i]}{suffix}.jpg"
+                if worst_first:
+                    worst = of[np.argsort(last[of, i], kind="stable")]
+                    sheets.append(Sheet(file, split, name + suffix, worst[:tiles], of, "the worst first"))
+                    continue
                 rng = np.random.default_rng((seed, i))
                 wrong = of[np.isin(verdict[of], (0, 1))]
                 wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
                 rest = rng.permutation(np.setdiff1d(of, wrong))
                 first = wrong[: max(tiles * 2 // 3, tiles - len(rest))]
                 chosen = np.concatenate([first, rest])[:tiles]
-                suffix = "" if known else " (predicted)"
-                file = f"sheets/{data.task.name}/{split}/{folders[i]}{suffix}.jpg"
                 sheets.append(Sheet(file, split, name + suffix, chosen, of))
     return sheets
 
@@ -149,9 +157,9 @@ def _class_sheet(rows: TaskRows, sheet: Sheet, threads: int) -> Image.Image:
             count = int((verdict[sheet.of] == code).sum())
             told += [f"{count} {word}"] if count or word != "maybe" else []
     if len(sheet.rows) < len(sheet.of):
-        told.append(f"{len(sheet.rows)} shown, the most confident mistakes first, then a random sample")
-    elif (verdict[sheet.rows] == 0).any():
-        told.append("the most confident mistakes first")
+        told.append(f"{len(sheet.rows)} shown")
+    if len(sheet.rows) < len(sheet.of) or (verdict[sheet.rows] == 0).any():
+        told.append(sheet.order)
     _heading(page, f"{rows.data.task.short} / {sheet.split} / {sheet.title}", ", ".join(told), rows)
     for i, (row, panels) in enumerate(zip(sheet.rows, _tiles(rows, sheet.rows, CELL, threads), strict=True)):
         at = (EDGE + i % columns * (wide + GAP), HEAD + i // columns * (high + GAP))

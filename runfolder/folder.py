@@ -21,6 +21,11 @@ class TaskFolder:
         return self.path / "crops"
 
     @property
+    def sheets(self) -> Path:
+        """Contact sheets: ``sheets/<split>/<class>.jpg`` tells of ``crops/<split>/<class>/``."""
+        return self.path / "sheets"
+
+    @property
     def rule(self) -> Path:
         """The crop rule that was used and, where it was searched, the figures that chose it."""
         return self.path / "rule.json"

@@ -17,6 +17,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import yaml
+from tensorboardX.proto import event_pb2
 
 import program.run
 from attributes.demo import write_dataset
@@ -702,6 +703,42 @@ def test_check_leaves_nothing_behind(call, home):
     before = stamps(home)
     call("check", "--config", "tiny.yaml")
     assert stamps(home) == before
+
+
+# --- TensorBoard
+
+
+def test_event_files_hold_the_history_when_asked_for(call, run):
+    code, text = call("run", "--task", "neck", "--task", "skirt", "--config", "tiny.yaml", "--out", run,
+                      "--set", "runtime.tensorboard=true")  # fmt: skip
+    assert code == 0 and "tensorboard --logdir" in text
+    for stage in ("stage1", "stage3"):
+        table = pd.read_csv(run / NECK / stage / "history.csv")
+        for network, rows in table.groupby("network"):
+            (file,) = (run / NECK / stage / "events" / network.replace(" ", "")).iterdir()
+            told = {}
+            for record in records(file):
+                event = event_pb2.Event.FromString(record)
+                told |= {(v.tag, event.step): v.simple_value for v in event.summary.value}
+            assert told["val_map", 1] == pytest.approx(rows["val_map"].iloc[0])
+            assert len(told) == 5 * len(rows)
+
+
+def records(file):
+    """The records of an event file: length (8 bytes), its checksum (4), the record, its checksum (4)."""
+    data, at = file.read_bytes(), 0
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 8], "little")
+        yield data[at + 12 : at + 12 + length]
+        at += 16 + length
+
+
+def test_a_missing_event_writer_is_told_before_the_work(call, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    before = stamps(run)
+    code, text = call("run", "--task", "neck", "--config", "tiny.yaml", "--out", run,
+                      "--set", "runtime.tensorboard=true")  # fmt: skip
+    assert code == 1 and "requirements-tensorboard.txt" in text and stamps(run) == before
 
 
 # --- mistakes

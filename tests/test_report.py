@@ -220,3 +220,21 @@ def test_both_stages_have_curves_of_their_own(built):
     words = (built[3].parent / "plots/odd_design_labels/loss.svg").read_text(encoding="utf-8")
     for label in ("full", "full folds", "crop", "crop folds"):
         assert words.count(f">{label}<") == 1, label
+
+
+def test_each_crop_folder_has_a_sheet_beside_it(built):
+    folder, tasks, *_ = built
+    for name, data in tasks.items():
+        page = built[3].parent / "sheets" / name
+        sheets = {p.relative_to(folder.task(name).sheets) for p in folder.task(name).sheets.rglob("*.jpg")}
+        assert sheets == {p.relative_to(page) for p in page.rglob("*.jpg")}
+        assert len(sheets) >= len(set(data.splits))
+        assert not (folder.task(name).path / "sheets.partial").exists()
+
+
+def test_the_worst_come_first_on_request(built):
+    rows = gather(built[1]["odd_design_labels"], built[0], {})
+    for sheet in plan_sheets(rows, PLAN.tiles, 0, worst_first=True):
+        of_class = rows.last[:, HOSTILE.index(sheet.title)]
+        shown, left = of_class[sheet.rows], of_class[np.setdiff1d(sheet.of, sheet.rows)]
+        assert (np.diff(shown) >= 0).all() and (not len(left) or shown[-1] <= left.min())

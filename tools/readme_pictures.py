@@ -2,12 +2,14 @@
 
     python -m tools.readme_pictures runs/demo collar
 
-writes ``docs/idea.jpg`` (one picture's way through the method) and ``docs/sheet.jpg`` (the task's
-contact sheet).
+writes ``docs/idea.jpg`` (one picture's way through the method), ``docs/sheet.jpg`` (the task's
+contact sheet) and ``docs/page.jpg`` (the report's gallery in a browser; needs a Chromium).
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -68,6 +70,26 @@ def idea_picture(rows: TaskRows, row: int) -> Image.Image:
     return sheet
 
 
+def page_picture(report: Path, out: Path) -> None:
+    """Photograph the gallery: what the crop mended, the largest gain first."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
+            args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-sync"],
+        )
+        page = browser.new_page(viewport={"width": 1400, "height": 980})
+        page.goto(report.resolve().as_uri())
+        page.select_option("[name=fusion]", "mended")
+        page.select_option("[name=order]", "gain")
+        page.locator("#gallery").evaluate("(node) => node.scrollIntoView({ behavior: 'instant' })")
+        page.wait_for_function("document.querySelector('.card canvas')?.width === 128")
+        page.wait_for_timeout(1000)
+        page.screenshot(path=str(out), type="jpeg", quality=80)
+        browser.close()
+
+
 def main(run: str, task: str) -> int:
     """Write both pictures."""
     folder = RunFolder(Path(run))
@@ -83,6 +105,7 @@ def main(run: str, task: str) -> int:
     docs.mkdir(exist_ok=True)
     idea_picture(rows, int(good.argmax())).save(docs / "idea.jpg", quality=88)
     Image.open(folder.path / "report" / "sheets" / f"{name}.jpg").save(docs / "sheet.jpg", quality=82)
+    page_picture(folder.report, docs / "page.jpg")
     return 0
 
 
