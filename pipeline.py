@@ -5,11 +5,26 @@ from __future__ import annotations
 
 import sys
 
+from program import interruption
 from program.limits import memory_fault
 
-if __name__ == "__main__":
-    if fault := memory_fault():
-        sys.exit(f"error: {fault}")  # code 1
-    from program.commands import main
 
-    sys.exit(main())
+def door() -> int:
+    """Run the command line; loading the libraries takes seconds, and may be interrupted or starved too."""
+    interruption.listen()
+    if fault := memory_fault():
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
+    try:
+        from program.commands import main
+
+        return main()
+    except KeyboardInterrupt:
+        interruption.tell()
+        return interruption.INTERRUPTED
+    finally:
+        interruption.listen_no_more()
+
+
+if __name__ == "__main__":
+    sys.exit(door())

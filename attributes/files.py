@@ -59,4 +59,4 @@ def reserve(path: Path, n_bytes: int) -> None:
             os.posix_fallocate(file.fileno(), 0, n_bytes)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # what file systems say that cannot
-                raise OSError(error.errno, error.strerror, str(path)) from None
+                raise

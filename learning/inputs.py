@@ -227,6 +227,10 @@ def cache_features(
 
 def _array_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A new float16 array on disk."""
-    array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
-    reserve(path, path.stat().st_size)
+    try:
+        array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        reserve(path, path.stat().st_size)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     return array

@@ -12,7 +12,7 @@ import typer
 
 from program.config import Config, read_config
 from program.errors import RunError, UsageError, explain
-from program.interruption import INTERRUPTED, interruptible
+from program.interruption import INTERRUPTED, tell
 from runfolder.folder import RunFolder
 from runfolder.progress import console, say
 
@@ -300,31 +300,26 @@ def main() -> int:
     int
         0 done, 1 failed, 2 wrong use, 130 interrupted.
     """
-    with interruptible(_tell_interrupted) as tell:
-        try:
-            code = app(standalone_mode=False)
-        except (typer.Abort, KeyboardInterrupt):
-            code = INTERRUPTED
-        except typer.Exit as stop:
-            return stop.exit_code
-        except UsageError as error:
-            say(f"error: {error}")
+    try:
+        code = app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except typer.Exit as stop:
+        return stop.exit_code
+    except UsageError as error:
+        say(f"error: {error}")
+        return 2
+    except Exception as error:
+        # The parser's own complaints (unknown option, missing argument) know how to show themselves.
+        show = getattr(error, "show", None)
+        if show is not None:
+            show()
             return 2
-        except Exception as error:
-            # The parser's own complaints (unknown option, missing argument) know how to show themselves.
-            show = getattr(error, "show", None)
-            if show is not None:
-                show()
-                return 2
-            text = explain(error)
-            if text is None:
-                raise
-            say(f"error: {text}")
-            return 1
-        if code == INTERRUPTED:  # the parser turns an interruption into this code and says nothing
-            tell()
+        text = explain(error)
+        if text is None:
+            raise
+        say(f"error: {text}")
+        return 1
+    if code == INTERRUPTED:  # the parser turns an interruption into this code and says nothing
+        tell()
     return code if isinstance(code, int) else 0
-
-
-def _tell_interrupted() -> None:
-    say("interrupted; the same command goes on with what is finished")

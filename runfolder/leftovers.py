@@ -12,7 +12,7 @@ from runfolder.lock import LOCK, NOTE
 
 # As attributes.files.whole names a file that is being written.
 _PARTIAL = re.compile(r"\..+\.\d+-\d+\.partial")
-_BUILT = ("crops", "report")  # folders that are built beside and take their place
+_BUILT = ("crops", "report")  # folders that are built beside, and take their place when complete
 
 
 def is_ours(path: Path) -> bool:
@@ -25,10 +25,11 @@ def sweep(folder: RunFolder) -> None:
 
     Crop folders are passed by: they are many files, and are complete when they bear their name.
     """
+    for built in (folder.report.parent, *(task / "crops" for task in folder.path.iterdir() if task.is_dir())):
+        for end in ("partial", "old"):
+            shutil.rmtree(built.with_name(f"{built.name}.{end}"), ignore_errors=True)
     for place, folders, files in os.walk(folder.path):
-        for name in [f for f in folders if f in {f"{b}.{end}" for b in _BUILT for end in ("partial", "old")}]:
-            shutil.rmtree(Path(place) / name, ignore_errors=True)
-        folders[:] = [name for name in folders if name.partition(".")[0] not in _BUILT]
+        folders[:] = [name for name in folders if name not in _BUILT]
         for name in files:
             if _PARTIAL.fullmatch(name):
                 (Path(place) / name).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -105,6 +106,16 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> float:
     return time.monotonic()
 
 
+def wait_to_hear(process: subprocess.Popen[str]) -> None:
+    """Wait until a run has said what it does about SIGTERM; before, Python itself is still starting."""
+    status, mask = Path(f"/proc/{process.pid}/status"), 1 << (signal.SIGTERM - 1)
+    while process.poll() is None:
+        caught = re.search(r"SigCgt:\s*([0-9a-f]+)", status.read_text())
+        if caught and int(caught[1], 16) & mask:
+            return
+        time.sleep(0.002)
+
+
 def artefacts(run: Path) -> dict[str, bytes]:
     """All files of a run by name, without what is written down of a clock."""
     found = {}
@@ -172,7 +183,9 @@ def one_moment(
     for again in range(1 + int(rng.random() < 0.25)):
         process = start(home, out, jobs)
         if rng.random() < 0.1:  # while it loads its libraries
-            time.sleep(rng.uniform(0.05, undisturbed.starts))
+            if how in ("terminate", "ctrl-c"):
+                wait_to_hear(process)
+            time.sleep(rng.uniform(0, undisturbed.starts))
         else:
             # A resumed run ends sooner: its moments lie nearer to its start.
             work = (undisturbed.ends - undisturbed.starts) / (1 + again)

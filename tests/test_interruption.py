@@ -30,6 +30,7 @@ from soak.killing import (
     reference,
     start,
     wait_for,
+    wait_to_hear,
 )
 from soak.starving import full_disk, read_only
 
@@ -185,26 +186,36 @@ def test_a_lock_says_who_holds_it_and_a_dead_process_holds_none(tmp_path):
 # --- signals
 
 DEAF = """
-import ctypes, sys, time
-from program.interruption import interruptible
-with interruptible(lambda: print("how to go on", flush=True)):
-    print("ready", flush=True)
-    lock, libc = ctypes.create_string_buffer(256), ctypes.CDLL(None)
-    libc.pthread_mutex_lock(lock)
-    libc.pthread_mutex_lock(lock)  # a step in a library that never ends; signals do not end it either
+import ctypes
+from program.interruption import listen
+listen()
+print("ready", flush=True)
+lock, libc = ctypes.create_string_buffer(256), ctypes.CDLL(None)
+libc.pthread_mutex_lock(lock)
+libc.pthread_mutex_lock(lock)  # a step in a library that never ends; signals do not end it either
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_deep_in_a_library_ends_within_seconds(number):
-    process = subprocess.Popen([sys.executable, "-c", DEAF], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                               preexec_fn=hear_ctrl_c)  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", DEAF], cwd=ROOT, text=True, preexec_fn=hear_ctrl_c,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.5)  # until it is in that step
     began = time.monotonic()
     process.send_signal(number)
-    printed, _ = process.communicate(timeout=30)
-    assert time.monotonic() - began < 5 and process.returncode == 130 and printed == "how to go on\n"
+    _, printed = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5 and process.returncode == 130
+    assert printed == "interrupted; the same command goes on with what is finished\n"
+
+
+@pytest.mark.parametrize("how", ["terminate", "ctrl-c"])
+def test_a_run_that_is_still_loading_its_libraries_ends_as_well(home, how):
+    process = start(home, home / "loading", 1)
+    wait_to_hear(process)
+    assert disturb(process, how) == "" and process.returncode == 130
+    process.stderr.close()
+    assert not (home / "loading").exists()
 
 
 # --- starved
@@ -220,6 +231,22 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(home, undist
     differ = {name for name, data in made.items() if undisturbed.files.get(name) != data}
     # Paths to the pictures, and how many tasks at once.
     assert differ <= {"report/index.html", "config.yaml"} and set(made) == set(undisturbed.files)
+
+
+def test_a_disk_without_room_for_a_memory_map_is_told_before_the_map_is_written(tmp_path):
+    """Written to, a map for which there is no room ends the process with a signal."""
+    from learning.inputs import _array_file
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            _array_file(tmp_path / "a.npy", (1000, 1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(tmp_path / "a.npy")
+    array = _array_file(tmp_path / "b.npy", (1000, 1000))
+    assert (tmp_path / "b.npy").stat().st_blocks * 512 >= array.nbytes  # no holes: the room is taken
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(home, tmp_path):
