@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator
@@ -129,16 +130,21 @@ def _rebuilt(home: Path) -> Iterator[Path]:
 
 def _beside_crops(building: Path, home: Path, part: TaskPart) -> None:
     """Lay a task's sheets beside its crops: ``sheets/<split>/<class name>.jpg`` tells of the folder
-    ``crops/<split>/<class name>/``, which holds crops and nothing else."""
-    with _rebuilt(home) as sheets:
-        for sheet in part.sheets:
-            file = building / sheet.file
-            to = sheets / sheet.split / file.name
-            to.parent.mkdir(exist_ok=True)
-            try:
-                os.link(file, to)  # the same file twice costs nothing
-            except OSError:
-                shutil.copyfile(file, to)
+    ``crops/<split>/<class name>/``, which holds crops and nothing else. What is the same stays as it is."""
+    wanted = {home / sheet.split / Path(sheet.file).name: building / sheet.file for sheet in part.sheets}
+    for old in set(home.rglob("*.jpg")) - set(wanted):
+        old.unlink()
+    for to, file in wanted.items():
+        if to.is_file() and filecmp.cmp(file, to, shallow=False):
+            continue
+        to.parent.mkdir(parents=True, exist_ok=True)
+        partial = to.with_name(to.name + ".partial")
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(file, partial)  # the same file twice costs nothing
+        except OSError:
+            shutil.copyfile(file, partial)
+        partial.replace(to)
 
 
 def _take_place(building: Path, home: Path) -> None:

@@ -237,7 +237,7 @@ def _confusion(rows: TaskRows, of: np.ndarray, branch: str, split: str) -> tuple
     axes.imshow(cells, interpolation="nearest")
     if n <= 16:
         for i, j in np.argwhere(table > 0):
-            colour = "white" if share[i, j] > 0.55 else INK
+            colour = "white" if share[i, j] > 0.8 else INK  # on paler cells, white is hard to read
             axes.text(j, i, str(table[i, j]), ha="center", va="center", fontsize=9, color=colour)
     names = [_clip(name) for name in classes]
     axes.set_xticks(range(n), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=9.5)
