@@ -48,9 +48,9 @@ def write_whole(path: str | os.PathLike[str], data: bytes, durable: bool = False
 
 
 def reserve(path: Path, n_bytes: int) -> None:
-    """Have the disk keep room for a file that is going to be written through a memory map.
+    """Have the disk keep room for a file that is going to be written bit by bit.
 
-    Where a full disk has no page for a map, the system kills the process; here it is an OSError.
+    A full disk is then an OSError before the work begins, not hours into it.
     """
     if not n_bytes or not hasattr(os, "posix_fallocate"):
         return

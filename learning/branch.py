@@ -84,11 +84,18 @@ def make_inputs(
     views: int,
     cache: Path | None,
     done: Callable[[int], None] = lambda _: None,
+    val_rows: np.ndarray | None = None,
 ) -> Inputs:
-    """Make a branch's inputs: cached features behind a frozen trunk, live ones without one or a cache."""
+    """Make a branch's inputs: cached features behind a frozen trunk, live ones without one or a cache.
+
+    What is looked at every epoch, `train_rows` and `val_rows`, is cached; all else is looked at once.
+    """
     if trunk is None or cache is None:
         return LiveInputs(pictures, shop.form, how, test, shop.seed, trunk)
-    return cache_features(pictures, train_rows, shop.form, how, test, views, trunk, cache, shop.seed, done)
+    return cache_features(
+        pictures, train_rows, shop.form, how, test, views, trunk, cache, shop.seed, done,
+        train_rows if val_rows is None else np.union1d(train_rows, val_rows),
+    )  # fmt: skip
 
 
 def new_classifier(shop: Workshop, input_shape: tuple[int, int, int], n_classes: int, seed: int) -> Any:

@@ -1,8 +1,8 @@
 """What enters the trained part of a network, by item: read live, or computed once and cached.
 
-With frozen blocks the trunk's features of every view are computed once through ONNX Runtime and
-lie in a memory-mapped file; without, pictures are read and augmented anew each epoch. Training
-and prediction see no difference.
+With frozen blocks the trunk's features of every view that is used again are computed once through
+ONNX Runtime and lie in a file; without, pictures are read and augmented anew each epoch. Training and
+prediction see no difference.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from attributes.files import reserve
 from learning.augment import Augmentation
 from learning.batches import InputForm, Pictures, augmented, batched, normalise, picture_views, read_ahead
 from learning.inference import Runner
+from learning.rowfile import RowFile
 from learning.views import View, test_views
 
 
@@ -121,12 +121,15 @@ class LiveInputs:
     def testing(
         self, index: np.ndarray, size: int, plain: bool = False, work: Work = _as_it_is
     ) -> Iterator[tuple[Any, np.ndarray]]:
-        n_views, read = (1, self._plain) if plain else (self.n_views, self._test)
-
         def make(part: np.ndarray) -> tuple[Any, np.ndarray]:
-            return work(self._enter(part, n_views, read)), part
+            return work(self.look(part, plain)), part
 
         return read_ahead(make, batched(index, size), self._form.threads)
+
+    def look(self, index: np.ndarray, plain: bool) -> np.ndarray:
+        """All test views (with `plain` the first) of the (B,) items, (B, T, c, h, w) float32."""
+        n_views, read = (1, self._plain) if plain else (self.n_views, self._test)
+        return self._enter(index, n_views, read)
 
     def _enter(self, index: np.ndarray, n_views: int, read: Callable[[int], np.ndarray]) -> np.ndarray:
         """Read items into what the trained part is fed, (B, V, c, h, w) float32."""
@@ -151,30 +154,56 @@ class LiveInputs:
 
 
 class CachedInputs:
-    """Features of the frozen trunk, from memory-mapped files."""
+    """Features of the frozen trunk: from files where they are used again and again, live elsewhere.
 
-    def __init__(self, train: np.ndarray, place: np.ndarray, test: np.ndarray, threads: int = 1) -> None:
-        self.shape: tuple[int, int, int] = test.shape[2:]  # type: ignore[assignment]
-        self.n_views = test.shape[1]
-        self._train, self._place, self._test, self._threads = train, place, test, threads
+    Parameters
+    ----------
+    live : LiveInputs
+    train, test : RowFile
+        Augmented views of each training item, and test views of each item that is kept, one after another.
+    stored : int
+        Augmented views an item.
+    train_place, test_place : ndarray of int, shape (N,)
+        Where an item lies in the files; -1 for one that does not.
+    threads : int
+    """
+
+    def __init__(
+        self, live: LiveInputs, train: RowFile, test: RowFile, stored: int, train_place: np.ndarray,
+        test_place: np.ndarray, threads: int,
+    ) -> None:  # fmt: skip
+        self.shape, self.n_views = live.shape, live.n_views
+        self._live, self._train, self._test, self._stored = live, train, test, stored
+        self._train_place, self._test_place, self._threads = train_place, test_place, threads
 
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         # Each item walks through its augmented and its test views in turn, from a start of its own, so
         # that an epoch mixes them and all are used evenly.
-        stored = self._train.shape[1]
-        for index in batched(order, size):
-            place = self._place[index]
-            view = (place * 7919 + epoch) % (stored + self.n_views)
-            x = self._test[index, np.maximum(view - stored, 0)].astype(np.float32)
-            mine = view < stored
-            x[mine] = self._train[place[mine], view[mine]]
-            yield x, index
+        def make(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            place = self._train_place[index]
+            view = (place * 7919 + epoch) % (self._stored + self.n_views)
+            x = np.empty((len(index), *self.shape), np.float32)
+            mine = view < self._stored
+            x[mine] = self._train.read(place[mine] * self._stored + view[mine])
+            tested = self._test_place[index[~mine]] * self.n_views + view[~mine] - self._stored
+            x[~mine] = self._test.read(tested)
+            return x, index
+
+        return read_ahead(make, batched(order, size), self._threads)
 
     def testing(
         self, index: np.ndarray, size: int, plain: bool = False, work: Work = _as_it_is
     ) -> Iterator[tuple[Any, np.ndarray]]:
+        n_views = 1 if plain else self.n_views
+
         def make(part: np.ndarray) -> tuple[Any, np.ndarray]:
-            return work(self._test[part, : 1 if plain else None].astype(np.float32)), part
+            x = np.empty((len(part), n_views, *self.shape), np.float32)
+            kept = self._test_place[part] >= 0
+            rows = self._test_place[part[kept]][:, None] * self.n_views + np.arange(n_views)
+            x[kept] = self._test.read(rows.ravel()).reshape(-1, *x.shape[1:])
+            if not kept.all():
+                x[~kept] = self._live.look(part[~kept], plain)
+            return work(x), part
 
         return read_ahead(make, batched(index, size), self._threads)
 
@@ -190,8 +219,9 @@ def cache_features(
     folder: Path,
     seed: int,
     done: Callable[[int], None] = lambda _: None,
+    again: np.ndarray | None = None,
 ) -> CachedInputs:
-    """Compute the trunk's features of all pictures and keep them in two files.
+    """Compute the trunk's features of pictures that are used more than once and keep them in two files.
 
     Parameters
     ----------
@@ -204,33 +234,26 @@ def cache_features(
     trunk : Runner
         (B, 3, S, S) to (B, c, h, w).
     folder : Path
-        For ``train.npy`` (len(train_rows), views, c, h, w) and ``test.npy`` (N, T, c, h, w), float16.
+        For ``train.f16`` and ``test.f16``, see :class:`learning.rowfile.RowFile`.
     done : callable
         Told how many pictures are done since.
+    again : ndarray of int, optional
+        Which pictures are looked at more than once, the training ones among them; all by default.
+        The features of others are computed when they are asked for, and take no room on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     live = LiveInputs(pictures, form, how, test, seed, trunk)
-    n, kept = len(pictures), len(train_rows)
-    test_file = _array_file(folder / "test.npy", (n, live.n_views, *live.shape))
-    train_file = _array_file(folder / "train.npy", (kept, views, *live.shape))
-    for x, index in live.testing(np.arange(n), max(1, 32 // live.n_views)):
-        test_file[index] = x
+    again = np.arange(len(pictures)) if again is None else again
+    train_place, test_place = (np.full(len(pictures), -1, np.int64) for _ in range(2))
+    train_place[train_rows], test_place[again] = np.arange(len(train_rows)), np.arange(len(again))
+    tested = RowFile(folder / "test.f16", len(again) * live.n_views, live.shape)
+    trained = RowFile(folder / "train.f16", len(train_rows) * views, live.shape)
+    for x, index in live.testing(again, max(1, 32 // live.n_views)):
+        rows = test_place[index][:, None] * live.n_views + np.arange(live.n_views)
+        tested.write(rows.ravel(), x.reshape(-1, *live.shape))
         done(len(index))
-    place = np.full(n, -1, np.int64)
-    place[train_rows] = np.arange(kept)
     for view in range(views):
         for x, index in live.training(view, train_rows, 32):
-            train_file[place[index], view] = x
+            trained.write(train_place[index] * views + view, x)
             done(len(index))
-    return CachedInputs(train_file, place, test_file, form.threads)
-
-
-def _array_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A new float16 array on disk."""
-    try:
-        array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
-        reserve(path, path.stat().st_size)
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    return array
+    return CachedInputs(live, trained, tested, views, train_place, test_place, form.threads)

@@ -139,8 +139,8 @@ def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
 def _items(config: Config, data: TaskData) -> int:
     """Cached feature maps of one stage."""
     plans = config.plans(data.task)
-    train = len(data.rows("train", labelled=True))
-    return max(len(data) * len(plan.test.unit()) + train * plan.views for plan in (plans[0], plans[2]))
+    train, val = (len(data.rows(split, labelled=True)) for split in ("train", "val"))
+    return max((train + val) * len(p.test.unit()) + train * p.views for p in (plans[0], plans[2]))
 
 
 def _kept(config: Config, data: TaskData, speed: _Speed) -> float:

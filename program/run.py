@@ -44,7 +44,7 @@ from runfolder.progress import listening, say, speak_through
 
 STAGES = ("cam", "crop", "finetune")
 # Raised when a stage's code changes what it makes from the same plan and data.
-_CODE = {"cam": 2, "crop": 2, "finetune": 2}
+_CODE = {"cam": 3, "crop": 3, "finetune": 3}
 
 
 def run_folder(config: Config, out: Path | None) -> RunFolder:

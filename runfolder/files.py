@@ -13,7 +13,8 @@ import pandas as pd
 
 from attributes import files
 
-_ROWS_AT_ONCE = 10_000
+ROWS_AT_ONCE = 10_000
+"""Rows of a table that are turned into text at once."""
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def whole_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
 
         def write(rows: pd.DataFrame) -> None:
             nonlocal begun
-            rows.to_csv(file, index=False, header=not begun, lineterminator="\n", chunksize=_ROWS_AT_ONCE)
+            rows.to_csv(file, index=False, header=not begun, lineterminator="\n", chunksize=ROWS_AT_ONCE)
             begun = True
 
         yield write

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from runfolder.files import write_table
+from runfolder.files import ROWS_AT_ONCE, whole_table
 
 DECIMALS = 8
 
@@ -26,7 +26,8 @@ def split(column: Sequence[str]) -> np.ndarray:
     """Read them back, (N, C) float64; (0, 1) without rows, which do not tell their classes."""
     if not len(column):
         return np.empty((0, 1))
-    return np.array([[float(p) for p in row.split(";")] for row in column], np.float64)
+    parts = [column[i : i + ROWS_AT_ONCE] for i in range(0, len(column), ROWS_AT_ONCE)]
+    return np.concatenate([np.array([row.split(";") for row in part], np.float64) for part in parts])
 
 
 def write_predictions(
@@ -44,14 +45,18 @@ def write_predictions(
     network : sequence of str, optional
         Which network spoke: ``final``, or ``fold 0`` for one that did not train on the picture.
     """
-    best = probabilities.argmax(axis=1)
-    columns = {"image": list(images), "split": list(splits)}
-    if network is not None:
-        columns["network"] = list(network)
-    columns["class"] = [classes[i] for i in best]
-    columns["confidence"] = [f"{p:.{DECIMALS}f}" for p in probabilities.max(axis=1)]
-    columns["probabilities"] = join(probabilities)
-    write_table(path, pd.DataFrame(columns))
+    with whole_table(path) as write:
+        # At least once: a table without rows has a header all the same.
+        for start in range(0, max(1, len(images)), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            some = probabilities[rows]
+            columns = {"image": list(images[rows]), "split": list(splits[rows])}
+            if network is not None:
+                columns["network"] = list(network[rows])
+            columns["class"] = [classes[i] for i in some.argmax(axis=1)]
+            columns["confidence"] = [f"{p:.{DECIMALS}f}" for p in some.max(axis=1)]
+            columns["probabilities"] = join(some)
+            write(pd.DataFrame(columns))
 
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, np.ndarray]:

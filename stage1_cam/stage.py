@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,9 +117,19 @@ def run(
     started, looking = time.perf_counter(), 0.0
     short = data.task.short
     train_rows, val_rows = data.rows("train", labelled=True), data.rows("val", labelled=True)
-    with progress(f"{short}: features", len(data) + plan.views * len(train_rows) if trunk else 0) as bar:
+    cached = len(val_rows) + (1 + plan.views) * len(train_rows) if trunk else 0
+    with progress(f"{short}: features", cached) as bar:
         inputs = make_inputs(
-            shop, trunk, Pictures(data.paths), train_rows, plan.augment, plan.test, plan.views, cache, bar
+            shop,
+            trunk,
+            Pictures(data.paths),
+            train_rows,
+            plan.augment,
+            plan.test,
+            plan.views,
+            cache,
+            bar,
+            val_rows,
         )
     history: list[dict[str, Any]] = []
     found: Found | None = None
@@ -141,7 +152,9 @@ def run(
         turned = time.perf_counter()
         exported = folder.network(1) if fold < 0 else cache / "fold.onnx"
         runner = open_classifier(shop, net, inputs.shape, exported)
-        found = look(runner, inputs, np.flatnonzero(fold_of == fold), plan, data, name, found)
+        shown = np.flatnonzero(fold_of == fold)
+        with progress(f"{short}: heatmaps of {name}", len(shown)) as bar:
+            found = look(runner, inputs, shown, plan, data, name, found, bar)
         looking += time.perf_counter() - turned
     if found is None:
         raise ValueError(f"{data.task.name}: no picture to look at")
@@ -165,7 +178,7 @@ def fold_rows(data: TaskData, n_folds: int, seed: int) -> np.ndarray:
 
 def look(
     runner: Runner, inputs: Inputs, rows: np.ndarray, plan: CamPlan, data: TaskData, name: str,
-    found: Found | None,
+    found: Found | None, done: Callable[[int], None] = lambda _: None,
 ) -> Found | None:  # fmt: skip
     """Predict rows and take the predicted class's heatmap of each, in the same forward pass."""
     views = plan.test.unit()
@@ -176,4 +189,5 @@ def look(
             found = Found(np.zeros((n, logits.shape[1]), np.float32), heatmaps, np.full(n, "", object))
         found.logits[index], found.network[index] = logits, name
         found.heatmaps[index] = predicted_heatmaps(logits, maps, views, plan.heatmap)
+        done(len(index))
     return found

@@ -93,7 +93,8 @@ def run(
     started, short = time.perf_counter(), data.task.short
     train_rows, val_rows = data.rows("train", labelled=True), data.rows("val", labelled=True)
     _, boxes = read_boxes(folder.boxes)
-    with progress(f"{short}: crop features", len(data) + plan.views * len(train_rows) if trunk else 0) as bar:
+    cached = len(val_rows) + (1 + plan.views) * len(train_rows) if trunk else 0
+    with progress(f"{short}: crop features", cached) as bar:
         inputs = make_inputs(
             shop,
             trunk,
@@ -104,6 +105,7 @@ def run(
             plan.views,
             cache,
             bar,
+            val_rows,
         )
     table, full = read_predictions(folder.predictions(1))
     spoke = table["network"].to_numpy(str)
@@ -125,8 +127,10 @@ def run(
                 save_classifier(net, partial)
         shown = np.flatnonzero((spoke == name) & ((data.splits != "train") | (name != "final")))
         onnx = folder.network(3) if name == "final" else cache / "fold.onnx"
-        for some, _, index in predict(open_classifier(shop, net, inputs.shape, onnx), inputs, shown):
-            logits[index], network[index] = some, name
+        with progress(f"{short}: predict crops with {name}", len(shown)) as bar:
+            for some, _, index in predict(open_classifier(shop, net, inputs.shape, onnx), inputs, shown):
+                logits[index], network[index] = some, name
+                bar(len(index))
     crop = softmax(logits)
     fitted = np.union1d(val_rows, train_rows[network[train_rows] != ""])
     how = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])

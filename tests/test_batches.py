@@ -9,6 +9,7 @@ from learning.augment import Augmentation
 from learning.backbones import backbone
 from learning.batches import InputForm, Pictures, batched, normalise, read_ahead
 from learning.inputs import LiveInputs, TestViews, cache_features
+from learning.rowfile import RowFile
 
 RESNET = backbone("resnet18_v2")
 SIDE = 32
@@ -206,6 +207,34 @@ def test_cached_features_equal_live_ones_within_half_precision(pictures, tmp_pat
             np.testing.assert_allclose(s[item], known[item, v], atol=2e-3)
     again, _ = gathered(cached.training(views + 10, train_rows, 4))
     np.testing.assert_array_equal(again, gathered(cached.training(0, train_rows, 4))[0])
+
+
+def test_what_is_looked_at_once_is_not_kept_and_looks_the_same(pictures, tmp_path):
+    form, train_rows, done = InputForm(SIDE, "pad", RESNET, 2), np.array([1, 7]), []
+    whole = cache_features(pictures, train_rows, form, HOW, TestViews(), 2, mean_trunk, tmp_path / "all", 3)
+    some = cache_features(
+        pictures, train_rows, form, HOW, TestViews(), 2, mean_trunk, tmp_path / "some", 3, done.append,
+        np.array([1, 4, 7]),
+    )  # fmt: skip
+    assert sum(done) == 3 + 2 * 2
+    sizes = [(tmp_path / name / "test.f16").stat().st_size for name in ("all", "some")]
+    assert sizes[0] == 3 * sizes[1] == 9 * 2 * 2 * 4 * 4 * 2
+    for plain in (False, True):
+        a, b = (gathered(inputs.testing(np.arange(9)[::-1], 4, plain))[0] for inputs in (whole, some))
+        np.testing.assert_allclose(a, b, atol=2e-3)
+        assert (a == b).all(axis=(1, 2, 3, 4)).nonzero()[0].tolist() == [1, 4, 7]
+    for epoch in range(4):
+        a, b = (gathered(inputs.training(epoch, train_rows, 2))[0] for inputs in (whole, some))
+        np.testing.assert_array_equal(a, b)
+
+
+def test_rows_of_a_file_are_read_as_they_were_written(tmp_path):
+    rows = RowFile(tmp_path / "rows", 5, (2, 3))
+    values = np.arange(12, dtype=np.float32).reshape(2, 2, 3) / 8
+    rows.write(np.array([3, 0]), values)
+    np.testing.assert_array_equal(rows.read(np.array([0, 3, 1])), [values[1], values[0], np.zeros((2, 3))])
+    assert (tmp_path / "rows").stat().st_size == 5 * 2 * 3 * 2
+    assert rows.read(np.array([], int)).shape == (0, 2, 3)
 
 
 def test_nothing_to_train_on_can_still_be_looked_at(pictures, tmp_path):
