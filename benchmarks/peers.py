@@ -77,7 +77,7 @@ def gradcam(net: str, px: int, threads: int, files: list[str], folder: str) -> W
     def work() -> int:
         maps, scores = [], []
         for x in _batches(files, px, threads):
-            maps.append(cam(input_tensor=x.to(memory_format=torch.channels_last)))
+            maps.append(cam(x.to(memory_format=torch.channels_last), targets=None))
             scores.append(cam.outputs.detach().softmax(dim=1).numpy())
         np.save(f"{folder}/maps.npy", np.concatenate(maps))
         np.savetxt(f"{folder}/predictions.csv", np.concatenate(scores), delimiter=",")
