@@ -33,7 +33,8 @@ from learning.inference import onnx_runner
 from program.config import Config, read_config
 from program.data import open_data
 from program.metrics import branch_probabilities
-from program.run import STAGES, Walk, side_by_side
+from program.run import STAGES, Walk
+from program.workers import side_by_side
 from runfolder.boxes import read_boxes
 from runfolder.files import whole, write_array, write_json
 from runfolder.fingerprint import fingerprint

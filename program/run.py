@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ import stage2_crop.stage
 import stage3_finetune.stage
 from attributes.dataset import TaskData
 from attributes.errors import DataError
-from attributes.processes import deaf_to_ctrl_c, end_with_parent
 from attributes.submissions import write_submission
 from attributes.tasks import resolve
 from learning.backbones import backbone
@@ -34,13 +30,14 @@ from program.data import Opened, open_data, to_be_drawn
 from program.errors import RunError
 from program.limits import memory_limit
 from program.metrics import report_split, run_metrics
+from program.workers import side_by_side
 from runfolder.files import write_json, write_text
 from runfolder.fingerprint import files_stamp, fingerprint, is_current
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.leftovers import is_ours, sweep
 from runfolder.lock import HeldError, hold
 from runfolder.predictions import read_predictions
-from runfolder.progress import listening, say, speak_through
+from runfolder.progress import say
 
 STAGES = ("cam", "crop", "finetune")
 # Raised when a stage's code changes what it makes from the same plan and data.
@@ -240,58 +237,6 @@ def parallel_jobs(config: Config) -> int:
     if config.runtime.jobs != "auto":
         return config.runtime.jobs
     return 1 if gpu_count() else max(1, config.runtime.threads)
-
-
-def side_by_side(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
-    """Call a function with each of some arguments in worker processes, and yield what comes as it comes.
-
-    Each worker computes on one thread, and what it says is shown here. The first error ends them all.
-    """
-    context = multiprocessing.get_context("spawn")  # an engine does not survive a fork
-    queue = context.Queue()
-    queue.cancel_join_thread()  # a killed worker may leave it locked; this process must end all the same
-    with _one_thread_each(), listening(queue):
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(queue,))
-        try:
-            with deaf_to_ctrl_c():
-                futures = [pool.submit(function, *arguments) for arguments in work]
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException as error:
-            # Whatever it is, an interruption included: nothing else may start, and nothing go on for hours.
-            workers = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in workers:
-                worker.terminate()
-            if isinstance(error, BrokenProcessPool):
-                raise RunError(
-                    "a worker process was ended from outside, as happens when memory runs out; "
-                    "the same command goes on with what is finished, --jobs 1 needs least memory"
-                ) from None
-            raise
-        pool.shutdown()
-
-
-def _start_worker(queue: Any) -> None:
-    """Prepare a worker process."""
-    speak_through(queue)
-    end_with_parent()
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Have worker processes start with one computing thread: their libraries read this when loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _run_task(walk: Walk, data: TaskData, stages: Sequence[str]) -> None:

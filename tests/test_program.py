@@ -30,7 +30,7 @@ from program.config import read_config
 from program.data import open_data
 from program.errors import RunError
 from program.estimate import _seconds, _Speed
-from program.run import side_by_side
+from program.workers import side_by_side
 from runfolder.folder import RunFolder
 from runfolder.predictions import split
 from runfolder.progress import console
@@ -205,7 +205,7 @@ def test_fused_predictions_are_the_submission(finished):
 # Started as a program of its own, since that is what is killed.
 PARENT = """
 import os, sys, time
-from program.run import side_by_side
+from program.workers import side_by_side
 
 def sleep(path):
     open(path, "w").write(str(os.getpid()))
