@@ -116,7 +116,8 @@ class LiveInputs:
         def make(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return self._enter(index, 1, lambda i: self._train((epoch, i))[None])[:, 0], index
 
-        return read_ahead(make, batched(order, size), self._form.threads)
+        # A batch a thread and no more: whole batches of large pictures wait here, not single pictures.
+        return read_ahead(make, batched(order, size), self._form.threads, self._form.threads)
 
     def testing(
         self, index: np.ndarray, size: int, plain: bool = False, work: Work = _as_it_is
