@@ -39,10 +39,15 @@ def true_boxes(data: TaskData, table: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def localisation(
-    data: TaskData, fallback: NDArray[np.str_], boxes: NDArray[np.int64], table: pd.DataFrame,
+    data: TaskData, whole: NDArray[np.bool_], boxes: NDArray[np.int64], table: pd.DataFrame,
     rows: NDArray[np.int64],
 ) -> dict[str, float]:  # fmt: skip
     """Score crops against true regions.
+
+    Parameters
+    ----------
+    whole : ndarray of bool, shape (N,)
+        Pictures that were not cut.
 
     Returns
     -------
@@ -50,7 +55,7 @@ def localisation(
         ``n`` rows with a region; ``inside``: share of regions wholly inside their crop;
         ``covered``: mean share of a region's area inside; ``iou``: mean with the crop; ``side_ratio``:
         median of the crop's side over the region's longer side; ``inside_cropped``: `inside` among
-        rows without fallback, whose crop could have missed.
+        rows that were cut, whose crop could have missed.
     """
     truth = true_boxes(data, table)
     rows = rows[~np.isnan(truth[rows, 0])]
@@ -59,7 +64,7 @@ def localisation(
     true, crop = truth[rows], boxes[rows].astype(np.float64)
     covered = overlap(true, crop) / area(true)
     inside = covered > 1 - 1e-9
-    cropped = fallback[rows] == ""
+    cropped = ~whole[rows]
     side = (crop[:, 2:] - crop[:, :2]).max(axis=1) / (true[:, 2:] - true[:, :2]).max(axis=1)
     return {
         "n": int(len(rows)),

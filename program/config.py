@@ -224,7 +224,8 @@ _BOUNDS: dict[str, tuple[Any, ...]] = {
     "erase": (0, 1), "views": (1, _ANY), "folds": (1, _ANY), "heatmap": KINDS, "scales": (1, 10),
     "grid": (1, 100), "threshold": (1e-6, 1), "margin": (0, 10), "percentile": (0, 100),
     "by": ("area", "mass"), "together": (0, 1), "least_side": (0, 1), "greatest_side": (1e-6, _ANY),
-    "least_area": (0, 1), "least_contrast": (0, _ANY), "invisible": ("whole", "crop"), "quality": (1, 100),
+    "least_area": (0, 1), "least_contrast": (0, _ANY), "invisible": ("whole", "usual", "crop"),
+    "usual": (0, _ANY), "quality": (1, 100),
     "pictures": (0, _ANY), "thresholds": (1e-6, 1), "margins": (0, 10), "least_sides": (0, 1),
     "greatest_sides": (1e-6, _ANY), "jitter": (0, 0.9), "jitters": (1, 100),
 }  # fmt: skip
@@ -237,7 +238,7 @@ def _check_bounds(values: dict[str, Any], where: str) -> None:
             _check_bounds(value, f"{where}.{key}")
             continue
         bounds = _BOUNDS.get(key)
-        if bounds is None:
+        if bounds is None or value is None:
             continue
         if isinstance(bounds[0], str):
             fine, expected = value in bounds, " or ".join(map(repr, bounds))

@@ -11,7 +11,7 @@ import pandas as pd
 from attributes.dataset import TaskData
 from attributes.localisation import localisation
 from attributes.score import score_task
-from runfolder.boxes import read_boxes
+from runfolder.boxes import read_boxes, taken_whole
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.predictions import read_predictions
 
@@ -41,10 +41,11 @@ def task_metrics(
         score = score_task(probabilities[rows], data.letters[rows])
         out[branch] = {"map": score.ap, "basic_precision": score.basic_precision, "accuracy": score.accuracy}
     table, boxes = read_boxes(folder.boxes)
+    whole = taken_whole(table["fallback"].to_numpy(str))
     out["localisation"] = None
     if boxes_true is not None:
-        out["localisation"] = localisation(data, table["fallback"].to_numpy(str), boxes, boxes_true, rows)
-    fell = table["fallback"].to_numpy(str)[data.rows(split)] != ""
+        out["localisation"] = localisation(data, whole, boxes, boxes_true, rows)
+    fell = whole[data.rows(split)]
     out["crops"] = {"n": int(len(fell)), "fallback_rate": float(fell.mean()) if len(fell) else 0.0}
     out["seconds"] = stage_seconds(folder)
     out["n"] = int(len(rows))

@@ -276,7 +276,7 @@ def _reliability(rows: TaskRows, of: np.ndarray, branches: list[str], split: str
 
 def _sizes(rows: TaskRows) -> tuple[Figure, str]:
     figure, axes = _axes()
-    boxes, cut, told = rows.boxes, rows.fallback == "", []
+    boxes, cut, told = rows.boxes, ~rows.whole, []
     side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / rows.data.sizes.min(axis=1)
     edges = np.linspace(0, max(1.0, float(side[cut].max(initial=0))), 21).tolist()
     for split, colour in SPLITS.items():

@@ -13,7 +13,7 @@ import yaml
 from attributes.dataset import TaskData
 from attributes.labels import YES
 from learning.views import framed
-from runfolder.boxes import read_boxes, read_rule
+from runfolder.boxes import read_boxes, read_rule, taken_whole
 from runfolder.folder import RunFolder
 from runfolder.predictions import read_predictions
 
@@ -99,6 +99,11 @@ class TaskRows:
         view = framed((0, 0, width, height), self.fit)
         return view.x0, view.y0, view.x1, view.y1
 
+    @property
+    def whole(self) -> np.ndarray:
+        """Which pictures were not cut."""
+        return taken_whole(self.fallback)
+
     def counts(self, split: str) -> dict[str, int]:
         """How many pictures of a split there are, and of each kind that the gallery can be asked for."""
         chosen = (self.data.splits == split) & self.spoken("full")
@@ -109,7 +114,7 @@ class TaskRows:
             "right": int((chosen & (verdict == YES)).sum()),
             "mended": int((chosen & self.mended).sum()),
             "broken": int((chosen & self.broken).sum()),
-            "fallback": int((chosen & (self.fallback != "")).sum()),
+            "fallback": int((chosen & self.whole).sum()),
         }
 
 

@@ -136,7 +136,8 @@ def write_overview(root: Path, rows: TaskRows, split: str, seed: int, threads: i
             _lay(page, picture, (left, top), cell)
             _lay(page, crop, (left + cell + INNER, top), cell)
             if rows.fallback[row]:
-                pill(page, (left + cell + INNER + 6, top + cell - 28), f"whole: {rows.fallback[row]}", 13)
+                why = f"whole: {rows.fallback[row]}" if rows.whole[row] else "usual place"
+                pill(page, (left + cell + INNER + 6, top + cell - 28), why, 13)
             sign(page, (left + wide - 28, top + 6), int(verdict[row]), 22)
     file = f"sheets/{data.task.name}.jpg"
     (root / file).parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +198,7 @@ def _tiles(
         heat = unit_heat(rows.heatmaps[rows.place[row]], rows.percentile)
         heat = heat_on(heat, rows.frame(row), (width, height), shown)
         drawn = overlay(picture, heat, colours)
-        if not rows.fallback[row]:
+        if not rows.whole[row]:
             scale = np.array([shown[0] / width, shown[1] / height] * 2)
             outline(drawn, tuple(rows.boxes[row] * scale))
         return drawn, fitted(seen.crop, cell)
@@ -215,7 +216,8 @@ def _tile(
     _lay(page, panels[0], at, CELL)
     _lay(page, panels[1], (left + CELL + INNER, top), CELL)
     if rows.fallback[row]:
-        pill(page, (left + CELL + INNER + 8, top + 8), f"whole picture: {rows.fallback[row]}", 13)
+        why = f"whole picture: {rows.fallback[row]}" if rows.whole[row] else "usual place"
+        pill(page, (left + CELL + INNER + 8, top + 8), why, 13)
     wide = 2 * CELL + INNER
     draw.rectangle((left, top + CELL, left + wide - 1, top + CELL + 3), fill=COLOUR_OF[verdict])
     sign(page, (left, top + CELL + 14), verdict, 22)

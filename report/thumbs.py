@@ -42,7 +42,7 @@ def gallery_rows(
         ``name``; ``split``; ``trained`` (see :class:`report.rows.TaskRows`); ``letters`` (n, m, y a
         class, '' without a label); ``p`` with a list a branch (or null) of C shares in thousandths;
         ``top`` with the predicted class a branch;
-        ``fallback``; ``size`` and ``box`` in pixels of the original; ``heat``; ``thumb`` with the
+        ``fallback``; ``whole``; ``size`` and ``box`` in pixels of the original; ``heat``; ``thumb`` with the
         file, its size and where picture and crop lie in it; ``original`` (an address, or null).
     """
     task = rows.data.task
@@ -63,6 +63,7 @@ def gallery_rows(
             "p": [None if p is None else [round(1000 * v) for v in p.tolist()] for p in said],
             "top": [None if p is None else int(p.argmax()) for p in said],
             "fallback": str(rows.fallback[row]),
+            "whole": bool(rows.whole[row]),
             "size": [int(v) for v in rows.data.sizes[row]],
             "box": [int(v) for v in rows.boxes[row]],
             "heat": heat_text(unit_heat(rows.heatmaps[rows.place[row]], rows.percentile)),
@@ -84,7 +85,7 @@ def _write(path: Path, rows: TaskRows, row: int) -> tuple[list[int], list[list[i
     seen = read_shown(rows.data.paths[row], (width, height), rows.boxes[row], PICTURE_PX)
     picture = fitted(seen.picture, PICTURE_PX)
     high, wide = picture.shape[:2]
-    if rows.fallback[row]:  # the crop is the picture: one panel serves both
+    if rows.whole[row]:  # the crop is the picture: one panel serves both
         write_jpeg(path, picture, QUALITY)
         return [wide, high], [[0, 0, wide, high]] * 2
     crop = fitted(seen.crop, CROP_PX)

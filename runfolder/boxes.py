@@ -16,6 +16,12 @@ def read_boxes(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     return table, table[["x0", "y0", "x1", "y1"]].to_numpy(np.int64)
 
 
+def taken_whole(fallback: np.ndarray) -> np.ndarray:
+    """Tell, of the table's ``fallback``, which pictures were not cut: neither by their heatmap nor at the
+    attribute's usual place."""
+    return ~np.isin(fallback, ("", "usual"))
+
+
 def read_rule(path: Path) -> dict[str, Any]:
     """Read the ``rule`` that was used, the configured one (``start``), and the search's ``curve``."""
     return dict(json.loads(path.read_text(encoding="utf-8")))

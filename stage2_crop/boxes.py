@@ -46,6 +46,33 @@ def _crop(heatmap: np.ndarray, size: tuple[int, int], fit: str, rule: CropRule, 
     return find_crop(heatmap, (view.x0, view.y0, view.x1, view.y1), width, height, rule, invisible)
 
 
+def with_usual(
+    rule: CropRule, heatmaps: np.ndarray, sizes: np.ndarray, fit: str, invisible: np.ndarray
+) -> CropRule:
+    """Complete a rule that wants the attribute's usual place and does not know it yet.
+
+    The usual place is the median, over the pictures whose heatmaps give a crop, of the crop's centre and
+    side. Where no heatmap does, it stays unknown and the whole picture is taken.
+
+    Parameters
+    ----------
+    rule : CropRule
+    heatmaps, sizes, fit, invisible
+        Of the pictures to learn it from, as in :func:`find_crops`; no test pictures, please.
+    """
+    if rule.invisible != "usual" or rule.usual is not None:
+        return rule
+    crops = find_crops(heatmaps, sizes, fit, rule, invisible)
+    cut = np.array([not crop.fallback for crop in crops], bool)
+    if not cut.any():
+        return rule
+    boxes = np.array([crop.box for crop in crops], np.float64)[cut]
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes[cut]
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / sizes[cut].min(axis=1)
+    x, y, side = np.median(np.column_stack([centres, sides]), axis=0).tolist()
+    return dataclasses.replace(rule, usual=(x, y, side))
+
+
 def jitter_boxes(
     heatmaps: np.ndarray,
     sizes: np.ndarray,
@@ -70,7 +97,7 @@ def jitter_boxes(
         Boxes a picture.
     spread : float
         The threshold is multiplied by 1 - spread to 1 + spread, and up to `spread` of the square's
-        side is added to the margin or taken from it, both evenly.
+        side is added to the margin or taken from it, both evenly. The usual place widens as the margin does.
 
     Returns
     -------
@@ -87,8 +114,10 @@ def jitter_boxes(
             near = dataclasses.replace(
                 rule, threshold=min(rule.threshold * (1 + warmer), 1.0), margin=max(rule.margin + wider, 0.0)
             )
-            crop = plain if plain.fallback else _crop(*one, near, bool(invisible[row]))
-            boxes[place, i] = plain.box if crop.fallback else crop.box
+            if rule.usual is not None:
+                near = dataclasses.replace(near, usual=(*rule.usual[:2], rule.usual[2] * (1 + 2 * wider)))
+            crop = plain if plain.fallback not in ("", "usual") else _crop(*one, near, bool(invisible[row]))
+            boxes[place, i] = crop.box if crop.fallback == plain.fallback else plain.box
     return boxes
 
 

@@ -36,8 +36,13 @@ class CropRule:
     least_contrast : float
         A map whose peak is not above its median by this share of its range says nothing about where:
         whole picture.
-    invisible : {'whole', 'crop'}
-        What to cut where the full image says that the attribute is not in the picture.
+    invisible : {'whole', 'usual', 'crop'}
+        What to cut where the full image says that the attribute is not in the picture: nothing, the place
+        where the attribute usually lies, or what the heatmap asks for all the same. Cutting nothing shows
+        the crop network nothing that the full image has not seen; the usual place is a second look.
+    usual : tuple of float (x, y, side), or None
+        The usual place: the square's centre as a share of the picture's width and height, and its side as
+        a share of the shorter side. None until it is known, see :func:`stage2_crop.boxes.with_usual`.
     enabled : bool
         False: every picture whole, for tasks that no crop serves.
     """
@@ -52,6 +57,7 @@ class CropRule:
     least_area: float = 0.002
     least_contrast: float = 0.05
     invisible: str = "whole"
+    usual: tuple[float, float, float] | None = None
     enabled: bool = True
 
 
@@ -64,8 +70,8 @@ class Crop:
     box : tuple of int (x0, y0, x1, y1)
         Pixels of the picture, x1/y1 exclusive.
     fallback : str
-        '' for a heatmap crop; otherwise why it is the whole picture: flat, empty, tiny, huge,
-        invisible, off.
+        '' for a heatmap crop; 'usual' for the attribute's usual place; otherwise why it is the whole
+        picture: flat, empty, tiny, huge, invisible, off.
     score : float
         Share of the map's heat inside the chosen component, 0..1; 0 for a fallback.
     """
@@ -114,8 +120,10 @@ def find_crop(
     whole = (0, 0, width, height)
     if not rule.enabled:
         return Crop(whole, "off", 0.0)
-    if invisible and rule.invisible == "whole":
-        return Crop(whole, "invisible", 0.0)
+    if invisible and rule.invisible != "crop":
+        if rule.invisible == "whole" or rule.usual is None:
+            return Crop(whole, "invisible", 0.0)
+        return Crop(_usual_box(rule.usual, width, height), "usual", 0.0)
     if is_flat(heatmap, rule.least_contrast):
         return Crop(whole, "flat", 0.0)
     heat = upsample(scale_heat(heatmap, rule.percentile), GRID)
@@ -134,6 +142,11 @@ def find_crop(
     if square[2] - square[0] > rule.greatest_side * shorter:
         return Crop(whole, "huge", 0.0)
     return Crop(move_inside(square, width, height), "", chosen.mass)
+
+
+def _usual_box(usual: tuple[float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
+    x, y, half = usual[0] * width, usual[1] * height, usual[2] * min(width, height) / 2
+    return move_inside((x - half, y - half, x + half, y + half), width, height)
 
 
 def _silence_padding(

@@ -58,7 +58,7 @@ class SearchPlan:
             ("greatest_side", self.greatest_sides),
         ]
         if names_invisible:
-            steps.append(("invisible", ("whole", "crop")))
+            steps.append(("invisible", ("whole", "usual", "crop")))
         return [*steps, ("enabled", (True, False))]
 
 

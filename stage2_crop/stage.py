@@ -20,13 +20,15 @@ from runfolder.files import write_array, write_json
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_predictions
 from runfolder.progress import progress
-from stage2_crop.boxes import each_crop, find_crops, jitter_boxes, write_boxes
+from stage2_crop.boxes import each_crop, find_crops, jitter_boxes, with_usual, write_boxes
 from stage2_crop.crops import crop_names, write_crops
 from stage2_crop.rule import Crop, CropRule
 from stage2_crop.search import Judged, Judges, SearchPlan, search_rule
 
 _PROBE_FOLDS = 5
 _LEAST_JUDGES = 30
+# Pictures whose crops tell the attribute's usual place where no search has drawn any.
+_USUAL = 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,8 @@ def run(data: TaskData, folder: TaskFolder, plan: CropPlan, shop: Workshop, cach
     rule, curve = plan.rule, []
     if len(rows):
         rule, curve = _search(data, plan, shop, heatmaps, probabilities, invisible, rows, cache)
+    known = rows if len(rows) else _some(data.rows("train"), _USUAL, shop.seed)
+    rule = with_usual(rule, heatmaps[known], data.sizes[known], shop.form.fit, invisible[known])
     told = {"rule": dataclasses.asdict(rule), "start": dataclasses.asdict(plan.rule), "rows": len(rows)}
     told["curve"] = [dataclasses.asdict(one) for one in curve]
     write_json(folder.rule, {**told, "seconds": time.perf_counter() - started})
@@ -134,10 +138,13 @@ def cut(
 def _judging_rows(data: TaskData, table: pd.DataFrame, most: int, seed: int) -> np.ndarray:
     """Draw rows whose maps come from networks that had not seen them; none where there are too few."""
     unseen = (data.splits == "val") | ((data.splits == "train") & (table["network"] != "final").to_numpy())
-    rows = np.flatnonzero(unseen & data.labelled)
-    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+    rows = _some(np.flatnonzero(unseen & data.labelled), most, seed)
     enough = len(rows) >= _LEAST_JUDGES and len(np.unique(data.letters[rows].argmax(axis=1))) > 1
     return rows if enough else rows[:0]
+
+
+def _some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
 
 
 def _search(
@@ -151,13 +158,19 @@ def _search(
         assign_folds(letters, data.groups[rows], _PROBE_FOLDS, shop.seed), sizes.min(axis=1),
     )  # fmt: skip
     runner = backbone_runner(shop, cache)
+    gone = invisible[rows]
+
+    def boxes_of(rule: CropRule) -> list[tuple[int, int, int, int]]:
+        whole = with_usual(rule, heat, sizes, shop.form.fit, gone)
+        return [crop.box for crop in find_crops(heat, sizes, shop.form.fit, whole, gone)]
+
     paths = [data.paths[i] for i in rows]
     with progress(f"{data.task.short}: search the crop rule", None) as bar:
         return search_rule(
             plan.rule,
             plan.search.steps(data.task.invisible is not None),
             judges,
-            lambda rule: [c.box for c in find_crops(heat, sizes, shop.form.fit, rule, invisible[rows])],
+            boxes_of,
             lambda boxes: box_features(runner, shop.form, paths, boxes, bar),
             shop.seed,
         )

@@ -52,6 +52,7 @@ def draw_task(
                           "fallback": "", "score": 0.5})  # fmt: skip
     table.loc[::5, ["x0", "y0", "fallback"]] = [0, 0, "flat"]
     table.loc[::5, ["x1", "y1"]] = sizes_array[::5]
+    table.loc[1::5, "fallback"] = "usual"
     write_table(to.boxes, table)
     curve = [{"setting": setting, "value": value, "crop_ap": 0.5, "fused_ap": 0.5 + i / 50, "weight": 0.5,
               "difference": i / 50, "error": 0.01 * i, "side": 0.4, "chosen": i == 1}

@@ -138,7 +138,7 @@ def facts(pages: dict[str, Path]) -> list[dict[str, Any]]:
                 "class": str(truth if truth >= 0 else best),
                 "split": row["split"],
                 "verdict": {"y": "right", "m": "maybe", "n": "wrong", "": "unknown"}[letter],
-                "square": "whole" if row["fallback"] else "cut",
+                "square": "cut" if row["fallback"] in ("", "usual") else "whole",
                 "changed": bool(fused) and best != before,
                 "same": bool(fused) and best == before,
                 "mended": bool(fused) and letter == "y" and was != "y" and truth >= 0,

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning.views import framed
-from stage2_crop.boxes import find_crops, jitter_boxes, write_boxes
-from stage2_crop.rule import CropRule, find_crop, is_flat
+from stage2_crop.boxes import find_crops, jitter_boxes, with_usual, write_boxes
+from stage2_crop.rule import Crop, CropRule, find_crop, is_flat
 
 
 def peak(x, y, side=7, spread=0.8):
@@ -193,6 +193,41 @@ def test_what_is_invisible_is_taken_whole_or_cut_as_the_rule_says():
     assert cut.fallback == ""
 
 
+def test_what_is_invisible_is_looked_for_where_the_attribute_usually_lies():
+    heat, frame = peak(0.2, 0.2), (0, 0, 300, 100)
+    rule = CropRule(greatest_side=3, invisible="usual", usual=(0.5, 0.3, 0.4))
+    assert find_crop(heat, frame, 300, 100, rule, invisible=True) == Crop((130, 10, 170, 50), "usual", 0.0)
+    assert find_crop(heat, frame, 300, 100, rule, invisible=False).fallback == ""
+    at_the_edge = CropRule(invisible="usual", usual=(0.99, 0.0, 0.4))
+    assert find_crop(heat, frame, 300, 100, at_the_edge, invisible=True).box == (260, 0, 300, 40)
+    unknown = find_crop(heat, frame, 300, 100, CropRule(invisible="usual"), invisible=True)
+    assert unknown == Crop((0, 0, 300, 100), "invisible", 0.0)
+
+
+def test_the_usual_place_is_the_median_of_the_crops_that_heatmaps_give():
+    heat = np.stack([peak(u, v) for u, v in [(0.3, 0.3), (0.5, 0.3), (0.6, 0.4), (0.9, 0.9), (0.1, 0.9)]])
+    sizes = np.array([[100, 100], [200, 200], [400, 400], [100, 100], [100, 100]])
+    gone = np.array([False, False, False, True, False])
+    heat[4] = 1.0  # flat
+    rule = CropRule(threshold=0.5, invisible="usual")
+    crops = find_crops(heat, sizes, "stretch", rule, gone)
+    assert [crop.fallback for crop in crops] == ["", "", "", "invisible", "flat"]
+    x, y, side = with_usual(rule, heat, sizes, "stretch", gone).usual
+    assert (x, y) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.3, abs=0.01))
+    assert side == np.median(
+        [(c.box[2] - c.box[0]) / width for c, (width, _) in zip(crops[:3], sizes[:3], strict=True)]
+    )
+
+
+def test_a_usual_place_that_was_given_or_is_not_wanted_or_cannot_be_known_is_left_alone():
+    heat, sizes, none = peak(0.3, 0.3)[None], np.array([[100, 100]]), np.zeros(1, bool)
+    for rule in (CropRule(), CropRule(invisible="usual", usual=(0.1, 0.2, 0.3))):
+        assert with_usual(rule, heat, sizes, "pad", none) is rule
+    rule = CropRule(invisible="usual")
+    assert with_usual(rule, heat, sizes, "pad", ~none).usual is None
+    assert with_usual(rule, heat[:0], sizes[:0], "pad", none[:0]).usual is None
+
+
 def test_a_rule_that_is_off_takes_every_picture_whole():
     crop = find_crop(peak(0.5, 0.5), (0, 0, 90, 60), 90, 60, CropRule(enabled=False))
     assert crop.box == (0, 0, 90, 60) and crop.fallback == "off"
@@ -214,6 +249,11 @@ def test_jittered_boxes_lie_around_the_rules_own():
         assert sides[row].max() <= find_crop(heat[row], frame_of(400, 400), 400, 400, widest).box[2] - \
             find_crop(heat[row], frame_of(400, 400), 400, 400, widest).box[0]  # fmt: skip
     assert (boxes[2] == (0, 0, 400, 400)).all()
+    usual = dataclasses.replace(rule, invisible="usual", usual=(0.5, 0.3, 0.4))
+    there = jitter_boxes(heat, sizes, "pad", usual, ~gone, rows, 40, 0.2, 7)
+    side = there[:, :, 2] - there[:, :, 0]
+    assert 96 <= side.min() < 110 and 210 < side.max() <= 224  # 160 px, 0.2 of it on each side
+    assert (abs(there[:, :, 0] + side / 2 - 200) <= 1).all()
     again = jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 7)
     assert (again[0] == boxes[1]).all()  # a picture's boxes do not depend on its neighbours
     assert not (jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 8)[0] == boxes[1]).all()

@@ -8,6 +8,7 @@ const draw = ((branchNames) => {
     tiny: "the warm place is too small to be more than noise",
     huge: "the warm place is as large as the picture",
     invisible: "the full image says that it is not in the picture",
+    usual: "the full image says that it is not in the picture; this is where it usually lies",
     off: "no crop served this task on validation",
   };
 
@@ -90,9 +91,10 @@ const draw = ((branchNames) => {
     const node = make("span", "panes"), truth = row.truth >= 0 ? row.task.classes[row.truth] : "not labelled";
     const first = pane(source, size, parts[0], `${row.task.short}, ${truth}: picture with heatmap`);
     first.append(heatLayer(row, grid));
-    const second = pane(source, size, parts[1], row.fallback ? "whole picture" : "crop");
-    if (row.fallback) second.append(make("span", "pill", "whole picture: " + row.fallback));
+    const second = pane(source, size, parts[1], row.whole ? "whole picture" : "crop");
+    if (row.whole) second.append(make("span", "pill", "whole picture: " + row.fallback));
     else {
+      if (row.fallback) second.append(make("span", "pill", "usual place"));
       const square = make("span", "square"), [x0, y0, x1, y1] = row.box, [w, h] = row.size;
       place(square, (100 * x0) / w, (100 * y0) / h, (100 * (x1 - x0)) / w, (100 * (y1 - y0)) / h);
       first.append(square);

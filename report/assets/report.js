@@ -87,7 +87,7 @@
       (!ask.class || row.class === +ask.class) &&
       (!ask.split || row.split === ask.split) &&
       (!ask.verdict || row.verdict === ask.verdict) &&
-      (!ask.square || (row.fallback === "") === (ask.square === "cut")) &&
+      (!ask.square || row.whole === (ask.square === "whole")) &&
       (!ask.fusion || (ask.fusion === "same" ? row.p[2] && !row.changed : row[ask.fusion])));
     if (ORDERS[ask.order]) shown.sort(ORDERS[ask.order]);
     tell(ask);
@@ -185,9 +185,10 @@
     const facts = make("div", "facts"), words = make("p", "name", row.name);
     const [x0, y0, x1, y1] = row.box, side = Math.max(x1 - x0, y1 - y0);
     facts.append(headline(row), shares(row));
-    facts.append(make("p", "name", row.fallback
-      ? `Whole picture: ${WHY[row.fallback] || row.fallback}.`
-      : `Square of ${side} px, ${Math.round((100 * side) / Math.min(...row.size))}% of the shorter side of ${row.size[0]} × ${row.size[1]}.`), words);
+    const why = WHY[row.fallback] || row.fallback;
+    facts.append(make("p", "name", row.whole
+      ? `Whole picture: ${why}.`
+      : `Square of ${side} px, ${Math.round((100 * side) / Math.min(...row.size))}% of the shorter side of ${row.size[0]} × ${row.size[1]}${why && "; " + why}.`), words);
     if (row.original) {
       const link = make("a", "", "original picture");
       link.href = row.original;
