@@ -166,18 +166,24 @@ def leakage(rows: pd.DataFrame) -> pd.DataFrame:
         differs from the first of its kind: ``kind`` is ``split`` (it sits in another split) or ``label``
         (both labels are known and differ). A picture that does both has two rows.
     """
-    found: list[tuple[str, ...]] = []
-    for task, of_task in rows.sort_values("image", kind="stable").groupby("task", sort=True):
-        ids = identical_groups(of_task["path"].tolist())
-        first: dict[int, tuple[str, str, str]] = {}
-        columns = (of_task[name].tolist() for name in ("image", "split", "label"))
-        for number, image, split, label in zip(ids.tolist(), *columns, strict=True):
-            same = first.setdefault(number, (image, split, label))
-            if split != same[1]:
-                found.append((str(task), "split", image, split, label, *same))
-            if label and same[2] and label != same[2]:
-                found.append((str(task), "label", image, split, label, *same))
-    return pd.DataFrame(found, columns=list(LEAKAGE))
+    found: list[pd.DataFrame] = []
+    images, splits, labels = (rows[name].to_numpy(object) for name in ("image", "split", "label"))
+    names, tasks = np.unique(rows["task"].to_numpy(object).astype(str), return_inverse=True)
+    for number, task in enumerate(names.tolist()):
+        places = np.flatnonzero(tasks == number)
+        places = places[np.argsort(images[places], kind="stable")]
+        contents = identical_groups(rows["path"].to_numpy(object)[places].tolist())
+        first = places[np.unique(contents, return_index=True)[1]][contents]
+        torn = splits[places] != splits[first]
+        known = (labels[places] != "") & (labels[first] != "")
+        differs = np.column_stack([torn, known & (labels[places] != labels[first])])
+        row, kind = np.nonzero(differs)  # row by row, the split before the label
+        own, same = places[row], first[row]
+        kinds = np.array(["split", "label"], object)[kind]
+        told = (images[own], splits[own], labels[own], images[same], splits[same], labels[same])
+        columns = (task, kinds, *told)
+        found.append(pd.DataFrame(dict(zip(LEAKAGE, columns, strict=True))))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(LEAKAGE))
 
 
 def _digest(path: str, n_bytes: int | None, place: int) -> bytes:
