@@ -107,7 +107,8 @@ def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> W
 
     def work() -> int:
         inputs = LiveInputs(Pictures(data.paths), shop.form, plan.augment, plan.test, 0)
-        found = look(runner, inputs, np.arange(len(data)), plan, data, "final", None)
+        file = shop.trunk_folder / "heatmaps"
+        found = look(runner, inputs, np.arange(len(data)), plan, data, "final", None, file)
         assert found is not None
         found.write(folder, data)
         return len(data)

@@ -6,8 +6,10 @@ import contextlib
 import errno
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from attributes.files import reserve
 
 
 class RowFile:
-    """A new file of float16 arrays of one shape, all zero at first.
+    """A new file of arrays of one shape and type, all zero at first.
 
     A memory map would do the same in fewer words; but the pages it has touched count as the process's own
     memory for as long as it is open, and features of a million pictures are more than a machine has.
@@ -29,6 +31,8 @@ class RowFile:
         Rows.
     shape : tuple of int
         Of a row.
+    dtype : numpy type
+        Of the file; rows are given and taken as float32.
 
     Raises
     ------
@@ -36,17 +40,17 @@ class RowFile:
         When the disk has no room for all of it.
     """
 
-    def __init__(self, path: Path, count: int, shape: tuple[int, ...]) -> None:
-        self.shape = tuple(shape)
-        self._path, self._bytes = path, 2 * math.prod(shape)
+    def __init__(self, path: Path, count: int, shape: tuple[int, ...], dtype: Any = np.float16) -> None:
+        self.shape, self._count, self._dtype = tuple(shape), count, np.dtype(dtype)
+        self._path, self._bytes = path, self._dtype.itemsize * math.prod(shape)
         self._file = path.open("wb+", buffering=0)
         with self._named():
             self._file.truncate(count * self._bytes)
             reserve(path, count * self._bytes)  # better told now than after hours
 
     def write(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Write (B, *shape) values, rounded to half precision, to (B,) rows."""
-        values = np.ascontiguousarray(values, np.float16)
+        """Write (B, *shape) values, rounded to the file's type, to (B,) rows."""
+        values = np.ascontiguousarray(values, self._dtype)
         with self._named():
             for row, value in zip(rows.tolist(), values, strict=True):
                 if os.pwrite(self._file.fileno(), value.tobytes(), row * self._bytes) != self._bytes:
@@ -54,12 +58,20 @@ class RowFile:
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Read (B,) rows, (B, *shape) float32."""
-        out = np.empty((len(rows), *self.shape), np.float16)
+        out = np.empty((len(rows), *self.shape), self._dtype)
         for row, place in zip(rows.tolist(), out, strict=True):
             place[...] = np.frombuffer(
-                os.pread(self._file.fileno(), self._bytes, row * self._bytes), np.float16
+                os.pread(self._file.fileno(), self._bytes, row * self._bytes), self._dtype
             ).reshape(self.shape)
         return out.astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write all rows as a ``.npy`` file."""
+        kind = np.lib.format.dtype_to_descr(self._dtype)
+        header = {"descr": kind, "fortran_order": False, "shape": (self._count, *self.shape)}
+        with self._path.open("rb") as rows, path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(rows, file)
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -33,8 +33,9 @@ from learning.branch import (
 from learning.checkpoint import Checkpoint
 from learning.inference import Runner, softmax
 from learning.inputs import Inputs, TestViews
+from learning.rowfile import RowFile
 from learning.train import TrainingPlan
-from runfolder.files import whole, write_array, write_table
+from runfolder.files import whole, write_table
 from runfolder.folder import TaskFolder
 from runfolder.predictions import write_predictions
 from runfolder.progress import progress, say
@@ -72,12 +73,13 @@ class Found:
     """What the networks said of all rows, filled in network by network."""
 
     logits: np.ndarray  # (N, C) float32
-    heatmaps: np.ndarray  # (N, h, w) float32
+    heatmaps: RowFile  # (N, h, w) float32
     network: np.ndarray  # (N,) str
 
     def write(self, folder: TaskFolder, data: TaskData) -> None:
         """Leave ``heatmaps.npy`` and ``predictions.csv``."""
-        write_array(folder.heatmaps, self.heatmaps)
+        with whole(folder.heatmaps) as partial:
+            self.heatmaps.save(partial)
         write_predictions(
             folder.predictions(1), data.images, data.splits, softmax(self.logits.astype(np.float64)),
             data.task.classes, self.network.tolist(),
@@ -154,7 +156,7 @@ def run(
         runner = open_classifier(shop, net, inputs.shape, exported)
         shown = np.flatnonzero(fold_of == fold)
         with progress(f"{short}: heatmaps of {name}", len(shown)) as bar:
-            found = look(runner, inputs, shown, plan, data, name, found, bar)
+            found = look(runner, inputs, shown, plan, data, name, found, cache / "heatmaps", bar)
         looking += time.perf_counter() - turned
     if found is None:
         raise ValueError(f"{data.task.name}: no picture to look at")
@@ -178,16 +180,20 @@ def fold_rows(data: TaskData, n_folds: int, seed: int) -> np.ndarray:
 
 def look(
     runner: Runner, inputs: Inputs, rows: np.ndarray, plan: CamPlan, data: TaskData, name: str,
-    found: Found | None, done: Callable[[int], None] = lambda _: None,
+    found: Found | None, file: Path, done: Callable[[int], None] = lambda _: None,
 ) -> Found | None:  # fmt: skip
-    """Predict rows and take the predicted class's heatmap of each, in the same forward pass."""
+    """Predict rows and take the predicted class's heatmap of each, in the same forward pass.
+
+    Heatmaps are collected in `file`: those of millions of pictures are more than memory holds.
+    """
     views = plan.test.unit()
     for logits, maps, index in predict(runner, inputs, rows):
         if found is None:
             n = len(data)
-            heatmaps = np.zeros((n, *maps.shape[-2:]), np.float32)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            heatmaps = RowFile(file, n, maps.shape[-2:], np.float32)
             found = Found(np.zeros((n, logits.shape[1]), np.float32), heatmaps, np.full(n, "", object))
         found.logits[index], found.network[index] = logits, name
-        found.heatmaps[index] = predicted_heatmaps(logits, maps, views, plan.heatmap)
+        found.heatmaps.write(index, predicted_heatmaps(logits, maps, views, plan.heatmap))
         done(len(index))
     return found

@@ -229,6 +229,14 @@ def test_what_is_looked_at_once_is_not_kept_and_looks_the_same(pictures, tmp_pat
 
 
 def test_rows_of_a_file_are_read_as_they_were_written(tmp_path):
+    exact = RowFile(tmp_path / "exact", 5, (2, 3), np.float32)
+    some = np.random.default_rng(0).normal(size=(2, 2, 3)).astype(np.float32)
+    exact.write(np.array([4, 1]), some)
+    exact.save(tmp_path / "exact.npy")
+    saved = np.load(tmp_path / "exact.npy", mmap_mode="r")
+    assert saved.dtype == np.float32 and saved.shape == (5, 2, 3)
+    assert (saved[[4, 1]] == some).all() and (saved[[0, 2, 3]] == 0).all()
+    assert (exact.read(np.array([1])) == some[1]).all()
     rows = RowFile(tmp_path / "rows", 5, (2, 3))
     values = np.arange(12, dtype=np.float32).reshape(2, 2, 3) / 8
     rows.write(np.array([3, 0]), values)
