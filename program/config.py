@@ -7,6 +7,7 @@ that floor's own dataclasses, so each setting is named, explained and given its 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,11 +122,20 @@ class RegimeConfig(Section):
     finetune: dict[str, Any] = {}
 
 
+MOST_THREADS = 8
+"""Of those taken unasked: each one that reads keeps a batch of pictures in memory."""
+
+
+def cores() -> int:
+    """Count the cores that this process may use: a container's may be fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class RuntimeConfig(Section):
     """The machine."""
 
     engine: Literal["auto", "onnx", "mxnet"] = "auto"
-    threads: int = Field(2, ge=1, le=256)
+    threads: int = Field(default_factory=lambda: min(cores(), MOST_THREADS), ge=1, le=256)
     jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     keep_cache: bool = False
     tensorboard: bool = False

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from attributes.tasks import FASHIONAI, Task, resolve
-from program.config import Config, dump_config, merge, read_config
+from program import config as config_module
+from program.config import Config, cores, dump_config, merge, read_config
 from program.errors import UsageError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -271,3 +272,12 @@ def test_a_rule_that_is_typed_is_not_searched_again(read):
     assert read("", ["crop={rule: {threshold: 0.5}}"]).crop.search.pictures == 0
     both = read("", ["crop.rule.threshold=0.5", "crop.search.pictures=99"])
     assert both.crop.search.pictures == 99
+
+
+def test_threads_are_the_cores_this_process_may_use_unless_they_are_named(monkeypatch):
+    monkeypatch.setattr(config_module, "cores", lambda: 3)
+    assert config_module.RuntimeConfig().threads == 3
+    monkeypatch.setattr(config_module, "cores", lambda: 64)
+    assert config_module.RuntimeConfig().threads == config_module.MOST_THREADS
+    assert Config.model_validate({"runtime": {"threads": 12}}).runtime.threads == 12
+    assert cores() >= 1
