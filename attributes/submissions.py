@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attributes.errors import DataError
-from attributes.files import write_whole
+from attributes.files import whole
 from attributes.labels import parse_letters
 from attributes.readers.collect import clean_image
 from attributes.readers.lines import read_lines
@@ -134,14 +134,13 @@ def write_submission(path: str | os.PathLike[str], rows: Iterable[tuple[str, str
     rows : iterable of (image, task, probabilities)
         ``image`` as annotated (``Images/<task>/<id>.jpg``), ``task`` the whole name, ``(C,)`` floats.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    for image, task, probabilities in rows:
-        values = np.asarray(probabilities, dtype=np.float64)
-        if values.ndim != 1 or not np.isfinite(values).all():
-            raise ValueError(f"the probabilities of {image} must be (C,) finite numbers, got {values}")
-        writer.writerow([image, task, ";".join(f"{value:.{DECIMALS}f}" for value in values)])
-    write_whole(path, buffer.getvalue().encode("utf-8"))
+    with whole(Path(path)) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for image, task, probabilities in rows:
+            values = np.asarray(probabilities, dtype=np.float64)
+            if values.ndim != 1 or not np.isfinite(values).all():
+                raise ValueError(f"the probabilities of {image} must be (C,) finite numbers, got {values}")
+            writer.writerow([image, task, ";".join(f"{value:.{DECIMALS}f}" for value in values)])
 
 
 def _read(

@@ -81,7 +81,7 @@ def steps(data: Path, run: Path) -> list[tuple[str, list[str], tuple[int, ...]]]
     how = ["--data", str(data), "--out", str(run), *(x for s in SETTINGS for x in ("--set", s))]
     door, folder = "pipeline.py", RunFolder(run)
     return [
-        ("check", [door, "check", *how, "--no-speed"], (0, 1)),
+        ("check", [door, "check", *how], (0, 1)),
         ("stage 1", [door, "stage", "cam", "--task", "wing", *how], (0,)),
         ("stage 2", [door, "stage", "crop", "--task", "wing", *how], (0,)),
         ("stage 3", [door, "stage", "finetune", "--task", "wing", *how], (0,)),

@@ -17,7 +17,7 @@ from attributes.splits import assign_splits
 from attributes.tasks import FASHIONAI, Task, resolve
 from program.config import Config
 from program.errors import RunError
-from runfolder.files import write_table
+from runfolder.files import ROWS_AT_ONCE, write_table
 from runfolder.fingerprint import files_stamp
 from runfolder.folder import RunFolder
 from runfolder.progress import progress
@@ -88,7 +88,8 @@ def open_data(
         spelled = {"", *(s.casefold() for task in chosen for s in (task.name, task.short))}
         rows = rows[rows["task"].isin(names)]
         rejected = rejected[rejected["task"].str.casefold().isin(spelled)]
-    rows = rows.copy()
+    del read
+    rows = rows.copy(deep=False)  # each copy of millions of rows counts
     if config.data.splits:
         rows["split"] = rows["split"].replace(config.data.splits)
     rows = _limited(rows, config)
@@ -100,6 +101,7 @@ def open_data(
         _refuse_rubbish(rejected, len(rows), config, folder)
     if rejected.shape[0]:
         notes.append(f"{len(rejected)} rows set aside, see rejected.csv")
+    rows = rows.drop(columns="source")
     rows["split"] = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
     found: dict[str, TaskData] = {}
     faults: list[str] = []
@@ -196,42 +198,58 @@ def _surveyed(
     rows: pd.DataFrame, config: Config, folder: RunFolder | None, keep: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Add width and height, and set aside pictures that cannot be decoded."""
-    paths = rows["path"].tolist()
-    stamps, known = files_stamp(paths), _known_survey(folder)
-    place = pd.Index(known["path"]).get_indexer(paths)
-    facts = (
-        known[list(_FACTS)].to_numpy(np.int64)[place] if len(known) else np.zeros((len(paths), 4), np.int64)
-    )
-    reasons = known["reason"].to_numpy(object)[place] if len(known) else np.full(len(paths), "", object)
-    missing = np.flatnonzero((place < 0) | (facts[:, :2] != stamps).any(axis=1))
+    # A picture of several tasks is looked at once.
+    which, distinct = pd.factorize(rows["path"].to_numpy(object))
+    facts, reasons, others = _known_survey(folder, distinct)
+    stamps = files_stamp(distinct.tolist())
+    missing = np.flatnonzero((facts[:, :2] != stamps).any(axis=1))
     if len(missing):
         with progress("check pictures", len(missing)) as bar:
-            sizes, told = survey_pictures([paths[i] for i in missing], config.runtime.threads, bar)
+            sizes, told = survey_pictures(distinct[missing].tolist(), config.runtime.threads, bar)
         facts[missing, :2], facts[missing, 2:], reasons[missing] = stamps[missing], sizes, told
         if folder is not None and keep:
-            now = pd.DataFrame(facts, columns=list(_FACTS)).assign(path=paths, reason=reasons)
-            others = known[~known["path"].isin(paths)]
-            table = pd.concat([others, now.drop_duplicates("path")], ignore_index=True)
+            now = pd.DataFrame(facts, columns=list(_FACTS)).assign(path=distinct, reason=reasons)
+            table = pd.concat([others, now], ignore_index=True) if len(others) else now
             write_table(folder.survey, table[["path", *_FACTS, "reason"]])
-    rows = rows.assign(width=facts[:, 2], height=facts[:, 3])
-    bad = rows[reasons != ""].assign(reason=reasons[reasons != ""])[["image", "task", "source", "reason"]]
-    return rows[reasons == ""], bad
+    rows = rows.assign(width=facts[which, 2], height=facts[which, 3])
+    reasons = reasons[which]
+    spoilt = reasons != ""
+    bad = rows[spoilt].assign(reason=reasons[spoilt])[["image", "task", "source", "reason"]]
+    return rows[~spoilt] if spoilt.any() else rows, bad
 
 
 _FACTS = ("bytes", "modified", "width", "height")
 
 
-def _known_survey(folder: RunFolder | None) -> pd.DataFrame:
-    """What earlier commands found; a damaged survey is made anew."""
-    nothing = pd.DataFrame(columns=["path", *_FACTS, "reason"])
+def _known_survey(folder: RunFolder | None, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """What earlier commands found of some distinct paths, and of others; a damaged survey is made anew.
+
+    Returns
+    -------
+    facts : ndarray of int64, shape (N, 4)
+        -1 of what is not known.
+    reasons : ndarray of object, shape (N,)
+    others : DataFrame
+    """
+    facts, reasons = np.full((len(paths), len(_FACTS)), -1, np.int64), np.full(len(paths), "", object)
+    others = pd.DataFrame(columns=["path", *_FACTS, "reason"])
     if folder is None or not folder.survey.is_file():
-        return nothing
+        return facts, reasons, others
+    types = {"path": str, "reason": str, **dict.fromkeys(_FACTS, np.int64)}
+    found, places = [others], pd.Index(paths)
     try:
-        types = {"path": str, "reason": str, **dict.fromkeys(_FACTS, np.int64)}
-        table = pd.read_csv(folder.survey, dtype=types, keep_default_na=False)
-        return table[list(nothing.columns)].drop_duplicates("path")
+        with pd.read_csv(
+            folder.survey, dtype=types, keep_default_na=False, usecols=list(types), chunksize=ROWS_AT_ONCE
+        ) as parts:
+            for part in parts:
+                at = places.get_indexer(part["path"].to_numpy(object))
+                own = at >= 0
+                facts[at[own]] = part.loc[own, list(_FACTS)].to_numpy(np.int64)
+                reasons[at[own]] = part.loc[own, "reason"].to_numpy(object)
+                found.append(part[~own])
     except (ValueError, KeyError, OSError):
-        return nothing
+        return np.full_like(facts, -1), np.full_like(reasons, ""), others
+    return facts, reasons, pd.concat([part for part in found if len(part)] or [others], ignore_index=True)
 
 
 def _untrainable(data: TaskData) -> str:

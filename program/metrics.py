@@ -13,7 +13,7 @@ from attributes.localisation import localisation
 from attributes.score import score_task
 from runfolder.boxes import read_boxes, taken_whole
 from runfolder.folder import RunFolder, TaskFolder
-from runfolder.predictions import read_predictions
+from runfolder.predictions import places_of, read_predictions
 
 BRANCHES = ("full", "crop", "fused")
 
@@ -21,12 +21,11 @@ BRANCHES = ("full", "crop", "fused")
 def branch_probabilities(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
     """Read each branch's (N, C) probabilities, NaN where a branch did not speak."""
     found = {}
-    place = {image: i for i, image in enumerate(data.images)}
     files = {"full": folder.predictions(1), "crop": folder.predictions(3), "fused": folder.fused}
     for branch, file in files.items():
         values = np.full((len(data), len(data.task.classes)), np.nan)
         table, probabilities = read_predictions(file)
-        values[[place[image] for image in table["image"]]] = probabilities
+        values[places_of(table["image"], data.images)] = probabilities
         found[branch] = values
     return found
 

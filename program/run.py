@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import stage1_cam.stage
 import stage2_crop.stage
 import stage3_finetune.stage
@@ -36,7 +38,7 @@ from runfolder.fingerprint import files_stamp, fingerprint, is_current
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.leftovers import is_ours, sweep
 from runfolder.lock import HeldError, hold
-from runfolder.predictions import read_predictions
+from runfolder.predictions import read_parts
 from runfolder.progress import say
 
 STAGES = ("cam", "crop", "finetune")
@@ -299,15 +301,17 @@ def finish_run(folder: RunFolder, opened: Opened) -> dict[str, Any]:
     """Score the run and write ``metrics.json`` and ``submission.csv``."""
     metrics = run_metrics(opened.tasks, folder, opened.boxes_true)
     write_json(folder.metrics, metrics)
-    rows = []
-    for name in opened.tasks:
-        table, probabilities = read_predictions(folder.task(name).fused)
-        tested = (table["split"] == "test").to_numpy()
-        rows += [
-            (image, name, p) for image, p in zip(table["image"][tested], probabilities[tested], strict=True)
-        ]
-    write_submission(folder.submission, rows)
+    write_submission(folder.submission, _tested(folder, opened))
     return metrics
+
+
+def _tested(folder: RunFolder, opened: Opened) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield picture, task and fused probabilities of the test pictures."""
+    for name in opened.tasks:
+        for table, probabilities in read_parts(folder.task(name).fused):
+            tested = (table["split"] == "test").to_numpy()
+            for image, p in zip(table["image"][tested], probabilities[tested], strict=True):
+                yield image, name, p
 
 
 def reopen(folder: RunFolder) -> Opened:
@@ -349,8 +353,13 @@ def same_rows(folder: TaskFolder, data: TaskData) -> None:
     ------
     RunError
     """
-    table, _ = read_predictions(folder.predictions(1))
-    if list(table["image"]) != list(data.images) or (table["split"].to_numpy(str) != data.splits).any():
+    start, same = 0, True
+    for table, _ in read_parts(folder.predictions(1)):
+        rows = slice(start, start + len(table))
+        same &= tuple(table["image"]) == data.images[rows]
+        same &= np.array_equal(table["split"].to_numpy(str), data.splits[rows])
+        start += len(table)
+    if not same or start != len(data):
         raise RunError(
             f"{folder.predictions(1)}: is of other pictures or another split than the data has now; "
             f"run all stages again: python pipeline.py run --task {data.task.short}"

@@ -15,7 +15,7 @@ from attributes.labels import YES
 from learning.views import framed
 from runfolder.boxes import read_boxes, read_rule, taken_whole
 from runfolder.folder import RunFolder
-from runfolder.predictions import read_predictions
+from runfolder.predictions import places_of, read_predictions
 
 BRANCHES = ("full", "crop", "fused")
 UNKNOWN = -1
@@ -132,21 +132,20 @@ def gather(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskR
     task = folder.task(data.task.name)
     if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
         return None
-    at = {image: i for i, image in enumerate(data.images)}
     files = {"full": task.predictions(1), "crop": task.predictions(3), "fused": task.fused}
-    probabilities = {branch: _aligned(file, at, len(data.task.classes)) for branch, file in files.items()}
+    probabilities = {branch: _aligned(file, data) for branch, file in files.items()}
     place, trained = np.zeros(len(data), np.int64), data.splits == "train"
     said = read_predictions(task.predictions(1))[0]
-    for row, (image, network) in enumerate(zip(said["image"], said["network"], strict=True)):
-        if image in at:
-            place[at[image]] = row
-            trained[at[image]] &= not network.startswith("fold")
+    at = places_of(said["image"], data.images)
+    known, own = np.flatnonzero(at >= 0), at[at >= 0]
+    place[own] = known
+    trained[own] &= ~said["network"].str.startswith("fold").to_numpy(bool)[known]
     table, found = read_boxes(task.boxes)
     boxes = np.concatenate([np.zeros_like(data.sizes), data.sizes], axis=1).astype(np.int64)
     fallback = np.full(len(data), "no box", dtype=object)
-    for row, image in enumerate(table["image"]):
-        if image in at:
-            boxes[at[image]], fallback[at[image]] = found[row], table["fallback"][row]
+    at = places_of(table["image"], data.images)
+    own = at[at >= 0]
+    boxes[own], fallback[own] = found[at >= 0], table["fallback"].to_numpy(object)[at >= 0]
     rule = read_rule(task.rule)["rule"]
     return TaskRows(
         data, probabilities, boxes, fallback.astype(str), np.load(task.heatmaps, mmap_mode="r"), place,
@@ -190,14 +189,13 @@ def choose_rows(rows: TaskRows, limit: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([pool, trained]))
 
 
-def _aligned(file: Path, at: dict[str, int], n_classes: int) -> np.ndarray:
+def _aligned(file: Path, data: TaskData) -> np.ndarray:
     """Probabilities of a prediction file in the data's order, NaN where there are none."""
-    values = np.full((len(at), n_classes), np.nan)
+    values = np.full((len(data), len(data.task.classes)), np.nan)
     if file.is_file():
         table, found = read_predictions(file)
-        for row, image in enumerate(table["image"]):
-            if image in at:
-                values[at[image]] = found[row]
+        at = places_of(table["image"], data.images)
+        values[at[at >= 0]] = found[at >= 0]
     return values
 
 

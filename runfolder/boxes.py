@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import pandas as pd
 
 
 def read_boxes(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Read the table and its (N, 4) int boxes x0, y0, x1, y1 in pixels, x1/y1 exclusive."""
-    table = pd.read_csv(path, keep_default_na=False, dtype={"image": str, "split": str, "fallback": str})
-    return table, table[["x0", "y0", "x1", "y1"]].to_numpy(np.int64)
+    """Read image and fallback of each row, and its (N, 4) box x0, y0, x1, y1 in pixels, x1/y1 exclusive."""
+    sides = ["x0", "y0", "x1", "y1"]
+    types = {"image": str, "fallback": str, **dict.fromkeys(sides, np.int64)}
+    table = pd.read_csv(path, keep_default_na=False, usecols=list(types), dtype=types)
+    boxes = table[sides].to_numpy(np.int64)
+    fallback = np.array([sys.intern(text) for text in table["fallback"]], object)
+    return pd.DataFrame({"image": table["image"], "fallback": fallback}), boxes
 
 
 def taken_whole(fallback: np.ndarray) -> np.ndarray:

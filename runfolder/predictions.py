@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,25 @@ def write_predictions(
             write(pd.DataFrame(columns))
 
 
+def read_parts(path: Path) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """Read a table part by part: image, split, [network,] class, and (B, C) probabilities; at least once."""
+    named = ("image", "split", "network", "class", "probabilities")
+    with pd.read_csv(
+        path, dtype=str, keep_default_na=False, usecols=named.__contains__, chunksize=ROWS_AT_ONCE
+    ) as parts:
+        for part in parts:
+            probabilities = split(part.pop("probabilities").tolist())
+            for name in part.columns.drop("image"):  # few different texts, each kept once
+                part[name] = np.array([sys.intern(text) for text in part[name]], object)
+            yield part, probabilities
+
+
 def read_predictions(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Read the table and its (N, C) probabilities."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return table, split(table["probabilities"].tolist())
+    """Read the table, without its ``confidence`` and ``probabilities``, and these as (N, C) numbers."""
+    tables, numbers = zip(*read_parts(path), strict=True)
+    return pd.concat(tables, ignore_index=True), np.concatenate(numbers)
+
+
+def places_of(images: pd.Series, among: Sequence[str]) -> np.ndarray:
+    """Where each picture of a table stands among others, (N,) int; -1 where it does not."""
+    return np.asarray(pd.Index(np.array(among, object)).get_indexer(images.to_numpy(object)))

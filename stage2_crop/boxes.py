@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from learning.views import framed
-from runfolder.files import write_table
+from runfolder.files import ROWS_AT_ONCE, whole_table
 from stage2_crop.rule import Crop, CropRule, find_crop
 
 
@@ -125,11 +125,16 @@ def write_boxes(
     path: Path, images: Sequence[str], splits: Sequence[str], crops: Sequence[Crop], rule: CropRule
 ) -> None:
     """Write image,split,x0,y0,x1,y1,threshold,margin,fallback,score, one row a picture."""
-    boxes = np.array([c.box for c in crops]).reshape(-1, 4)
-    table = pd.DataFrame({"image": list(images), "split": list(splits)})
-    for column, name in enumerate(("x0", "y0", "x1", "y1")):
-        table[name] = boxes[:, column]
-    table["threshold"], table["margin"] = rule.threshold, rule.margin
-    table["fallback"] = [c.fallback for c in crops]
-    table["score"] = [f"{c.score:.4f}" for c in crops]
-    write_table(path, table)
+    with whole_table(path) as write:
+        # At least once: a table without rows has a header all the same.
+        for start in range(0, max(1, len(crops)), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            some = crops[rows]
+            boxes = np.array([c.box for c in some]).reshape(-1, 4)
+            table = pd.DataFrame({"image": list(images[rows]), "split": list(splits[rows])})
+            for column, name in enumerate(("x0", "y0", "x1", "y1")):
+                table[name] = boxes[:, column]
+            table["threshold"], table["margin"] = rule.threshold, rule.margin
+            table["fallback"] = [c.fallback for c in some]
+            table["score"] = [f"{c.score:.4f}" for c in some]
+            write(table)

@@ -6,36 +6,50 @@ question mark, so that a folder opened in a file manager is a claim that can be 
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from attributes.pictures import encode_jpeg, read_picture
 from learning.batches import read_ahead
 
 
-def crop_names(images: Sequence[str], folders: Sequence[str], splits: Sequence[str]) -> list[PurePosixPath]:
+def crop_names(images: Sequence[str], folders: Sequence[str], splits: Sequence[str]) -> list[str]:
     """Name each crop ``split/class/id.jpg``; ids that would meet get their folder's name in front.
 
-    >>> [str(p) for p in crop_names(["a/1.jpg", "b/1.png", "b/2.png"], ["X"] * 3, ["val"] * 3)]
+    >>> crop_names(["a/1.jpg", "b/1.png", "b/2.png"], ["X"] * 3, ["val"] * 3)
     ['val/X/a_1.jpg', 'val/X/b_1.jpg', 'val/X/2.jpg']
     """
-    plain = [PurePosixPath(s, f, _stem(i)) for i, f, s in zip(images, folders, splits, strict=True)]
-    often = Counter(str(p).casefold() for p in plain)
-    names, taken = [], set()
-    for image, path in zip(images, plain, strict=True):
-        stem = path.name
-        if often[str(path).casefold()] > 1:
-            stem = _fitting("_".join([*PurePosixPath(image).parent.parts[-3:], stem]).strip("/"))
-        name = path.with_name(stem)
-        number = 2
-        while str(name).casefold() in taken:
-            name = path.with_name(f"{stem}_{number}")
+    names = [f"{s}/{f}/{_stem(i)}" for i, f, s in zip(images, folders, splits, strict=True)]
+    # File systems that do not tell upper from lower case would let the later one overwrite the earlier.
+    keys = np.array([_key(name) for name in names], np.uint64)
+    _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    meeting = counts[place] > 1
+    alone, taken = np.sort(keys[~meeting]), set[int]()
+    for i in np.flatnonzero(meeting).tolist():
+        folder, _, stem = names[i].rpartition("/")
+        stem = _fitting("_".join([*PurePosixPath(images[i]).parent.parts[-3:], stem]).strip("/"))
+        name, number = f"{folder}/{stem}", 2
+        while _key(name) in taken or _is_in(_key(name), alone):
+            name = f"{folder}/{stem}_{number}"
             number += 1
-        taken.add(str(name).casefold())
-        names.append(path.with_name(name.name + ".jpg"))
+        taken.add(_key(name))
+        names[i] = name
+    for i, name in enumerate(names):  # in place: one of millions of texts at a time
+        names[i] = name + ".jpg"
     return names
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.casefold().encode("utf-8"), digest_size=8).digest(), "little")
+
+
+def _is_in(key: int, ordered: np.ndarray) -> bool:
+    at = int(np.searchsorted(ordered, np.uint64(key)))
+    return at < len(ordered) and int(ordered[at]) == key
 
 
 def _stem(image: str) -> str:
@@ -50,7 +64,7 @@ def _fitting(stem: str) -> str:
 
 def write_crops(
     root: Path,
-    names: Sequence[PurePosixPath],
+    names: Sequence[str],
     paths: Sequence[str],
     boxes: Iterable[Sequence[int]],
     threads: int = 2,
@@ -64,7 +78,7 @@ def write_crops(
     root : Path
         The crop folder; made anew, so that no crop of an earlier rule stays behind. It is built
         beside and takes its place when it is complete.
-    names : sequence of PurePosixPath
+    names : sequence of str
         See :func:`crop_names`.
     paths : sequence of str
         The original pictures.
@@ -74,7 +88,7 @@ def write_crops(
     building = root.with_name(root.name + ".partial")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    for folder in {name.parent for name in names}:
+    for folder in {name.rpartition("/")[0] for name in names}:
         (building / folder).mkdir(parents=True, exist_ok=True)
 
     def cut(item: tuple[int, Sequence[int]]) -> int:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
@@ -79,6 +83,37 @@ class Crop:
     box: tuple[int, int, int, int]
     fallback: str
     score: float
+
+
+class Crops(Sequence[Crop]):
+    """What the rule decided for many pictures, 32 bytes each."""
+
+    def __init__(self) -> None:
+        self._sides, self._scores = array("q"), array("d")
+        self._fallbacks: list[str] = []
+
+    def append(self, crop: Crop) -> None:
+        self._sides.extend(crop.box)
+        self._scores.append(crop.score)
+        self._fallbacks.append(sys.intern(crop.fallback))
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    @overload
+    def __getitem__(self, place: int) -> Crop: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Crop]: ...
+    def __getitem__(self, place: int | slice) -> Crop | list[Crop]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        x0, y0, x1, y1 = self._sides[4 * place : 4 * place + 4]
+        return Crop((x0, y0, x1, y1), self._fallbacks[place], self._scores[place])
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(N, 4) int64."""
+        return np.array(self._sides, np.int64).reshape(-1, 4)
 
 
 def is_flat(heatmap: np.ndarray, least_contrast: float) -> bool:

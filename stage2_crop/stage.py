@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from attributes.dataset import TaskData
 from attributes.splits import assign_folds
@@ -22,7 +21,7 @@ from runfolder.predictions import read_predictions
 from runfolder.progress import progress
 from stage2_crop.boxes import each_crop, find_crops, jitter_boxes, with_usual, write_boxes
 from stage2_crop.crops import crop_names, write_crops
-from stage2_crop.rule import Crop, CropRule
+from stage2_crop.rule import CropRule, Crops
 from stage2_crop.search import Judged, Judges, SearchPlan, search_rule
 
 _PROBE_FOLDS = 5
@@ -74,10 +73,12 @@ def run(data: TaskData, folder: TaskFolder, plan: CropPlan, shop: Workshop, cach
     """
     started = time.perf_counter()
     table, probabilities = read_predictions(folder.predictions(1))
+    held_out = (table.pop("network") != "final").to_numpy(bool)
+    del table
     heatmaps = np.load(folder.heatmaps, mmap_mode="r")
     guess = probabilities.argmax(axis=1)
     invisible = guess == data.task.invisible
-    rows = _judging_rows(data, table, plan.search.pictures, shop.seed)
+    rows = _judging_rows(data, held_out, plan.search.pictures, shop.seed)
     rule, curve = plan.rule, []
     if len(rows):
         rule, curve = _search(data, plan, shop, heatmaps, probabilities, invisible, rows, cache)
@@ -122,7 +123,7 @@ def cut(
     -------
     ndarray of int, shape (N, 4)
     """
-    found: list[Crop] = []
+    found = Crops()
 
     def boxes() -> Iterator[tuple[int, int, int, int]]:
         for crop in each_crop(heatmaps, data.sizes, form.fit, rule, invisible):
@@ -132,12 +133,12 @@ def cut(
     names = crop_names(data.images, folders, data.splits)
     write_crops(folder.crops, names, data.paths, boxes(), form.threads, quality, done)
     write_boxes(folder.boxes, data.images, data.splits, found, rule)
-    return np.array([crop.box for crop in found])
+    return found.boxes
 
 
-def _judging_rows(data: TaskData, table: pd.DataFrame, most: int, seed: int) -> np.ndarray:
+def _judging_rows(data: TaskData, held_out: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Draw rows whose maps come from networks that had not seen them; none where there are too few."""
-    unseen = (data.splits == "val") | ((data.splits == "train") & (table["network"] != "final").to_numpy())
+    unseen = (data.splits == "val") | ((data.splits == "train") & held_out)
     rows = _some(np.flatnonzero(unseen & data.labelled), most, seed)
     enough = len(rows) >= _LEAST_JUDGES and len(np.unique(data.letters[rows].argmax(axis=1))) > 1
     return rows if enough else rows[:0]

@@ -92,7 +92,7 @@ def run(
     """
     started, short = time.perf_counter(), data.task.short
     train_rows, val_rows = data.rows("train", labelled=True), data.rows("val", labelled=True)
-    _, boxes = read_boxes(folder.boxes)
+    boxes = read_boxes(folder.boxes)[1]
     cached = len(val_rows) + (1 + plan.views) * len(train_rows) if trunk else 0
     with progress(f"{short}: crop features", cached) as bar:
         inputs = make_inputs(
@@ -108,7 +108,8 @@ def run(
             val_rows,
         )
     table, full = read_predictions(folder.predictions(1))
-    spoke = table["network"].to_numpy(str)
+    spoke = table.pop("network").to_numpy(str)
+    del table
     folds = sorted(set(spoke[train_rows]) - {"final"}) if plan.cross_fit else []
     history: list[dict[str, Any]] = []
     logits = np.zeros((len(data), len(data.task.classes)), np.float64)

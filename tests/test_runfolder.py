@@ -178,7 +178,8 @@ def test_prediction_tables_round_trip(tmp_path):
     assert table["image"].tolist() == images and table["split"].tolist() == splits
     assert table["network"].tolist() == ["fold 0", "final", "final"]
     assert table["class"].tolist() == ["3/4, long", "Short", "Short"]
-    assert table["confidence"].tolist() == ["0.87654322", "0.50000000", "1.00000000"]
+    written = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert written["confidence"].tolist() == ["0.87654322", "0.50000000", "1.00000000"]
     np.testing.assert_allclose(back, p, atol=0.5e-8 + 1e-15)
 
 

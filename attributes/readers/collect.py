@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from attributes.errors import DataError
@@ -153,6 +154,7 @@ class Collector:
         self._seen: dict[str, dict[str, int]] = {}  # task to image to row
         self._tasks: dict[str, Task | None] = {}
         self._labels: dict[tuple[str, str], tuple[str, str]] = {}
+        self._groups: dict[str, str] = {}  # each text once, however many rows bear it
         self._first = 0  # row of this root
         self._dropped = self._hidden = 0
 
@@ -222,7 +224,8 @@ class Collector:
             self.reject(image, row.task, row.source, reason)
             return
         self._seen.setdefault(task.name, {})[image] = len(self._rows[0])
-        values = (image, path, task.name, label, split, row.group, row.source)
+        group = self._groups.setdefault(row.group, row.group)
+        values = (image, path, task.name, label, split, group, row.source)
         for column, value in zip(self._rows, values, strict=True):
             column.append(value)
 
@@ -242,7 +245,11 @@ class Collector:
         if self._rejected:
             self.notes.append(f"{len(self._rejected):,} rows set aside, see `rejected`")
         self._seen.clear()
-        rows = pd.DataFrame(dict(zip(COLUMNS, self._rows, strict=True)))
+        columns = {}
+        for name, texts in zip(COLUMNS, self._rows, strict=True):
+            columns[name] = np.array(texts, object)
+            texts.clear()  # of millions of rows, one copy at a time
+        rows = pd.DataFrame(columns, copy=False)
         return Annotations(rows, pd.DataFrame(self._rejected, columns=list(REJECTED)), self.notes)
 
     def _nothing(self) -> str:
