@@ -159,15 +159,17 @@ def training_step(net: str, px: int, threads: int, files: list[str], batch: int)
 
 
 def _maps(count: int) -> np.ndarray:
-    """Heatmaps with one warm place each."""
+    """Heatmaps with one warm place each, on uneven ground: crops of about half the picture's side."""
     rng = np.random.default_rng(0)
-    noise = rng.random((count, 9, 9)).astype(np.float32)
-    return np.stack([cv2.GaussianBlur(one, (0, 0), 1.5) for one in noise])
+    noise, (x, y) = rng.random((count, 9, 9)), rng.uniform(2, 6, (2, count, 1, 1))
+    rows, columns = np.arange(9)[:, None], np.arange(9)[None, :]
+    hill = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 1.5**2))
+    return (hill + 0.1 * noise).astype(np.float32)
 
 
 def crops(threads: int, files: list[str]) -> Work:
     """Stage 2 with a fixed rule: from maps and JPEG files to boxes.csv and crop files."""
-    data, maps, rule = _data(files, threads), _maps(len(files)), CropRule(threshold=0.7)
+    data, maps, rule = _data(files, threads), _maps(len(files)), CropRule(threshold=0.5)
     folder = TaskFolder(Path(tempfile.mkdtemp()) / "task")
     nowhere, form = np.zeros(len(data), bool), InputForm(224, "pad", backbone("efficientnet_lite0"), threads)
 
@@ -181,7 +183,7 @@ def crops(threads: int, files: list[str]) -> Work:
 def opencv_crops(threads: int, files: list[str]) -> Work:
     """Decode the same files and encode crops of the same boxes with OpenCV, on all cores."""
     cv2.setNumThreads(1)
-    data, rule = _data(files, threads), CropRule(threshold=0.7)
+    data, rule = _data(files, threads), CropRule(threshold=0.5)
     found = find_crops(_maps(len(files)), data.sizes, "pad", rule, np.zeros(len(data), bool))
     pool = ThreadPoolExecutor(threads)
 
