@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from runfolder.files import ROWS_AT_ONCE, whole_table
+
+if TYPE_CHECKING:
+    import pandas as pd  # pictures are predicted where it is not installed
 
 DECIMALS = 8
 
@@ -45,6 +48,8 @@ def write_predictions(
     network : sequence of str, optional
         Which network spoke: ``final``, or ``fold 0`` for one that did not train on the picture.
     """
+    import pandas as pd
+
     with whole_table(path) as write:
         # At least once: a table without rows has a header all the same.
         for start in range(0, max(1, len(images)), ROWS_AT_ONCE):
@@ -61,5 +66,7 @@ def write_predictions(
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """Read the table and its (N, C) probabilities."""
+    import pandas as pd
+
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     return table, split(table["probabilities"].tolist())

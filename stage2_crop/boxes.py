@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from learning.views import framed
 from runfolder.files import write_table
@@ -125,6 +124,8 @@ def write_boxes(
     path: Path, images: Sequence[str], splits: Sequence[str], crops: Sequence[Crop], rule: CropRule
 ) -> None:
     """Write image,split,x0,y0,x1,y1,threshold,margin,fallback,score, one row a picture."""
+    import pandas as pd  # pictures are predicted where it is not installed
+
     boxes = np.array([c.box for c in crops]).reshape(-1, 4)
     table = pd.DataFrame({"image": list(images), "split": list(splits)})
     for column, name in enumerate(("x0", "y0", "x1", "y1")):
