@@ -307,6 +307,40 @@ def export(
     say(f"exported: {export_run(RunFolder(run_), out or run_ / 'export')}")
 
 
+@app.command(
+    epilog=_examples(
+        "fuse --run runs/a --run runs/b --out runs/ensemble",
+        "fuse --run runs/a --csv others.csv --task neck --out runs/ensemble",
+    )
+)
+def fuse(
+    run_: Annotated[
+        list[Path],
+        typer.Option("--run", help="A finished run folder; repeatable. The first one's data counts."),
+    ],
+    csv: Annotated[
+        list[Path] | None,
+        typer.Option("--csv", help="A submission of any origin, with validation rows too; repeatable."),
+    ] = None,
+    task: Tasks = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("runs/ensemble"),
+) -> None:
+    """Join finished runs and submission files, with weights fitted on validation."""
+    from program.ensemble import MEMBERS, WEIGHTS, fuse_runs
+    from program.show import members_table, written_lines
+
+    table, metrics = fuse_runs(run_, csv or [], task or [], out)
+    console.print(members_table(table, metrics["split"]))
+    written = (
+        ("submission", RunFolder(out).submission, "fused predictions of the test pictures"),
+        ("members", out / MEMBERS, "what each adds, task by task"),
+        ("weights", out / WEIGHTS, "and temperatures"),
+        ("figures", RunFolder(out).metrics, "for scripts"),
+    )
+    for line in written_lines(written):
+        say(line)
+
+
 def main() -> int:
     """Run the command line; a user's mistake ends in one line and a code, never in a traceback.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,18 +136,23 @@ def read_description(path: Path) -> list[Described]:
     """
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(told, ensure_ascii=False).encode()  # half a character can be escaped, but not be written
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); export the run again") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: is not valid JSON ({error}); export the run again") from None
     part = _Part(path, "", told)
     if part.value("format", int, 1) > FORMAT:  # the first files had no such key
         raise RunError(f"{path}: format is {told['format']}; this program reads {FORMAT}: take a newer one")
     given = part.section("input")
-    mean, std = given.three("mean"), given.three("std")
-    backbone = Backbone(given.value("backbone", str, ""), mean, std)
+    backbone = Backbone(
+        given.value("backbone", str, ""), given.numbers("mean", 3), given.numbers("std", 3, least=1e-6)
+    )
     threads = min(8, os.cpu_count() or 1)
-    form = InputForm(given.value("side_px", int), given.choice("fit", ("stretch", "pad")), backbone, threads)
+    side = given.value("side_px", int)
+    if not 1 <= side <= 8192:
+        raise given.wrong("side_px", f"is {side}; expected 1 to 8192")
+    form = InputForm(side, given.choice("fit", ("stretch", "pad")), backbone, threads)
     trunk = part.file("trunk") if part.told.get("trunk") is not None else None
     tasks = part.section("tasks")
     if not tasks.told:
@@ -177,17 +183,17 @@ class _Part:
     def __init__(self, path: Path, name: str, told: Any) -> None:
         self._path, self._name = path, name
         if not isinstance(told, dict):
-            raise self._wrong("", f"is {_short(told)}; expected a section {{…}}")
+            raise self.wrong("", f"is {_short(told)}; expected a section {{…}}")
         self.told = told
 
-    def _wrong(self, key: str, what: str) -> RunError:
+    def wrong(self, key: str, what: str) -> RunError:
         where = ".".join(filter(None, (self._name, key)))
         return RunError(f"{self._path}: {where + ': ' if where else ''}{what}; export the run again")
 
     def value(self, key: str, kind: type[T], default: T | None = None) -> T:
         found = self.told.get(key, default)
         if not isinstance(found, kind) or isinstance(found, bool):
-            raise self._wrong(key, f"is {_short(found)}; expected {kind.__name__}")
+            raise self.wrong(key, f"is {_short(found)}; expected {kind.__name__}")
         return found
 
     def section(self, key: str) -> _Part:
@@ -196,21 +202,22 @@ class _Part:
     def choice(self, key: str, words: Sequence[str]) -> str:
         found = self.value(key, str)
         if found not in words:
-            raise self._wrong(key, f"is {found!r}; expected {' or '.join(words)}")
+            raise self.wrong(key, f"is {found!r}; expected {' or '.join(words)}")
         return found
 
-    def three(self, key: str) -> tuple[float, float, float]:
+    def numbers(self, key: str, count: int, least: float = -math.inf) -> Any:
         found = self.value(key, list)
-        if len(found) != 3 or not all(isinstance(v, (int, float)) for v in found):
-            raise self._wrong(key, f"is {_short(found)}; expected three numbers")
-        return float(found[0]), float(found[1]), float(found[2])
+        if len(found) != count or not all(_is_number(v) and v >= least for v in found):
+            bound = "" if least == -math.inf else " above 0"
+            raise self.wrong(key, f"is {_short(found)}; expected {count} numbers{bound}")
+        return tuple(map(float, found))
 
     def file(self, key: str) -> Path:
         """A network, which lies in the description's folder or below it."""
         name, home = self.value(key, str), self._path.parent
         path = home / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise self._wrong(key, f"is {name!r}; expected a file beside this one")
+            raise self.wrong(key, f"is {name!r}; expected a file beside this one")
         if not path.is_file():
             raise RunError(
                 f"{path}: the network that {self._path.name} names is missing; export the run again"
@@ -218,30 +225,49 @@ class _Part:
         return path
 
     def plan(self, key: str, kind: Callable[..., T]) -> T:
-        """A dataclass of the floors below; a list of JSON is a tuple there."""
-        told = self.section(key).told
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
-        names = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        for name, value in values.items():
+        """A dataclass of the floors below, each value of the kind of its default."""
+        part = self.section(key)
+        names = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        values = {}
+        for name, value in part.told.items():
             if name not in names:
-                raise self._wrong(key, f"holds {name!r}; expected some of {', '.join(names)}")
-            like = names[name].default
-            if like is not None and not _alike(value, like):
-                raise self._wrong(f"{key}.{name}", f"is {_short(value)}; expected {type(like).__name__}")
+                raise self.wrong(key, f"holds {name!r}; expected some of {', '.join(names)}")
+            like = names[name]
+            if isinstance(value, list):
+                if not (like is None or isinstance(like, tuple)) or not value:
+                    raise part.wrong(name, f"is {_short(value)}; expected {_kind(like)}")
+                values[name] = part.numbers(name, len(value))
+            elif value is None and like is None:
+                values[name] = None
+            elif isinstance(like, tuple) or not _alike(value, like):
+                raise part.wrong(name, f"is {_short(value)}; expected {_kind(like)}")
+            else:
+                values[name] = value
         return self.made(lambda: kind(**values))
 
     def made(self, make: Callable[[], T]) -> T:
         try:
             return make()
         except (TypeError, ValueError) as error:
-            raise self._wrong("", str(error)) from None
+            raise self.wrong("", str(error)) from None
+
+
+def _is_number(value: Any) -> bool:
+    """1 is a number; True is none, and NaN, which JSON readers let pass, is none either."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -1e300 < value < 1e300
 
 
 def _alike(value: Any, like: Any) -> bool:
-    """Whether a value is of a setting's kind: 1 is a number, but True is none."""
+    """Whether a value is of a setting's kind."""
+    return _is_number(value) if isinstance(like, float) else type(value) is type(like)
+
+
+def _kind(like: Any) -> str:
     if isinstance(like, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is type(like)
+        return "a number"
+    return "a list of numbers" if like is None or isinstance(like, tuple) else type(like).__name__
 
 
 def _short(value: Any) -> str:

@@ -192,8 +192,17 @@ def _open_onnx(described: Sequence[Described]) -> Opened:
                 again = f"python pipeline.py run --task {one.task.short}"
                 raise RunError(f"{path} is missing; run its stage again: {again}")
     trunk = described[0].trunk
-    return _opened(described, onnx_runner(trunk) if trunk else None,
-                   lambda one: (onnx_runner(one.full), onnx_runner(one.crop)))  # fmt: skip
+    return _opened(described, _onnx(trunk) if trunk else None, lambda one: (_onnx(one.full), _onnx(one.crop)))
+
+
+def _onnx(path: Path) -> Runner:
+    try:
+        return onnx_runner(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # ONNX Runtime's own classes, one a kind of damage
+        cause = str(error).splitlines()[0][:160]
+        raise RunError(f"{path}: cannot be opened as a network ({cause}); export the run again") from None
 
 
 def _opened(

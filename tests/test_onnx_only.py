@@ -279,7 +279,9 @@ def test_a_run_that_works_has_no_description(home, tmp_path, monkeypatch):
     ("change", "words"),
     [
         (lambda told: told["input"].update(side_px="large"), "input.side_px: is 'large'; expected int"),
-        (lambda told: told["input"].update(mean=[1, 2]), "input.mean: is [1, 2]; expected three numbers"),
+        (lambda told: told["input"].update(side_px=0), "input.side_px: is 0; expected 1 to 8192"),
+        (lambda told: told["input"].update(mean=[1, 2]), "input.mean: is [1, 2]; expected 3 numbers"),
+        (lambda told: told["input"].update(std=[1, 0, 1]), "is [1, 0, 1]; expected 3 numbers above 0"),
         (lambda told: told["input"].pop("fit"), "input.fit: is missing; expected str"),
         (lambda told: told.update(tasks={}), "tasks is empty"),
         (lambda told: told.update(format=99), "format is 99; this program reads 1"),
@@ -287,6 +289,10 @@ def test_a_run_that_works_has_no_description(home, tmp_path, monkeypatch):
         (lambda told: told["tasks"][NECK].update(classes=["one"]), "at least two"),
         (lambda told: told["tasks"][NECK]["crop_rule"].update(treshold=1), "holds 'treshold'"),
         (lambda told: told["tasks"][NECK]["fusion"].update(weight="much"), "fusion.weight: is 'much'"),
+        (lambda told: told["tasks"][NECK]["fusion"].update(weight=float("nan")), "fusion.weight: is nan"),
+        (lambda told: told["tasks"][NECK]["crop_rule"].update(usual=["x"]), "crop_rule.usual: is ['x']"),
+        (lambda told: told["tasks"][NECK]["crop_rule"].update(enabled=1), "enabled: is 1; expected bool"),
+        (lambda told: told["tasks"][NECK]["full"]["views"].update(scales=[]), "full.views.scales: is []"),
         (lambda told: told["tasks"][NECK].update(full=3), f"tasks.{NECK}.full: is 3; expected a section"),
         (lambda told: told["tasks"][NECK]["full"].update(network="../a.onnx"), "a file beside this one"),
         (lambda told: told["tasks"][NECK]["full"].update(network="gone.onnx"), "gone.onnx: the network"),
@@ -300,6 +306,16 @@ def test_a_damaged_description_is_told(exported, tmp_path, change, words):
     with pytest.raises(RunError, match=re.escape(words)) as error:
         read_description(folder / "heatcrop.json")
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_damaged_network_is_told(home, exported, tmp_path, monkeypatch, capsys):
+    folder = Path(shutil.copytree(exported, tmp_path / "exported"))
+    network = folder / f"{SKIRT}.stage3.onnx"
+    network.write_bytes(network.read_bytes()[:1000])
+    code = call(monkeypatch, "predict", home / "photos", "--run", folder, "--out", tmp_path / "x.csv")
+    text = " ".join(capsys.readouterr().err.split())
+    assert code == 1 and f"{network}: cannot be opened as a network" in text and "Traceback" not in text
+    assert not (tmp_path / "x.csv").exists()
 
 
 def test_a_description_that_is_no_json_is_told(tmp_path):
