@@ -198,9 +198,9 @@ def _open_onnx(described: Sequence[Described]) -> Opened:
 def _onnx(path: Path) -> Runner:
     try:
         return onnx_runner(path)
-    except MemoryError:
-        raise
     except Exception as error:  # ONNX Runtime's own classes, one a kind of damage
+        if isinstance(error, MemoryError) or "alloc" in str(error):
+            raise
         cause = str(error).splitlines()[0][:160]
         raise RunError(f"{path}: cannot be opened as a network ({cause}); export the run again") from None
 
