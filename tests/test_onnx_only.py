@@ -170,7 +170,8 @@ def agree(home, by_mxnet, name):
 def test_engine_mxnet_is_mxnet(by_mxnet):
     _, boxes, runners = by_mxnet
     assert len(runners) == 1 + 2 * 2, "a trunk, and two networks a task"
-    assert set(boxes["fallback"]) >= {""}, "this test wants pictures that are really cropped"
+    cut = (boxes["fallback"] == "").mean()
+    assert cut > 0.3, f"this test wants pictures that are really cropped, not {cut:.0%}"
     sides = boxes[["x1", "y1"]].astype(int).to_numpy() - boxes[["x0", "y0"]].astype(int).to_numpy()
     assert (sides[boxes["fallback"] == ""][:, 0] == sides[boxes["fallback"] == ""][:, 1]).all()
 
