@@ -88,7 +88,7 @@ def home(tmp_path_factory):
         "network": {"frozen_blocks": 16, "input_px": 96},
         "cam": {"training": {"epochs": 1, "learning_rate": 0.003}, "views": 1, "folds": 1},
         "crop": {
-            "rule": {"threshold": 0.6, "least_contrast": 0.0, "invisible": "usual"},
+            "rule": {"threshold": 0.85, "margin": 0.0, "least_contrast": 0.0, "invisible": "usual"},
             "search": {"pictures": 0},
         },
         "tasks": {
