@@ -13,7 +13,8 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-# Long proofs: rubbish fed, disks filled, runs killed at random moments (two tiny runs a size, two a moment).
+# Long proofs: rubbish fed, disks filled, runs killed at random moments (two tiny runs a size, two a moment),
+# prediction in a fresh environment without MXNet.
 MOMENTS ?= 100
 INPUTS  ?= 100000
 SIZES   ?= 20
@@ -21,6 +22,7 @@ soak: $(VENV)/.test
 	$(BIN)/python -m soak.fuzzing --inputs $(INPUTS)
 	$(BIN)/python -m soak.starving --sizes $(SIZES)
 	$(BIN)/python -m soak.killing --moments $(MOMENTS)
+	$(BIN)/python -m soak.outliving
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -50,6 +52,8 @@ lock:
 	    --override overrides.txt $$f.in -o $$f.txt; done
 	uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
 	  requirements-tensorboard.in -o requirements-tensorboard.txt
+	uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes \
+	  requirements-onnx.in -o requirements-onnx.txt
 
 # A bare Debian with its own Python 3.13, made by debootstrap; needs root.
 test-bare:

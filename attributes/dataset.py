@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from attributes.labels import parse_letters, soft_labels
 from attributes.pictures import PictureError, picture_size, read_picture
 from attributes.tasks import Task
+
+if TYPE_CHECKING:
+    import pandas as pd  # pictures are predicted where it is not installed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,9 +23,7 @@ from learning.inference import Runner, mxnet_runner
 from learning.inputs import LiveInputs, TestViews
 from learning.network import NetworkPlan
 from learning.train import TrainingPlan
-from program.config import read_config
-from program.predict import Predictor
-from program.run import workshop
+from program.predict import open_pipeline
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.progress import be_quiet
 from stage1_cam.stage import CamPlan, look
@@ -202,12 +200,9 @@ def opencv_crops(threads: int, files: list[str]) -> Work:
 
 def predict(run: str, files: list[str]) -> Work:
     """The whole method on new files: two networks, heatmap, square, crop, fusion."""
-    folder = RunFolder(Path(run))
-    config = read_config(folder.config)
-    task = next(t for t in config.known_tasks() or () if folder.task(t.name).finished)
-    trunk = workshop(config, folder).trunk()
-    predictor = Predictor(config, folder, task, trunk, "onnx")
-    sizes, _ = survey_pictures(files, config.runtime.threads)
+    pipeline = open_pipeline(RunFolder(Path(run)), (), "onnx")
+    predictor = pipeline.predictor(pipeline.tasks[0])
+    sizes, _ = survey_pictures(files, pipeline.threads)
 
     def work() -> int:
         predictor(files, sizes)

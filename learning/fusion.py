@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from attributes.score import average_precision
 
@@ -65,6 +64,7 @@ def fit_temperature(probabilities: np.ndarray, soft: np.ndarray) -> float:
     """
     if not len(soft):
         return 1.0
+    from scipy.optimize import minimize_scalar  # pictures are predicted where it is not installed
 
     def loss(log_t: float) -> float:
         p = tempered(probabilities, float(np.exp(log_t)))

@@ -14,7 +14,6 @@ import numpy as np
 import onnxruntime
 
 from learning.engine import gpu_count, mxnet
-from learning.onnx_export import export_onnx
 
 _CPU_PART = 4
 
@@ -90,6 +89,8 @@ def block_runner(
     engine : {'auto', 'onnx', 'mxnet'}
         ``auto`` takes MXNet when its build sees a GPU, ONNX Runtime otherwise.
     """
+    from learning.onnx_export import export_onnx  # where networks only run there is no `onnx`
+
     export_onnx(block, input_shape, onnx_path, outputs)  # always: what lies there must be this network
     if engine == "mxnet" or (engine == "auto" and gpu_count() > 0):
         return mxnet_runner(block, 0 if gpu_count() else None)

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from program.config import Config, read_config
 from program.errors import RunError, UsageError, explain
 from program.interruption import INTERRUPTED, tell
 from runfolder.folder import RunFolder
 from runfolder.progress import console, say
 
 if TYPE_CHECKING:
+    from program.config import Config
     from program.data import Opened
+    from program.gallery import Gallery
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 
@@ -75,6 +76,8 @@ class EngineName(str, enum.Enum):
 def _config(
     path: Path, data: list[str] | None, settings: list[str] | None, jobs: int | None = None
 ) -> Config:
+    from program.config import read_config
+
     given = ["data.source=files", f"data.roots={json.dumps(data)}"] if data else []
     given += [f"runtime.jobs={jobs}"] if jobs else []
     return read_config(path, [*given, *(settings or [])])
@@ -108,6 +111,16 @@ def _run_stages(config: Config, folder: RunFolder, wanted: list[str], stages: Se
             write_events(folder.task(name))
         say(f"events: tensorboard --logdir {folder.path}")
     return opened
+
+
+def _gallery_beside(out: Path) -> Gallery | None:
+    """Plan the gallery; None, which is told, where only ONNX Runtime's few packages are installed."""
+    try:
+        from program.gallery import Gallery
+    except ModuleNotFoundError as error:
+        say(f"no gallery: the Python package {error.name!r} is not installed here")
+        return None
+    return Gallery.beside(out)
 
 
 @app.callback()
@@ -216,26 +229,27 @@ def check(
     epilog=_examples(
         "predict photos/ --run runs/demo --out answers.csv",
         "predict one.jpg --run runs/demo --task neck --out one.csv --no-gallery",
+        "predict photos/ --run runs/demo/export --engine onnx --out answers.csv",
     )
 )
 def predict(
     source: Annotated[
         Path, typer.Argument(help="A picture, a folder of pictures, or a CSV with a column image.")
     ],
-    run_: Finished,
+    run_: Annotated[Path, typer.Option("--run", help="A finished run folder, or an exported one.")],
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
     task: Tasks = None,
     engine: Annotated[EngineName, typer.Option(help="Which engine computes.")] = EngineName.auto,
     gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
+    boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of what was cut out.")] = None,
 ) -> None:
     """Predict pictures nobody has labelled, with both networks fused; write a CSV and a gallery."""
-    from program.gallery import Gallery
     from program.predict import predict_pictures
 
     folder = RunFolder(run_)
-    shown = Gallery.beside(out) if gallery else None
+    shown = _gallery_beside(out) if gallery else None
     rows, good, bad = predict_pictures(
-        source, folder, out, task or [], engine.value, shown.add if shown else None
+        source, folder, out, task or [], engine.value, shown.add if shown else None, boxes
     )
     say(f"{good} pictures, {rows} rows: {out}" + (f"; {len(bad)} pictures could not be read" if bad else ""))
     if shown is not None:
@@ -252,6 +266,7 @@ def score(
     """Compute the official score of any submission file."""
     from attributes.submissions import score_files
     from attributes.tasks import FASHIONAI
+    from program.config import read_config
     from program.show import score_table
 
     tasks = (read_config(config).known_tasks() if config else None) or FASHIONAI
@@ -290,6 +305,40 @@ def export(
     from program.export import export_run
 
     say(f"exported: {export_run(RunFolder(run_), out or run_ / 'export')}")
+
+
+@app.command(
+    epilog=_examples(
+        "fuse --run runs/a --run runs/b --out runs/ensemble",
+        "fuse --run runs/a --csv others.csv --task neck --out runs/ensemble",
+    )
+)
+def fuse(
+    run_: Annotated[
+        list[Path],
+        typer.Option("--run", help="A finished run folder; repeatable. The first one's data counts."),
+    ],
+    csv: Annotated[
+        list[Path] | None,
+        typer.Option("--csv", help="A submission of any origin, with validation rows too; repeatable."),
+    ] = None,
+    task: Tasks = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("runs/ensemble"),
+) -> None:
+    """Join finished runs and submission files, with weights fitted on validation."""
+    from program.ensemble import MEMBERS, WEIGHTS, fuse_runs
+    from program.show import members_table, written_lines
+
+    table, metrics = fuse_runs(run_, csv or [], task or [], out)
+    console.print(members_table(table, metrics["split"]))
+    written = (
+        ("submission", RunFolder(out).submission, "fused predictions of the test pictures"),
+        ("members", out / MEMBERS, "what each adds, task by task"),
+        ("weights", out / WEIGHTS, "and temperatures"),
+        ("figures", RunFolder(out).metrics, "for scripts"),
+    )
+    for line in written_lines(written):
+        say(line)
 
 
 def main() -> int:

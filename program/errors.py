@@ -6,7 +6,7 @@ import errno
 
 from attributes.errors import DataError
 from attributes.pictures import PictureError
-from learning.engine import EngineError
+from learning.engine import EngineError, explain_import_failure
 from learning.torch_weights import WeightsError
 
 
@@ -31,6 +31,16 @@ _REMEDIES = {
     errno.EMFILE: "allow more open files (ulimit -n 1024); the same command goes on with what is finished",
     errno.ENFILE: "close other programs; the same command goes on with what is finished",
 }
+_OURS = (
+    "attributes",
+    "learning",
+    "program",
+    "report",
+    "runfolder",
+    "stage1_cam",
+    "stage2_crop",
+    "stage3_finetune",
+)
 _NO_MEMORY = "memory ran out; the same command goes on with what is finished, --jobs 1 needs least memory"
 # How libraries in other languages put it: MXNet, ONNX Runtime, OpenCV, the loader, Python's threads.
 _MEMORY_WORDS = ("bad_alloc", "allocate", "insufficient memory", "out of memory", "start new thread")
@@ -42,6 +52,8 @@ def explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, MemoryError):
         return _NO_MEMORY
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] not in _OURS:
+        return explain_import_failure(error)
     words = str(error).casefold()
     if isinstance(error, OSError) and error.errno != errno.ENOMEM:
         if "allocate" in words:  # a library that could not be loaded

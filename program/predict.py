@@ -1,36 +1,42 @@
-"""Predict pictures nobody has labelled, from a finished run folder."""
+"""Predict pictures nobody has labelled, from a finished run folder or an exported one."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import dataclasses
-from collections.abc import Callable, Sequence
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from attributes.dataset import survey_pictures
 from attributes.errors import DataError
 from attributes.pictures import SUFFIXES
 from attributes.tasks import Task, resolve
+from learning.augment import Augmentation
 from learning.batches import Pictures
-from learning.branch import Workshop, load_classifier, make_inputs, new_classifier, open_classifier, predict
+from learning.branch import predict
+from learning.engine import gpu_count
 from learning.fusion import Fusion, fuse
 from learning.inference import Runner, onnx_runner, softmax
-from program.config import Config, read_config
+from learning.inputs import LiveInputs, TestViews
+from program.description import Described, read_description
 from program.errors import RunError
-from program.run import workshop
-from runfolder.boxes import read_rule
-from runfolder.files import whole_table
+from runfolder.files import whole
 from runfolder.folder import RunFolder
 from runfolder.predictions import DECIMALS, join
 from runfolder.progress import progress, say
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops
-from stage2_crop.rule import CropRule
-from stage3_finetune.stage import read_fusion
+
+# Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
 
 _CHUNK = 256
+COLUMNS = ("image", "task", "class", "confidence", "probabilities")
+BOX_COLUMNS = ("image", "task", "x0", "y0", "x1", "y1", "fallback")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,35 +61,21 @@ class Answer:
 
 
 class Predictor:
-    """Both networks of one task, opened from a finished run."""
+    """The whole method for one task.
 
-    def __init__(
-        self, config: Config, folder: RunFolder, task: Task, trunk: Runner | None, engine: str
-    ) -> None:
-        self.task, self._trunk = task, trunk
-        self._shop: Workshop = workshop(config, folder)
-        self.fit = self._shop.form.fit
-        self._cam, _, self._finetune = config.plans(task)
-        files = folder.task(task.name)
-        for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
-            if not path.is_file():
-                raise RunError(
-                    f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
-                )
-        self.fusion: Fusion = read_fusion(files.fusion)
-        self.rule = CropRule(**read_rule(files.rule)["rule"])
-        self._full = self._open(files.weights(1), files.network(1), engine)
-        self._cropped = self._open(files.weights(3), files.network(3), engine)
+    Parameters
+    ----------
+    how : Described
+    trunk : Runner or None
+        The frozen part.
+    full, cropped : Runner
+        Networks of the whole picture and of the crop.
+    """
 
-    def _open(self, weights: Path, onnx: Path, engine: str) -> Runner:
-        if engine != "mxnet" and onnx.is_file():
-            return onnx_runner(onnx)
-        shape = self._shop.picture_shape
-        if self._trunk is not None:
-            shape = self._trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
-        net = new_classifier(self._shop, shape, len(self.task.classes), 0)
-        load_classifier(net, weights)
-        return open_classifier(dataclasses.replace(self._shop, engine=engine), net, shape, onnx)
+    def __init__(self, how: Described, trunk: Runner | None, full: Runner, cropped: Runner) -> None:
+        self.task, self.rule, self.fit = how.task, how.rule, how.form.fit
+        self.fusion: Fusion = how.fusion
+        self._how, self._trunk, self._full, self._cropped = how, trunk, full, cropped
 
     def __call__(self, paths: Sequence[str], sizes: np.ndarray) -> Answer:
         """Predict pictures.
@@ -94,33 +86,131 @@ class Predictor:
         sizes : ndarray of int, shape (N, 2)
             Width and height in pixels.
         """
-        rows, none = np.arange(len(paths)), np.array([], np.int64)
-        cam, finetune = self._cam, self._finetune
-        inputs = make_inputs(self._shop, self._trunk, Pictures(paths), none, cam.augment, cam.test, 0, None)
+        rows, how = np.arange(len(paths)), self._how
         logits, heatmaps = [], []
-        views = cam.test.unit()
-        for some, maps, _ in predict(self._full, inputs, rows):
+        views = how.full_views.unit()
+        for some, maps, _ in predict(self._full, self._inputs(Pictures(paths), how.full_views), rows):
             logits.append(some)
-            heatmaps.append(predicted_heatmaps(some, maps, views, cam.heatmap))
+            heatmaps.append(predicted_heatmaps(some, maps, views, how.heatmap))
         full = softmax(np.concatenate(logits).astype(np.float64))
         heat = np.concatenate(heatmaps)
         invisible = full.argmax(axis=1) == self.task.invisible
-        crops = find_crops(heat, sizes, self._shop.form.fit, self.rule, invisible)
+        crops = find_crops(heat, sizes, self.fit, self.rule, invisible)
         boxes = np.array([c.box for c in crops])
-        inputs = make_inputs(
-            self._shop,
-            self._trunk,
-            Pictures(paths, boxes, None, sizes),
-            none,
-            finetune.augment,
-            finetune.test,
-            0,
-            None,
-        )
-        crop = softmax(
-            np.concatenate([some for some, _, _ in predict(self._cropped, inputs, rows)]).astype(np.float64)
-        )
+        inputs = self._inputs(Pictures(paths, boxes, None, sizes), how.crop_views)
+        logits = [some for some, _, _ in predict(self._cropped, inputs, rows)]
+        crop = softmax(np.concatenate(logits).astype(np.float64))
         return Answer(full, crop, fuse(full, crop, self.fusion), boxes, [c.fallback for c in crops], heat)
+
+    def _inputs(self, pictures: Pictures, views: TestViews) -> LiveInputs:
+        return LiveInputs(pictures, self._how.form, Augmentation(), views, 0, self._trunk)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A trained pipeline, ready to predict.
+
+    Attributes
+    ----------
+    tasks : list of Task
+        Those that were asked for.
+    threads : int
+        That read pictures.
+    predictor : callable
+        Opens one task's networks.
+    """
+
+    tasks: list[Task]
+    threads: int
+    predictor: Callable[[Task], Predictor]
+
+
+def open_pipeline(folder: RunFolder, wanted: Sequence[str], engine: str) -> Opened:
+    """Open a finished run folder, or one that ``export`` has written.
+
+    Parameters
+    ----------
+    wanted : sequence of str
+        Task names; empty for all that are finished.
+    engine : {'auto', 'onnx', 'mxnet'}
+        ``onnx`` takes the files that ONNX Runtime reads and nothing else. ``mxnet`` builds the networks
+        from a run's weights. ``auto`` takes MXNet where its build sees a GPU, else ONNX Runtime.
+
+    Raises
+    ------
+    RunError, DataError
+        When the folder holds no finished pipeline, no such task, or not what the engine needs.
+    """
+    exported = folder.description.is_file() and not folder.config.is_file()
+    if not exported and not folder.config.is_file():
+        raise RunError(
+            f"{folder.path}: is not a run folder (no config.yaml) and not an exported one (no "
+            f"{folder.description.name}); give --run the folder of a finished run"
+        )
+    if exported and engine == "mxnet":
+        raise RunError(
+            f"{folder.path}: is an exported folder, whose networks only ONNX Runtime reads; "
+            "give --run the run folder itself, or --engine onnx"
+        )
+    bare = importlib.util.find_spec("mxnet") is None
+    if exported or engine == "onnx" or (engine == "auto" and bare):
+        return _open_onnx(_chosen(_described(folder, bare), wanted))
+    from program.mxnet_predict import MXNetNetworks
+
+    networks = MXNetNetworks(folder, engine)
+    described = _chosen(networks.described(wanted), wanted)
+    files = [path for one in described for path in (one.trunk, one.full, one.crop) if path is not None]
+    if engine == "auto" and not gpu_count() and all(path.is_file() for path in files):
+        return _open_onnx(described)
+    return _opened(described, networks.trunk(), networks.pair)
+
+
+def _described(folder: RunFolder, bare: bool) -> list[Described]:
+    """What the folder's own description says; a run that has none is asked for its configuration."""
+    if folder.description.is_file():
+        return read_description(folder.description)
+    if bare:
+        raise RunError(
+            f"{folder.description}: is missing, as in a run that was broken off; finish the run where MXNet "
+            f"is installed, or export it there: python pipeline.py export --run {folder.path}"
+        )
+    from program.mxnet_predict import MXNetNetworks
+
+    return MXNetNetworks(folder, "onnx").described(())
+
+
+def _chosen(described: Sequence[Described], wanted: Sequence[str]) -> list[Described]:
+    by_name = {one.task.name: one for one in described}
+    names = [resolve(name, [one.task for one in described]).name for name in wanted]
+    return [by_name[name] for name in dict.fromkeys(names or by_name)]
+
+
+def _open_onnx(described: Sequence[Described]) -> Opened:
+    for one in described:
+        for path in (one.trunk, one.full, one.crop):
+            if path is not None and not path.is_file():
+                again = f"python pipeline.py run --task {one.task.short}"
+                raise RunError(f"{path} is missing; run its stage again: {again}")
+    trunk = described[0].trunk
+    return _opened(described, _onnx(trunk) if trunk else None, lambda one: (_onnx(one.full), _onnx(one.crop)))
+
+
+def _onnx(path: Path) -> Runner:
+    try:
+        return onnx_runner(path)
+    except Exception as error:  # ONNX Runtime's own classes, one a kind of damage
+        if isinstance(error, MemoryError) or "alloc" in str(error):
+            raise
+        cause = str(error).splitlines()[0][:160]
+        raise RunError(f"{path}: cannot be opened as a network ({cause}); export the run again") from None
+
+
+def _opened(
+    described: Sequence[Described], trunk: Runner | None, pair: Callable[[Described], tuple[Runner, Runner]]
+) -> Opened:
+    by_task = {one.task: one for one in described}
+    threads = described[0].form.threads
+    return Opened(list(by_task), threads, lambda task: Predictor(by_task[task], trunk, *pair(by_task[task])))
 
 
 def find_pictures(source: Path) -> list[tuple[str, str]]:
@@ -145,25 +235,33 @@ def find_pictures(source: Path) -> list[tuple[str, str]]:
 
 def _from_csv(source: Path) -> list[tuple[str, str]]:
     try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            columns = table.fieldnames or []
+            if "image" not in columns:
+                found = ", ".join(columns)[:200] or "nothing"
+                raise DataError(f"{source}:1: no column 'image'; found {found}")
+            named = [(row["image"] or "").strip().replace("\\", "/") for row in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
-    if "image" not in table.columns:
-        raise DataError(f"{source}:1: no column 'image'; found {', '.join(map(str, table.columns))[:200]}")
-    images = list(dict.fromkeys(table["image"].str.strip().str.replace("\\", "/")))
-    return [(image, str(source.parent / image)) for image in images if image]
+    return [(image, str(source.parent / image)) for image in dict.fromkeys(named) if image]
 
 
 def predict_pictures(
     source: Path, folder: RunFolder, out: Path, wanted: Sequence[str], engine: str,
     seen: Callable[[Predictor, Sequence[tuple[str, str, tuple[int, int]]], list[Answer]], None] | None = None,
+    boxes: Path | None = None,
 ) -> tuple[int, int, list[tuple[str, str]]]:  # fmt: skip
     """Predict and write image,task,class,confidence,probabilities.
 
     Parameters
     ----------
+    engine : {'auto', 'onnx', 'mxnet'}
+        See :func:`open_pipeline`.
     seen : callable or None
         Given each task's predictor, its pictures (image, path, size) and all that was said of them.
+    boxes : Path or None
+        Where image,task,x0,y0,x1,y1,fallback goes: what was cut out of each picture, in its pixels.
 
     Returns
     -------
@@ -172,23 +270,17 @@ def predict_pictures(
     bad : list of (image, reason)
         Pictures that could not be read.
     """
-    if not folder.config.is_file():
-        raise RunError(
-            f"{folder.path}: is not a run folder (no config.yaml); give --run the folder of a finished run"
-        )
-    config = read_config(folder.config)
-    tasks = _finished(config, folder, wanted)
+    pipeline = open_pipeline(folder, wanted, engine)
     named = find_pictures(source)
     with progress("check pictures", len(named)) as bar:
-        found, reasons = survey_pictures([path for _, path in named], config.runtime.threads, bar)
+        found, reasons = survey_pictures([path for _, path in named], pipeline.threads, bar)
     bad = [(image, reason) for (image, _), reason in zip(named, reasons, strict=True) if reason]
     if len(bad) == len(named):
         raise DataError(f"{source}: no readable picture; for instance {bad[0][0]}: {bad[0][1]}")
     usable = [i for i, reason in enumerate(reasons) if not reason]
-    trunk = dataclasses.replace(workshop(config, folder), engine=engine).trunk()
-    with whole_table(out) as write:
-        for task in tasks:
-            predictor = Predictor(config, folder, task, trunk, engine)
+    with _table(out, COLUMNS) as write, _table(boxes, BOX_COLUMNS) as write_boxes:
+        for task in pipeline.tasks:
+            predictor = pipeline.predictor(task)
             answers = []
             with progress(f"{task.short}: predict", len(usable)) as bar:
                 for start in range(0, len(usable), _CHUNK):
@@ -196,32 +288,36 @@ def predict_pictures(
                     answer = predictor([named[i][1] for i in part], found[part])
                     if seen is not None:
                         answers.append(answer)
-                    write(_rows(task, [named[i][0] for i in part], answer.fused))
+                    images = [named[i][0] for i in part]
+                    write(_rows(task, images, answer.fused))
+                    write_boxes(
+                        (image, task.name, *box, why)
+                        for image, box, why in zip(
+                            images, answer.boxes.tolist(), answer.fallbacks, strict=True
+                        )
+                    )
                     bar(len(part))
             if seen is not None:
                 pictures = [(*named[i], (int(found[i, 0]), int(found[i, 1]))) for i in usable]
                 seen(predictor, pictures, answers)
     for image, reason in bad[:10]:
         say(f"left out {image}: {reason}")
-    return len(usable) * len(tasks), len(usable), bad
+    return len(usable) * len(pipeline.tasks), len(usable), bad
 
 
-def _finished(config: Config, folder: RunFolder, wanted: Sequence[str]) -> list[Task]:
-    """The tasks of a run that have both networks."""
-    known = config.known_tasks() or ()
-    if wanted:
-        return [resolve(name, known) for name in wanted]
-    tasks = [task for task in known if folder.task(task.name).finished]
-    if not tasks:
-        raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
-    return tasks
+@contextlib.contextmanager
+def _table(path: Path | None, columns: Sequence[str]) -> Iterator[Callable[[Any], None]]:
+    """Write a CSV with a header, row by row, whole or not at all; nothing without a path."""
+    if path is None:
+        yield lambda _: None
+        return
+    with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        yield writer.writerows
 
 
-def _rows(task: Task, images: Sequence[str], fused: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({
-        "image": list(images),
-        "task": task.name,
-        "class": [task.classes[i] for i in fused.argmax(axis=1)],
-        "confidence": [f"{p:.{DECIMALS}f}" for p in fused.max(axis=1)],
-        "probabilities": join(fused),
-    })  # fmt: skip
+def _rows(task: Task, images: Sequence[str], fused: np.ndarray) -> Iterator[tuple[str, ...]]:
+    names = [task.classes[i] for i in fused.argmax(axis=1)]
+    confident = [f"{p:.{DECIMALS}f}" for p in fused.max(axis=1)]
+    return zip(images, [task.name] * len(images), names, confident, join(fused), strict=True)

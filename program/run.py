@@ -19,7 +19,7 @@ import stage3_finetune.stage
 from attributes.dataset import TaskData
 from attributes.errors import DataError
 from attributes.submissions import write_submission
-from attributes.tasks import resolve
+from attributes.tasks import Task, resolve
 from learning.backbones import backbone
 from learning.batches import InputForm
 from learning.branch import Workshop
@@ -29,6 +29,7 @@ from learning.network import NetworkPlan
 from program.changes import Origin, origin, why_outdated
 from program.config import Config, dump_config, read_config
 from program.data import Opened, open_data, to_be_drawn
+from program.description import as_json, describe_run
 from program.errors import RunError
 from program.limits import memory_limit
 from program.metrics import report_split, run_metrics
@@ -220,6 +221,8 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
             work.append((config, folder, data, tuple(stages)))
     # The longest first, so that the last ones end together.
     work.sort(key=lambda item: -len(item[2]))
+    if work:
+        folder.description.unlink(missing_ok=True)  # it tells of networks that are about to change
     # Under a limit on memory, libraries may crash where they get none; in a worker process that can be told.
     if min(jobs, len(work)) > 1 or (work and memory_limit() is not None):
         for _ in side_by_side(_run_task_beside_others, work, jobs):
@@ -227,7 +230,21 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
     else:
         for _, _, data, _ in work:
             _run_task(walk, data, stages)
+    if work or not folder.description.is_file():
+        _describe(config, folder, walk.shop.form, opened.known)
     return opened
+
+
+def _describe(config: Config, folder: RunFolder, form: InputForm, known: Sequence[Task]) -> None:
+    """Write what prediction must be told of all finished tasks, these commands' and earlier ones'."""
+    done = [task for task in known if folder.task(task.name).finished]
+    try:
+        described = describe_run(config, folder, form, done)
+    except RunError as error:  # an earlier task has lost a file: no reason to fail this one
+        say(f"{folder.description.name} was not written: {error}")
+        return
+    if described:
+        write_json(folder.description, as_json(described, folder.path))
 
 
 def parallel_jobs(config: Config) -> int:

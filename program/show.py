@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from program.metrics import BRANCHES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
@@ -50,6 +54,32 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
             f"{mean['fused']['accuracy']:.0%}",
         )
     return table
+
+
+def members_table(table: pd.DataFrame, split: str) -> Table:
+    """Lay out what each member of an ensemble adds, in the mean over the tasks: a row a member."""
+    splits = ("val", "test") if split == "test" else ("val",)
+    shown = Table(
+        title="official score (AP), mean over tasks", title_justify="left",
+        caption="adds: what the ensemble has more than one without the member; weights are fitted on val",
+        caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False,
+    )  # fmt: skip
+    shown.add_column("member", overflow="fold")
+    for name in ("weight", *(f"{split} {what}" for split in splits for what in ("AP", "adds"))):
+        shown.add_column(name, justify="right", no_wrap=True)
+    rows = table[table["task"] == "mean"]
+    for place, row in enumerate(rows.to_dict("records")):
+        if place == len(rows) - 1:
+            shown.add_section()
+        figures = [f"{row['weight']:.2f}"]
+        for name in splits:
+            figures += [_figure(row[f"{name}_ap"], ".3f"), _figure(row[f"{name}_adds"], "+.3f")]
+        shown.add_row(Text(row["member"]), *figures)
+    return shown
+
+
+def _figure(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
 
 
 def plan_table(plan: dict[str, dict[str, str]], stages: Sequence[str]) -> Table:

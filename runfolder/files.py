@@ -6,12 +6,14 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from attributes import files
+
+if TYPE_CHECKING:
+    import pandas as pd  # pictures are predicted where it is not installed
 
 ROWS_AT_ONCE = 10_000
 """Rows of a table that are turned into text at once."""

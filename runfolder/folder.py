@@ -104,6 +104,11 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def description(self) -> Path:
+        """What prediction must be told of the finished tasks; not there while a run works."""
+        return self.path / "heatcrop.json"
+
+    @property
     def submission(self) -> Path:
         return self.path / "submission.csv"
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from runfolder.files import ROWS_AT_ONCE, whole_table
+
+if TYPE_CHECKING:
+    import pandas as pd  # pictures are predicted where it is not installed
 
 DECIMALS = 8
 
@@ -46,6 +49,8 @@ def write_predictions(
     network : sequence of str, optional
         Which network spoke: ``final``, or ``fold 0`` for one that did not train on the picture.
     """
+    import pandas as pd
+
     with whole_table(path) as write:
         # At least once: a table without rows has a header all the same.
         for start in range(0, max(1, len(images)), ROWS_AT_ONCE):
@@ -62,6 +67,8 @@ def write_predictions(
 
 def read_parts(path: Path) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """Read a table part by part: image, split, [network,] class, and (B, C) probabilities; at least once."""
+    import pandas as pd
+
     named = ("image", "split", "network", "class", "probabilities")
     with pd.read_csv(
         path, dtype=str, keep_default_na=False, usecols=named.__contains__, chunksize=ROWS_AT_ONCE
@@ -75,10 +82,14 @@ def read_parts(path: Path) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """Read the table, without its ``confidence`` and ``probabilities``, and these as (N, C) numbers."""
+    import pandas as pd
+
     tables, numbers = zip(*read_parts(path), strict=True)
     return pd.concat(tables, ignore_index=True), np.concatenate(numbers)
 
 
 def places_of(images: pd.Series, among: Sequence[str]) -> np.ndarray:
     """Where each picture of a table stands among others, (N,) int; -1 where it does not."""
+    import pandas as pd
+
     return np.asarray(pd.Index(np.array(among, object)).get_indexer(images.to_numpy(object)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -18,10 +19,17 @@ from attributes.pictures import picture_size, read_picture
 from attributes.readers import infer_tasks, read_annotations
 from attributes.submissions import score_files
 from attributes.tasks import FASHIONAI, Task, folder_name
+from learning.backbones import Backbone
+from learning.batches import InputForm
+from learning.fusion import Fusion
+from learning.inputs import TestViews
 from learning.torch_weights import read_torch_weights
 from program.config import dump_config, read_config
+from program.description import Described, as_json, read_description
 from program.errors import TOLD
+from runfolder.files import write_json
 from runfolder.leftovers import is_ours
+from stage2_crop.rule import CropRule
 
 SECONDS = 5.0
 TASKS = (Task("beak", ("hooked", "straight", "broad")), Task("tail", ("long", "short"), "length"), *FASHIONAI)
@@ -113,10 +121,22 @@ def weights(folder: Path, data: bytes) -> None:
         read_torch_weights(folder / "w.pth")
 
 
+def description(folder: Path, data: bytes) -> None:
+    """What an exported folder says of its networks; what is read can be written and read again."""
+    path = folder / "heatcrop.json"
+    path.write_bytes(data)
+    (folder / "net.onnx").touch()
+    with contextlib.suppress(*TOLD):
+        described = read_description(path)
+        assert all(one.full.parent == folder for one in described)
+        write_json(path, as_json(described, folder))
+        assert read_description(path) == described
+
+
 TARGETS: dict[str, Callable[[Path, bytes], None]] = {
     f.__name__: f
     for f in (csv_annotations, fashionai_annotations, names, configuration, setting, picture, predictions,
-              weights)
+              weights, description)
 }  # fmt: skip
 
 
@@ -147,10 +167,21 @@ def seeds(target: str) -> list[bytes]:
         "names": [
             b"3/4 Length", b"../../etc/passwd", b"C:\\x", "\u202egpj.exe\u0301".encode(), b"NUL.txt",
         ],
+        "description": [_description()],
         "weights": [
             b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00.\x80\x02]q\x00.",
         ],
     }[target]  # fmt: skip
+
+
+def _description() -> bytes:
+    net = Path("net.onnx")
+    form, views = InputForm(96, "pad", Backbone("any")), TestViews()
+    rule = CropRule(usual=(0.5, 0.5, 0.25))
+    described = [
+        Described(task, form, views, "plain", rule, views, Fusion(), net, net, net) for task in TASKS[:2]
+    ]
+    return json.dumps(as_json(described, Path())).encode()
 
 
 def _pictures() -> list[bytes]:

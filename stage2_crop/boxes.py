@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from learning.views import framed
 from runfolder.files import ROWS_AT_ONCE, whole_table
@@ -125,6 +124,8 @@ def write_boxes(
     path: Path, images: Sequence[str], splits: Sequence[str], crops: Sequence[Crop], rule: CropRule
 ) -> None:
     """Write image,split,x0,y0,x1,y1,threshold,margin,fallback,score, one row a picture."""
+    import pandas as pd  # pictures are predicted where it is not installed
+
     with whole_table(path) as write:
         # At least once: a table without rows has a header all the same.
         for start in range(0, max(1, len(crops)), ROWS_AT_ONCE):

@@ -863,7 +863,7 @@ def test_the_shell_completes_commands_and_tasks():
     assert done.stdout.split("\n")[:2] == ["coat collar", "predict"], done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "stage", "check", "predict", "score"])
+@pytest.mark.parametrize("command", ["run", "stage", "check", "predict", "score", "fuse"])
 def test_help_fits_a_screen_and_shows_how_it_is_called(call, command):
     code, text = call(command, "--help")
     assert code == 0 and len(text.splitlines()) < 50
@@ -875,5 +875,5 @@ def test_help_answers_without_loading_an_engine():
     code += "raise SystemExit(r or 'mxnet' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "stage", "check", "predict", "score", "report", "export"):
+    for command in ("run", "stage", "check", "predict", "score", "report", "export", "fuse"):
         assert command in done.stdout

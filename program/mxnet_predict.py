@@ -1,0 +1,77 @@
+"""Open a run's networks on MXNet, from its configuration and weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from attributes.tasks import resolve
+from learning.branch import load_classifier, new_classifier, open_classifier
+from learning.inference import Runner
+from program.config import read_config
+from program.description import Described, describe_run
+from program.errors import RunError
+from program.run import workshop
+from runfolder.folder import RunFolder
+
+
+class MXNetNetworks:
+    """The networks of one run.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    engine : {'auto', 'onnx', 'mxnet'}
+        Which engine computes what MXNet has built; ``auto``: MXNet where its build sees a GPU.
+    """
+
+    def __init__(self, folder: RunFolder, engine: str) -> None:
+        self._folder = folder
+        self._config = read_config(folder.config)
+        self._shop = dataclasses.replace(workshop(self._config, folder), engine=engine)
+        self._trunk: Runner | None = None
+
+    def described(self, wanted: Sequence[str]) -> list[Described]:
+        """The tasks of those names, by default all that are finished.
+
+        Raises
+        ------
+        RunError, DataError
+            When there is none, or one lacks a file.
+        """
+        known = self._config.known_tasks() or ()
+        tasks = [resolve(name, known) for name in wanted]
+        tasks = tasks or [task for task in known if self._folder.task(task.name).finished]
+        if not tasks:
+            raise RunError(
+                f"{self._folder.path}: no task is finished; run it first: python pipeline.py run --all"
+            )
+        return describe_run(self._config, self._folder, self._shop.form, tasks)
+
+    def trunk(self) -> Runner | None:
+        """Build the frozen part; None when nothing is frozen."""
+        with tempfile.TemporaryDirectory() as scratch:  # what is exported on the way is not the run's
+            self._trunk = dataclasses.replace(self._shop, trunk_folder=Path(scratch)).trunk()
+        return self._trunk
+
+    def pair(self, one: Described) -> tuple[Runner, Runner]:
+        """Build a task's two networks behind the trunk."""
+        shape = self._shop.picture_shape
+        if self._trunk is not None:
+            shape = self._trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
+        files = self._folder.task(one.task.name)
+        with tempfile.TemporaryDirectory() as scratch:
+            full, crop = (
+                self._open(one, files.weights(number), shape, Path(scratch) / f"{number}.onnx")
+                for number in (1, 3)
+            )
+        return full, crop
+
+    def _open(self, one: Described, weights: Path, shape: tuple[int, int, int], onnx: Path) -> Runner:
+        net = new_classifier(self._shop, shape, len(one.task.classes), 0)
+        load_classifier(net, weights)
+        return open_classifier(self._shop, net, shape, onnx)
