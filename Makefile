@@ -1,4 +1,15 @@
 # `make run` and `make test` need git, make and any CPython from 3.10 to 3.13; they build the rest.
+# GPU=1: MXNet on NVIDIA cards from Maxwell to Ada. GPU=new: newer cards, for all that needs no training.
+GPU    ?=
+ifeq ($(GPU),1)
+VENV   ?= .venv-gpu
+OTHER  := mxnet requirements-gpu.txt
+else ifeq ($(GPU),new)
+VENV   ?= .venv-gpu-new
+OTHER  := onnxruntime requirements-gpu-new.txt
+else ifneq ($(GPU),)
+$(error GPU=$(GPU): expected GPU=1 (cards from Maxwell to Ada) or GPU=new (Hopper, Blackwell))
+endif
 VENV   ?= .venv
 PYTHON ?= $(shell sh tools/find-python)
 BIN    := $(VENV)/bin
@@ -35,12 +46,12 @@ audit:
 
 install: $(VENV)/.run
 
-$(VENV)/.run: requirements.txt
-	sh tools/install $(VENV) requirements.txt "$(PYTHON)"
+$(VENV)/.run: requirements.txt $(filter %.txt,$(OTHER))
+	sh tools/install $(VENV) requirements.txt "$(PYTHON)" $(OTHER)
 	@touch $@
 
-$(VENV)/.test: requirements-dev.txt
-	sh tools/install $(VENV) requirements-dev.txt "$(PYTHON)"
+$(VENV)/.test: requirements-dev.txt $(filter %.txt,$(OTHER))
+	sh tools/install $(VENV) requirements-dev.txt "$(PYTHON)" $(OTHER)
 	@touch $@ $(VENV)/.run
 
 # Needs uv: one lock file for all Pythons and platforms, with hashes, without any index's address.
@@ -48,12 +59,15 @@ lock:
 	for f in requirements requirements-dev; do \
 	  uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes \
 	    --override overrides.txt $$f.in -o $$f.txt; done
-	uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
-	  requirements-tensorboard.in -o requirements-tensorboard.txt
+	for f in requirements-tensorboard requirements-gpu; do \
+	  uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
+	    $$f.in -o $$f.txt; done
+	uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes --no-deps \
+	  requirements-gpu-new.in -o requirements-gpu-new.txt
 
 # A bare Debian with its own Python 3.13, made by debootstrap; needs root.
 test-bare:
 	sh tools/test-bare
 
 clean:
-	rm -rf $(VENV) $(AUDIT)
+	rm -rf $(VENV) .venv-gpu .venv-gpu-new $(AUDIT)
