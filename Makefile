@@ -24,7 +24,8 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-# Long proofs: rubbish fed, disks filled, runs killed at random moments (two tiny runs a size, two a moment).
+# Long proofs: rubbish fed, disks filled, runs killed at random moments (two tiny runs a size, two a moment), and
+# the environment for GPUs, about 5 GB (`make soak INPUTS=0 SIZES=0 MOMENTS=0` for it alone).
 MOMENTS ?= 100
 INPUTS  ?= 100000
 SIZES   ?= 20
@@ -32,6 +33,7 @@ soak: $(VENV)/.test
 	$(BIN)/python -m soak.fuzzing --inputs $(INPUTS)
 	$(BIN)/python -m soak.starving --sizes $(SIZES)
 	$(BIN)/python -m soak.killing --moments $(MOMENTS)
+	$(BIN)/python -m soak.gpu
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -98,6 +98,9 @@ class Devices:
     driver: bool = False
 
 
+ON_CPU = Devices()
+
+
 def ask_driver(open_library: Callable[[str], Any] = ctypes.CDLL) -> Driver:
     """Ask the installed driver for its cards."""
     try:

@@ -64,6 +64,14 @@ class Stage(str, enum.Enum):
     finetune = "finetune"
 
 
+class Device(str, enum.Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 class EngineName(str, enum.Enum):
     """The two engines of inference."""
 
@@ -226,6 +234,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
     task: Tasks = None,
     engine: Annotated[EngineName, typer.Option(help="Which engine computes.")] = EngineName.auto,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where one works.")] = Device.auto,
     gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
 ) -> None:
     """Predict pictures nobody has labelled, with both networks fused; write a CSV and a gallery."""
@@ -235,7 +244,7 @@ def predict(
     folder = RunFolder(run_)
     shown = Gallery.beside(out) if gallery else None
     rows, good, bad = predict_pictures(
-        source, folder, out, task or [], engine.value, shown.add if shown else None
+        source, folder, out, task or [], engine.value, shown.add if shown else None, device.value
     )
     say(f"{good} pictures, {rows} rows: {out}" + (f"; {len(bad)} pictures could not be read" if bad else ""))
     if shown is not None:

@@ -15,8 +15,10 @@ from attributes.pictures import SUFFIXES
 from attributes.tasks import Task, resolve
 from learning.batches import Pictures
 from learning.branch import Workshop, load_classifier, make_inputs, new_classifier, open_classifier, predict
+from learning.cards import DeviceName
+from learning.devices import find_devices
 from learning.fusion import Fusion, fuse
-from learning.inference import Runner, onnx_runner, softmax
+from learning.inference import Runner, onnx_runner, softmax, takes_mxnet
 from program.config import Config, read_config
 from program.errors import RunError
 from program.run import workshop
@@ -76,8 +78,9 @@ class Predictor:
         self._cropped = self._open(files.weights(3), files.network(3), engine)
 
     def _open(self, weights: Path, onnx: Path, engine: str) -> Runner:
-        if engine != "mxnet" and onnx.is_file():
-            return onnx_runner(onnx)
+        devices = self._shop.devices
+        if not takes_mxnet(engine, devices) and onnx.is_file():
+            return onnx_runner(onnx, devices.inference)
         shape = self._shop.picture_shape
         if self._trunk is not None:
             shape = self._trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
@@ -157,6 +160,7 @@ def _from_csv(source: Path) -> list[tuple[str, str]]:
 def predict_pictures(
     source: Path, folder: RunFolder, out: Path, wanted: Sequence[str], engine: str,
     seen: Callable[[Predictor, Sequence[tuple[str, str, tuple[int, int]]], list[Answer]], None] | None = None,
+    device: DeviceName = "auto",
 ) -> tuple[int, int, list[tuple[str, str]]]:  # fmt: skip
     """Predict and write image,task,class,confidence,probabilities.
 
@@ -164,6 +168,8 @@ def predict_pictures(
     ----------
     seen : callable or None
         Given each task's predictor, its pictures (image, path, size) and all that was said of them.
+    device : {'auto', 'cpu', 'gpu'}
+        Of this machine, whatever the run was trained on.
 
     Returns
     -------
@@ -176,7 +182,7 @@ def predict_pictures(
         raise RunError(
             f"{folder.path}: is not a run folder (no config.yaml); give --run the folder of a finished run"
         )
-    config = read_config(folder.config)
+    config = _on(device, read_config(folder.config))
     tasks = _finished(config, folder, wanted)
     named = find_pictures(source)
     with progress("check pictures", len(named)) as bar:
@@ -204,6 +210,14 @@ def predict_pictures(
     for image, reason in bad[:10]:
         say(f"left out {image}: {reason}")
     return len(usable) * len(tasks), len(usable), bad
+
+
+def _on(device: DeviceName, config: Config) -> Config:
+    """The run on this machine: in mixed precision where the run was and a GPU of this one can."""
+    amp = config.runtime.amp and bool(find_devices(device).training)
+    return config.model_copy(
+        update={"runtime": config.runtime.model_copy(update={"device": device, "amp": amp})}
+    )
 
 
 def _finished(config: Config, folder: RunFolder, wanted: Sequence[str]) -> list[Task]:
