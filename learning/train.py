@@ -243,6 +243,10 @@ class _Step:
         for p in self._trained:
             p.grad_req = "write" if parts == 1 else "add"
         self._scaler = trainer._amp_loss_scaler = loss_scaler() if amp else None
+        if len(contexts) > 1:
+            # The store hands the first device's values to all when it is first used. Now they are the same
+            # ones; after a way forward they would be that device's share of batch norm's figures.
+            trainer.allreduce_grads()
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
         """Train on (B, c, h, w) and (B, C); the sum of the rows' losses before the update."""

@@ -184,7 +184,7 @@ def home(tmp_path_factory):
     config = {
         "name": "tiny",
         "data": {"source": "files", "roots": [str(home / "data")]},
-        "network": {"backbone": "resnet18_v2", "weights": "none", "frozen_blocks": 0, "input_px": 64},
+        "network": {"backbone": "mobilenet0.25", "weights": "none", "frozen_blocks": 0, "input_px": 64},
     }
     (home / "tiny.yaml").write_text(yaml.safe_dump(config))
     return home
