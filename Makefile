@@ -25,7 +25,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 # Long proofs: rubbish fed, disks filled, runs killed at random moments (two tiny runs a size, two a moment), and
-# the environment for GPUs, about 5 GB (`make soak INPUTS=0 SIZES=0 MOMENTS=0` for it alone).
+# the environment for GPUs, about 5 GB (alone: `python -m soak.gpu`).
 MOMENTS ?= 100
 INPUTS  ?= 100000
 SIZES   ?= 20

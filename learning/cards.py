@@ -199,8 +199,10 @@ def decide(
             training.append(card)
             notes.append(f"GPU {card.number}: {card} trains")
             continue
-        rest = other if onnx_cuda or card.capability >= _MXNET_TOO_NEW else ""
-        rest = rest if other else "ONNX Runtime computes all but the training on it"
+        if card == inference:
+            rest = "ONNX Runtime computes all but the training on it"
+        else:
+            rest = other if onnx_cuda or card.capability >= _MXNET_TOO_NEW else ""
         told = "; ".join(filter(None, (fault, rest)))
         reasons.append(f"{card.name} {told}")
         notes.append(f"GPU {card.number}: {card} {told}")

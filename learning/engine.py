@@ -70,6 +70,10 @@ _SYSTEM_LIBRARIES = {
     "libXext.so.6": "libxext6",
 }
 
+# What mxnet-cu112 needs beside the driver; requirements-gpu.txt brings it.
+_CUDA_LIBRARIES = ("libcudart", "libcudnn", "libcublas", "libcublasLt", "libcufft", "libcusolver",
+                   "libcurand", "libnccl", "libnvrtc", "libnvToolsExt")  # fmt: skip
+
 
 @contextlib.contextmanager
 def _numpy_one() -> Iterator[None]:
@@ -155,6 +159,9 @@ def explain_import_failure(error: BaseException) -> str:
             "(Debian: apt install nvidia-driver; Ubuntu: ubuntu-drivers install; a container: --gpus all), "
             "or use the environment for the CPU: make install, from requirements.txt"
         )
+    if any(f"{library}.so" in text for library in _CUDA_LIBRARIES):
+        library = text.split(":", 1)[0]
+        return f"a CUDA 11 library is missing ({library}); install what MXNet needs: make install GPU=1"
     if any(library in text for library in _SYSTEM_LIBRARIES):
         # One is reported; name all that would follow, so that one command is enough.
         missing = [lib for lib in _SYSTEM_LIBRARIES if lib in text or not _opens(lib)]

@@ -34,7 +34,7 @@ from learning.network import build_classifier
 from learning.train import TrainingPlan, train
 assert gpu_build()
 mx = mxnet()
-assert mx.context.num_gpus() == 0 and mx.runtime.Features().is_enabled("CUDA")
+assert mx.runtime.Features().is_enabled("CUDA")
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(12, 3, 6, 6)).astype(np.float32), np.eye(3, dtype=np.float32)[np.arange(12) % 3]
 def trained(devices, parts):
@@ -49,6 +49,7 @@ def trained(devices, parts):
 np.testing.assert_allclose(trained(2, 2), trained(1, 1), rtol=1e-4, atol=1e-6)
 print(mx.__version__, "|", find_devices().reason)
 """
+_COUNT = "from learning.engine import mxnet; print('GPUs:', mxnet().context.num_gpus())"
 _LEFT_OUT = "import learning.engine as e; print(e.open_cuda_libraries())"
 
 
@@ -98,6 +99,7 @@ def faults(python: Path, folder: Path) -> Iterator[str]:
     cases = (
         ("libraries", ["-c", _LEFT_OUT], none, 0, ["[]"]),
         ("no driver", ["-m", "learning.engine"], None, 1, ["error: mxnet-cu112", "install the driver"]),
+        ("no card counted", ["-c", _COUNT], none, 0, ["GPUs: 0"]),
         ("no card", ["-c", _WORK], none, 0, ["1.9.1 | the NVIDIA driver finds no card"]),
         ("a card that does nothing", ["-c", _WORK], sound, 0, ["RTX 3080 does not compute with MXNet"]),
         ("too new", ["-c", _WORK], driver("new", _NEW), 0, ["H100", "too new", "make run GPU=new"]),

@@ -153,6 +153,13 @@ def test_of_several_cards_those_that_fit_train():
     assert [note.split(":")[0] for note in found.notes] == ["GPU 0", "GPU 1", "GPU 2", "GPU 3"]
 
 
+def test_of_several_cards_too_new_the_first_infers():
+    cards = (HOPPER, Card(1, "H200", (9, 0), 140 * GB))
+    found = decide(Driver(CU13, cards), False, CU13)
+    assert found.inference == cards[0]
+    assert ["ONNX Runtime computes" in note for note in found.notes] == [True, False]
+
+
 def test_a_card_that_fails_when_tried_is_left_out():
     cards = (AMPERE, Card(1, "RTX 4090", (8, 9), 24 * GB))
     found = decide(

@@ -17,7 +17,9 @@ from learning.inference import block_runner, onnx_cuda, onnx_fault, takes_mxnet
 from learning.network import build_classifier
 from learning.onnx_export import tiny_onnx
 from program import commands
+from program.config import Config
 from program.errors import explain
+from program.predict import _on
 from program.run import device_notes
 
 AMPERE, HOPPER = Card(0, "RTX 3080", (8, 6), 10 * 2**30), Card(1, "H100", (9, 0), 80 * 2**30)
@@ -90,6 +92,19 @@ def test_a_run_says_where_it_trains_only_where_that_is_news():
     ]
     assert device_notes(ON_CPU) == [] and device_notes(Devices(reason="no NVIDIA driver")) == []
     assert device_notes(Devices(reason="too old", driver=True)) == ["training on the CPU: too old"]
+
+
+def test_predicting_asks_this_machine_and_not_the_one_of_the_run(machine):
+    trained = Config.model_validate({"runtime": {"device": "gpu", "amp": True}})
+    machine(fault="no NVIDIA driver", cuda=None)
+    here = _on("auto", trained).runtime
+    assert (here.device, here.amp) == ("auto", False)
+    with pytest.raises(EngineError, match="no GPU works"):
+        _on("gpu", trained)
+    learning.devices._found.cache_clear()
+    machine(AMPERE)
+    assert _on("auto", trained).runtime.amp and not _on("auto", Config()).runtime.amp
+    assert not _on("cpu", trained).runtime.amp
 
 
 # --- the engines themselves; the builds here are for the CPU
