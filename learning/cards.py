@@ -17,7 +17,10 @@ DeviceName = Literal["auto", "cpu", "gpu"]
 # mxnet-cu112 holds machine code for 5.0, 6.0, 7.0, 8.0 and 8.6 and nothing a driver could translate.
 _MXNET_OLDEST, _MXNET_TOO_NEW = (5, 0), (9, 0)
 _MXNET_CUDA = (11, 0)
-_ONNX_OLDEST = {13: (7, 5)}  # by the CUDA that a package is built for: the oldest cards it has code for
+_ONNX_OLDEST = {
+    12: (5, 0),
+    13: (7, 5),
+}  # by the CUDA that a package is built for: the oldest cards it has code for
 _DRIVERS = {11: "450", 12: "525", 13: "580"}
 _INSTALL_DRIVER = (
     "install it (Debian: apt install nvidia-driver; Ubuntu: ubuntu-drivers install; in a container: start it "

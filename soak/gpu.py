@@ -49,6 +49,7 @@ def trained(devices, parts):
 np.testing.assert_allclose(trained(2, 2), trained(1, 1), rtol=1e-4, atol=1e-6)
 print(mx.__version__, "|", find_devices().reason)
 """
+_TOLD = "from learning.devices import find_devices; print(find_devices().reason)"
 _COUNT = "from learning.engine import mxnet; print('GPUs:', mxnet().context.num_gpus())"
 _LEFT_OUT = "import learning.engine as e; print(e.open_cuda_libraries())"
 
@@ -101,8 +102,9 @@ def faults(python: Path, folder: Path) -> Iterator[str]:
         ("no driver", ["-m", "learning.engine"], None, 1, ["error: mxnet-cu112", "install the driver"]),
         ("no card counted", ["-c", _COUNT], none, 0, ["GPUs: 0"]),
         ("no card", ["-c", _WORK], none, 0, ["1.9.1 | the NVIDIA driver finds no card"]),
-        ("a card that does nothing", ["-c", _WORK], sound, 0, ["RTX 3080 does not compute with MXNet"]),
-        ("too new", ["-c", _WORK], driver("new", _NEW), 0, ["H100", "too new", "make run GPU=new"]),
+        # CUDA's runtime asks more of a driver that has cards than is made up here: nothing is trained with one.
+        ("a card that does nothing", ["-c", _TOLD], sound, 0, ["RTX 3080 does not compute with MXNet"]),
+        ("too new", ["-c", _TOLD], driver("new", _NEW), 0, ["H100", "too new", "make run GPU=new"]),
         ("old driver", ["-c", _WORK], driver("old", _CARD, cuda=(10, 2)), 0, ["450 or newer"]),
         ("a run", ["pipeline.py", "run", "--task", "neck", "--set", "runtime.device=gpu", "--out",
                    str(folder / "run")], none, 1, ["error: runtime.device is gpu, but no GPU works"]),
