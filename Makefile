@@ -1,4 +1,15 @@
 # `make run` and `make test` need git, make and any CPython from 3.10 to 3.13; they build the rest.
+# GPU=1: MXNet on NVIDIA cards from Maxwell to Ada. GPU=new: newer cards, for all that needs no training.
+GPU    ?=
+ifeq ($(GPU),1)
+VENV   ?= .venv-gpu
+OTHER  := mxnet requirements-gpu.txt
+else ifeq ($(GPU),new)
+VENV   ?= .venv-gpu-new
+OTHER  := onnxruntime requirements-gpu-new.txt
+else ifneq ($(GPU),)
+$(error GPU=$(GPU): expected GPU=1 (cards from Maxwell to Ada) or GPU=new (Hopper, Blackwell))
+endif
 VENV   ?= .venv
 PYTHON ?= $(shell sh tools/find-python)
 BIN    := $(VENV)/bin
@@ -14,7 +25,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 # Long proofs: rubbish fed, disks filled, runs killed at random moments (two tiny runs a size, two a moment),
-# prediction in a fresh environment without MXNet.
+# prediction in a fresh environment without MXNet, and the environment for GPUs, about 5 GB.
 MOMENTS ?= 100
 INPUTS  ?= 100000
 SIZES   ?= 20
@@ -23,6 +34,7 @@ soak: $(VENV)/.test
 	$(BIN)/python -m soak.starving --sizes $(SIZES)
 	$(BIN)/python -m soak.killing --moments $(MOMENTS)
 	$(BIN)/python -m soak.outliving
+	$(BIN)/python -m soak.gpu
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -37,12 +49,12 @@ audit:
 
 install: $(VENV)/.run
 
-$(VENV)/.run: requirements.txt
-	sh tools/install $(VENV) requirements.txt "$(PYTHON)"
+$(VENV)/.run: requirements.txt $(filter %.txt,$(OTHER))
+	sh tools/install $(VENV) requirements.txt "$(PYTHON)" $(OTHER)
 	@touch $@
 
-$(VENV)/.test: requirements-dev.txt
-	sh tools/install $(VENV) requirements-dev.txt "$(PYTHON)"
+$(VENV)/.test: requirements-dev.txt $(filter %.txt,$(OTHER))
+	sh tools/install $(VENV) requirements-dev.txt "$(PYTHON)" $(OTHER)
 	@touch $@ $(VENV)/.run
 
 # Needs uv: one lock file for all Pythons and platforms, with hashes, without any index's address.
@@ -50,8 +62,11 @@ lock:
 	for f in requirements requirements-dev; do \
 	  uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes \
 	    --override overrides.txt $$f.in -o $$f.txt; done
-	uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
-	  requirements-tensorboard.in -o requirements-tensorboard.txt
+	for f in requirements-tensorboard requirements-gpu; do \
+	  uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
+	    $$f.in -o $$f.txt; done
+	uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes --no-deps \
+	  requirements-gpu-new.in -o requirements-gpu-new.txt
 	uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes \
 	  requirements-onnx.in -o requirements-onnx.txt
 
@@ -60,4 +75,4 @@ test-bare:
 	sh tools/test-bare
 
 clean:
-	rm -rf $(VENV) $(AUDIT)
+	rm -rf $(VENV) .venv-gpu .venv-gpu-new $(AUDIT)

@@ -18,7 +18,9 @@ import numpy as np
 from attributes.score import accuracy, average_precision
 from learning.augment import Augmentation
 from learning.batches import InputForm, Pictures
+from learning.cards import ON_CPU, DeviceName, Devices
 from learning.checkpoint import Checkpoint
+from learning.devices import find_devices
 from learning.engine import mxnet
 from learning.inference import Runner, block_runner, softmax
 from learning.inputs import Inputs, LiveInputs, TestViews, cache_features
@@ -42,6 +44,9 @@ class Workshop:
         Where the frozen part is written, once a run.
     engine : {'auto', 'onnx', 'mxnet'}
     seed : int
+    device : {'auto', 'cpu', 'gpu'}
+    amp : bool
+        Mixed precision.
     """
 
     network: NetworkPlan
@@ -49,6 +54,13 @@ class Workshop:
     trunk_folder: Path
     engine: str = "auto"
     seed: int = 0
+    device: DeviceName = "auto"
+    amp: bool = False
+
+    @property
+    def devices(self) -> Devices:
+        """Where to compute; EngineError where it is asked for what is not there."""
+        return find_devices(self.device, self.amp)
 
     @property
     def picture_shape(self) -> tuple[int, int, int]:
@@ -62,7 +74,9 @@ class Workshop:
             return None
         blocks, _ = split_blocks(self.network, self.seed)
         file.parent.mkdir(parents=True, exist_ok=True)
-        return block_runner(build_trunk(blocks), self.picture_shape, file, ("features",), self.engine)
+        return block_runner(
+            build_trunk(blocks), self.picture_shape, file, ("features",), self.engine, self.devices
+        )
 
 
 def backbone_runner(shop: Workshop, folder: Path) -> Runner:
@@ -70,8 +84,9 @@ def backbone_runner(shop: Workshop, folder: Path) -> Runner:
     blocks, _ = split_blocks(dataclasses.replace(shop.network, frozen_blocks=-1), shop.seed)
     folder.mkdir(parents=True, exist_ok=True)
     return block_runner(
-        build_trunk(blocks), shop.picture_shape, folder / "backbone.onnx", ("features",), shop.engine
-    )
+        build_trunk(blocks), shop.picture_shape, folder / "backbone.onnx", ("features",), shop.engine,
+        shop.devices,
+    )  # fmt: skip
 
 
 def make_inputs(
@@ -133,6 +148,7 @@ def fit(
     name: str,
     done: Callable[[int], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
+    devices: Devices = ON_CPU,
 ) -> list[dict[str, Any]]:
     """Train a classifier on some rows, validating each epoch on others.
 
@@ -148,6 +164,8 @@ def fit(
         Told how many epochs are done since.
     checkpoint : Checkpoint, optional
         Where an interrupted training goes on; its mark stands for all but the weights it starts from.
+    devices : Devices
+        A batch is split among those that train.
 
     Returns
     -------
@@ -180,7 +198,7 @@ def fit(
         checkpoint = dataclasses.replace(checkpoint, mark=f"{checkpoint.mark} {_weights_digest(net)}")
     history = train(
         net, batches, -(-len(train_rows) // plan.batch_size), validate, plan, seed, lambda _: done(1),
-        checkpoint,
+        checkpoint, [mxnet().gpu(card.number) for card in devices.training], devices.amp,
     )  # fmt: skip
     return [{"network": name, **dataclasses.asdict(epoch)} for epoch in history]
 
@@ -218,7 +236,7 @@ def open_classifier(shop: Workshop, net: Any, input_shape: tuple[int, int, int],
     net.with_maps = True
     net.hybridize(False)
     onnx_path.parent.mkdir(parents=True, exist_ok=True)  # a cache's folder, where nothing is cached
-    return block_runner(net, input_shape, onnx_path, OUTPUTS, shop.engine)
+    return block_runner(net, input_shape, onnx_path, OUTPUTS, shop.engine, shop.devices)
 
 
 def predict(

@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import sys
 import warnings
@@ -68,6 +69,10 @@ _SYSTEM_LIBRARIES = {
     "libSM.so.6": "libsm6",
     "libXext.so.6": "libxext6",
 }
+
+# What mxnet-cu112 needs beside the driver; requirements-gpu.txt brings it.
+_CUDA_LIBRARIES = ("libcudart", "libcudnn", "libcublas", "libcublasLt", "libcufft", "libcusolver",
+                   "libcurand", "libnccl", "libnvrtc", "libnvToolsExt")  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -150,9 +155,13 @@ def explain_import_failure(error: BaseException) -> str:
     text = str(error)
     if "libcuda.so.1" in text:
         return (
-            "mxnet-cu112 is installed but the NVIDIA driver (libcuda.so.1) is not; "
-            "install the driver, or use the CPU build: pip install -r requirements.txt"
+            "mxnet-cu112 is installed but the NVIDIA driver (libcuda.so.1) is not; install the driver "
+            "(Debian: apt install nvidia-driver; Ubuntu: ubuntu-drivers install; a container: --gpus all), "
+            "or use the environment for the CPU: make install, from requirements.txt"
         )
+    if any(f"{library}.so" in text for library in _CUDA_LIBRARIES):
+        library = text.split(":", 1)[0]
+        return f"a CUDA 11 library is missing ({library}); install what MXNet needs: make install GPU=1"
     if any(library in text for library in _SYSTEM_LIBRARIES):
         # One is reported; name all that would follow, so that one command is enough.
         missing = [lib for lib in _SYSTEM_LIBRARIES if lib in text or not _opens(lib)]
@@ -177,7 +186,8 @@ def mxnet() -> ModuleType:
         raise EngineError(
             f"Python {sys.version_info[0]}.{sys.version_info[1]} is not supported; use CPython 3.10 to 3.13"
         )
-    open_cuda_libraries()
+    if gpu_build():
+        open_cuda_libraries()
     try:
         with _numpy_one(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -226,14 +236,32 @@ def gluoncv_net(name: str, **options: Any) -> Any:
         raise EngineError(f"GluonCV's model zoo has no network {name!r}; see its model list") from error
 
 
-@functools.cache
-def gpu_count() -> int:
-    """Count the GPUs that the installed build of MXNet can use (0 for the CPU build)."""
+def mixed_precision() -> ModuleType:
+    """MXNet's automatic mixed precision, a part that is loaded on demand."""
+    mxnet()
+    with _numpy_one():
+        return importlib.import_module("mxnet.contrib.amp")
+
+
+def gpu_build() -> bool:
+    """Whether the installed MXNet is the build for GPUs."""
+    try:
+        importlib.metadata.version("mxnet-cu112")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def gpu_fault(number: int) -> str:
+    """Compute something on a GPU; why it failed, or '' where it did not."""
     mx = mxnet()
     try:
-        return int(mx.context.num_gpus())
-    except mx.MXNetError:
-        return 0
+        if (mx.nd.ones((2,), ctx=mx.gpu(number)) + 1).sum().asscalar() == 4:
+            return ""
+        return "computes wrong sums with MXNet"
+    except mx.MXNetError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"does not compute with MXNet ({lines[-1][:200] if lines else 'it does not say why'})"
 
 
 def main() -> int:

@@ -1,11 +1,15 @@
 """The one inference path: a block or a file in, arrays out, with two engines behind one door.
 
 ONNX Runtime computes everything that needs no backward pass on a CPU, two to seven times as fast
-as MXNet there and equal within 1e-4; MXNet serves where its GPU build finds a card.
+as MXNet there and equal within 1e-4; MXNet serves where its GPU build finds a card. Cards too new for
+that build compute through ONNX Runtime's own, where it is installed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import threading
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,9 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-from learning.engine import gpu_count, mxnet
+from learning.cards import ON_CPU, Card, Devices
+from learning.engine import mxnet
 
 _CPU_PART = 4
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class Runner(Protocol):
@@ -31,19 +37,59 @@ class Runner(Protocol):
         ...
 
 
-def onnx_runner(path: Path) -> Runner:
-    """Open an ONNX file."""
+def onnx_cuda() -> tuple[int, int] | None:
+    """The CUDA that the installed ONNX Runtime is built for; None for a build without."""
+    if _CUDA not in onnxruntime.get_available_providers():
+        return None
+    major, _, minor = str(getattr(onnxruntime, "cuda_version", "") or "0.0").partition(".")
+    return int(major), int(minor.partition(".")[0] or 0)
+
+
+def onnx_fault(card: Card) -> str:
+    """Compute something on a card through ONNX Runtime; why it failed, or '' where it did not."""
+    from learning.onnx_export import tiny_onnx
+
+    try:
+        session = _session(tiny_onnx(), card)
+        if _CUDA not in session.get_providers():
+            return (
+                f"ONNX Runtime {onnxruntime.__version__} does not start on it: its CUDA libraries are missing"
+            )
+        session.run(None, {session.get_inputs()[0].name: np.ones((1, 1), np.float32)})
+    except Exception as error:  # its errors have no common class but this one
+        return f"ONNX Runtime does not compute on it ({' '.join(str(error).split())[:200]})"
+    return ""
+
+
+@functools.cache
+def _load_cuda() -> None:
+    """Load the CUDA libraries that were installed as Python packages; it prints what it misses."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        onnxruntime.preload_dlls()
+
+
+def _session(network: str | bytes, card: Card | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    available = onnxruntime.get_available_providers()
-    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
-    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    providers: list[Any] = [_CPU]
+    if card is not None:
+        _load_cuda()
+        options.log_severity_level = 4  # what goes wrong shows in the session's providers
+        # Full float32, as on a CPU; and no search among all algorithms for each size of a last batch.
+        how = {"device_id": str(card.number), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+        providers.insert(0, (_CUDA, how))
+    return onnxruntime.InferenceSession(network, options, providers=providers)
+
+
+def onnx_runner(path: Path, card: Card | None = None) -> Runner:
+    """Open an ONNX file, on a card or on the CPU."""
+    session = _session(str(path), card)
     name = session.get_inputs()[0].name
     names = [output.name for output in session.get_outputs()]
 
     # A processor's caches hold the activations of a few pictures: small parts are a fifth faster there.
-    part = _CPU_PART if providers == ["CPUExecutionProvider"] else None
+    part = _CPU_PART if card is None else None
 
     def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
         x = np.ascontiguousarray(x, np.float32)
@@ -54,11 +100,15 @@ def onnx_runner(path: Path) -> Runner:
     return run
 
 
-def mxnet_runner(block: Any, gpu: int | None = None) -> Runner:
-    """Run a block on MXNet, on the GPU of that number or on the CPU."""
+def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runner:
+    """Run a block on MXNet, on the GPU of that number or on the CPU; in mixed precision if asked."""
     mx = mxnet()
     context = mx.cpu() if gpu is None else mx.gpu(gpu)
     block.collect_params().reset_ctx(context)
+    if amp:
+        from learning.mixed import mixed_block
+
+        block = mixed_block(block)
     block.hybridize(static_alloc=True)
     alone = threading.Lock()  # a block is not to be entered by two threads at once
 
@@ -76,6 +126,7 @@ def block_runner(
     onnx_path: Path,
     outputs: tuple[str, ...],
     engine: str = "auto",
+    devices: Devices = ON_CPU,
 ) -> Runner:
     """Make a block ready for inference.
 
@@ -87,14 +138,20 @@ def block_runner(
         Where the exported network is written (and kept).
     outputs : tuple of str
     engine : {'auto', 'onnx', 'mxnet'}
-        ``auto`` takes MXNet when its build sees a GPU, ONNX Runtime otherwise.
+        See :func:`takes_mxnet`.
+    devices : Devices
     """
     from learning.onnx_export import export_onnx  # where networks only run there is no `onnx`
 
     export_onnx(block, input_shape, onnx_path, outputs)  # always: what lies there must be this network
-    if engine == "mxnet" or (engine == "auto" and gpu_count() > 0):
-        return mxnet_runner(block, 0 if gpu_count() else None)
-    return onnx_runner(onnx_path)
+    if takes_mxnet(engine, devices):
+        return mxnet_runner(block, devices.training[0].number if devices.training else None, devices.amp)
+    return onnx_runner(onnx_path, devices.inference)
+
+
+def takes_mxnet(engine: str, devices: Devices) -> bool:
+    """Whether MXNet infers: ``auto`` takes it where it has a card, and ONNX Runtime otherwise."""
+    return engine == "mxnet" or (engine == "auto" and bool(devices.training))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -102,3 +102,13 @@ def _join_clips(graph: Any) -> None:
         node.input[:] = [relu.input[0], zero.name, top.name]
         graph.node.remove(relu)
         graph.initializer.remove(bound)
+
+
+def tiny_onnx() -> bytes:
+    """The smallest network that computes something: x + x, for (1, 1) float32."""
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 1]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "x"], ["y"])], "tiny", ends[:1], ends[1:]
+    )
+    opset = onnx.helper.make_opsetid("", 13)
+    return bytes(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from attributes.settings import SILENT
 from learning.checkpoint import Checkpoint, optimiser_arrays, restore_optimiser
-from learning.engine import gpu_count, mxnet
+from learning.engine import mxnet
+from learning.mixed import loss_scaler, mixed_block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,9 @@ class TrainingPlan:
     average : float
         Decay of an exponential moving average of the weights, an update; 0 for none. The average
         is what is validated and kept (Polyak and Juditsky, 1992).
+    accumulate : int
+        Parts that a batch is computed in, one after another, their gradients added: a batch that is too
+        large for a card's memory is still one update. Batch norm sees a part at a time.
     """
 
     epochs: int = 10
@@ -53,6 +58,7 @@ class TrainingPlan:
     warmup: float = 0.0
     reload_best: bool = True
     average: float = 0.0
+    accumulate: int = dataclasses.field(default=1, metadata=SILENT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +115,8 @@ def train(
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
+    contexts: Sequence[Any] = (),
+    amp: bool = False,
 ) -> list[Epoch]:
     """Train a classifier; on return it holds the weights to keep.
 
@@ -133,16 +141,23 @@ def train(
         Told after each epoch, also after those that a checkpoint holds.
     checkpoint : Checkpoint, optional
         Left behind when training is done, holding the weights to keep.
+    contexts : sequence of Context
+        Devices that each batch is split among; none for the CPU. Each normalises its share by the
+        share's own statistics; the running ones that batch norm keeps are averaged over the devices
+        after each epoch, as Gluon does when it saves.
+    amp : bool
+        Mixed precision, on GPUs only: float16 where that is safe, float32 weights and updates.
 
     Returns
     -------
     list of Epoch
     """
     mx = mxnet()
-    contexts = [mx.gpu(i) for i in range(gpu_count())] or [mx.cpu()]
+    contexts = list(contexts) or [mx.cpu()]
     params = net.collect_params()
     params.reset_ctx(contexts)
-    net.hybridize(static_alloc=True, static_shape=len(contexts) == 1)
+    forward = mixed_block(net) if amp else net
+    forward.hybridize(static_alloc=True, static_shape=len(contexts) == 1)
     net.weight.lr_mult = net.bias.lr_mult = plan.head_rate
     options = {"learning_rate": plan.learning_rate, "wd": plan.weight_decay}
     if plan.optimizer == "sgd":
@@ -150,10 +165,10 @@ def train(
     # The optimiser's state stays with the trainer rather than in a store, where a checkpoint finds it.
     trainer = mx.gluon.Trainer(params, "nag" if plan.optimizer == "sgd" else "adam", options,
                                update_on_kvstore=False)  # fmt: skip
-    loss_of = mx.gluon.loss.SoftmaxCELoss(sparse_label=False)
+    step = _Step(forward, params, trainer, contexts, plan.accumulate, amp)
 
     def logits_of(x: np.ndarray) -> np.ndarray:
-        return net(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
+        return forward(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
 
     history: list[Epoch] = []
     best_map, best = -math.inf, None
@@ -179,13 +194,7 @@ def train(
         total, seen = 0.0, 0
         for number, (x, y) in enumerate(batches(epoch)):
             trainer.set_learning_rate(rate_at(plan, epoch + number / batches_an_epoch))
-            losses = []
-            with mx.autograd.record():
-                for part_x, part_y in zip(_scatter(x, contexts), _scatter(y, contexts), strict=True):
-                    losses.append(loss_of(net(part_x), part_y))
-            mx.autograd.backward(losses)
-            trainer.step(len(x))
-            total += sum(float(loss.sum().asscalar()) for loss in losses)
+            total += step(x, y)
             seen += len(x)
             if average is not None:
                 # Short runs: let the average forget its start (as if it were a mean at first).
@@ -193,6 +202,8 @@ def train(
                 keep = min(plan.average, steps_done / (steps_done + 10))
                 for name, value in _snapshot(params).items():
                     average[name] = keep * average[name] + (1 - keep) * value
+        if len(contexts) > 1:
+            _restore(params, _snapshot(params))  # each device has gathered statistics of its own
         live = None
         if average is not None:
             live = _snapshot(params)
@@ -216,18 +227,77 @@ def train(
     if checkpoint is not None and (saved is None or len(saved[0]) < plan.epochs):
         checkpoint.write([dataclasses.asdict(r) for r in history], {"weights": _arrays(_snapshot(params))})
     params.reset_ctx(mx.cpu())
+    step.close()
     return history
 
 
-def _scatter(array: np.ndarray, contexts: list[Any]) -> list[Any]:
-    """Share a batch among devices."""
-    mx = mxnet()
-    parts = np.array_split(array, min(len(contexts), len(array)))
-    return [mx.nd.array(part, ctx=c, dtype="float32") for part, c in zip(parts, contexts, strict=False)]
+class _Step:
+    """One update from one batch: computed in parts, each split among the devices."""
+
+    def __init__(
+        self, forward: Any, params: Any, trainer: Any, contexts: list[Any], parts: int, amp: bool
+    ) -> None:
+        self._forward, self._trainer, self._contexts, self._parts = forward, trainer, contexts, parts
+        self._loss = mxnet().gluon.loss.SoftmaxCELoss(sparse_label=False)
+        self._trained = [p for p in params.values() if p.grad_req != "null"]
+        for p in self._trained:
+            p.grad_req = "write" if parts == 1 else "add"
+        self._scaler = trainer._amp_loss_scaler = loss_scaler() if amp else None
+        if len(contexts) > 1:
+            # The store hands the first device's values to all when it is first used. Now they are the same
+            # ones; after a way forward they would be that device's share of batch norm's figures.
+            trainer.allreduce_grads()
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
+        """Train on (B, c, h, w) and (B, C); the sum of the rows' losses before the update."""
+        mx = mxnet()
+        scale = 1.0 if self._scaler is None else self._scaler.loss_scale
+        found = []
+        parts = max(1, min(self._parts, len(x) // len(self._contexts)))
+        for part_x, part_y in zip(np.array_split(x, parts), np.array_split(y, parts), strict=True):
+            losses = []
+            with mx.autograd.record():
+                for some_x, some_y in zip(self._scatter(part_x), self._scatter(part_y), strict=True):
+                    losses.append(self._loss(self._forward(some_x), some_y))
+                heads = losses if self._scaler is None else [loss * scale for loss in losses]
+            mx.autograd.backward(heads)
+            found += losses
+        self._rest(idle=self._contexts[len(x) :])
+        self._trainer.step(len(x) * scale)
+        if self._parts > 1:
+            for p in self._trained:
+                p.zero_grad()
+        return sum(float(loss.sum().asscalar()) for loss in found)
+
+    def close(self) -> None:
+        """Leave the parameters as other trainings expect them."""
+        for p in self._trained:
+            p.grad_req = "write"
+
+    def _scatter(self, array: np.ndarray) -> list[Any]:
+        """Share rows among devices."""
+        parts = np.array_split(array, min(len(self._contexts), len(array)))
+        return [mxnet().nd.array(part, ctx=c, dtype="float32")
+                for part, c in zip(parts, self._contexts, strict=False)]  # fmt: skip
+
+    def _rest(self, idle: list[Any]) -> None:
+        """Let devices that a small batch had no row for add nothing, and be updated all the same."""
+        for p in self._trained:
+            for context in idle:
+                p.grad(context)[:] = 0
+                p.data(context)._fresh_grad = True
+
+
+def _value(p: Any) -> Any:
+    """A parameter's value; of what each device gathers for itself (batch norm's figures), the mean."""
+    values = p.list_data()
+    if len(values) == 1 or p.grad_req != "null":
+        return values[0].copy()
+    return sum(value.as_in_context(values[0].context) for value in values) / len(values)
 
 
 def _snapshot(params: Any) -> dict[str, Any]:
-    return {name: p.data(p.list_ctx()[0]).copy() for name, p in params.items()}
+    return {name: _value(p) for name, p in params.items()}
 
 
 def _arrays(values: dict[str, Any]) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attributes.dataset import TaskData
+from attributes.settings import spoken
 from runfolder.fingerprint import files_stamp, fingerprint
 
 _MOST = 3
@@ -91,7 +92,7 @@ def _word(value: Any) -> str:
 def _flat(values: Any, name: str = "") -> dict[str, Any]:
     """Open dataclasses and dicts: ``{"crop": {"rule": …}}`` becomes ``{"crop.rule.threshold": 0.6, …}``."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
-        values = dataclasses.asdict(values)
+        values = spoken(values)
     if not isinstance(values, dict):
         return {
             name: list(values) if isinstance(values, Sequence) and not isinstance(values, str) else values

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 from rich import box
 from rich.table import Table
@@ -17,11 +14,13 @@ from rich.text import Text
 from attributes.dataset import TaskData
 from attributes.labels import format_letters
 from attributes.splits import identical_groups, leakage
-from learning.engine import EngineError, gpu_count, mxnet
+from learning.cards import Devices
+from learning.engine import EngineError
 from learning.torch_weights import WeightsError
 from program.config import Config
 from program.data import open_data
 from program.estimate import Cost, expected_cost
+from program.machine import machine_lines, memory_lines
 from runfolder.progress import console, say
 
 SPLITS = ("train", "val", "test")
@@ -39,7 +38,8 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
     speed : bool
         Let a few pictures go through the networks, to tell time and disk space.
     """
-    for line in machine_lines(config):
+    lines, devices = machine_lines(config)
+    for line in lines:
         say(line)
     opened = open_data(config, wanted, None, strict=False)
     console.print(_pictures_table(opened.tasks))
@@ -49,23 +49,10 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
     problems = len(opened.faults) + _tell_rejected(opened.rejected)
     for name, data in opened.tasks.items():
         problems += _tell_leakage(name, data)
+    if devices is None:  # told above
+        return problems + 1
+    problems += _tell_memory(config, opened.tasks, devices)
     return problems + (_tell_cost(config, opened.tasks, folder) if speed else 0)
-
-
-def machine_lines(config: Config) -> list[str]:
-    """Describe Python, engine and device."""
-    lines = [f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"]
-    try:
-        mx = mxnet()
-        gpus = gpu_count()
-        lines.append(f"MXNet {mx.__version__}, " + (f"{gpus} GPU" if gpus else "no GPU: training on the CPU"))
-    except EngineError as error:
-        lines.append(f"MXNet: {error}")
-    lines.append(
-        f"ONNX Runtime {onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
-    )
-    lines.append(f"backbone {config.network.backbone}, input {config.network.input_px} px")
-    return lines
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -138,6 +125,17 @@ def _tell_leakage(name: str, data: TaskData) -> int:
     if len(torn):
         problems += 1
         say(f"{name}: {len(torn)} groups in more than one split, for instance {torn.index[0]}")
+    return problems
+
+
+def _tell_memory(config: Config, tasks: dict[str, TaskData], devices: Devices) -> int:
+    """Tell whether the batches fit the cards; return how many do not, 0 where none can be made."""
+    try:
+        lines, problems = memory_lines(config, tasks, devices)
+    except (EngineError, WeightsError):
+        return 0  # told with the cost
+    for line in lines:
+        say(line)
     return problems
 
 

@@ -65,6 +65,14 @@ class Stage(str, enum.Enum):
     finetune = "finetune"
 
 
+class Device(str, enum.Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 class EngineName(str, enum.Enum):
     """The two engines of inference."""
 
@@ -240,6 +248,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
     task: Tasks = None,
     engine: Annotated[EngineName, typer.Option(help="Which engine computes.")] = EngineName.auto,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where one works.")] = Device.auto,
     gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
     boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of what was cut out.")] = None,
 ) -> None:
@@ -249,7 +258,7 @@ def predict(
     folder = RunFolder(run_)
     shown = _gallery_beside(out) if gallery else None
     rows, good, bad = predict_pictures(
-        source, folder, out, task or [], engine.value, shown.add if shown else None, boxes
+        source, folder, out, task or [], engine.value, shown.add if shown else None, boxes, device.value
     )
     say(f"{good} pictures, {rows} rows: {out}" + (f"; {len(bad)} pictures could not be read" if bad else ""))
     if shown is not None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from attributes.tasks import FASHIONAI, Task
 from learning.augment import Augmentation
 from learning.backbones import BACKBONES
+from learning.cards import DeviceName
 from learning.inputs import TestViews
 from learning.train import TrainingPlan
 from program.errors import UsageError
@@ -134,6 +135,8 @@ def cores() -> int:
 class RuntimeConfig(Section):
     """The machine."""
 
+    device: DeviceName = "auto"
+    amp: bool = False
     engine: Literal["auto", "onnx", "mxnet"] = "auto"
     threads: int = Field(default_factory=lambda: min(cores(), MOST_THREADS), ge=1, le=256)
     jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
@@ -227,7 +230,8 @@ class _Plans(Section):
 _ANY = float("inf")
 # What the dataclasses below take as plain numbers and words: least and greatest value, or the words.
 _BOUNDS: dict[str, tuple[Any, ...]] = {
-    "epochs": (1, _ANY), "batch_size": (1, _ANY), "optimizer": ("adam", "sgd"), "learning_rate": (1e-12, 10),
+    "epochs": (1, _ANY), "batch_size": (1, _ANY), "accumulate": (1, _ANY),
+    "optimizer": ("adam", "sgd"), "learning_rate": (1e-12, 10),
     "head_rate": (0, _ANY), "weight_decay": (0, 10), "schedule": ("cosine", "step"), "factor": (1e-6, 1),
     "warmup": (0, _ANY), "average": (0, 0.999999), "crop_scale": (0.01, 1), "aspect": (1, 10),
     "shift": (0, 1), "flip": (0, 1), "brightness": (0, 1), "contrast": (0, 1), "saturation": (0, 1),

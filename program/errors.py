@@ -42,6 +42,10 @@ _OURS = (
     "stage3_finetune",
 )
 _NO_MEMORY = "memory ran out; the same command goes on with what is finished, --jobs 1 needs least memory"
+_NO_GPU_MEMORY = (
+    "the GPU's memory ran out; compute a batch in parts (cam.training.accumulate and "
+    "finetune.training.accumulate, check says how many), or end what else uses it"
+)
 # How libraries in other languages put it: MXNet, ONNX Runtime, OpenCV, the loader, Python's threads.
 _MEMORY_WORDS = ("bad_alloc", "allocate", "insufficient memory", "out of memory", "start new thread")
 
@@ -55,6 +59,8 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] not in _OURS:
         return explain_import_failure(error)
     words = str(error).casefold()
+    if "cuda" in words and "out of memory" in words:
+        return _NO_GPU_MEMORY
     if isinstance(error, OSError) and error.errno != errno.ENOMEM:
         if "allocate" in words:  # a library that could not be loaded
             return _NO_MEMORY

@@ -104,7 +104,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         letters = np.zeros((n, len(data.task.classes)), np.int8)
         letters[:, 0] = 2
         soft = (letters == 2).astype(np.float32)
-        history = fit(net, inputs, soft, letters, rows, rows[:0], plan, 0, "measured")
+        history = fit(net, inputs, soft, letters, rows, rows[:0], plan, 0, "measured", devices=shop.devices)
         weights = Path(folder) / "weights.params"
         net.save_parameters(str(weights))
         probe = 0.0

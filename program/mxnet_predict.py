@@ -11,8 +11,10 @@ import numpy as np
 
 from attributes.tasks import resolve
 from learning.branch import load_classifier, new_classifier, open_classifier
+from learning.cards import DeviceName
+from learning.devices import find_devices
 from learning.inference import Runner
-from program.config import read_config
+from program.config import Config, read_config
 from program.description import Described, describe_run
 from program.errors import RunError
 from program.run import workshop
@@ -27,11 +29,12 @@ class MXNetNetworks:
     folder : RunFolder
     engine : {'auto', 'onnx', 'mxnet'}
         Which engine computes what MXNet has built; ``auto``: MXNet where its build sees a GPU.
+    device : {'auto', 'cpu', 'gpu'}
     """
 
-    def __init__(self, folder: RunFolder, engine: str) -> None:
+    def __init__(self, folder: RunFolder, engine: str, device: DeviceName = "auto") -> None:
         self._folder = folder
-        self._config = read_config(folder.config)
+        self._config = _on(device, read_config(folder.config))
         self._shop = dataclasses.replace(workshop(self._config, folder), engine=engine)
         self._trunk: Runner | None = None
 
@@ -75,3 +78,11 @@ class MXNetNetworks:
         net = new_classifier(self._shop, shape, len(one.task.classes), 0)
         load_classifier(net, weights)
         return open_classifier(self._shop, net, shape, onnx)
+
+
+def _on(device: DeviceName, config: Config) -> Config:
+    """The run on this machine: in mixed precision where the run was and a GPU of this one can."""
+    amp = config.runtime.amp and bool(find_devices(device).training)
+    return config.model_copy(
+        update={"runtime": config.runtime.model_copy(update={"device": device, "amp": amp})}
+    )

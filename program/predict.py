@@ -19,9 +19,10 @@ from attributes.tasks import Task, resolve
 from learning.augment import Augmentation
 from learning.batches import Pictures
 from learning.branch import predict
-from learning.engine import gpu_count
+from learning.cards import Card, DeviceName
+from learning.devices import find_devices
 from learning.fusion import Fusion, fuse
-from learning.inference import Runner, onnx_runner, softmax
+from learning.inference import Runner, onnx_runner, softmax, takes_mxnet
 from learning.inputs import LiveInputs, TestViews
 from program.description import Described, read_description
 from program.errors import RunError
@@ -125,7 +126,9 @@ class Opened:
     predictor: Callable[[Task], Predictor]
 
 
-def open_pipeline(folder: RunFolder, wanted: Sequence[str], engine: str) -> Opened:
+def open_pipeline(
+    folder: RunFolder, wanted: Sequence[str], engine: str, device: DeviceName = "auto"
+) -> Opened:
     """Open a finished run folder, or one that ``export`` has written.
 
     Parameters
@@ -135,6 +138,8 @@ def open_pipeline(folder: RunFolder, wanted: Sequence[str], engine: str) -> Open
     engine : {'auto', 'onnx', 'mxnet'}
         ``onnx`` takes the files that ONNX Runtime reads and nothing else. ``mxnet`` builds the networks
         from a run's weights. ``auto`` takes MXNet where its build sees a GPU, else ONNX Runtime.
+    device : {'auto', 'cpu', 'gpu'}
+        Of this machine, whatever the run was trained on.
 
     Raises
     ------
@@ -153,15 +158,16 @@ def open_pipeline(folder: RunFolder, wanted: Sequence[str], engine: str) -> Open
             "give --run the run folder itself, or --engine onnx"
         )
     bare = importlib.util.find_spec("mxnet") is None
+    devices = find_devices(device)
     if exported or engine == "onnx" or (engine == "auto" and bare):
-        return _open_onnx(_chosen(_described(folder, bare), wanted))
+        return _open_onnx(_chosen(_described(folder, bare), wanted), devices.inference)
     from program.mxnet_predict import MXNetNetworks
 
-    networks = MXNetNetworks(folder, engine)
+    networks = MXNetNetworks(folder, engine, device)
     described = _chosen(networks.described(wanted), wanted)
     files = [path for one in described for path in (one.trunk, one.full, one.crop) if path is not None]
-    if engine == "auto" and not gpu_count() and all(path.is_file() for path in files):
-        return _open_onnx(described)
+    if not takes_mxnet(engine, devices) and all(path.is_file() for path in files):
+        return _open_onnx(described, devices.inference)
     return _opened(described, networks.trunk(), networks.pair)
 
 
@@ -185,19 +191,23 @@ def _chosen(described: Sequence[Described], wanted: Sequence[str]) -> list[Descr
     return [by_name[name] for name in dict.fromkeys(names or by_name)]
 
 
-def _open_onnx(described: Sequence[Described]) -> Opened:
+def _open_onnx(described: Sequence[Described], card: Card | None) -> Opened:
     for one in described:
         for path in (one.trunk, one.full, one.crop):
             if path is not None and not path.is_file():
                 again = f"python pipeline.py run --task {one.task.short}"
                 raise RunError(f"{path} is missing; run its stage again: {again}")
     trunk = described[0].trunk
-    return _opened(described, _onnx(trunk) if trunk else None, lambda one: (_onnx(one.full), _onnx(one.crop)))
+    return _opened(
+        described,
+        _onnx(trunk, card) if trunk else None,
+        lambda one: (_onnx(one.full, card), _onnx(one.crop, card)),
+    )
 
 
-def _onnx(path: Path) -> Runner:
+def _onnx(path: Path, card: Card | None) -> Runner:
     try:
-        return onnx_runner(path)
+        return onnx_runner(path, card)
     except Exception as error:  # ONNX Runtime's own classes, one a kind of damage
         if isinstance(error, MemoryError) or "alloc" in str(error):
             raise
@@ -251,6 +261,7 @@ def predict_pictures(
     source: Path, folder: RunFolder, out: Path, wanted: Sequence[str], engine: str,
     seen: Callable[[Predictor, Sequence[tuple[str, str, tuple[int, int]]], list[Answer]], None] | None = None,
     boxes: Path | None = None,
+    device: DeviceName = "auto",
 ) -> tuple[int, int, list[tuple[str, str]]]:  # fmt: skip
     """Predict and write image,task,class,confidence,probabilities.
 
@@ -262,6 +273,8 @@ def predict_pictures(
         Given each task's predictor, its pictures (image, path, size) and all that was said of them.
     boxes : Path or None
         Where image,task,x0,y0,x1,y1,fallback goes: what was cut out of each picture, in its pixels.
+    device : {'auto', 'cpu', 'gpu'}
+        Of this machine, whatever the run was trained on.
 
     Returns
     -------
@@ -270,7 +283,7 @@ def predict_pictures(
     bad : list of (image, reason)
         Pictures that could not be read.
     """
-    pipeline = open_pipeline(folder, wanted, engine)
+    pipeline = open_pipeline(folder, wanted, engine, device)
     named = find_pictures(source)
     with progress("check pictures", len(named)) as bar:
         found, reasons = survey_pictures([path for _, path in named], pipeline.threads, bar)

@@ -23,7 +23,8 @@ from attributes.tasks import Task, resolve
 from learning.backbones import backbone
 from learning.batches import InputForm
 from learning.branch import Workshop
-from learning.engine import gpu_count
+from learning.cards import Devices
+from learning.devices import find_devices
 from learning.inference import Runner
 from learning.network import NetworkPlan
 from program.changes import Origin, origin, why_outdated
@@ -57,7 +58,8 @@ def workshop(config: Config, folder: RunFolder) -> Workshop:
     net = config.network
     plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout, net.dilated)
     form = InputForm(net.input_px, net.fit, backbone(net.backbone), config.runtime.threads)
-    return Workshop(plan, form, folder.trunk, config.runtime.engine, config.seed)
+    how = config.runtime
+    return Workshop(plan, form, folder.trunk, how.engine, config.seed, how.device, how.amp)
 
 
 class Walk:
@@ -199,6 +201,7 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
     stages : sequence of str
         Of :data:`STAGES`, in order.
     """
+    devices = find_devices(config.runtime.device, config.runtime.amp)
     _claim(folder)
     if not folder.config.is_file():
         write_text(folder.config, dump_config(config))
@@ -212,6 +215,8 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
     pictures = sum(len(data) for data in opened.tasks.values())
     tasks = f"{len(opened.tasks)} task{'s' * (len(opened.tasks) > 1)}"
     say(f"{pictures} pictures, {tasks}, {jobs} at once; run folder {folder.path}")
+    for note in device_notes(devices):
+        say(note)
     walk = Walk(config, folder)
     work = []
     for data in opened.tasks.values():
@@ -247,6 +252,14 @@ def _describe(config: Config, folder: RunFolder, form: InputForm, known: Sequenc
         write_json(folder.description, as_json(described, folder.path))
 
 
+def device_notes(devices: Devices) -> list[str]:
+    """Tell where a run trains, where that is worth a line: on GPUs, or on the CPU though there is one."""
+    if devices.training:
+        names = ", ".join(card.name for card in devices.training)
+        return [f"training on {names}" + (", in mixed precision" if devices.amp else "")]
+    return [f"training on the CPU: {devices.reason}"] if devices.driver else []
+
+
 def parallel_jobs(config: Config) -> int:
     """How many tasks to work on at once.
 
@@ -255,7 +268,8 @@ def parallel_jobs(config: Config) -> int:
     """
     if config.runtime.jobs != "auto":
         return config.runtime.jobs
-    return 1 if gpu_count() else max(1, config.runtime.threads)
+    on_gpu = find_devices(config.runtime.device, config.runtime.amp).training
+    return 1 if on_gpu else max(1, config.runtime.threads)
 
 
 def _run_task(walk: Walk, data: TaskData, stages: Sequence[str]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from attributes.settings import spoken
+
 
 def fingerprint(*parts: Any) -> str:
     """Hash plans, arrays, strings and numbers into 32 hex characters.
@@ -34,7 +36,7 @@ def _describe(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             "": type(value).__name__,
-            **{f.name: getattr(value, f.name) for f in dataclasses.fields(value)},
+            **spoken(value),
         }
     if isinstance(value, np.generic):
         return value.item()

@@ -147,7 +147,7 @@ def run(
         with progress(f"{short}: train {name}", plan.training.epochs) as bar:
             history += fit(
                 net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed, name, bar,
-                Checkpoint(cache / f"{name}.checkpoint", f"{mark} {name}"),
+                Checkpoint(cache / f"{name}.checkpoint", f"{mark} {name}"), shop.devices,
             )  # fmt: skip
         with whole(folder.weights(1) if fold < 0 else folder.fold_weights(name)) as partial:
             save_classifier(net, partial)

@@ -121,7 +121,7 @@ def run(
         with progress(f"{short}: fine-tune {name}", plan.training.epochs) as bar:
             history += fit(
                 net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed + 1, name, bar,
-                Checkpoint(cache / f"{name}.checkpoint", f"{mark} {name}"),
+                Checkpoint(cache / f"{name}.checkpoint", f"{mark} {name}"), shop.devices,
             )  # fmt: skip
         if name == "final":
             with whole(folder.weights(3)) as partial:

@@ -94,6 +94,7 @@ def test_masked_arrays_still_work():
     ("error", "words"),
     [
         (OSError("libcuda.so.1: cannot open shared object file"), ["NVIDIA driver", "requirements.txt"]),
+        (OSError("libcudnn.so.8: cannot open shared object file"), ["(libcudnn.so.8)", "make install GPU=1"]),
         (OSError("libquadmath.so.0: cannot open shared object file"), ["apt install libquadmath0"]),
         (OSError("libgomp.so.1: cannot open shared object file"), ["apt install libgomp1"]),
         (ModuleNotFoundError("No module named 'yacs'", name="yacs"), ["'yacs'", "make install"]),
@@ -176,6 +177,16 @@ def test_without_cuda_packages_there_is_nothing_to_open(nvidia_packages):
     nvidia_packages.rmdir()
     engine.importlib.invalidate_caches()
     assert open_cuda_libraries() == []
+
+
+@pytest.mark.parametrize("build", [True, False])
+def test_cuda_libraries_are_opened_for_the_build_that_needs_them(monkeypatch, build):
+    """They are gigabytes of address space."""
+    opened = []
+    monkeypatch.setattr(engine, "gpu_build", lambda: build)
+    monkeypatch.setattr(engine, "open_cuda_libraries", lambda: opened.append(True))
+    mxnet.__wrapped__()
+    assert bool(opened) == build
 
 
 # --- GluonCV

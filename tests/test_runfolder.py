@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import runfolder.progress
+from attributes.settings import SILENT, spoken
 from learning.inference import softmax
 from learning.train import TrainingPlan
+from program.changes import origin
 from runfolder.boxes import read_boxes
 from runfolder.files import whole, write_array, write_json, write_table, write_text
 from runfolder.fingerprint import files_stamp, fingerprint, is_current
@@ -277,3 +279,16 @@ def test_workers_are_heard_through_the_process_that_started_them(monkeypatch):
     for name in ("one", "two"):
         mine = [line.split(",")[0] for line in lines if line.startswith(name)]
         assert mine == [f"{name}: 1/2", f"{name} speaks", f"{name}: 2/2"]
+
+
+def test_a_setting_that_came_later_leaves_older_fingerprints_alone():
+    """At its default it is not told, so that what was made before it came is still up to date."""
+    before = dataclasses.make_dataclass("Plan", [("epochs", int, 3)], frozen=True)
+    later = dataclasses.field(default=1, metadata=SILENT)
+    after = dataclasses.make_dataclass("Plan", [("epochs", int, 3), ("accumulate", int, later)], frozen=True)
+    assert fingerprint({"training": before()}) == fingerprint({"training": after()})
+    assert fingerprint(after()) != fingerprint(after(accumulate=2))
+    assert origin({"t": before()}, 1).settings == origin({"t": after()}, 1).settings == {"t.epochs": 3}
+    assert origin({"t": after(accumulate=2)}, 1).settings["t.accumulate"] == 2
+    assert fingerprint(TrainingPlan()) != fingerprint(TrainingPlan(accumulate=2))
+    assert "accumulate" not in spoken(TrainingPlan())
