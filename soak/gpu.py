@@ -102,7 +102,7 @@ def faults(python: Path, folder: Path) -> Iterator[str]:
         ("no driver", ["-m", "learning.engine"], None, 1, ["error: mxnet-cu112", "install the driver"]),
         ("no card counted", ["-c", _COUNT], none, 0, ["GPUs: 0"]),
         ("no card", ["-c", _WORK], none, 0, ["1.9.1 | the NVIDIA driver finds no card"]),
-        # CUDA asks more of a driver that has cards than is made up here: nothing is trained with one.
+        # CUDA's runtime asks more of a driver with cards than is made up here: nothing is trained.
         ("a card that does nothing", ["-c", _TOLD], sound, 0, ["RTX 3080 does not compute with MXNet"]),
         ("too new", ["-c", _TOLD], driver("new", _NEW), 0, ["H100", "too new", "make run GPU=new"]),
         ("old driver", ["-c", _WORK], driver("old", _CARD, cuda=(10, 2)), 0, ["450 or newer"]),

@@ -19,7 +19,7 @@ from learning.onnx_export import tiny_onnx
 from program import commands
 from program.config import Config
 from program.errors import explain
-from program.predict import _on
+from program.mxnet_predict import _on
 from program.run import device_notes
 
 AMPERE, HOPPER = Card(0, "RTX 3080", (8, 6), 10 * 2**30), Card(1, "H100", (9, 0), 80 * 2**30)
