@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from attributes.tasks import FASHIONAI, Task
 from learning.augment import Augmentation
-from learning.backbones import BACKBONES
+from learning.backbones import BACKBONES, unknown_backbone
 from learning.inputs import TestViews
 from learning.train import TrainingPlan
 from program.errors import UsageError
@@ -102,14 +102,13 @@ class NetworkConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in BACKBONES:
-            raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
+            raise ValueError(unknown_backbone(name))
         return name
 
     @model_validator(mode="after")
     def _fits(self) -> NetworkConfig:
-        multiple = BACKBONES[self.backbone].multiple_of
-        if self.input_px % multiple:
-            raise ValueError(f"input_px is {self.input_px}; {self.backbone} needs a multiple of {multiple}")
+        if misfit := BACKBONES[self.backbone].misfit(self.input_px):
+            raise ValueError(misfit)
         return self
 
 
