@@ -19,7 +19,8 @@ from attributes.score import accuracy, average_precision
 from learning.augment import Augmentation
 from learning.batches import InputForm, Pictures
 from learning.checkpoint import Checkpoint
-from learning.engine import mxnet
+from learning.engine import gpu_count, mxnet
+from learning.gradients import MapPlan, gradient_runner
 from learning.inference import Runner, block_runner, softmax
 from learning.inputs import Inputs, LiveInputs, TestViews, cache_features
 from learning.network import NetworkPlan, build_classifier, build_trunk, split_blocks
@@ -42,6 +43,8 @@ class Workshop:
         Where the frozen part is written, once a run.
     engine : {'auto', 'onnx', 'mxnet'}
     seed : int
+    maps : MapPlan
+        How the full image's class maps are made.
     """
 
     network: NetworkPlan
@@ -49,6 +52,7 @@ class Workshop:
     trunk_folder: Path
     engine: str = "auto"
     seed: int = 0
+    maps: MapPlan = MapPlan()
 
     @property
     def picture_shape(self) -> tuple[int, int, int]:
@@ -219,6 +223,17 @@ def open_classifier(shop: Workshop, net: Any, input_shape: tuple[int, int, int],
     net.hybridize(False)
     onnx_path.parent.mkdir(parents=True, exist_ok=True)  # a cache's folder, where nothing is cached
     return block_runner(net, input_shape, onnx_path, OUTPUTS, shop.engine)
+
+
+def open_mapped(shop: Workshop, net: Any, input_shape: tuple[int, int, int], onnx_path: Path) -> Runner:
+    """Make a trained classifier ready to give logits and the class maps that heatmaps are made of."""
+    runner = open_classifier(shop, net, input_shape, onnx_path)
+    return map_runner(shop, net) if shop.maps.by_gradient else runner
+
+
+def map_runner(shop: Workshop, net: Any) -> Runner:
+    """The same where the maps need a backward pass; leaves no file."""
+    return gradient_runner(net, shop.maps, 0 if gpu_count() else None)
 
 
 def predict(

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from attributes.tasks import FASHIONAI, Task
 from learning.augment import Augmentation
 from learning.backbones import BACKBONES, unknown_backbone
+from learning.gradients import MapPlan
 from learning.inputs import TestViews
 from learning.train import TrainingPlan
 from program.errors import UsageError
@@ -29,7 +30,8 @@ from stage2_crop.stage import CropPlan
 from stage3_finetune.stage import FinetunePlan
 
 # The dataclasses below know nothing of configuration files; a misspelt key must not pass in silence.
-for _plan in (Augmentation, TestViews, TrainingPlan, CropRule, SearchPlan, CamPlan, CropPlan, FinetunePlan):
+for _plan in (Augmentation, TestViews, TrainingPlan, CropRule, SearchPlan, CamPlan, CropPlan, FinetunePlan,
+              MapPlan):  # fmt: skip
     _plan.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
 
 
@@ -138,6 +140,7 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
+    heatmap: MapPlan = MapPlan()
     cam: CamPlan = CamPlan()
     crop: CropPlan = CropPlan()
     finetune: FinetunePlan = FinetunePlan()
@@ -152,6 +155,19 @@ class Config(Section):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
             raise ValueError("the name becomes a folder: letters, digits, '.', '_' and '-' only")
         return name
+
+    @model_validator(mode="after")
+    def _maps_can_be_made(self) -> Config:
+        maps = self.heatmap
+        if maps.layer < 0:
+            raise ValueError(f"heatmap.layer: is {maps.layer}; expected at least 0")
+        if maps.layer and not maps.by_gradient:
+            raise ValueError(f"heatmap.layer: is {maps.layer}; cam reads the last map, 0: "
+                             "set heatmap.method to grad_cam or layer_cam")  # fmt: skip
+        if maps.by_gradient and self.runtime.engine == "onnx":
+            raise ValueError(f"heatmap.method: {maps.method} needs a backward pass, "
+                             "which ONNX Runtime has not; set runtime.engine to auto or mxnet")  # fmt: skip
+        return self
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Config:

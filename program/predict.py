@@ -14,7 +14,15 @@ from attributes.errors import DataError
 from attributes.pictures import SUFFIXES
 from attributes.tasks import Task, resolve
 from learning.batches import Pictures
-from learning.branch import Workshop, load_classifier, make_inputs, new_classifier, open_classifier, predict
+from learning.branch import (
+    Workshop,
+    load_classifier,
+    make_inputs,
+    map_runner,
+    new_classifier,
+    open_classifier,
+    predict,
+)
 from learning.fusion import Fusion, fuse
 from learning.inference import Runner, onnx_runner, softmax
 from program.config import Config, read_config
@@ -72,17 +80,19 @@ class Predictor:
                 )
         self.fusion: Fusion = read_fusion(files.fusion)
         self.rule = CropRule(**read_rule(files.rule)["rule"])
-        self._full = self._open(files.weights(1), files.network(1), engine)
+        self._full = self._open(files.weights(1), files.network(1), engine, self._shop.maps.by_gradient)
         self._cropped = self._open(files.weights(3), files.network(3), engine)
 
-    def _open(self, weights: Path, onnx: Path, engine: str) -> Runner:
-        if engine != "mxnet" and onnx.is_file():
+    def _open(self, weights: Path, onnx: Path, engine: str, by_gradient: bool = False) -> Runner:
+        if engine != "mxnet" and onnx.is_file() and not by_gradient:
             return onnx_runner(onnx)
         shape = self._shop.picture_shape
         if self._trunk is not None:
             shape = self._trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
         net = new_classifier(self._shop, shape, len(self.task.classes), 0)
         load_classifier(net, weights)
+        if by_gradient:
+            return map_runner(self._shop, net)
         return open_classifier(dataclasses.replace(self._shop, engine=engine), net, shape, onnx)
 
     def __call__(self, paths: Sequence[str], sizes: np.ndarray) -> Answer:
@@ -177,6 +187,11 @@ def predict_pictures(
             f"{folder.path}: is not a run folder (no config.yaml); give --run the folder of a finished run"
         )
     config = read_config(folder.config)
+    if config.heatmap.by_gradient and engine == "onnx":
+        raise RunError(
+            f"{folder.path}: its heatmaps ({config.heatmap.method}) need a backward pass, which ONNX Runtime "
+            "has not; predict with --engine auto or mxnet"
+        )
     tasks = _finished(config, folder, wanted)
     named = find_pictures(source)
     with progress("check pictures", len(named)) as bar:
