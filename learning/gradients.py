@@ -75,6 +75,7 @@ def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
     mx = mxnet()
     context = mx.cpu() if gpu is None else mx.gpu(gpu)
     net.collect_params().reset_ctx(context)
+    net.hybridize(False)  # its blocks are called one by one
     blocks = list(net.blocks._children.values())
     plan.check(len(blocks))
     cut = len(blocks) - plan.layer
