@@ -1,19 +1,24 @@
 """Backbones: a name, how its input is prepared, and how to get its blocks with weights.
 
-A backbone is handed out as a flat list of blocks that ends before pooling. Whatever the program
-does with it (freeze the first k blocks, train the rest, read the last feature map) it does with
-that list, so a new backbone is one entry in :data:`BACKBONES` and one row in its test.
+A backbone is handed out as a flat list of blocks that ends with the last feature map. Whatever the
+program does with it (freeze the first k blocks, train the rest, read the last feature map) it does
+with that list, so a new backbone is one entry in :data:`BACKBONES` and one row in its test.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import itertools
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from learning.dissection import blocks_to_last_map
 from learning.engine import EngineError, gluoncv_net, mxnet
+from learning.inceptionv4 import inception_v4
 from learning.lite0 import lite0_blocks, load_lite0
 from learning.torch_weights import WeightsError
 
@@ -32,32 +37,87 @@ class Backbone:
         Of RGB values in 0..1; the network sees ``(x / 255 - mean) / std``.
     multiple_of : int
         The input side must be a multiple of this.
+    least_px, most_px : int
+        The input side's bounds.
+    head_px : int
+        A side that the network's own head is made for.
     source : str
-        ``lite0`` or ``gluoncv``.
+        ``lite0``, ``inceptionv4`` or ``gluoncv``.
     """
 
     name: str
     mean: tuple[float, float, float] = _IMAGENET_MEAN
     std: tuple[float, float, float] = _IMAGENET_STD
     multiple_of: int = 32
+    least_px: int = 32
+    most_px: int = 2048
+    head_px: int = 224
     source: str = "gluoncv"
+
+    def misfit(self, input_px: int) -> str:
+        """Tell why an input side does not fit; '' where it does."""
+        if self.least_px <= input_px <= self.most_px and input_px % self.multiple_of == 0:
+            return ""
+        needed = f"a multiple of {self.multiple_of}, {self.least_px} or more"
+        if self.least_px == self.most_px:
+            needed = f"{self.least_px} and no other"
+        elif self.multiple_of == 1:
+            needed = f"{self.least_px} or more"
+        return f"input_px is {input_px}; {self.name} needs {needed}"
+
+
+# The image classifiers of GluonCV's model zoo. Left out are its int8 networks, which cannot be trained, those
+# with group norm, which cannot be exported, and nasnet, whose maps MXNet's oneDNN cannot slice in training.
+ZOO = (
+    "resnet{18,34,50,101,152}_v{1,2}", "resnet{18,34}_v1b", "resnet{50,101,152}_v1{b,c,d,e,s}",
+    "resnet18_v1b_0.89", "resnet50_v1d_{0.86,0.48,0.37,0.11}", "resnet101_v1d_{0.76,0.73}",
+    "se_resnet{18,34,50,101,152}_v{1,2}", "{,se_}resnext{50_32x4d,101_32x4d,101_64x4d,101e_64x4d}",
+    "senet_154{,e}", "resnest{14,26,50,101,200,269}", "residualattentionnet{56,92,128,164,200,236,452}",
+    "densenet{121,161,169,201}", "mobilenet{1.0,0.75,0.5,0.25}", "mobilenetv2_{1.0,0.75,0.5,0.25}",
+    "mobilenetv3_{large,small}", "shufflenet_v{1,2}", "squeezenet1.{0,1}", "vgg{11,13,16,19}{,_bn}",
+    "alexnet", "googlenet", "inceptionv3", "xception{,71}", "darknet53", "dla34",
+    "hrnet_w{18_small_v1,18_small_v2,18,30,32,40,44,48,64}_c",
+)  # fmt: skip
+
+
+def expand(pattern: str) -> list[str]:
+    """List the names that a pattern with braces stands for.
+
+    >>> expand("vgg{11,13}{,_bn}")
+    ['vgg11', 'vgg11_bn', 'vgg13', 'vgg13_bn']
+    """
+    parts = [part.split(",") for part in re.split(r"[{}]", pattern)]
+    return ["".join(chosen) for chosen in itertools.product(*parts)]
+
+
+def _of_the_zoo(name: str) -> Backbone:
+    # Without padding, small inputs leave no map; the others' maps lie evenly on multiples of 32.
+    if name.startswith(("inception", "xception")):
+        return Backbone(name, multiple_of=1, least_px=75, head_px=299)
+    if name.startswith("residualattention"):  # its maps are enlarged to fixed sizes
+        return Backbone(name, least_px=224, most_px=224)
+    return Backbone(name, least_px=64 if name == "alexnet" else 32)
 
 
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
         Backbone("efficientnet_lite0", (0.498,) * 3, (0.502,) * 3, source="lite0"),
-        Backbone("resnet18_v2"),
-        Backbone("resnet34_v2"),
-        Backbone("resnet50_v2"),
-        Backbone("resnet101_v2"),
-        Backbone("resnet152_v2"),
-        Backbone("se_resnet50_v1"),
-        Backbone("densenet121"),
-        Backbone("mobilenet1.0"),
-        Backbone("mobilenet0.25"),
+        Backbone("inceptionv4", (0.5,) * 3, (0.5,) * 3, 1, 75, head_px=299, source="inceptionv4"),
+        *(_of_the_zoo(name) for pattern in ZOO for name in expand(pattern)),
     )
 }
+
+
+def unknown_backbone(name: str) -> str:
+    """Tell that there is no backbone of a name, and which there are.
+
+    >>> unknown_backbone("resnet18v2")[:59]
+    "unknown backbone 'resnet18v2'; near: resnet18_v2, resnet18_"
+    """
+    near = ", ".join(difflib.get_close_matches(name, BACKBONES, 3, 0.5))
+    return (f"unknown backbone {name!r}" + (f"; near: {near}" if near else "")
+            + f"; known: efficientnet_lite0, inceptionv4, {', '.join(ZOO)}")  # fmt: skip
 
 
 def backbone(name: str) -> Backbone:
@@ -71,22 +131,19 @@ def backbone(name: str) -> Backbone:
     try:
         return BACKBONES[name]
     except KeyError:
-        raise EngineError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}") from None
+        raise EngineError(unknown_backbone(name)) from None
 
 
-def _children(features: Any) -> list[Any]:
-    """List a model zoo network's feature blocks up to, and without, the final pooling."""
-    nn = mxnet().gluon.nn
-    ends = (nn.GlobalAvgPool2D, nn.Flatten, nn.Dropout, nn.AvgPool2D)
-    blocks = list(features._children.values())
-    while blocks and isinstance(blocks[-1], ends):
-        blocks.pop()
-    flat: list[Any] = []
-    for block in blocks:
-        # A stage is a sequence of residual units; each unit is a place where freezing may end.
-        is_stage = type(block) is nn.HybridSequential
-        flat.extend(block._children.values() if is_stage else [block])
-    return flat
+def _whole_net(spec: Backbone, pretrained: bool = False) -> Any:
+    """Build a whole classifier, head and all."""
+    if spec.source != "inceptionv4":
+        return gluoncv_net(spec.name, pretrained=True) if pretrained else gluoncv_net(spec.name)
+    if pretrained:
+        raise WeightsError(
+            "no ImageNet weights of inceptionv4 are published for MXNet; give a file of your own "
+            "(--set network.weights=FILE.params), or --set network.weights=none"
+        )
+    return inception_v4()
 
 
 def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[Any]:
@@ -105,7 +162,7 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
     Returns
     -------
     list of HybridBlock
-        Initialised, on the CPU, ending before pooling.
+        Initialised, on the CPU, ending with the last feature map.
 
     Raises
     ------
@@ -128,8 +185,8 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
         return blocks
     if weights == "imagenet":
         try:
-            net = gluoncv_net(name, pretrained=True)
-        except EngineError:
+            net = _whole_net(spec, pretrained=True)
+        except (EngineError, WeightsError):
             raise
         except Exception as error:  # the hub's client raises whatever its transport raises
             cause = f"{type(error).__name__}: {error}".splitlines()[0][:160]
@@ -139,7 +196,7 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
                 f"(--set network.weights=FILE.params), or --set network.weights=none"
             ) from error
     else:
-        net = gluoncv_net(name)
+        net = _whole_net(spec)
         net.initialize(initializer)
         if path is not None:
             try:
@@ -148,9 +205,10 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
                 raise WeightsError(
                     f"{path}: does not fit {name}: {str(error).splitlines()[0][:200]}"
                 ) from error
-    blocks = _children(net.features)
+    blocks = blocks_to_last_map(net, spec.head_px, name)
     # Model zoo layers learn their input channels from the first picture they see: show them one.
-    x = mx.nd.zeros((1, 3, 64, 64))
+    side = max(64, spec.least_px)
+    x = mx.nd.zeros((1, 3, side, side))
     for block in blocks:
         x = block(x)
     return blocks

@@ -22,6 +22,7 @@ from learning.cards import ON_CPU, DeviceName, Devices
 from learning.checkpoint import Checkpoint
 from learning.devices import find_devices
 from learning.engine import mxnet
+from learning.gradients import MapPlan, gradient_runner
 from learning.inference import Runner, block_runner, softmax
 from learning.inputs import Inputs, LiveInputs, TestViews, cache_features
 from learning.network import NetworkPlan, build_classifier, build_trunk, split_blocks
@@ -47,6 +48,8 @@ class Workshop:
     device : {'auto', 'cpu', 'gpu'}
     amp : bool
         Mixed precision.
+    maps : MapPlan
+        How the full image's class maps are made.
     """
 
     network: NetworkPlan
@@ -56,6 +59,7 @@ class Workshop:
     seed: int = 0
     device: DeviceName = "auto"
     amp: bool = False
+    maps: MapPlan = MapPlan()
 
     @property
     def devices(self) -> Devices:
@@ -237,6 +241,18 @@ def open_classifier(shop: Workshop, net: Any, input_shape: tuple[int, int, int],
     net.hybridize(False)
     onnx_path.parent.mkdir(parents=True, exist_ok=True)  # a cache's folder, where nothing is cached
     return block_runner(net, input_shape, onnx_path, OUTPUTS, shop.engine, shop.devices)
+
+
+def open_mapped(shop: Workshop, net: Any, input_shape: tuple[int, int, int], onnx_path: Path) -> Runner:
+    """Make a trained classifier ready to give logits and the class maps that heatmaps are made of."""
+    runner = open_classifier(shop, net, input_shape, onnx_path)
+    return map_runner(shop, net) if shop.maps.by_gradient else runner
+
+
+def map_runner(shop: Workshop, net: Any) -> Runner:
+    """The same where the maps need a backward pass; leaves no file."""
+    training = shop.devices.training
+    return gradient_runner(net, shop.maps, training[0].number if training else None)
 
 
 def predict(

@@ -233,7 +233,9 @@ def gluoncv_net(name: str, **options: Any) -> Any:
     try:
         return _model_zoo()(name, **options)
     except ValueError as error:
-        raise EngineError(f"GluonCV's model zoo has no network {name!r}; see its model list") from error
+        lacks = "published weights of" if options.get("pretrained") else "network"
+        advice = "; give a file, or network.weights=none" if options.get("pretrained") else "; see its list"
+        raise EngineError(f"GluonCV's model zoo has no {lacks} {name!r}{advice}") from error
 
 
 def mixed_precision() -> ModuleType:

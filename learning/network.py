@@ -17,6 +17,14 @@ from learning.dilation import dilate_last_stage
 from learning.engine import mxnet
 
 
+def class_logits(F: Any, features: Any, weight: Any, bias: Any, n_classes: int, dropout: float = 0.0) -> Any:
+    """Pool (N, F, h, w) features and weigh them into (N, C) logits, with MXNet's arrays or symbols."""
+    pooled = F.Flatten(F.Pooling(features, global_pool=True, pool_type="avg", kernel=(1, 1)))  # (N, F)
+    if dropout:
+        pooled = F.Dropout(pooled, p=dropout)
+    return F.FullyConnected(pooled, weight, bias, num_hidden=n_classes)
+
+
 @functools.cache
 def _classifier_class() -> type:
     mx = mxnet()
@@ -40,12 +48,7 @@ def _classifier_class() -> type:
         def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any) -> Any:
             features = self.blocks(x) if len(self.blocks) else x  # (N, F, h, w)
             if not self.with_maps:
-                pooled = F.Flatten(
-                    F.Pooling(features, global_pool=True, pool_type="avg", kernel=(1, 1))
-                )  # (N, F)
-                if self.dropout_rate:
-                    pooled = F.Dropout(pooled, p=self.dropout_rate)
-                return F.FullyConnected(pooled, weight, bias, num_hidden=weight_rows(self))
+                return class_logits(F, features, weight, bias, weight_rows(self), self.dropout_rate)
             kernel = F.expand_dims(F.expand_dims(weight, 2), 3)  # (C, F, 1, 1)
             maps = F.Convolution(features, kernel, kernel=(1, 1), num_filter=weight_rows(self), no_bias=True)
             mean = F.Flatten(F.Pooling(maps, global_pool=True, pool_type="avg", kernel=(1, 1)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -36,6 +38,7 @@ def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outpu
     mx.nd.waitall()
     symbol = block(mx.sym.var("data"))
     symbol = mx.sym.Group(list(symbol)) if isinstance(symbol, (tuple, list)) else symbol
+    symbol = _plain_reshapes(symbol, input_shape)
     order = symbol.list_outputs()
     params = {}
     for name, parameter in block.collect_params().items():
@@ -63,6 +66,24 @@ def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outpu
     _join_clips(graph)
     onnx.checker.check_model(model)
     write_whole(path, model.SerializeToString(), durable=True)
+
+
+def _plain_reshapes(symbol: Any, input_shape: tuple[int, int, int]) -> Any:
+    """Write the sizes into reshapes that split or join axes (channel shuffles): ONNX has no such codes."""
+    inner = symbol.get_internals()
+    graph = json.loads(inner.tojson())
+    coded = {
+        i for i, node in enumerate(graph["nodes"])
+        if node["op"] == "Reshape" and any(int(n) < -1 for n in re.findall(r"-?\d+", node["attrs"]["shape"]))
+    }  # fmt: skip
+    if not coded:
+        return symbol
+    plain = json.loads(symbol.tojson())
+    shapes = inner.infer_shape(data=(1, *input_shape))[1]
+    for (i, *_), shape in zip(graph["heads"], shapes, strict=True):
+        if i in coded:
+            plain["nodes"][i]["attrs"]["shape"] = str((0, *shape[1:]))  # 0 keeps the batch's size
+    return mxnet().sym.load_json(json.dumps(plain))
 
 
 def _rename_outputs(graph: Any, order: list[str], names: tuple[str, ...]) -> None:

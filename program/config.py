@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from attributes.tasks import FASHIONAI, Task
 from learning.augment import Augmentation
-from learning.backbones import BACKBONES
+from learning.backbones import BACKBONES, unknown_backbone
 from learning.cards import DeviceName
+from learning.gradients import MapPlan
 from learning.inputs import TestViews
 from learning.train import TrainingPlan
 from program.errors import UsageError
@@ -31,7 +32,8 @@ from stage2_crop.stage import CropPlan
 from stage3_finetune.stage import FinetunePlan
 
 # The dataclasses below know nothing of configuration files; a misspelt key must not pass in silence.
-for _plan in (Augmentation, TestViews, TrainingPlan, CropRule, SearchPlan, CamPlan, CropPlan, FinetunePlan):
+for _plan in (Augmentation, TestViews, TrainingPlan, CropRule, SearchPlan, CamPlan, CropPlan, FinetunePlan,
+              MapPlan):  # fmt: skip
     _plan.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
 
 
@@ -104,14 +106,13 @@ class NetworkConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in BACKBONES:
-            raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
+            raise ValueError(unknown_backbone(name))
         return name
 
     @model_validator(mode="after")
     def _fits(self) -> NetworkConfig:
-        multiple = BACKBONES[self.backbone].multiple_of
-        if self.input_px % multiple:
-            raise ValueError(f"input_px is {self.input_px}; {self.backbone} needs a multiple of {multiple}")
+        if misfit := BACKBONES[self.backbone].misfit(self.input_px):
+            raise ValueError(misfit)
         return self
 
 
@@ -152,6 +153,7 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
+    heatmap: MapPlan = MapPlan()
     cam: CamPlan = CamPlan()
     crop: CropPlan = CropPlan()
     finetune: FinetunePlan = FinetunePlan()
@@ -166,6 +168,19 @@ class Config(Section):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
             raise ValueError("the name becomes a folder: letters, digits, '.', '_' and '-' only")
         return name
+
+    @model_validator(mode="after")
+    def _maps_can_be_made(self) -> Config:
+        maps = self.heatmap
+        if maps.layer < 0:
+            raise ValueError(f"heatmap.layer: is {maps.layer}; expected at least 0")
+        if maps.layer and not maps.by_gradient:
+            raise ValueError(f"heatmap.layer: is {maps.layer}; cam reads the last map, 0: "
+                             "set heatmap.method to grad_cam or layer_cam")  # fmt: skip
+        if maps.by_gradient and self.runtime.engine == "onnx":
+            raise ValueError(f"heatmap.method: {maps.method} needs a backward pass, "
+                             "which ONNX Runtime has not; set runtime.engine to auto or mxnet")  # fmt: skip
+        return self
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Config:

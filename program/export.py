@@ -25,6 +25,11 @@ def export_run(folder: RunFolder, out: Path) -> Path:
     if not folder.config.is_file():
         raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
     config = read_config(folder.config)
+    if config.heatmap.by_gradient:
+        raise RunError(
+            f"{folder.path}: its heatmaps ({config.heatmap.method}) need a backward pass, which no ONNX file "
+            "holds; to export, run again with --set heatmap.method=cam"
+        )
     done = [t for t in config.known_tasks() or () if folder.task(t.name).finished]
     if not done:
         raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from attributes.tasks import resolve
-from learning.branch import load_classifier, new_classifier, open_classifier
+from learning.branch import load_classifier, new_classifier, open_classifier, open_mapped
 from learning.cards import DeviceName
 from learning.devices import find_devices
 from learning.inference import Runner
@@ -69,15 +69,22 @@ class MXNetNetworks:
         files = self._folder.task(one.task.name)
         with tempfile.TemporaryDirectory() as scratch:
             full, crop = (
-                self._open(one, files.weights(number), shape, Path(scratch) / f"{number}.onnx")
+                self._open(one, files.weights(number), shape, Path(scratch) / f"{number}.onnx", number == 1)
                 for number in (1, 3)
             )
         return full, crop
 
-    def _open(self, one: Described, weights: Path, shape: tuple[int, int, int], onnx: Path) -> Runner:
+    @property
+    def by_gradient(self) -> bool:
+        """Whether heatmaps need a backward pass, and so MXNet."""
+        return self._shop.maps.by_gradient
+
+    def _open(
+        self, one: Described, weights: Path, shape: tuple[int, int, int], onnx: Path, mapped: bool
+    ) -> Runner:
         net = new_classifier(self._shop, shape, len(one.task.classes), 0)
         load_classifier(net, weights)
-        return open_classifier(self._shop, net, shape, onnx)
+        return (open_mapped if mapped else open_classifier)(self._shop, net, shape, onnx)
 
 
 def _on(device: DeviceName, config: Config) -> Config:

@@ -158,6 +158,8 @@ def open_pipeline(
             "give --run the run folder itself, or --engine onnx"
         )
     bare = importlib.util.find_spec("mxnet") is None
+    if engine == "onnx" and not bare and not exported:
+        _refuse_gradients(folder)
     devices = find_devices(device)
     if exported or engine == "onnx" or (engine == "auto" and bare):
         return _open_onnx(_chosen(_described(folder, bare), wanted), devices.inference)
@@ -166,9 +168,22 @@ def open_pipeline(
     networks = MXNetNetworks(folder, engine, device)
     described = _chosen(networks.described(wanted), wanted)
     files = [path for one in described for path in (one.trunk, one.full, one.crop) if path is not None]
-    if not takes_mxnet(engine, devices) and all(path.is_file() for path in files):
+    by_engine = takes_mxnet(engine, devices) or networks.by_gradient
+    if not by_engine and all(path.is_file() for path in files):
         return _open_onnx(described, devices.inference)
     return _opened(described, networks.trunk(), networks.pair)
+
+
+def _refuse_gradients(folder: RunFolder) -> None:
+    """Raise where a run's heatmaps are made by a backward pass."""
+    from program.config import read_config
+
+    maps = read_config(folder.config).heatmap
+    if maps.by_gradient:
+        raise RunError(
+            f"{folder.path}: its heatmaps ({maps.method}) need a backward pass, which ONNX Runtime "
+            "has not; predict with --engine auto or mxnet"
+        )
 
 
 def _described(folder: RunFolder, bare: bool) -> list[Described]:

@@ -25,6 +25,7 @@ from learning.batches import InputForm
 from learning.branch import Workshop
 from learning.cards import Devices
 from learning.devices import find_devices
+from learning.gradients import MapPlan
 from learning.inference import Runner
 from learning.network import NetworkPlan
 from program.changes import Origin, origin, why_outdated
@@ -59,7 +60,7 @@ def workshop(config: Config, folder: RunFolder) -> Workshop:
     plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout, net.dilated)
     form = InputForm(net.input_px, net.fit, backbone(net.backbone), config.runtime.threads)
     how = config.runtime
-    return Workshop(plan, form, folder.trunk, how.engine, config.seed, how.device, how.amp)
+    return Workshop(plan, form, folder.trunk, how.engine, config.seed, how.device, how.amp, config.heatmap)
 
 
 class Walk:
@@ -82,7 +83,7 @@ class Walk:
         cam, crop, finetune = self.config.plans(data.task)
         shared = (self.shop.network, self.shop.form.side_px, self.shop.form.fit, self.config.seed)
         facts = (list(data.images), list(data.splits), list(data.groups), data.task, data.letters,
-                 files_stamp(data.paths))  # fmt: skip
+                 files_stamp(data.paths), *self._maps().values())  # fmt: skip
         marks = {"cam": fingerprint(_CODE["cam"], cam, shared, *facts)}
         marks["crop"] = fingerprint(_CODE["crop"], crop, marks["cam"])
         marks["finetune"] = fingerprint(_CODE["finetune"], finetune, marks["crop"])
@@ -93,12 +94,16 @@ class Walk:
         cam, crop, finetune = self.config.plans(data.task)
         network = dataclasses.asdict(self.shop.network)
         network |= {"input_px": self.shop.form.side_px, "fit": self.shop.form.fit}
-        shared = {"network": network, "seed": self.config.seed}
+        shared = {"network": network, "seed": self.config.seed, **self._maps()}
         return {
             "cam": origin({"cam": cam, **shared}, _CODE["cam"], data),
             "crop": origin({"crop": crop}, _CODE["crop"]),
             "finetune": origin({"finetune": finetune}, _CODE["finetune"]),
         }
+
+    def _maps(self) -> dict[str, MapPlan]:
+        """How maps are made, where not by CAM: finished runs that know of no other way stay current."""
+        return {"heatmap": self.shop.maps} if self.shop.maps != MapPlan() else {}
 
     def to_do(self, stages: Sequence[str], data: TaskData) -> dict[str, str]:
         """Which of some stages would run, and why; those that are up to date are not named."""
@@ -242,6 +247,9 @@ def run_stages(config: Config, folder: RunFolder, wanted: Sequence[str], stages:
 
 def _describe(config: Config, folder: RunFolder, form: InputForm, known: Sequence[Task]) -> None:
     """Write what prediction must be told of all finished tasks, these commands' and earlier ones'."""
+    if config.heatmap.by_gradient:  # what ONNX Runtime cannot do
+        folder.description.unlink(missing_ok=True)
+        return
     done = [task for task in known if folder.task(task.name).finished]
     try:
         described = describe_run(config, folder, form, done)

@@ -26,7 +26,7 @@ from learning.branch import (
     fit,
     make_inputs,
     new_classifier,
-    open_classifier,
+    open_mapped,
     predict,
     save_classifier,
 )
@@ -144,6 +144,7 @@ def run(
         name = "final" if fold < 0 else f"fold {fold}"
         rows = train_rows if fold < 0 else train_rows[fold_of[train_rows] != fold]
         net = new_classifier(shop, inputs.shape, len(data.task.classes), shop.seed)
+        shop.maps.check(len(net.blocks))
         with progress(f"{short}: train {name}", plan.training.epochs) as bar:
             history += fit(
                 net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed, name, bar,
@@ -153,7 +154,7 @@ def run(
             save_classifier(net, partial)
         turned = time.perf_counter()
         exported = folder.network(1) if fold < 0 else cache / "fold.onnx"
-        runner = open_classifier(shop, net, inputs.shape, exported)
+        runner = open_mapped(shop, net, inputs.shape, exported)
         shown = np.flatnonzero(fold_of == fold)
         with progress(f"{short}: heatmaps of {name}", len(shown)) as bar:
             found = look(runner, inputs, shown, plan, data, name, found, cache / "heatmaps", bar)

@@ -456,6 +456,31 @@ def test_nothing_frozen_nothing_held_out(call, home, tmp_path):
     assert code == 0 and len(pd.read_csv(tmp_path / "p")) == 1
 
 
+def test_heatmaps_by_a_backward_pass(call, run, home, tmp_path):
+    """On the last map Grad-CAM's are CAM's; prediction makes them too, and what cannot says so in a line."""
+    neck = RunFolder(run).task(NECK)
+    marker, heat = json.loads(neck.marker("cam").read_text()), np.load(neck.heatmaps)
+    assert not any("heatmap" in name and name != "cam.heatmap" for name in marker["made_from"]["settings"])
+    options = ("--task", "neck", "--config", "tiny.yaml", "--out", run, "--set", "heatmap.method=grad_cam")
+    code, text = call("run", *options, "--dry-run")
+    assert code == 0 and "heatmap.method none -> grad_cam" in " ".join(text.split())
+    code, text = call("run", *options)
+    assert code == 0, text
+    np.testing.assert_allclose(np.load(neck.heatmaps), heat, atol=0.02 * heat.max())
+    assert neck.network(1).is_file()
+    picture = next((home / "data" / "rank" / "Images" / NECK).glob("*.jpg"))
+    asked = ("predict", picture, "--task", "neck", "--run", run, "--no-gallery", "--out")
+    code, text = call(*asked, tmp_path / "auto.csv")
+    assert code == 0, text
+    fused = pd.read_csv(neck.fused).set_index("image").filter(like=picture.name, axis=0).iloc[0]
+    mine = pd.read_csv(tmp_path / "auto.csv")["probabilities"][0]
+    np.testing.assert_allclose(split([mine]), split([fused["probabilities"]]), atol=1e-4)
+    for words in ((*asked, tmp_path / "onnx.csv", "--engine", "onnx"), ("export", "--run", run)):
+        code, text = call(*words)
+        assert code == 1 and "grad_cam" in text and "backward pass" in text and text.count("error") == 1
+    assert not (tmp_path / "onnx.csv").exists() and not (run / "export").exists()
+
+
 # --- predict
 
 
