@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,7 @@ def _read(
     column: str,
     parse: Callable[[str, int], NDArray[Any]],
 ) -> dict[str, TaskRows]:
-    found: dict[str, dict[str, tuple[int, NDArray[Any]]]] = {}
+    found: dict[str, _Read] = {}
     for number, name, image, text in _fields(path, column):
         try:
             task = resolve(name, tasks)
@@ -159,21 +160,28 @@ def _read(
         image, reason = clean_image(image)
         if reason:
             raise DataError(f"{path}:{number}: {image!r}: {reason}")
-        of_task = found.setdefault(task.name, {})
-        if image in of_task:
-            earlier = of_task[image][0]
+        of_task = found.setdefault(task.name, _Read(values.dtype))
+        if image in of_task.places:
+            earlier = of_task.lines[of_task.places[image]]
             raise DataError(
                 f"{path}:{number}: {image} of {task.name} is in row {earlier} too; drop one of them"
             )
-        of_task[image] = (number, values)
-    return {
-        name: TaskRows(
-            images=tuple(of_task),
-            values=np.stack([values for _, values in of_task.values()]),
-            lines=tuple(number for number, _ in of_task.values()),
-        )
-        for name, of_task in found.items()
-    }
+        of_task.places[image] = len(of_task.lines)
+        of_task.lines.append(number)
+        of_task.values.extend(values.tolist())
+    return {name: of_task.rows() for name, of_task in found.items()}
+
+
+class _Read:
+    """What was read of a task so far: of millions of rows, no object a row but the picture's name."""
+
+    def __init__(self, kind: np.dtype[Any]) -> None:
+        self.places: dict[str, int] = {}
+        self.lines, self.values, self._kind = array("Q"), array("d"), kind
+
+    def rows(self) -> TaskRows:
+        values = np.array(self.values).reshape(len(self.lines), -1).astype(self._kind)
+        return TaskRows(tuple(self.places), values, tuple(self.lines))
 
 
 def _fields(path: str | os.PathLike[str], column: str) -> Iterator[tuple[int, str, str, str]]:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -247,10 +248,16 @@ def find_pictures(source: Path) -> list[tuple[str, str]]:
         `image` is what the answer file calls it: relative to the folder, or as the CSV has it.
     """
     if source.is_dir():
-        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not files:
+        found = [
+            os.path.relpath(os.path.join(folder, name), source).replace(os.sep, "/")
+            for folder, _, names in os.walk(source)
+            for name in names
+            if os.path.splitext(name)[1].lower() in SUFFIXES and os.path.isfile(os.path.join(folder, name))
+        ]
+        if not found:
             raise DataError(f"{source}: holds no picture ({', '.join(sorted(SUFFIXES))})")
-        return [(p.relative_to(source).as_posix(), str(p)) for p in files]
+        found.sort(key=lambda image: image.replace("/", "\0"))  # folder by folder
+        return [(image, f"{source}{os.sep}{image}") for image in found]
     if source.suffix.lower() == ".csv":
         return _from_csv(source)
     if not source.is_file():

@@ -98,7 +98,7 @@ def write_crops(
             file.write(encode_jpeg(read_picture(paths[i])[y0:y1, x0:x1], quality))
         return i
 
-    for _ in read_ahead(cut, enumerate(boxes), threads):
+    for _ in read_ahead(cut, enumerate(boxes), threads, 32 * threads):
         done(1)
     old = root.with_name(root.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
