@@ -107,6 +107,7 @@ class Crops(Sequence[Crop]):
     def __getitem__(self, place: int | slice) -> Crop | list[Crop]:
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
+        place = range(len(self))[place]  # counts from the end below 0, IndexError beyond
         x0, y0, x1, y1 = self._sides[4 * place : 4 * place + 4]
         return Crop((x0, y0, x1, y1), self._fallbacks[place], self._scores[place])
 

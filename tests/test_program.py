@@ -902,3 +902,16 @@ def test_help_answers_without_loading_an_engine():
     assert done.returncode == 0, done.stderr
     for command in ("run", "stage", "check", "predict", "score", "report", "export", "fuse"):
         assert command in done.stdout
+
+
+def test_pictures_of_a_folder_are_listed_folder_by_folder(tmp_path):
+    names = ["b.jpg", "a/x.JPG", "a.jpg", "a-b/y.png", "a/c/z.jpg", "notes.txt", "trap.jpg/in.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    from program.predict import find_pictures
+
+    listed = find_pictures(tmp_path)
+    expected = ["a/c/z.jpg", "a/x.JPG", "a-b/y.png", "a.jpg", "b.jpg", "trap.jpg/in.png"]
+    assert [image for image, _ in listed] == expected
+    assert [path for _, path in listed] == [str(tmp_path / image) for image in expected]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from learning.views import framed
 from stage2_crop.boxes import find_crops, jitter_boxes, with_usual, write_boxes
-from stage2_crop.rule import Crop, CropRule, find_crop, is_flat
+from stage2_crop.rule import Crop, CropRule, Crops, find_crop, is_flat
 
 
 def peak(x, y, side=7, spread=0.8):
@@ -257,3 +257,15 @@ def test_jittered_boxes_lie_around_the_rules_own():
     again = jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 7)
     assert (again[0] == boxes[1]).all()  # a picture's boxes do not depend on its neighbours
     assert not (jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 8)[0] == boxes[1]).all()
+
+
+def test_many_crops_give_back_what_was_put_in():
+    put = [Crop((0, 1, 20, 30), "", 0.25), Crop((5, 6, 7, 8), "usual", 0.0), Crop((0, 0, 9, 9), "flat", 0.0)]
+    crops = Crops()
+    assert crops.boxes.shape == (0, 4)
+    for crop in put:
+        crops.append(crop)
+    assert list(crops) == put and crops[1:] == put[1:] and crops[-1] == put[-1]
+    assert crops.boxes.tolist() == [list(crop.box) for crop in put]
+    with pytest.raises(IndexError):
+        crops[3]
