@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from learning.train import TrainingPlan
 from program.predict import open_pipeline
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.progress import be_quiet
-from stage1_cam.stage import CamPlan, look
+from stage1_cam.stage import CamPlan, Look, look, write_looks
 from stage2_crop.boxes import find_crops
 from stage2_crop.rule import CropRule
 from stage2_crop.stage import cut
@@ -104,12 +104,15 @@ def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> W
     runner, plan = _runner(shop), CamPlan(test=TestViews(flip=flip))
     folder = TaskFolder(shop.trunk_folder / "task")
 
-    def work() -> int:
+    def looks() -> Iterator[Look]:
         inputs = LiveInputs(Pictures(data.paths), shop.form, plan.augment, plan.test, 0)
-        file = shop.trunk_folder / "heatmaps"
-        found = look(runner, inputs, np.arange(len(data)), plan, data, "final", None, file)
-        assert found is not None
-        found.write(folder, data)
+        done = 0
+        for logits, maps in look(runner, inputs, np.arange(len(data)), plan):
+            yield np.arange(done, done + len(logits)), logits, maps, "final"
+            done += len(logits)
+
+    def work() -> int:
+        write_looks(folder, data, looks(), shop.trunk_folder / "heatmaps")
         return len(data)
 
     return work

@@ -30,10 +30,11 @@ from learning.batches import Pictures
 from learning.branch import make_inputs, predict
 from learning.fusion import Fusion, fit_fusion, fuse
 from learning.inference import onnx_runner
+from learning.pieces import do_all
 from program.config import Config, read_config
 from program.data import open_data
 from program.metrics import branch_probabilities
-from program.run import STAGES, Walk
+from program.walk import STAGES, Walk, in_turn
 from program.workers import side_by_side
 from runfolder.boxes import read_boxes
 from runfolder.files import whole, write_array, write_json
@@ -43,7 +44,7 @@ from runfolder.progress import be_quiet, say
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops, write_boxes
 from stage2_crop.rule import Crop, CropRule
-from stage3_finetune import stage as stage3
+from stage3_finetune.stage import FinetuneWork
 
 # Raised when a control is made otherwise from the same data and configuration.
 _CODE = 1
@@ -96,8 +97,7 @@ def measure(unit: Unit) -> str:
     be_quiet()
     config, data, files = unit.config.one_thread(), unit.data, unit.folder.task(unit.data.task.name)
     walk = Walk(config, unit.folder)
-    for stage in STAGES:
-        walk.stage(stage, data)
+    in_turn(walk, data, STAGES)
     kept: dict[str, np.ndarray] = {"mark": np.array(unit.mark)}
     own = branch_probabilities(data, files)
     kept["full"], kept["crop/ours"], kept["fused/ours"] = own["full"], own["crop"], own["fused"]
@@ -183,7 +183,7 @@ def _control(unit: Unit, walk: Walk, arm: str, boxes: np.ndarray) -> np.ndarray:
     write_array(task.training_boxes, boxes[:, None].astype(np.int32))
     finetune = dataclasses.replace(walk.config.plans(data.task)[2], cross_fit=False)
     cache = task.path / "cache"
-    stage3.run(data, task, finetune, walk.shop, walk.trunk(), cache)
+    do_all(FinetuneWork(data, task, finetune, walk.shop, walk.trunk, cache))
     shutil.rmtree(cache, ignore_errors=True)
     return branch_probabilities(data, task)["crop"]
 

@@ -23,9 +23,11 @@ from learning.checkpoint import Checkpoint
 from learning.devices import find_devices
 from learning.engine import mxnet
 from learning.gradients import MapPlan, gradient_runner
-from learning.inference import Runner, block_runner, softmax
+from learning.inference import Runner, block_runner, exported_runner, softmax
 from learning.inputs import Inputs, LiveInputs, TestViews, cache_features
 from learning.network import NetworkPlan, build_classifier, build_trunk, split_blocks
+from learning.onnx_export import export_onnx
+from learning.team import Team
 from learning.torch_weights import WeightsError
 from learning.train import TrainingPlan, soft_cross_entropy, train
 
@@ -50,6 +52,8 @@ class Workshop:
         Mixed precision.
     maps : MapPlan
         How the full image's class maps are made.
+    team : Team or None
+        The processes that train together, where there are several.
     """
 
     network: NetworkPlan
@@ -60,11 +64,17 @@ class Workshop:
     device: DeviceName = "auto"
     amp: bool = False
     maps: MapPlan = MapPlan()
+    team: Team | None = None
 
     @property
     def devices(self) -> Devices:
         """Where to compute; EngineError where it is asked for what is not there."""
         return find_devices(self.device, self.amp)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes what is trained: it is alone, or the first of a team."""
+        return self.team is None or self.team.rank == 0
 
     @property
     def picture_shape(self) -> tuple[int, int, int]:
@@ -153,6 +163,7 @@ def fit(
     done: Callable[[int], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
     devices: Devices = ON_CPU,
+    team: Team | None = None,
 ) -> list[dict[str, Any]]:
     """Train a classifier on some rows, validating each epoch on others.
 
@@ -170,6 +181,8 @@ def fit(
         Where an interrupted training goes on; its mark stands for all but the weights it starts from.
     devices : Devices
         A batch is split among those that train.
+    team : Team, optional
+        Who trains together; each reads its share of every batch.
 
     Returns
     -------
@@ -177,10 +190,18 @@ def fit(
         Rows of ``history.csv``.
     """
 
+    n_batches = -(-len(train_rows) // plan.batch_size)
+
     def batches(epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        order = np.random.default_rng((seed, epoch)).permutation(train_rows)
-        for x, index in inputs.training(epoch, order, plan.batch_size):
+        order, size = np.random.default_rng((seed, epoch)).permutation(train_rows), plan.batch_size
+        if team is not None:
+            order, size = team.share(order, size)
+        seen = 0
+        for x, index in inputs.training(epoch, order, size):
             yield x, soft[index]
+            seen += 1
+        if seen < n_batches:  # the others have rows of a last, small batch
+            yield np.empty((0, *inputs.shape), np.float32), soft[:0]
 
     def validate(logits_of: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float, float]:
         if not len(val_rows):
@@ -198,11 +219,13 @@ def fit(
             accuracy(probabilities, truth),
         )
 
+    if team is not None:
+        team.begin_with(net.collect_params())
     if checkpoint is not None:
         checkpoint = dataclasses.replace(checkpoint, mark=f"{checkpoint.mark} {_weights_digest(net)}")
     history = train(
-        net, batches, -(-len(train_rows) // plan.batch_size), validate, plan, seed, lambda _: done(1),
-        checkpoint, [mxnet().gpu(card.number) for card in devices.training], devices.amp,
+        net, batches, n_batches, validate, plan, seed, lambda _: done(1), checkpoint,
+        [mxnet().gpu(card.number) for card in devices.training], devices.amp, team,
     )  # fmt: skip
     return [{"network": name, **dataclasses.asdict(epoch)} for epoch in history]
 
@@ -237,10 +260,8 @@ def save_classifier(net: Any, path: Path) -> None:
 
 def open_classifier(shop: Workshop, net: Any, input_shape: tuple[int, int, int], onnx_path: Path) -> Runner:
     """Make a trained classifier ready to give logits and class maps."""
-    net.with_maps = True
-    net.hybridize(False)
     onnx_path.parent.mkdir(parents=True, exist_ok=True)  # a cache's folder, where nothing is cached
-    return block_runner(net, input_shape, onnx_path, OUTPUTS, shop.engine, shop.devices)
+    return block_runner(_ready(net), input_shape, onnx_path, OUTPUTS, shop.engine, shop.devices)
 
 
 def open_mapped(shop: Workshop, net: Any, input_shape: tuple[int, int, int], onnx_path: Path) -> Runner:
@@ -253,6 +274,40 @@ def map_runner(shop: Workshop, net: Any) -> Runner:
     """The same where the maps need a backward pass; leaves no file."""
     training = shop.devices.training
     return gradient_runner(net, shop.maps, training[0].number if training else None)
+
+
+def export_classifier(net: Any, input_shape: tuple[int, int, int], onnx_path: Path) -> None:
+    """Write a trained classifier that gives logits and class maps, as ONNX."""
+    onnx_path.parent.mkdir(parents=True, exist_ok=True)
+    export_onnx(_ready(net), input_shape, onnx_path, OUTPUTS)
+
+
+def open_trained(
+    shop: Workshop, build: Callable[[], Any], weights: Path, onnx_path: Path, mapped: bool = False
+) -> Runner:
+    """Open what :func:`save_classifier` and :func:`export_classifier` have left.
+
+    Parameters
+    ----------
+    build : callable
+        Makes a classifier of that kind, for the engine that needs one.
+    mapped : bool
+        With the class maps that heatmaps are made of, see :func:`open_mapped`.
+    """
+
+    def trained() -> Any:
+        return _ready(load_classifier(build(), weights))
+
+    if mapped and shop.maps.by_gradient:
+        return map_runner(shop, trained())
+    return exported_runner(trained, onnx_path, shop.engine, shop.devices)
+
+
+def _ready(net: Any) -> Any:
+    """A classifier that is done with training."""
+    net.with_maps = True
+    net.hybridize(False)
+    return net
 
 
 def predict(

@@ -18,6 +18,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -108,6 +109,17 @@ def _numpy_one() -> Iterator[None]:
             np.__getattr__ = original  # type: ignore[attr-defined]
 
 
+@contextlib.contextmanager
+def _no_role() -> Iterator[None]:
+    """Hide ``DMLC_ROLE`` for the length of the block: a server's import of MXNet would never return."""
+    role = os.environ.pop("DMLC_ROLE", None)
+    try:
+        yield
+    finally:
+        if role is not None:
+            os.environ["DMLC_ROLE"] = role
+
+
 def open_cuda_libraries() -> list[str]:
     """Open the CUDA 11 libraries that were installed as Python packages (``nvidia-*-cu11``).
 
@@ -189,7 +201,7 @@ def mxnet() -> ModuleType:
     if gpu_build():
         open_cuda_libraries()
     try:
-        with _numpy_one(), warnings.catch_warnings():
+        with _numpy_one(), _no_role(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = importlib.import_module("mxnet")
             # Parts that are loaded on demand read the dropped names too.

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import io
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -144,8 +145,13 @@ def block_runner(
     from learning.onnx_export import export_onnx  # where networks only run there is no `onnx`
 
     export_onnx(block, input_shape, onnx_path, outputs)  # always: what lies there must be this network
+    return exported_runner(lambda: block, onnx_path, engine, devices)
+
+
+def exported_runner(block: Callable[[], Any], onnx_path: Path, engine: str, devices: Devices) -> Runner:
+    """Run a network that lies exported, and that `block` makes where MXNet is what runs it."""
     if takes_mxnet(engine, devices):
-        return mxnet_runner(block, devices.training[0].number if devices.training else None, devices.amp)
+        return mxnet_runner(block(), devices.training[0].number if devices.training else None, devices.amp)
     return onnx_runner(onnx_path, devices.inference)
 
 

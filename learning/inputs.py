@@ -8,6 +8,7 @@ prediction see no difference.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ import numpy as np
 from learning.augment import Augmentation
 from learning.batches import InputForm, Pictures, augmented, batched, normalise, picture_views, read_ahead
 from learning.inference import Runner
-from learning.rowfile import RowFile
+from learning.rowfile import RowFile, RowFiles
 from learning.views import View, test_views
 
 
@@ -58,6 +59,10 @@ class TestViews:
 
 _TRUNK_PICTURES = 4
 """Pictures that enter the trunk at once: the activations of a few stay in a processor's caches."""
+
+PART = 1024
+"""Pictures that are worth a part of their own, which another process can take over."""
+_MOST_PARTS, _BATCH = 16, 32
 
 Work = Callable[[np.ndarray], Any]
 
@@ -160,7 +165,7 @@ class CachedInputs:
     Parameters
     ----------
     live : LiveInputs
-    train, test : RowFile
+    train, test : RowFiles
         Augmented views of each training item, and test views of each item that is kept, one after another.
     stored : int
         Augmented views an item.
@@ -170,7 +175,7 @@ class CachedInputs:
     """
 
     def __init__(
-        self, live: LiveInputs, train: RowFile, test: RowFile, stored: int, train_place: np.ndarray,
+        self, live: LiveInputs, train: RowFiles, test: RowFiles, stored: int, train_place: np.ndarray,
         test_place: np.ndarray, threads: int,
     ) -> None:  # fmt: skip
         self.shape, self.n_views = live.shape, live.n_views
@@ -209,6 +214,91 @@ class CachedInputs:
         return read_ahead(make, batched(index, size), self._threads)
 
 
+class FeatureCache:
+    """The trunk's features of pictures that are used more than once, in files, a pair of them a part.
+
+    Parts can be computed in any order and by different processes, also on machines that share the folder:
+    each writes files of its own. Where they are cut does not show in the features.
+
+    Parameters
+    ----------
+    pictures : Pictures
+        N of them.
+    train_rows : ndarray of int
+        Which of them are trained on, and so get augmented views.
+    views : int
+        Augmented views a training picture.
+    folder : Path
+        For the files, see :class:`learning.rowfile.RowFile`.
+    again : ndarray of int, optional
+        Which pictures are looked at more than once, the training ones among them; all by default.
+        The features of others are computed when they are asked for, and take no room on the disk.
+    part : int, optional
+        About how many pictures a part has at least.
+    """
+
+    def __init__(
+        self, pictures: Pictures, train_rows: np.ndarray, form: InputForm, how: Augmentation, test: TestViews,
+        views: int, folder: Path, seed: int, again: np.ndarray | None = None, part: int | None = None,
+    ) -> None:  # fmt: skip
+        self._live = (pictures, form, how, test, seed)
+        self._train_rows, self._views, self._folder, self._threads = train_rows, views, folder, form.threads
+        self._again = np.arange(len(pictures)) if again is None else again
+        self._n_views = len(test.unit())
+        self._batch = max(1, _BATCH // self._n_views)
+        most = max(len(train_rows), len(self._again))
+        # A part ends where a batch does, so that the same pictures enter the trunk together.
+        self._each = part_size(most, math.lcm(_BATCH, self._batch), part)
+        self.parts = max(1, -(-most // self._each))
+
+    def pictures_in(self, part: int) -> int:
+        """How many views of pictures, all test views counted once, a part stands for."""
+        return len(self._cut(self._again, part)) + self._views * len(self._cut(self._train_rows, part))
+
+    def compute(self, part: int, trunk: Runner, done: Callable[[int], None] = lambda _: None) -> None:
+        """Compute one part; `done` is told how many of :meth:`pictures_in` are done since."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        live = LiveInputs(*self._live, trunk)
+        again, train_rows = self._cut(self._again, part), self._cut(self._train_rows, part)
+        tested, trained = self._files(part, live.shape, True)
+        place = np.zeros(len(self._live[0]), np.int64)
+        place[again] = np.arange(len(again))
+        for x, index in live.testing(again, self._batch):
+            rows = place[index][:, None] * self._n_views + np.arange(self._n_views)
+            tested.write(rows.ravel(), x.reshape(-1, *live.shape))
+            done(len(index))
+        place[train_rows] = np.arange(len(train_rows))
+        for view in range(self._views):
+            for x, index in live.training(view, train_rows, _BATCH):
+                trained.write(place[index] * self._views + view, x)
+                done(len(index))
+
+    def open(self, trunk: Runner) -> CachedInputs:
+        """Open what has been computed."""
+        live = LiveInputs(*self._live, trunk)
+        train_place, test_place = (np.full(len(self._live[0]), -1, np.int64) for _ in range(2))
+        train_place[self._train_rows] = np.arange(len(self._train_rows))
+        test_place[self._again] = np.arange(len(self._again))
+        files = [self._files(part, live.shape, False) for part in range(self.parts)]
+        tested = RowFiles([test for test, _ in files], self._each * self._n_views)
+        trained = RowFiles([train for _, train in files], self._each * self._views)
+        return CachedInputs(
+            live, trained, tested, self._views, train_place, test_place, self._threads
+        )  # fmt: skip
+
+    def _cut(self, rows: np.ndarray, part: int) -> np.ndarray:
+        return rows[part * self._each : (part + 1) * self._each]
+
+    def _files(self, part: int, shape: tuple[int, ...], new: bool) -> tuple[RowFile, RowFile]:
+        counts = (len(self._cut(self._again, part)) * self._n_views,
+                  len(self._cut(self._train_rows, part)) * self._views)  # fmt: skip
+        test, train = (
+            RowFile(self._folder / f"{name}{part or ''}.f16", count, shape, new=new)
+            for name, count in zip(("test", "train"), counts, strict=True)
+        )
+        return test, train
+
+
 def cache_features(
     pictures: Pictures,
     train_rows: np.ndarray,
@@ -222,39 +312,18 @@ def cache_features(
     done: Callable[[int], None] = lambda _: None,
     again: np.ndarray | None = None,
 ) -> CachedInputs:
-    """Compute the trunk's features of pictures that are used more than once and keep them in two files.
+    """Compute all parts of a :class:`FeatureCache` and open it."""
+    cache = FeatureCache(pictures, train_rows, form, how, test, views, folder, seed, again)
+    for part in range(cache.parts):
+        cache.compute(part, trunk, done)
+    return cache.open(trunk)
 
-    Parameters
-    ----------
-    pictures : Pictures
-        N of them.
-    train_rows : ndarray of int
-        Which of them are trained on, and so get augmented views.
-    views : int
-        Augmented views a training picture.
-    trunk : Runner
-        (B, 3, S, S) to (B, c, h, w).
-    folder : Path
-        For ``train.f16`` and ``test.f16``, see :class:`learning.rowfile.RowFile`.
-    done : callable
-        Told how many pictures are done since.
-    again : ndarray of int, optional
-        Which pictures are looked at more than once, the training ones among them; all by default.
-        The features of others are computed when they are asked for, and take no room on the disk.
+
+def part_size(rows: int, multiple: int, least: int | None = None) -> int:
+    """How many of some rows make a part: about `least` (by default PART), more where there would be over 16.
+
+    >>> part_size(100, 32), part_size(10_000, 3), part_size(1_000_000, 32)
+    (1024, 1026, 62528)
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    live = LiveInputs(pictures, form, how, test, seed, trunk)
-    again = np.arange(len(pictures)) if again is None else again
-    train_place, test_place = (np.full(len(pictures), -1, np.int64) for _ in range(2))
-    train_place[train_rows], test_place[again] = np.arange(len(train_rows)), np.arange(len(again))
-    tested = RowFile(folder / "test.f16", len(again) * live.n_views, live.shape)
-    trained = RowFile(folder / "train.f16", len(train_rows) * views, live.shape)
-    for x, index in live.testing(again, max(1, 32 // live.n_views)):
-        rows = test_place[index][:, None] * live.n_views + np.arange(live.n_views)
-        tested.write(rows.ravel(), x.reshape(-1, *live.shape))
-        done(len(index))
-    for view in range(views):
-        for x, index in live.training(view, train_rows, 32):
-            trained.write(train_place[index] * views + view, x)
-            done(len(index))
-    return CachedInputs(live, trained, tested, views, train_place, test_place, form.threads)
+    size = max(least or PART, -(-rows // _MOST_PARTS))
+    return -(-size // multiple) * multiple

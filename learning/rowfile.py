@@ -7,7 +7,7 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from attributes.files import reserve
 
 
 class RowFile:
-    """A new file of arrays of one shape and type, all zero at first.
+    """A file of arrays of one shape and type; a new one is all zero at first.
 
     A memory map would do the same in fewer words; but the pages it has touched count as the process's own
     memory for as long as it is open, and features of a million pictures are more than a machine has.
@@ -26,13 +26,15 @@ class RowFile:
     Parameters
     ----------
     path : Path
-        Made anew; its folder must exist.
+        Its folder must exist.
     count : int
         Rows.
     shape : tuple of int
         Of a row.
     dtype : numpy type
         Of the file; rows are given and taken as float32.
+    new : bool
+        Make it anew; otherwise it is there, and is only read.
 
     Raises
     ------
@@ -40,10 +42,14 @@ class RowFile:
         When the disk has no room for all of it.
     """
 
-    def __init__(self, path: Path, count: int, shape: tuple[int, ...], dtype: Any = np.float16) -> None:
+    def __init__(
+        self, path: Path, count: int, shape: tuple[int, ...], dtype: Any = np.float16, new: bool = True
+    ) -> None:
         self.shape, self._count, self._dtype = tuple(shape), count, np.dtype(dtype)
         self._path, self._bytes = path, self._dtype.itemsize * math.prod(shape)
-        self._file = path.open("wb+", buffering=0)
+        self._file = path.open("wb+" if new else "rb", buffering=0)
+        if not new:
+            return
         with self._named():
             self._file.truncate(count * self._bytes)
             reserve(path, count * self._bytes)  # better told now than after hours
@@ -81,3 +87,28 @@ class RowFile:
         except OSError as error:
             error.filename = str(self._path)
             raise
+
+
+class RowFiles:
+    """Several files of rows, read as if they were one.
+
+    Parameters
+    ----------
+    files : sequence of RowFile
+        At least one, of one shape.
+    each : int
+        Rows a file; the last one may hold fewer.
+    """
+
+    def __init__(self, files: Sequence[RowFile], each: int) -> None:
+        self._files, self._each = files, max(1, each)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Read (B,) rows, (B, *shape) float32."""
+        if len(self._files) == 1:
+            return self._files[0].read(rows)
+        out, file = np.empty((len(rows), *self._files[0].shape), np.float32), rows // self._each
+        for number in np.unique(file).tolist():
+            mine = file == number
+            out[mine] = self._files[number].read(rows[mine] - number * self._each)
+        return out

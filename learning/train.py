@@ -14,6 +14,7 @@ from attributes.settings import SILENT
 from learning.checkpoint import Checkpoint, optimiser_arrays, restore_optimiser
 from learning.engine import mxnet
 from learning.mixed import loss_scaler, mixed_block
+from learning.team import Team
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +118,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     contexts: Sequence[Any] = (),
     amp: bool = False,
+    team: Team | None = None,
 ) -> list[Epoch]:
     """Train a classifier; on return it holds the weights to keep.
 
@@ -147,6 +149,9 @@ def train(
         after each epoch, as Gluon does when it saves.
     amp : bool
         Mixed precision, on GPUs only: float16 where that is safe, float32 weights and updates.
+    team : Team, optional
+        Processes that train together, each on its share of every batch; all return the same weights. The
+        first one validates and writes the checkpoint, which all can read.
 
     Returns
     -------
@@ -165,15 +170,18 @@ def train(
     # The optimiser's state stays with the trainer rather than in a store, where a checkpoint finds it.
     trainer = mx.gluon.Trainer(params, "nag" if plan.optimizer == "sgd" else "adam", options,
                                update_on_kvstore=False)  # fmt: skip
-    step = _Step(forward, params, trainer, contexts, plan.accumulate, amp)
+    step = _Step(forward, params, trainer, contexts, plan.accumulate, amp, team)
 
     def logits_of(x: np.ndarray) -> np.ndarray:
         return forward(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
 
+    leads = team is None or team.rank == 0
     history: list[Epoch] = []
     best_map, best = -math.inf, None
     average = _snapshot(params) if plan.average else None
     saved = checkpoint.read() if checkpoint is not None else None
+    if team is not None:
+        team.same(len(saved[0]) if saved is not None else 0, "epochs in the checkpoint")
     if saved is not None:
         history = [Epoch(**row) for row in saved[0]]
         _restore(params, _named(params, saved[1]["weights"]))
@@ -188,7 +196,7 @@ def train(
     for epoch in range(len(history), plan.epochs):
         started = time.perf_counter()
         # Each epoch draws from its own seed, so that it is the same one after an interruption.
-        mx.random.seed(seed * 1000 + epoch)
+        mx.random.seed(seed * 1000 + epoch + (team.seed if team is not None else 0))
         if plan.reload_best and best is not None and epoch in plan.steps and plan.schedule == "step":
             _restore(params, best)
         total, seen = 0.0, 0
@@ -204,11 +212,18 @@ def train(
                     average[name] = keep * average[name] + (1 - keep) * value
         if len(contexts) > 1:
             _restore(params, _snapshot(params))  # each device has gathered statistics of its own
+        if team is not None:
+            total, seen = team.sum([total, seen])
+            _restore(params, team.agree(params, _snapshot(params)))
+            average = team.agree(params, average) if average is not None else None
         live = None
         if average is not None:
             live = _snapshot(params)
             _restore(params, average)
-        val_loss, val_map, val_accuracy = validate(logits_of)
+        if team is None:
+            val_loss, val_map, val_accuracy = validate(logits_of)
+        else:
+            val_loss, val_map, val_accuracy = team.first(lambda: validate(logits_of), 3)
         row = Epoch(epoch + 1, trainer.learning_rate, total / max(1, seen), val_loss, val_map, val_accuracy,
                     time.perf_counter() - started)  # fmt: skip
         history.append(row)
@@ -216,7 +231,7 @@ def train(
             best_map, best = val_map, _snapshot(params)
         if live is not None and epoch + 1 < plan.epochs:
             _restore(params, live)
-        if checkpoint is not None and epoch + 1 < plan.epochs and checkpoint.due:
+        if leads and checkpoint is not None and epoch + 1 < plan.epochs and checkpoint.due:
             groups = {"weights": _snapshot(params), "best": best, "average": average}
             arrays = {name: _arrays(values) for name, values in groups.items() if values is not None}
             arrays["optimiser"] = optimiser_arrays(trainer, params)
@@ -224,7 +239,7 @@ def train(
         on_epoch(row)
     if plan.reload_best and best is not None:
         _restore(params, best)
-    if checkpoint is not None and (saved is None or len(saved[0]) < plan.epochs):
+    if leads and checkpoint is not None and (saved is None or len(saved[0]) < plan.epochs):
         checkpoint.write([dataclasses.asdict(r) for r in history], {"weights": _arrays(_snapshot(params))})
     params.reset_ctx(mx.cpu())
     step.close()
@@ -235,9 +250,11 @@ class _Step:
     """One update from one batch: computed in parts, each split among the devices."""
 
     def __init__(
-        self, forward: Any, params: Any, trainer: Any, contexts: list[Any], parts: int, amp: bool
-    ) -> None:
+        self, forward: Any, params: Any, trainer: Any, contexts: list[Any], parts: int, amp: bool,
+        team: Team | None,
+    ) -> None:  # fmt: skip
         self._forward, self._trainer, self._contexts, self._parts = forward, trainer, contexts, parts
+        self._params, self._team = params, team
         self._loss = mxnet().gluon.loss.SoftmaxCELoss(sparse_label=False)
         self._trained = [p for p in params.values() if p.grad_req != "null"]
         for p in self._trained:
@@ -249,12 +266,17 @@ class _Step:
             trainer.allreduce_grads()
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
-        """Train on (B, c, h, w) and (B, C); the sum of the rows' losses before the update."""
+        """Train on (B, c, h, w) and (B, C); the sum of the rows' losses before the update.
+
+        A process of a team may have no row of a batch.
+        """
         mx = mxnet()
         scale = 1.0 if self._scaler is None else self._scaler.loss_scale
         found = []
         parts = max(1, min(self._parts, len(x) // len(self._contexts)))
         for part_x, part_y in zip(np.array_split(x, parts), np.array_split(y, parts), strict=True):
+            if not len(part_x):
+                continue
             losses = []
             with mx.autograd.record():
                 for some_x, some_y in zip(self._scatter(part_x), self._scatter(part_y), strict=True):
@@ -263,7 +285,10 @@ class _Step:
             mx.autograd.backward(heads)
             found += losses
         self._rest(idle=self._contexts[len(x) :])
-        self._trainer.step(len(x) * scale)
+        if self._team is None:
+            self._trainer.step(len(x) * scale)
+        else:
+            self._team.step(self._trainer, self._params, len(x), scale)
         if self._parts > 1:
             for p in self._trained:
                 p.zero_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,7 +52,13 @@ Tasks = Annotated[
     list[str] | None,
     typer.Option("--task", help="Task, full or short name; repeatable.", autocompletion=_task_names),
 ]
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Tasks at once; by itself: one a core.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Worker processes; by itself: one a core and task.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="Spread the work over this Dask scheduler's workers: tcp://…"),
+]
 All = Annotated[bool, typer.Option("--all", help="All tasks that have pictures.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would run and why; do nothing.")]
 Finished = Annotated[Path, typer.Option("--run", help="A finished run folder.")]
@@ -107,13 +114,15 @@ def _tell_plan(config: Config, folder: RunFolder, wanted: list[str], stages: Seq
     say(f"{work} of {len(plan) * len(stages)} stages would run in {folder.path}; nothing was done or written")
 
 
-def _run_stages(config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str]) -> Opened:
+def _run_stages(
+    config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str], scheduler: str | None
+) -> Opened:
     from program.run import run_stages
     from program.tensorboard import event_writer, write_events
 
     if config.runtime.tensorboard:
         event_writer()  # tell now what would be missing in the end
-    opened = run_stages(config, folder, wanted, stages)
+    opened = run_stages(config, folder, wanted, stages, scheduler)
     if config.runtime.tensorboard:
         for name in opened.tasks:
             write_events(folder.task(name))
@@ -154,12 +163,16 @@ def run(
     data: Data = None,
     out: Out = None,
     jobs: Jobs = None,
+    scheduler: Scheduler = None,
     settings: Settings = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run all three stages, score them, and write the report."""
-    from program.run import STAGES, claimed, finish_run, run_folder, with_finished
+    from program.cluster import joined
+    from program.holding import claimed, run_folder
+    from program.run import finish_run, with_finished
     from program.show import metrics_table, written_lines
+    from program.walk import STAGES
     from report.build import build_report
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
@@ -167,8 +180,10 @@ def run(
     if dry_run:
         _tell_plan(configured, folder, wanted, STAGES)
         return
+    if ctx.with_resource(joined(configured, folder, wanted, scheduler)):
+        return
     ctx.with_resource(claimed(folder))
-    opened = with_finished(folder, _run_stages(configured, folder, wanted, STAGES))
+    opened = with_finished(folder, _run_stages(configured, folder, wanted, STAGES, scheduler))
     metrics = finish_run(folder, opened)
     build_report(folder, opened.tasks, metrics)
     console.print(metrics_table(metrics))
@@ -194,19 +209,23 @@ def stage(
     data: Data = None,
     out: Out = None,
     jobs: Jobs = None,
+    scheduler: Scheduler = None,
     settings: Settings = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run one stage, from what the earlier ones left in the run folder."""
-    from program.run import claimed, run_folder
+    from program.cluster import joined
+    from program.holding import claimed, run_folder
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
     if dry_run:
         _tell_plan(configured, folder, wanted, (name.value,))
         return
+    if ctx.with_resource(joined(configured, folder, wanted, scheduler)):
+        return
     ctx.with_resource(claimed(folder))
-    opened = _run_stages(configured, folder, wanted, (name.value,))
+    opened = _run_stages(configured, folder, wanted, (name.value,), scheduler)
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
     for done in opened.tasks:
         say(f"{done}: {folder.task(done).path / left}")
@@ -224,7 +243,7 @@ def check(
 ) -> None:
     """Tell what the data and the machine are, and what a run will take, before hours are spent."""
     from program.check import check as look
-    from program.run import run_folder
+    from program.holding import run_folder
 
     configured = _config(config, data, settings, jobs)
     problems = look(configured, task or [], run_folder(configured, out).path, speed)
@@ -295,7 +314,8 @@ def report(
     ] = False,
 ) -> None:
     """Write the report of a run again."""
-    from program.run import claimed, finish_run, reopen
+    from program.holding import claimed
+    from program.run import finish_run, reopen
     from report.build import ReportPlan, build_report
 
     folder = RunFolder(run_)
@@ -303,6 +323,27 @@ def report(
     opened = reopen(folder)
     plan = ReportPlan(worst_first=worst_first)
     say(f"report: {build_report(folder, opened.tasks, finish_run(folder, opened), plan)}")
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+    epilog=_examples("cluster --hosts a,b,c run --all --config configs/fashionai.yaml --data fashionai/"),
+)
+def cluster(
+    ctx: typer.Context,
+    hosts: Annotated[str, typer.Option("--hosts", help="Names or addresses, the first one leads: a,b,c.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the first host listens.")] = 9091,
+    servers: Annotated[int, typer.Option(min=1, help="Processes that add up gradients.")] = 1,
+) -> None:
+    """Print the commands, one a host, that train one network on several machines together."""
+    from program.cluster import host_commands
+
+    for line in host_commands(hosts, port, servers, ctx.args):
+        typer.echo(line)
 
 
 @app.command()
@@ -351,13 +392,21 @@ def fuse(
 
 
 def main() -> int:
-    """Run the command line; a user's mistake ends in one line and a code, never in a traceback.
+    """Run the command line, and leave the team that the process may have joined.
 
     Returns
     -------
     int
         0 done, 1 failed, 2 wrong use, 130 interrupted.
     """
+    code = _main()
+    if "learning.team" in sys.modules:  # which `--help` has no need to load
+        sys.modules["learning.team"].leave(code)
+    return code
+
+
+def _main() -> int:
+    """Run the command line; a user's mistake ends in one line and a code, never in a traceback."""
     try:
         code = app(standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):

@@ -19,7 +19,7 @@ from program.data import open_data
 from program.errors import RunError
 from program.members import FUSED, SPLITS, Member, file_member, finished_tasks, member_names, run_member
 from program.metrics import report_split
-from program.run import same_rows
+from program.walk import same_rows
 from runfolder.files import write_json, write_table
 from runfolder.folder import RunFolder
 from runfolder.progress import progress, say

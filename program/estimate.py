@@ -19,7 +19,8 @@ from learning.batches import Pictures
 from learning.branch import backbone_runner, fit, make_inputs, new_classifier
 from learning.probe import box_features
 from program.config import Config
-from program.run import parallel_jobs, workshop
+from program.run import parallel_jobs
+from program.walk import workshop
 from runfolder.folder import RunFolder
 
 _SAMPLE = 16
@@ -69,7 +70,7 @@ def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
     EngineError, WeightsError
         When the networks cannot be made on this machine.
     """
-    jobs = min(parallel_jobs(config), len(tasks))
+    jobs = min(parallel_jobs(config, len(tasks)), len(tasks))
     measured = max(tasks.values(), key=len)
     speed = _measure(config.one_thread() if jobs > 1 else config, measured)
     seconds = [_seconds(config, data, speed) for data in tasks.values()]

@@ -9,7 +9,7 @@ from pathlib import Path
 from program.config import read_config
 from program.description import as_json, describe_run
 from program.errors import RunError
-from program.run import workshop
+from program.walk import workshop
 from runfolder.files import whole, write_json
 from runfolder.folder import RunFolder
 

@@ -33,3 +33,15 @@ def memory_fault() -> str | None:
         f"the limit on memory (ulimit -v) is {limit / 1e9:.1f} GB; the engines alone reserve "
         f"{needed / 1e9:.1f} GB, most of which they never use: raise it, or lift it (ulimit -v unlimited)"
     )
+
+
+def allow_open_files(count: int) -> None:
+    """Raise the soft limit on open files (``ulimit -n``) to `count`, as far as the hard one lets it."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))

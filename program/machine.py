@@ -18,7 +18,7 @@ from learning.memory import Need, output_shape, training_need
 from learning.network import build_trunk, split_blocks
 from learning.train import TrainingPlan
 from program.config import Config
-from program.run import workshop
+from program.walk import workshop
 from runfolder.folder import RunFolder
 
 

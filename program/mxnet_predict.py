@@ -17,7 +17,7 @@ from learning.inference import Runner
 from program.config import Config, read_config
 from program.description import Described, describe_run
 from program.errors import RunError
-from program.run import workshop
+from program.walk import workshop
 from runfolder.folder import RunFolder
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,16 @@ def whole_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
             begun = True
 
         yield write
+
+
+def join_tables(path: Path, parts: Sequence[Path]) -> None:
+    """Write one CSV from several with the same header."""
+    with whole(path) as partial, partial.open("wb") as file:
+        for number, part in enumerate(parts):
+            with part.open("rb") as rows:
+                header = rows.readline()
+                file.write(header if not number else b"")
+                shutil.copyfileobj(rows, file)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

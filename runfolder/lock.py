@@ -7,6 +7,8 @@ import datetime
 import json
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from filelock import FileLock, Timeout
 from runfolder.files import write_json
 
 LOCK, NOTE = ".lock", ".holder.json"
+_TRIES, _EVERY_SECONDS = 5, 2.0
 
 
 class HeldError(Exception):
@@ -52,6 +55,52 @@ def hold(path: Path) -> Iterator[None]:
     finally:
         note.unlink(missing_ok=True)
         lock.release()
+
+
+def signature(path: Path) -> str:
+    """The note of whoever holds a run folder; '' when nobody does."""
+    try:
+        return (path / NOTE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+@contextlib.contextmanager
+def lent(path: Path, held_by: str) -> Iterator[None]:
+    """Work in a run folder for the process that holds it, and end this one when that lets go of it.
+
+    A worker on another machine may not hear that the process it works for is gone, and another one may
+    take the folder.
+
+    Parameters
+    ----------
+    path : Path
+    held_by : str
+        The holder's :func:`signature`.
+
+    Raises
+    ------
+    HeldError
+        When it does not hold the folder.
+    """
+    for _ in range(_TRIES):  # a network file system may take a moment to show what is new
+        if signature(path) == held_by:
+            break
+        time.sleep(1)
+    else:
+        raise HeldError(f"{path}: is not the folder that the run was started in, or that run has ended")
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_EVERY_SECONDS):
+            if signature(path) != held_by:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def _holder(note: Path) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -21,18 +21,10 @@ from attributes.dataset import TaskData
 from attributes.splits import assign_folds
 from learning.augment import Augmentation
 from learning.batches import Pictures
-from learning.branch import (
-    Workshop,
-    fit,
-    make_inputs,
-    new_classifier,
-    open_mapped,
-    predict,
-    save_classifier,
-)
-from learning.checkpoint import Checkpoint
+from learning.branch import Workshop, predict
 from learning.inference import Runner, softmax
 from learning.inputs import Inputs, TestViews
+from learning.pieces import BranchWork, Piece, Seconds
 from learning.rowfile import RowFile
 from learning.train import TrainingPlan
 from runfolder.files import whole, write_table
@@ -68,102 +60,109 @@ class CamPlan:
     heatmap: Literal["plain", "contrast", "distance"] = "distance"
 
 
-@dataclasses.dataclass
-class Found:
-    """What the networks said of all rows, filled in network by network."""
-
-    logits: np.ndarray  # (N, C) float32
-    heatmaps: RowFile  # (N, h, w) float32
-    network: np.ndarray  # (N,) str
-
-    def write(self, folder: TaskFolder, data: TaskData) -> None:
-        """Leave ``heatmaps.npy`` and ``predictions.csv``."""
-        with whole(folder.heatmaps) as partial:
-            self.heatmaps.save(partial)
-        write_predictions(
-            folder.predictions(1), data.images, data.splits, softmax(self.logits.astype(np.float64)),
-            data.task.classes, self.network.tolist(),
-        )  # fmt: skip
+Look = tuple[np.ndarray, np.ndarray, np.ndarray, str]
+"""What a network has said: rows (B,), their logits (B, C) and heatmaps (B, h, w), the network's name."""
 
 
-def run(
-    data: TaskData,
-    folder: TaskFolder,
-    plan: CamPlan,
-    shop: Workshop,
-    trunk: Runner | None,
-    cache: Path,
-    mark: str = "",
-) -> dict[str, float]:
-    """Run stage 1 for one task.
+class CamWork(BranchWork):
+    """Stage 1 of one task, in pieces.
 
     Parameters
     ----------
-    data : TaskData
     folder : TaskFolder
         Gets ``stage1/``: weights.params, network.onnx, history.csv, predictions.csv, heatmaps.npy.
-    plan : CamPlan
-    shop : Workshop
-    trunk : Runner or None
-        The opened frozen part.
-    cache : Path
-        For cached features, and for checkpoints of the training.
-    mark : str
-        The stage's fingerprint: a training that broke off goes on only under the same one.
-
-    Returns
-    -------
-    dict of str to float
-        Seconds spent on ``train`` (features and training) and ``cam`` (predictions and heatmaps).
+    data, plan, shop, trunk, cache, mark
+        As for :class:`learning.pieces.BranchWork`.
     """
-    started, looking = time.perf_counter(), 0.0
-    short = data.task.short
-    train_rows, val_rows = data.rows("train", labelled=True), data.rows("val", labelled=True)
-    cached = len(val_rows) + (1 + plan.views) * len(train_rows) if trunk else 0
-    with progress(f"{short}: features", cached) as bar:
-        inputs = make_inputs(
-            shop,
-            trunk,
-            Pictures(data.paths),
-            train_rows,
-            plan.augment,
-            plan.test,
-            plan.views,
-            cache,
-            bar,
-            val_rows,
-        )
-    history: list[dict[str, Any]] = []
-    found: Found | None = None
-    fold_of = fold_rows(data, plan.folds, shop.seed)
-    if plan.folds > 1 and (fold_of < 0).all():
-        say(
-            f"{short}: all training pictures are one group; their heatmaps come from the network they trained"
-        )
-    for fold in (-1, *range(int(fold_of.max()) + 1)):
-        name = "final" if fold < 0 else f"fold {fold}"
-        rows = train_rows if fold < 0 else train_rows[fold_of[train_rows] != fold]
-        net = new_classifier(shop, inputs.shape, len(data.task.classes), shop.seed)
-        shop.maps.check(len(net.blocks))
-        with progress(f"{short}: train {name}", plan.training.epochs) as bar:
-            history += fit(
-                net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed, name, bar,
-                Checkpoint(cache / f"{name}.checkpoint", f"{mark} {name}"), shop.devices,
-            )  # fmt: skip
-        with whole(folder.weights(1) if fold < 0 else folder.fold_weights(name)) as partial:
-            save_classifier(net, partial)
-        turned = time.perf_counter()
-        exported = folder.network(1) if fold < 0 else cache / "fold.onnx"
-        runner = open_mapped(shop, net, inputs.shape, exported)
-        shown = np.flatnonzero(fold_of == fold)
-        with progress(f"{short}: heatmaps of {name}", len(shown)) as bar:
-            found = look(runner, inputs, shown, plan, data, name, found, cache / "heatmaps", bar)
-        looking += time.perf_counter() - turned
-    if found is None:
-        raise ValueError(f"{data.task.name}: no picture to look at")
-    write_table(folder.history(1), pd.DataFrame(history))
-    found.write(folder, data)
-    return {"train": time.perf_counter() - started - looking, "cam": looking}
+
+    mapped = True
+
+    def __init__(
+        self, data: TaskData, folder: TaskFolder, plan: CamPlan, shop: Workshop,
+        trunk: Callable[[], Runner | None], cache: Path, mark: str = "",
+    ) -> None:  # fmt: skip
+        super().__init__(data, plan, shop, trunk, cache, mark)
+        self.folder, self.plan = folder, plan
+        self._fold_of = fold_rows(data, plan.folds, shop.seed)
+        self._names = ["final", *(f"fold {fold}" for fold in range(int(self._fold_of.max(initial=-1)) + 1))]
+
+    def pictures(self) -> Pictures:
+        return Pictures(self.data.paths)
+
+    def rounds(self) -> Iterator[list[Piece]]:
+        if not len(self.data):
+            raise ValueError(f"{self.data.task.name}: no picture to look at")
+        if self.plan.folds > 1 and len(self._names) == 1:
+            say(
+                f"{self.data.task.short}: all training pictures are one group; "
+                "their heatmaps come from the network they trained"
+            )
+        yield self.feature_pieces()
+        yield [("train", [name]) for name in self._names]
+        yield self._looks()
+        yield [("finish", [])]
+
+    def _looks(self) -> list[Piece]:
+        return [piece for name in self._names for piece in self.look_pieces(name, self._shown(name))]
+
+    def compute(self, part: int) -> Seconds:
+        """Compute a part of the cached features."""
+        started = time.perf_counter()
+        with progress(f"{self.data.task.short}: features", self.features.pictures_in(part)) as bar:
+            self.compute_features(part, bar)
+        return {"train": time.perf_counter() - started}
+
+    def train(self, name: str) -> Seconds:
+        """Train one network."""
+        started, short, seed = time.perf_counter(), self.data.task.short, self.shop.seed
+        rows = self.train_rows
+        if name != "final":
+            rows = rows[self._fold_of[rows] != _number(name)]
+        net = self.new_network()
+        self.shop.maps.check(len(net.blocks))
+        with progress(f"{short}: train {name}", self.plan.training.epochs) as bar:
+            self.train_network(name, net, rows, seed, self._weights(name), self._exported(name), bar)
+        return {"train": time.perf_counter() - started}
+
+    def look(self, name: str, first: int, end: int) -> Seconds:
+        """Predict a part of a network's rows and take their heatmaps."""
+        started, rows = time.perf_counter(), self._shown(name)[first:end]
+        runner = self.runner(name, self._weights(name), self._exported(name))
+        logits, heatmaps = [], []
+        with progress(f"{self.data.task.short}: heatmaps of {name}", len(rows)) as bar:
+            for some, maps in look(runner, self.inputs, rows, self.plan):
+                logits.append(some)
+                heatmaps.append(maps)
+                bar(len(some))
+        self.leave_looks(name, first, logits=np.concatenate(logits), heatmaps=np.concatenate(heatmaps))
+        return {"cam": time.perf_counter() - started}
+
+    def finish(self) -> Seconds:
+        """Put together what the networks have said."""
+        started = time.perf_counter()
+        write_looks(self.folder, self.data, self._said(), self.cache / "heatmaps")
+        write_table(self.folder.history(1), pd.DataFrame(self.history(self._names)))
+        return {"cam": time.perf_counter() - started}
+
+    def _said(self) -> Iterator[Look]:
+        for _, (name, first, end) in self._looks():
+            said = self.looks(name, first)
+            yield self._shown(name)[first:end], said["logits"], said["heatmaps"], name
+
+    def _shown(self, name: str) -> np.ndarray:
+        """The rows that a network looks at."""
+        return np.flatnonzero(self._fold_of == _number(name))
+
+    def _weights(self, name: str) -> Path:
+        return self.folder.weights(1) if name == "final" else self.folder.fold_weights(name)
+
+    def _exported(self, name: str) -> Path:
+        return self.folder.network(1) if name == "final" else self.cache / f"{name}.onnx"
+
+
+def _number(name: str) -> int:
+    """The fold that a network has not seen; -1 for the final one."""
+    return -1 if name == "final" else int(name.removeprefix("fold "))
 
 
 def fold_rows(data: TaskData, n_folds: int, seed: int) -> np.ndarray:
@@ -180,21 +179,39 @@ def fold_rows(data: TaskData, n_folds: int, seed: int) -> np.ndarray:
 
 
 def look(
-    runner: Runner, inputs: Inputs, rows: np.ndarray, plan: CamPlan, data: TaskData, name: str,
-    found: Found | None, file: Path, done: Callable[[int], None] = lambda _: None,
-) -> Found | None:  # fmt: skip
-    """Predict rows and take the predicted class's heatmap of each, in the same forward pass.
+    runner: Runner, inputs: Inputs, rows: np.ndarray, plan: CamPlan
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield logits (B, C) of rows in turn, and the predicted class's heatmap (B, h, w) of each.
 
-    Heatmaps are collected in `file`: those of millions of pictures are more than memory holds.
+    Both come from the same forward pass.
     """
     views = plan.test.unit()
-    for logits, maps, index in predict(runner, inputs, rows):
-        if found is None:
-            n = len(data)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            heatmaps = RowFile(file, n, maps.shape[-2:], np.float32)
-            found = Found(np.zeros((n, logits.shape[1]), np.float32), heatmaps, np.full(n, "", object))
-        found.logits[index], found.network[index] = logits, name
-        found.heatmaps.write(index, predicted_heatmaps(logits, maps, views, plan.heatmap))
-        done(len(index))
-    return found
+    for logits, maps, _ in predict(runner, inputs, rows):
+        yield logits, predicted_heatmaps(logits, maps, views, plan.heatmap)
+
+
+def write_looks(folder: TaskFolder, data: TaskData, looks: Iterable[Look], scratch: Path) -> None:
+    """Leave ``heatmaps.npy`` and ``predictions.csv`` of what the networks have said of all rows.
+
+    Parameters
+    ----------
+    looks : iterable of Look
+        Parts of the rows, in any order.
+    scratch : Path
+        Where heatmaps are collected: those of millions of pictures are more than memory holds.
+    """
+    n = len(data)
+    logits, network = np.zeros((n, len(data.task.classes)), np.float32), np.full(n, "", object)
+    collected: RowFile | None = None
+    for rows, some, heatmaps, name in looks:
+        if collected is None:
+            collected = RowFile(scratch, n, heatmaps.shape[1:], np.float32)
+        collected.write(rows, heatmaps)
+        logits[rows], network[rows] = some, name
+    assert collected is not None
+    with whole(folder.heatmaps) as partial:
+        collected.save(partial)
+    write_predictions(
+        folder.predictions(1), data.images, data.splits, softmax(logits.astype(np.float64)),
+        data.task.classes, network.tolist(),
+    )  # fmt: skip

@@ -85,11 +85,26 @@ def write_crops(
     boxes : iterable of (x0, y0, x1, y1)
         Inside the pictures. Taken one by one, while earlier crops are being cut.
     """
-    building = root.with_name(root.name + ".partial")
+    begin_crops(root, names)
+    cut_crops(root, names, paths, boxes, threads, quality, done)
+    end_crops(root)
+
+
+def begin_crops(root: Path, names: Sequence[str]) -> None:
+    """Make the folders that crops of these names go into, beside `root`."""
+    building = _building(root)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     for folder in {name.rpartition("/")[0] for name in names}:
         (building / folder).mkdir(parents=True, exist_ok=True)
+
+
+def cut_crops(
+    root: Path, names: Sequence[str], paths: Sequence[str], boxes: Iterable[Sequence[int]],
+    threads: int, quality: int, done: Callable[[int], None],
+) -> None:  # fmt: skip
+    """Cut some of the crops; several processes may do so at once, each its own."""
+    building = _building(root)
 
     def cut(item: tuple[int, Sequence[int]]) -> int:
         i, (x0, y0, x1, y1) = item
@@ -100,9 +115,19 @@ def write_crops(
 
     for _ in read_ahead(cut, enumerate(boxes), threads, 32 * threads):
         done(1)
-    old = root.with_name(root.name + ".old")
+
+
+def end_crops(root: Path) -> None:
+    """Let the complete folder take its place, if nobody has done so: a piece of work may come twice."""
+    building, old = _building(root), root.with_name(root.name + ".old")
+    if not building.exists() and root.exists():
+        return
     shutil.rmtree(old, ignore_errors=True)
     if root.exists():
         root.rename(old)
     building.rename(root)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _building(root: Path) -> Path:
+    return root.with_name(root.name + ".partial")

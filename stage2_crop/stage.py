@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,13 +15,16 @@ from attributes.splits import assign_folds
 from attributes.tasks import class_folders
 from learning.batches import InputForm
 from learning.branch import Workshop, backbone_runner
+from learning.inputs import part_size
+from learning.pieces import Piece, Seconds
 from learning.probe import box_features
-from runfolder.files import write_array, write_json
+from runfolder.boxes import read_rule
+from runfolder.files import join_tables, write_array, write_json
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_predictions
 from runfolder.progress import progress
 from stage2_crop.boxes import each_crop, find_crops, jitter_boxes, with_usual, write_boxes
-from stage2_crop.crops import crop_names, write_crops
+from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 from stage2_crop.rule import CropRule, Crops
 from stage2_crop.search import Judged, Judges, SearchPlan, search_rule
 
@@ -55,64 +59,136 @@ class CropPlan:
     quality: int = 95
 
 
-def run(data: TaskData, folder: TaskFolder, plan: CropPlan, shop: Workshop, cache: Path) -> dict[str, float]:
-    """Run stage 2 for one task.
+class CropWork:
+    """Stage 2 of one task, in pieces.
 
     Parameters
     ----------
+    data : TaskData
     folder : TaskFolder
         Gets ``rule.json`` (the rule and how it was chosen), ``boxes.csv``, ``crops/`` and
         ``training_boxes.npy`` (the crops that stage 3 trains on).
+    plan : CropPlan
+    shop : Workshop
     cache : Path
-        For the probe's network.
-
-    Returns
-    -------
-    dict of str to float
-        Seconds spent on ``crop``, the search included.
+        For the probe's network, and for what pieces leave for each other.
     """
-    started = time.perf_counter()
-    table, probabilities = read_predictions(folder.predictions(1))
-    held_out = (table.pop("network") != "final").to_numpy(bool)
-    del table
-    heatmaps = np.load(folder.heatmaps, mmap_mode="r")
-    guess = probabilities.argmax(axis=1)
-    invisible = guess == data.task.invisible
-    rows = _judging_rows(data, held_out, plan.search.pictures, shop.seed)
-    rule, curve = plan.rule, []
-    if len(rows):
-        rule, curve = _search(data, plan, shop, heatmaps, probabilities, invisible, rows, cache)
-    known = rows if len(rows) else _some(data.rows("train"), _USUAL, shop.seed)
-    rule = with_usual(rule, heatmaps[known], data.sizes[known], shop.form.fit, invisible[known])
-    told = {"rule": dataclasses.asdict(rule), "start": dataclasses.asdict(plan.rule), "rows": len(rows)}
-    told["curve"] = [dataclasses.asdict(one) for one in curve]
-    write_json(folder.rule, {**told, "seconds": time.perf_counter() - started})
-    folders = class_folders(data.task)
-    labelled, truth = data.labelled, data.letters.argmax(axis=1)
-    names = [
-        folders[truth[i]] if labelled[i] else f"{folders[guess[i]]} (predicted)" for i in range(len(data))
-    ]
-    with progress(f"{data.task.short}: cut crops", len(data)) as bar:
-        boxes = cut(data, folder, heatmaps, rule, invisible, names, shop.form, plan.quality, bar)
-    trained = boxes[:, None, :].astype(np.int32)
-    if plan.jitter:
-        trained = np.repeat(trained, plan.jitters, axis=1)
-        train_rows = data.rows("train", labelled=True)
-        trained[train_rows] = jitter_boxes(
-            heatmaps, data.sizes, shop.form.fit, rule, invisible, train_rows,
-            plan.jitters, plan.jitter, shop.seed,
-        )  # fmt: skip
-    write_array(folder.training_boxes, trained)
-    return {"crop": time.perf_counter() - started}
+
+    def __init__(
+        self, data: TaskData, folder: TaskFolder, plan: CropPlan, shop: Workshop, cache: Path
+    ) -> None:
+        self.data, self.folder, self.plan, self.shop, self.cache = data, folder, plan, shop, cache
+        table, self._probabilities = read_predictions(folder.predictions(1))
+        self._held_out = (table.pop("network") != "final").to_numpy(bool)
+        self._heatmaps = np.load(folder.heatmaps, mmap_mode="r")
+        self._guess = self._probabilities.argmax(axis=1)
+        self._invisible = self._guess == data.task.invisible
+
+    def rounds(self) -> Iterator[list[Piece]]:
+        """List the pieces."""
+        yield [("choose", [])]
+        yield [("cut", [first, end]) for first, end in self._parts()]
+        yield [("finish", [])]
+
+    def _parts(self) -> list[tuple[int, int]]:
+        n = len(self.data)
+        each = part_size(n, 1)
+        return [(first, min(n, first + each)) for first in range(0, n, each)]
+
+    def choose(self) -> Seconds:
+        """Choose the rule, and make the folders of crops."""
+        started, data, plan, seed = time.perf_counter(), self.data, self.plan, self.shop.seed
+        invisible = self._invisible
+        rows = _judging_rows(data, self._held_out, plan.search.pictures, seed)
+        rule, curve = plan.rule, []
+        if len(rows):
+            args = (self._heatmaps, self._probabilities, invisible, rows, self.cache)
+            rule, curve = _search(data, plan, self.shop, *args)
+        known = rows if len(rows) else _some(data.rows("train"), _USUAL, seed)
+        rule = with_usual(
+            rule, self._heatmaps[known], data.sizes[known], self.shop.form.fit, invisible[known]
+        )
+        told = {"rule": dataclasses.asdict(rule), "start": dataclasses.asdict(plan.rule), "rows": len(rows)}
+        told["curve"] = [dataclasses.asdict(one) for one in curve]
+        write_json(self.folder.rule, {**told, "seconds": time.perf_counter() - started})
+        begin_crops(self.folder.crops, self._names)
+        return {"crop": time.perf_counter() - started}
+
+    def cut(self, first: int, end: int) -> Seconds:
+        """Cut a part of the pictures."""
+        started, data, plan, mine = time.perf_counter(), self.data, self.plan, slice(first, end)
+        rule, fit = self._rule(), self.shop.form.fit
+        with progress(f"{data.task.short}: cut crops", end - first) as bar:
+            found = _cut_rows(
+                data, self.folder.crops, self._names, self._heatmaps, rule, self._invisible, mine,
+                self.shop.form, plan.quality, bar,
+            )  # fmt: skip
+        trained = found.boxes[:, None, :].astype(np.int32)
+        if plan.jitter:
+            trained = np.repeat(trained, plan.jitters, axis=1)
+            train_rows = np.intersect1d(data.rows("train", labelled=True), np.arange(first, end))
+            trained[train_rows - first] = jitter_boxes(
+                self._heatmaps, data.sizes, fit, rule, self._invisible, train_rows,
+                plan.jitters, plan.jitter, self.shop.seed,
+            )  # fmt: skip
+        self.cache.mkdir(parents=True, exist_ok=True)
+        write_array(self._left(first, "training_boxes.npy"), trained)
+        write_boxes(self._left(first, "boxes.csv"), data.images[mine], data.splits[mine], found, rule)
+        return {"crop": time.perf_counter() - started}
+
+    def finish(self) -> Seconds:
+        """Give the crop folder its name, and write all boxes."""
+        started, parts = time.perf_counter(), self._parts()
+        trained = [np.load(self._left(first, "training_boxes.npy"), mmap_mode="r") for first, _ in parts]
+        end_crops(self.folder.crops)
+        join_tables(self.folder.boxes, [self._left(first, "boxes.csv") for first, _ in parts])
+        write_array(self.folder.training_boxes, np.concatenate(trained))
+        return {"crop": time.perf_counter() - started}
+
+    def _left(self, first: int, what: str) -> Path:
+        """What is left of a part until all of them are there."""
+        return self.cache / f"{first}.{what}"
+
+    def _rule(self) -> CropRule:
+        told = read_rule(self.folder.rule)["rule"]
+        return CropRule(**{**told, "usual": tuple(told["usual"]) if told["usual"] else None})
+
+    @functools.cached_property
+    def _names(self) -> list[str]:
+        """The crops' names: labelled ones below their class, others below the predicted one."""
+        data, folders = self.data, class_folders(self.data.task)
+        labelled, truth, guess = data.labelled, data.letters.argmax(axis=1), self._guess
+        return crop_names(
+            data.images,
+            [
+                folders[truth[i]] if labelled[i] else f"{folders[guess[i]]} (predicted)"
+                for i in range(len(data))
+            ],
+            data.splits,
+        )
+
+
+def _cut_rows(
+    data: TaskData, root: Path, names: Sequence[str], heatmaps: np.ndarray, rule: CropRule,
+    invisible: np.ndarray, rows: slice, form: InputForm, quality: int, done: Callable[[int], None],
+) -> Crops:  # fmt: skip
+    """Cut some pictures by the rule. Boxes are found here while other threads decode and cut."""
+    found = Crops()
+
+    def boxes() -> Iterator[tuple[int, int, int, int]]:
+        for crop in each_crop(heatmaps[rows], data.sizes[rows], form.fit, rule, invisible[rows]):
+            found.append(crop)
+            yield crop.box
+
+    cut_crops(root, names[rows], data.paths[rows], boxes(), form.threads, quality, done)
+    return found
 
 
 def cut(
     data: TaskData, folder: TaskFolder, heatmaps: np.ndarray, rule: CropRule, invisible: np.ndarray,
     folders: Sequence[str], form: InputForm, quality: int, done: Callable[[int], None] = lambda _: None,
 ) -> np.ndarray:  # fmt: skip
-    """Cut every picture by the rule and leave ``crops/`` and ``boxes.csv``.
-
-    Boxes are found here while other threads decode and cut, so that neither waits for the other.
+    """Cut every picture by the rule, in one go, and leave ``crops/`` and ``boxes.csv``.
 
     Parameters
     ----------
@@ -123,15 +199,10 @@ def cut(
     -------
     ndarray of int, shape (N, 4)
     """
-    found = Crops()
-
-    def boxes() -> Iterator[tuple[int, int, int, int]]:
-        for crop in each_crop(heatmaps, data.sizes, form.fit, rule, invisible):
-            found.append(crop)
-            yield crop.box
-
-    names = crop_names(data.images, folders, data.splits)
-    write_crops(folder.crops, names, data.paths, boxes(), form.threads, quality, done)
+    names, rows = crop_names(data.images, folders, data.splits), slice(0, len(data))
+    begin_crops(folder.crops, names)
+    found = _cut_rows(data, folder.crops, names, heatmaps, rule, invisible, rows, form, quality, done)
+    end_crops(folder.crops)
     write_boxes(folder.boxes, data.images, data.splits, found, rule)
     return found.boxes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,23 +14,14 @@ import pandas as pd
 from attributes.dataset import TaskData
 from learning.augment import Augmentation
 from learning.batches import Pictures
-from learning.branch import (
-    Workshop,
-    fit,
-    load_classifier,
-    make_inputs,
-    new_classifier,
-    open_classifier,
-    predict,
-    save_classifier,
-)
-from learning.checkpoint import Checkpoint
+from learning.branch import Workshop, load_classifier, predict
 from learning.fusion import Fusion, fit_fusion, fuse
 from learning.inference import Runner, softmax
 from learning.inputs import TestViews
+from learning.pieces import BranchWork, Piece, Seconds
 from learning.train import TrainingPlan
 from runfolder.boxes import read_boxes
-from runfolder.files import whole, write_json, write_table
+from runfolder.files import write_json, write_table
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_predictions, write_predictions
 from runfolder.progress import progress
@@ -60,16 +51,8 @@ class FinetunePlan:
     cross_fit: bool = True
 
 
-def run(
-    data: TaskData,
-    folder: TaskFolder,
-    plan: FinetunePlan,
-    shop: Workshop,
-    trunk: Runner | None,
-    cache: Path,
-    mark: str = "",
-) -> dict[str, float]:
-    """Run stage 3 for one task.
+class FinetuneWork(BranchWork):
+    """Stage 3 of one task, in pieces.
 
     The crops are cut from the original pictures by ``boxes.csv`` rather than read back from the
     crop folder: the pixels are the same, without a second JPEG compression, and augmentation can
@@ -80,72 +63,98 @@ def run(
     folder : TaskFolder
         Gets ``stage3/``: weights.params, network.onnx, history.csv, predictions.csv, fused.csv,
         fusion.json.
-    cache : Path
-        For cached features, and for checkpoints of the training.
-    mark : str
-        The stage's fingerprint: a training that broke off goes on only under the same one.
-
-    Returns
-    -------
-    dict of str to float
-        Seconds spent on ``finetune``.
+    data, plan, shop, trunk, cache, mark
+        As for :class:`learning.pieces.BranchWork`.
     """
-    started, short = time.perf_counter(), data.task.short
-    train_rows, val_rows = data.rows("train", labelled=True), data.rows("val", labelled=True)
-    boxes = read_boxes(folder.boxes)[1]
-    cached = len(val_rows) + (1 + plan.views) * len(train_rows) if trunk else 0
-    with progress(f"{short}: crop features", cached) as bar:
-        inputs = make_inputs(
-            shop,
-            trunk,
-            Pictures(data.paths, boxes, np.load(folder.training_boxes, mmap_mode="r"), data.sizes),
-            train_rows,
-            plan.augment,
-            plan.test,
-            plan.views,
-            cache,
-            bar,
-            val_rows,
-        )
-    table, full = read_predictions(folder.predictions(1))
-    spoke = table.pop("network").to_numpy(str)
-    del table
-    folds = sorted(set(spoke[train_rows]) - {"final"}) if plan.cross_fit else []
-    history: list[dict[str, Any]] = []
-    logits = np.zeros((len(data), len(data.task.classes)), np.float64)
-    network = np.full(len(data), "", dtype=object)
-    for name in ("final", *folds):
-        net = new_classifier(shop, inputs.shape, len(data.task.classes), shop.seed)
-        load_classifier(net, folder.weights(1) if name == "final" else folder.fold_weights(name))
-        rows = train_rows if name == "final" else train_rows[spoke[train_rows] != name]
-        with progress(f"{short}: fine-tune {name}", plan.training.epochs) as bar:
-            history += fit(
-                net, inputs, data.soft, data.letters, rows, val_rows, plan.training, shop.seed + 1, name, bar,
-                Checkpoint(cache / f"{name}.checkpoint", f"{mark} {name}"), shop.devices,
-            )  # fmt: skip
-        if name == "final":
-            with whole(folder.weights(3)) as partial:
-                save_classifier(net, partial)
-        shown = np.flatnonzero((spoke == name) & ((data.splits != "train") | (name != "final")))
-        onnx = folder.network(3) if name == "final" else cache / "fold.onnx"
-        with progress(f"{short}: predict crops with {name}", len(shown)) as bar:
-            for some, _, index in predict(open_classifier(shop, net, inputs.shape, onnx), inputs, shown):
-                logits[index], network[index] = some, name
+
+    def __init__(
+        self, data: TaskData, folder: TaskFolder, plan: FinetunePlan, shop: Workshop,
+        trunk: Callable[[], Runner | None], cache: Path, mark: str = "",
+    ) -> None:  # fmt: skip
+        super().__init__(data, plan, shop, trunk, cache, mark)
+        self.folder, self.plan = folder, plan
+        table, self._full = read_predictions(folder.predictions(1))
+        self._spoke = table.pop("network").to_numpy(str)
+        folds = sorted(set(self._spoke[self.train_rows]) - {"final"}) if plan.cross_fit else []
+        self._names = ["final", *folds]
+
+    def pictures(self) -> Pictures:
+        boxes = read_boxes(self.folder.boxes)[1]
+        trained = np.load(self.folder.training_boxes, mmap_mode="r")
+        return Pictures(self.data.paths, boxes, trained, self.data.sizes)
+
+    def rounds(self) -> Iterator[list[Piece]]:
+        yield self.feature_pieces()
+        yield [("train", [name]) for name in self._names]
+        yield self._looks()
+        yield [("finish", [])]
+
+    def _looks(self) -> list[Piece]:
+        return [piece for name in self._names for piece in self.look_pieces(name, self._shown(name))]
+
+    def compute(self, part: int) -> Seconds:
+        """Compute a part of the cached features."""
+        started = time.perf_counter()
+        with progress(f"{self.data.task.short}: crop features", self.features.pictures_in(part)) as bar:
+            self.compute_features(part, bar)
+        return {"finetune": time.perf_counter() - started}
+
+    def train(self, name: str) -> Seconds:
+        """Fine-tune one of stage 1's networks."""
+        started, short, seed = time.perf_counter(), self.data.task.short, self.shop.seed + 1
+        rows = self.train_rows
+        if name != "final":
+            rows = rows[self._spoke[rows] != name]
+        net = self.new_network()
+        load_classifier(net, self.folder.weights(1) if name == "final" else self.folder.fold_weights(name))
+        with progress(f"{short}: fine-tune {name}", self.plan.training.epochs) as bar:
+            self.train_network(name, net, rows, seed, self._weights(name), self._exported(name), bar)
+        return {"finetune": time.perf_counter() - started}
+
+    def look(self, name: str, first: int, end: int) -> Seconds:
+        """Predict a part of a network's crops."""
+        started, rows = time.perf_counter(), self._shown(name)[first:end]
+        runner = self.runner(name, self._weights(name), self._exported(name))
+        logits = np.zeros((len(rows), len(self.data.task.classes)), np.float64)
+        done = 0
+        with progress(f"{self.data.task.short}: predict crops with {name}", len(rows)) as bar:
+            for some, _, index in predict(runner, self.inputs, rows):
+                logits[done : done + len(index)] = some
+                done += len(index)
                 bar(len(index))
-    crop = softmax(logits)
-    fitted = np.union1d(val_rows, train_rows[network[train_rows] != ""])
-    how = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
-    shown = np.flatnonzero(network != "")
-    who = ([data.images[i] for i in shown], data.splits[shown])
-    fused = fuse(full[shown], crop[shown], how)
-    write_table(folder.history(3), pd.DataFrame(history))
-    write_predictions(folder.predictions(3), *who, crop[shown], data.task.classes, network[shown])
-    write_predictions(folder.fused, *who, fused, data.task.classes, network[shown])
-    write_json(
-        folder.fusion,
-        {**dataclasses.asdict(how), "rows": len(fitted), "fitted_on": "val + folds" if folds else "val"},
-    )
-    return {"finetune": time.perf_counter() - started}
+        self.leave_looks(name, first, logits=logits)
+        return {"finetune": time.perf_counter() - started}
+
+    def finish(self) -> Seconds:
+        """Put together what the networks have said, and fuse."""
+        started, data, folder, full = time.perf_counter(), self.data, self.folder, self._full
+        logits = np.zeros((len(data), len(data.task.classes)), np.float64)
+        network = np.full(len(data), "", dtype=object)
+        for _, (name, first, end) in self._looks():
+            rows = self._shown(name)[first:end]
+            logits[rows], network[rows] = self.looks(name, first)["logits"], name
+        crop = softmax(logits)
+        fitted = np.union1d(self.val_rows, self.train_rows[network[self.train_rows] != ""])
+        how = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
+        shown = np.flatnonzero(network != "")
+        who = ([data.images[i] for i in shown], data.splits[shown])
+        fused = fuse(full[shown], crop[shown], how)
+        write_table(folder.history(3), pd.DataFrame(self.history(self._names)))
+        write_predictions(folder.predictions(3), *who, crop[shown], data.task.classes, network[shown])
+        write_predictions(folder.fused, *who, fused, data.task.classes, network[shown])
+        fitted_on = "val + folds" if len(self._names) > 1 else "val"
+        write_json(folder.fusion, {**dataclasses.asdict(how), "rows": len(fitted), "fitted_on": fitted_on})
+        return {"finetune": time.perf_counter() - started}
+
+    def _shown(self, name: str) -> np.ndarray:
+        """The rows that a network looks at: training rows only those that it has not seen."""
+        return np.flatnonzero((self._spoke == name) & ((self.data.splits != "train") | (name != "final")))
+
+    def _weights(self, name: str) -> Path:
+        return self.folder.weights(3) if name == "final" else self.cache / f"{name}.params"
+
+    def _exported(self, name: str) -> Path:
+        return self.folder.network(3) if name == "final" else self.cache / f"{name}.onnx"
 
 
 def read_fusion(path: Path) -> Fusion:

@@ -8,7 +8,7 @@ from attributes.pictures import PictureError, write_jpeg
 from learning.augment import Augmentation
 from learning.backbones import backbone
 from learning.batches import InputForm, Pictures, batched, normalise, read_ahead
-from learning.inputs import LiveInputs, TestViews, cache_features
+from learning.inputs import FeatureCache, LiveInputs, TestViews, cache_features
 from learning.rowfile import RowFile
 
 RESNET = backbone("resnet18_v2")
@@ -226,6 +226,25 @@ def test_what_is_looked_at_once_is_not_kept_and_looks_the_same(pictures, tmp_pat
     for epoch in range(4):
         a, b = (gathered(inputs.training(epoch, train_rows, 2))[0] for inputs in (whole, some))
         np.testing.assert_array_equal(a, b)
+
+
+def test_features_computed_in_parts_are_the_same(pictures, tmp_path, monkeypatch):
+    form, train_rows, again = InputForm(SIDE, "pad", RESNET, 2), np.array([7, 1, 4, 5, 0]), np.arange(8)
+    what = (pictures, train_rows, form, HOW, TestViews(), 3)
+    whole = cache_features(*what, mean_trunk, tmp_path / "whole", 3, again=again)
+    monkeypatch.setattr("learning.inputs._BATCH", 2)
+    cache, done = FeatureCache(*what, tmp_path / "parts", 3, again, part=3), []
+    assert cache.parts == 2
+    for part in (1, 0):  # in any order, as other processes would
+        cache.compute(part, mean_trunk, done.append)
+        assert sum(done) == (cache.pictures_in(1) if part else 8 + 3 * 5)
+    parted = cache.open(mean_trunk)
+    order = np.array([5, 7, 0, 1, 4])
+    for epoch in range(5):
+        a, b = (gathered(inputs.training(epoch, order, 2))[0] for inputs in (whole, parted))
+        np.testing.assert_array_equal(a, b)
+    a, b = (gathered(inputs.testing(np.arange(9)[::-1], 4))[0] for inputs in (whole, parted))
+    np.testing.assert_array_equal(a, b)
 
 
 def test_rows_of_a_file_are_read_as_they_were_written(tmp_path):

@@ -140,7 +140,7 @@ def test_what_a_killed_process_left_is_swept(home, undisturbed, call, tmp_path):
 
 def test_a_run_killed_before_its_first_file_was_whole_can_begin_again(call, tmp_path):
     """Its folder holds a lock and a half-written configuration, and must not pass for somebody else's."""
-    from program.run import claimed
+    from program.holding import claimed
     from runfolder.folder import RunFolder
 
     for name in (".lock", ".holder.json", ".config.yaml.1-2.partial"):

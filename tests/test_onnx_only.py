@@ -271,7 +271,7 @@ def test_a_run_that_works_has_no_description(home, tmp_path, monkeypatch):
         seen.append((run / "heatcrop.json").exists())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("program.run._run_task", broken_off)
+    monkeypatch.setattr("program.run.in_turn", broken_off)
     changed = (*options, "--set", "crop.rule.threshold=0.5", "--jobs", "1")
     assert call(monkeypatch, "stage", "crop", *changed) == 130
     assert seen == [False] and not (run / "heatcrop.json").exists()

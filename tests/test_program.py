@@ -19,7 +19,7 @@ import pytest
 import yaml
 from tensorboardX.proto import event_pb2
 
-import program.run
+import program.walk
 from attributes.demo import write_dataset
 from attributes.pictures import read_picture, write_jpeg
 from attributes.tasks import resolve
@@ -331,7 +331,7 @@ def test_a_dry_run_tells_what_would_run_and_why(call, run, monkeypatch, home, tm
     (run / NECK / ".finetune.json").unlink()
     told = dry(call, run)
     assert told["neck", "finetune"] == "not done yet" and told["skirt", "finetune"] == "up to date"
-    monkeypatch.setitem(program.run._CODE, "crop", 99)
+    monkeypatch.setitem(program.walk._CODE, "crop", 99)
     assert "makes it differently" in dry(call, run)["skirt", "crop"]
 
 
@@ -342,7 +342,7 @@ def test_a_dry_run_tells_changed_pictures_from_changed_labels(call, home, run, t
     made = json.loads(marker.read_text())
     # As if the run had been made from the copy.
     config = read_config(home / "tiny.yaml", [f"data.roots=[{data}]"])
-    walk = program.run.Walk(config, RunFolder(run))
+    walk = program.walk.Walk(config, RunFolder(run))
     opened = open_data(config, ["neck"], None)
     marks, origins = walk.marks(opened.tasks[NECK]), walk.origins(opened.tasks[NECK])
     made |= {"fingerprint": marks["cam"], "made_from": dataclasses.asdict(origins["cam"])}
@@ -377,6 +377,23 @@ def test_the_rule_is_searched_where_asked_and_used_from_then_on(finished):
     boxes = pd.read_csv(run / SKIRT / "boxes.csv", keep_default_na=False)
     assert (boxes["threshold"] == told["rule"]["threshold"]).all()
     assert (boxes["fallback"] == "off").all() == (not told["rule"]["enabled"])
+
+
+def test_crops_cut_in_parts_are_the_same(call, run, monkeypatch):
+    from stage2_crop.stage import CropWork
+
+    def made():
+        return {p.relative_to(run): p.read_bytes() for name in ("boxes.csv", "training_boxes.npy", "crops")
+                for p in (run / NECK / name, *(run / NECK / name).rglob("*")) if p.is_file()}  # fmt: skip
+
+    before, parts, cut = made(), [], CropWork.cut
+    monkeypatch.setattr("learning.inputs.PART", 9)
+    monkeypatch.setattr(CropWork, "cut", lambda self, *part: (parts.append(part), cut(self, *part))[1])
+    (run / NECK / ".crop.json").unlink()
+    code, text = call("stage", "crop", "--task", "neck", "--config", "tiny.yaml", "--out", run, "--jobs", "1")
+    assert code == 0, text
+    assert made() == before and len(before) > 40
+    assert len(parts) > 3 and parts[0] == (0, 9) and parts[-1][1] == len(before) - 2
 
 
 def test_training_crops_are_cut_around_the_rule(finished):
@@ -416,7 +433,7 @@ def test_crops_cut_from_outdated_heatmaps_are_cut_again(call, run):
 
 def test_a_changed_picture_is_noticed(home, tmp_path, finished):
     from program.data import open_data
-    from program.run import Walk
+    from program.walk import Walk
     from runfolder.folder import RunFolder
 
     data = Path(shutil.copytree(home / "data", tmp_path / "data"))

@@ -1,0 +1,64 @@
+"""Whose a run folder is: this process's for as long as it works on it, and never somebody's other files'."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from program.config import Config
+from program.errors import RunError
+from runfolder.folder import RunFolder
+from runfolder.leftovers import is_ours, sweep
+from runfolder.lock import HeldError, hold
+
+
+def run_folder(config: Config, out: Path | None) -> RunFolder:
+    """The run's folder: `out`, or ``runs/<name>``."""
+    return RunFolder(out if out is not None else Path("runs") / config.name)
+
+
+@contextlib.contextmanager
+def claimed(folder: RunFolder, new: bool = True) -> Iterator[None]:
+    """Keep a run folder to this process for the length of the block, and clear up after dead ones.
+
+    Parameters
+    ----------
+    new : bool
+        Make the folder where there is none.
+
+    Raises
+    ------
+    RunError
+        When another process works on it, or it is no run's.
+    """
+    if not new:
+        refuse_no_run(folder)
+    make_folder(folder)
+    try:
+        with hold(folder.path):
+            sweep(folder)
+            yield
+    except HeldError as error:
+        raise RunError(str(error)) from None
+
+
+def make_folder(folder: RunFolder) -> None:
+    """Make the run folder, or refuse one that holds somebody's other files."""
+    refuse_foreign(folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_foreign(folder: RunFolder) -> None:
+    """RunError where a folder holds what no run has left there."""
+    path = folder.path
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path}: is a file; give --out a folder")
+    if path.is_dir() and not folder.config.is_file() and not all(map(is_ours, path.iterdir())):
+        raise RunError(f"{path}: holds files that are not a run's; give --out a new or an empty folder")
+
+
+def refuse_no_run(folder: RunFolder) -> None:
+    """RunError where a folder is not a run's."""
+    if not folder.config.is_file():
+        raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")

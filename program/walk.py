@@ -1,0 +1,225 @@
+"""Walk the stages of one task in order, each only when what it was made from has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from attributes.dataset import TaskData
+from learning.backbones import backbone
+from learning.batches import InputForm
+from learning.branch import Workshop
+from learning.gradients import MapPlan
+from learning.inference import Runner
+from learning.network import NetworkPlan
+from learning.pieces import Piece, Seconds, Work, do
+from learning.team import Team
+from program.changes import Origin, origin, why_outdated
+from program.config import Config
+from program.errors import RunError
+from runfolder.files import write_json
+from runfolder.fingerprint import files_stamp, fingerprint, is_current
+from runfolder.folder import RunFolder, TaskFolder
+from runfolder.predictions import read_parts
+from runfolder.progress import say
+from stage1_cam.stage import CamWork
+from stage2_crop.stage import CropWork
+from stage3_finetune.stage import FinetuneWork
+
+STAGES = ("cam", "crop", "finetune")
+# Raised when a stage's code changes what it makes from the same plan and data.
+_CODE = {"cam": 3, "crop": 3, "finetune": 3}
+
+Errand = tuple[str, str, Piece]
+"""A piece of a stage's work: stage, the stage's fingerprint, piece."""
+
+
+def workshop(config: Config, folder: RunFolder, with_team: Team | None = None) -> Workshop:
+    """Collect what all tasks and stages share."""
+    net = config.network
+    plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout, net.dilated)
+    form = InputForm(net.input_px, net.fit, backbone(net.backbone), config.runtime.threads)
+    how = config.runtime
+    return Workshop(
+        plan, form, folder.trunk, how.engine, config.seed, how.device, how.amp, config.heatmap, with_team
+    )
+
+
+class Walk:
+    """One walk through the stages of a run."""
+
+    def __init__(self, config: Config, folder: RunFolder, with_team: Team | None = None) -> None:
+        self.config, self.folder = config, folder
+        self.shop = workshop(config, folder, with_team)
+        self._work: tuple[tuple[str, str, str], Work] | None = None
+        self._trunk: Runner | None = None
+        self._trunk_open = False
+
+    def trunk(self) -> Runner | None:
+        """Open the frozen part once, when the first stage needs it."""
+        if not self._trunk_open:
+            self._trunk, self._trunk_open = self.shop.trunk(), True
+        return self._trunk
+
+    def marks(self, data: TaskData) -> dict[str, str]:
+        """Fingerprint of each stage: its plan, its inputs, its code, and the stages before it."""
+        cam, crop, finetune = self.config.plans(data.task)
+        shared = (self.shop.network, self.shop.form.side_px, self.shop.form.fit, self.config.seed)
+        facts = (list(data.images), list(data.splits), list(data.groups), data.task, data.letters,
+                 files_stamp(data.paths), *self._maps().values())  # fmt: skip
+        marks = {"cam": fingerprint(_CODE["cam"], cam, shared, *facts)}
+        marks["crop"] = fingerprint(_CODE["crop"], crop, marks["cam"])
+        marks["finetune"] = fingerprint(_CODE["finetune"], finetune, marks["crop"])
+        return marks
+
+    def origins(self, data: TaskData) -> dict[str, Origin]:
+        """The same that :meth:`marks` hashes, part by part, for telling people what changed."""
+        cam, crop, finetune = self.config.plans(data.task)
+        network = dataclasses.asdict(self.shop.network)
+        network |= {"input_px": self.shop.form.side_px, "fit": self.shop.form.fit}
+        shared = {"network": network, "seed": self.config.seed, **self._maps()}
+        return {
+            "cam": origin({"cam": cam, **shared}, _CODE["cam"], data),
+            "crop": origin({"crop": crop}, _CODE["crop"]),
+            "finetune": origin({"finetune": finetune}, _CODE["finetune"]),
+        }
+
+    def _maps(self) -> dict[str, MapPlan]:
+        """How maps are made, where not by CAM: finished runs that know of no other way stay current."""
+        return {"heatmap": self.shop.maps} if self.shop.maps != MapPlan() else {}
+
+    def to_do(self, stages: Sequence[str], data: TaskData) -> dict[str, str]:
+        """Which of some stages would run, and why; those that are up to date are not named."""
+        marks, origins = self.marks(data), self.origins(data)
+        folder, out = self.folder.task(data.task.name), {}
+        for stage in stages:
+            if is_current(folder.marker(stage), marks[stage]):
+                continue
+            before = f"after {list(out)[-1]}" if out else "the stage before it was done anew"
+            out[stage] = why_outdated(folder.marker(stage), origins[stage]) or before
+        return out
+
+    def rounds(self, stages: Sequence[str], data: TaskData) -> Generator[list[Errand], list[Seconds], None]:
+        """One task's work, round by round; to be told what each piece of a round took when it is done.
+
+        Stages that are up to date have none. What comes between the rounds is done here and now.
+        """
+        idle = []
+        for stage in stages:
+            mark = self.marks(data)[stage]
+            if is_current(self.folder.task(data.task.name).marker(stage), mark):
+                self._clear(stage, data)
+                idle.append(stage)
+            else:
+                yield from self._stage(stage, data, mark)
+        if idle:
+            say(f"{data.task.short}: {', '.join(idle)} up to date")
+
+    def _stage(self, stage: str, data: TaskData, mark: str) -> Generator[list[Errand], list[Seconds], None]:
+        task, folder = data.task, self.folder.task(data.task.name)
+        self._needs(stage, folder)
+        if stage != "cam":
+            same_rows(folder, data)
+        # Its own, and the later stages': what they made from its former artefacts is out of date.
+        for outdated in STAGES[STAGES.index(stage) :]:
+            folder.marker(outdated).unlink(missing_ok=True)
+        shutil.rmtree(folder.sheets, ignore_errors=True)  # the report lays new ones
+        started, seconds = time.perf_counter(), Counter[str]()
+        for pieces in self.work(stage, data, mark).rounds():
+            for took in (yield [(stage, mark, piece) for piece in pieces]) if pieces else ():
+                seconds.update(took)
+        if hasattr(os, "sync"):
+            os.sync()  # crops are many, and brought to the disk together, before the stage counts as done
+        told = {"fingerprint": mark, "seconds": seconds, "files": folder.artefacts(stage)}
+        write_json(folder.marker(stage), {**told, "made_from": dataclasses.asdict(self.origins(data)[stage])})
+        self._work = None
+        self._clear(stage, data)
+        say(f"{task.short}: {stage} in {time.perf_counter() - started:.0f} s")
+
+    def work(self, stage: str, data: TaskData, mark: str) -> Work:
+        """A stage's work on one task; the last one is kept, with the networks and files it has open."""
+        key = (stage, data.task.name, mark)
+        if self._work is None or self._work[0] != key:
+            self._work = None
+            self._work = key, self._new_work(stage, data, mark)
+        return self._work[1]
+
+    def _new_work(self, stage: str, data: TaskData, mark: str) -> Work:
+        cam, crop, finetune = self.config.plans(data.task)
+        folder, cache = self.folder.task(data.task.name), self._cache(stage, data)
+        if stage == "crop":
+            return CropWork(data, folder, crop, self.shop, cache)
+        if stage == "cam":
+            return CamWork(data, folder, cam, self.shop, self.trunk, cache, mark)
+        return FinetuneWork(data, folder, finetune, self.shop, self.trunk, cache, mark)
+
+    def do(self, data: TaskData, stage: str, mark: str, piece: Piece) -> Seconds:
+        """Do one piece of a stage's work; a training together with the team, where there is one."""
+        method, arguments = piece
+        if method == "train" and self.shop.team is not None and self.shop.leads:
+            self.shop.team.tell([data.task.name, stage, mark, method, arguments])
+        return do(self.work(stage, data, mark), piece)
+
+    def is_current(self, stages: Sequence[str], data: TaskData) -> bool:
+        """Tell whether there is nothing to do."""
+        marks, folder = self.marks(data), self.folder.task(data.task.name)
+        current = all(is_current(folder.marker(stage), marks[stage]) for stage in stages)
+        for stage in stages if current else ():
+            self._clear(stage, data)
+        return current
+
+    def _cache(self, stage: str, data: TaskData) -> Path:
+        return self.folder.cache / data.task.name / stage
+
+    def _clear(self, stage: str, data: TaskData) -> None:
+        """Remove what a finished stage has no more need of, also where it was killed before it could."""
+        cache = self._cache(stage, data)
+        if not self.config.runtime.keep_cache:
+            shutil.rmtree(cache, ignore_errors=True)
+        for checkpoint in cache.glob("*.checkpoint"):
+            checkpoint.unlink()
+
+    def _needs(self, stage: str, folder: TaskFolder) -> None:
+        """Refuse a stage whose predecessor has left nothing."""
+        need = {"crop": ("cam", folder.heatmaps), "finetune": ("crop", folder.boxes)}.get(stage)
+        if need and not need[1].is_file():
+            raise RunError(
+                f"{need[1]} is missing; run the stage before it first: "
+                f"python pipeline.py stage {need[0]} --task {folder.path.name}"
+            )
+
+
+def in_turn(walk: Walk, data: TaskData, stages: Sequence[str]) -> None:
+    """Do one task's work in this process."""
+    rounds, took = walk.rounds(stages, data), None
+    with contextlib.suppress(StopIteration):
+        while True:
+            took = [walk.do(data, *errand) for errand in rounds.send(took)]  # type: ignore[arg-type]
+
+
+def same_rows(folder: TaskFolder, data: TaskData) -> None:
+    """Refuse to go on from what stage 1 said of other pictures, or of the same ones split otherwise.
+
+    Raises
+    ------
+    RunError
+    """
+    start, same = 0, True
+    for table, _ in read_parts(folder.predictions(1)):
+        rows = slice(start, start + len(table))
+        same &= tuple(table["image"]) == data.images[rows]
+        same &= np.array_equal(table["split"].to_numpy(str), data.splits[rows])
+        start += len(table)
+    if not same or start != len(data):
+        raise RunError(
+            f"{folder.predictions(1)}: is of other pictures or another split than the data has now; "
+            f"run all stages again: python pipeline.py run --task {data.task.short}"
+        )
