@@ -185,7 +185,7 @@ def run(
     ctx.with_resource(claimed(folder))
     opened = with_finished(folder, _run_stages(configured, folder, wanted, STAGES, scheduler))
     metrics = finish_run(folder, opened)
-    build_report(folder, opened.tasks, metrics)
+    build_report(folder, opened.tasks, metrics, anew=False)
     console.print(metrics_table(metrics))
     written = (
         ("figures", folder.metrics, "for scripts"),

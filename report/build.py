@@ -19,8 +19,13 @@ from report.plots import scores_plot, task_plots
 from report.rows import TaskRows, choose_rows, gather, read_settings
 from report.sheets import plan_sheets, write_overview, write_sheets
 from report.thumbs import gallery_rows
+from runfolder.files import write_json
+from runfolder.fingerprint import fingerprint, is_current, read_mark
 from runfolder.folder import RunFolder
 from runfolder.progress import progress
+
+# In the report's folder, and what of this package a report is made by.
+_MADE_OF, _OWN = ".report.json", (".py", ".j2", ".js", ".css")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +53,11 @@ class ReportPlan:
 
 
 def build_report(
-    folder: RunFolder, tasks: dict[str, TaskData], metrics: dict[str, Any], plan: ReportPlan = ReportPlan()
+    folder: RunFolder,
+    tasks: dict[str, TaskData],
+    metrics: dict[str, Any],
+    plan: ReportPlan = ReportPlan(),
+    anew: bool = True,
 ) -> Path:
     """Write ``report/index.html`` and the files beside it, and the sheets beside the crop folders too.
 
@@ -62,14 +71,19 @@ def build_report(
         By full name.
     metrics : dict
         As ``metrics.json`` holds them.
+    anew : bool
+        Also where the report that is there was made of the same.
 
     Returns
     -------
     Path
         Of the page, to be opened in a browser without any server.
     """
-    with _rebuilt(folder.report.parent) as building:
-        settings = read_settings(folder)
+    settings, home = read_settings(folder), folder.report.parent
+    mark = _mark(folder, tasks, metrics, settings, plan)
+    if not anew and is_current(home / _MADE_OF, mark):
+        return folder.report
+    with _rebuilt(home) as building:
         parts = []
         for data in tasks.values():
             part = _task_part(building, folder, data, settings, metrics["split"], plan)
@@ -80,7 +94,27 @@ def build_report(
         scores = Scores(metrics, scores_plot(building, metrics))
         name = str(settings.get("name") or folder.path.resolve().name)
         write_page(building / folder.report.name, name, settings, parts, scores)
+        made = sorted(path.relative_to(building) for path in building.rglob("*") if path.is_file())
+        # The sheets lie beside the crops too, where a stage that runs again takes them away.
+        made += [Path(os.path.relpath(folder.task(part.task.name).sheets, home)) for part in parts]
+        write_json(building / _MADE_OF, {"fingerprint": mark, "files": [path.as_posix() for path in made]})
     return folder.report
+
+
+def _mark(
+    folder: RunFolder, tasks: dict[str, TaskData], metrics: dict[str, Any], settings: dict[str, Any],
+    plan: ReportPlan,
+) -> str:  # fmt: skip
+    """Fingerprint of what a report is made of, this package's own files among it."""
+    own = sorted(p for p in Path(__file__).parent.rglob("*") if p.suffix in _OWN)
+    stages = [folder.task(name).marker(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
+    made_of = [read_mark(marker) for marker in stages]
+    rows = [[data.task, list(data.images), list(data.splits), data.letters] for data in tasks.values()]
+    shown = {name: values for name, values in settings.items() if name != "runtime"}
+    return fingerprint(
+        [path.read_text(encoding="utf-8") for path in own], dataclasses.replace(plan, threads=1),
+        _timeless(metrics), shown, made_of, *(part for row in rows for part in row),
+    )  # fmt: skip
 
 
 def build_gallery(
@@ -113,6 +147,13 @@ def build_gallery(
             parts.append(TaskPart(rows.data.task, [], None, [], shown, counts, rows.threshold, rows.fit))
         write_page(building / page.name, name, settings, parts)
     return page
+
+
+def _timeless(told: Any) -> Any:
+    """Figures without what a clock has told, which the page does not show."""
+    if isinstance(told, dict):
+        return {name: _timeless(value) for name, value in told.items() if name != "seconds"}
+    return told
 
 
 @contextlib.contextmanager

@@ -56,6 +56,14 @@ def files_stamp(paths: Sequence[str]) -> np.ndarray:
     return stamps
 
 
+def read_mark(marker: Path) -> str:
+    """The fingerprint that a marker holds; '' where there is none."""
+    try:
+        return str(json.loads(marker.read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def is_current(marker: Path, mark: str) -> bool:
     """Tell whether `marker` holds this fingerprint, and what it says was made is still there."""
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -169,6 +171,27 @@ def test_failed_report_leaves_the_old_one(built, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         build_report(folder, {"plain": tasks["plain"]}, metrics, PLAN)
     assert page.read_bytes() == before and not (folder.path / "report.partial").exists()
+
+
+def test_a_report_of_the_same_is_not_made_again(built, tmp_path):
+    folder = RunFolder(Path(shutil.copytree(built[0].path, tmp_path / "run")))
+    tasks, metrics = {"plain": built[1]["plain"]}, built[2]
+
+    def made(metrics=metrics, plan=PLAN):
+        before = folder.report.stat().st_mtime_ns if folder.report.exists() else 0
+        build_report(folder, tasks, metrics, plan, anew=False)
+        return folder.report.stat().st_mtime_ns != before
+
+    assert made() and not made()  # another task's rows went into the copied one
+    assert not made({**metrics, "tasks": {n: {**t, "seconds": {}} for n, t in metrics["tasks"].items()}})
+    assert made({**metrics, "more": 1}) and made()
+    assert made(plan=dataclasses.replace(PLAN, tiles=PLAN.tiles + 1)) and made()
+    next(folder.report.parent.rglob("*.jpg")).unlink()
+    assert made() and not made()
+    shutil.rmtree(folder.task("plain").sheets)
+    assert made() and not made()
+    write_text(folder.task("plain").marker("finetune"), '{"fingerprint": "another"}')
+    assert made() and not made()
 
 
 def test_gallery_puts_changes_and_mistakes_first(built):
