@@ -12,6 +12,7 @@ import numpy as np
 from attributes.labels import parse_letters, soft_labels
 from attributes.pictures import PictureError, picture_size, read_picture
 from attributes.tasks import Task
+from attributes.texts import take
 
 if TYPE_CHECKING:
     import pandas as pd  # pictures are predicted where it is not installed
@@ -26,20 +27,21 @@ class TaskData:
     task : Task
     images : tuple of str
         As annotated, unique.
-    paths : tuple of str
+    paths : sequence of str
+        Where the files are.
     sizes : ndarray of int, shape (N, 2)
         Width and height in pixels.
     letters : ndarray of int8, shape (N, C)
         2 for y, 1 for m, 0 for n; a row of zeros has no label.
     splits : ndarray of str, shape (N,)
-        train, val or test.
+        train, val or test; like the groups, texts of which each is kept once.
     groups : ndarray of str, shape (N,)
         '' for none.
     """
 
     task: Task
     images: tuple[str, ...]
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     sizes: np.ndarray
     letters: np.ndarray
     splits: np.ndarray
@@ -72,21 +74,33 @@ class TaskData:
         return [self.task.classes[int(r.argmax())] if (r == 2).any() else "" for r in self.letters]
 
 
-def task_data(task: Task, rows: pd.DataFrame) -> TaskData:
-    """Make a task's arrays from annotation rows that also have ``width`` and ``height``."""
-    rows = rows[rows["task"] == task.name].sort_values("image", kind="stable")
-    letters = np.zeros((len(rows), len(task.classes)), np.int8)
-    for i, text in enumerate(rows["label"]):
-        if text:
-            letters[i] = parse_letters(text, len(task.classes))
+def task_data(task: Task, rows: pd.DataFrame, paths: Sequence[str] | None = None) -> TaskData:
+    """Make a task's arrays from annotation rows that also have ``width`` and ``height``.
+
+    Parameters
+    ----------
+    paths : sequence of str, optional
+        Of all rows; by default their ``path``.
+    """
+    images = rows["image"].to_numpy(object)
+    of_task = np.flatnonzero((rows["task"] == task.name).to_numpy(bool))
+    of_task = of_task[np.argsort(images[of_task], kind="stable")]
+    images = images[of_task]
+    paths = take(rows["path"].tolist() if paths is None else paths, of_task)
+    known: dict[str, np.ndarray] = {"": np.zeros(len(task.classes), np.int8)}
+    letters = np.empty((len(images), len(task.classes)), np.int8)
+    for i, text in enumerate(rows["label"].to_numpy(object)[of_task]):
+        if text not in known:
+            known[text] = parse_letters(text, len(task.classes))
+        letters[i] = known[text]
     return TaskData(
         task,
-        tuple(rows["image"]),
-        tuple(rows["path"]),
-        rows[["width", "height"]].to_numpy(np.int64),
+        tuple(images),
+        paths,
+        np.column_stack([rows[side].to_numpy(np.int64)[of_task] for side in ("width", "height")]),
         letters,
-        rows["split"].to_numpy(str),
-        rows["group"].to_numpy(str),
+        rows["split"].to_numpy(object)[of_task],
+        rows["group"].to_numpy(object)[of_task],
     )
 
 

@@ -15,13 +15,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from attributes.texts import take
+
 NAMES = np.array(["train", "val", "test"], dtype=object)
 LEAKAGE = ("task", "kind", "image", "split", "label", "same_as", "same_split", "same_label")
 
 _TAIL_BYTES = 4096
 
 
-def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed: int) -> pd.Series[str]:
+def assign_splits(
+    rows: pd.DataFrame, val_share: float, test_share: float, seed: int, paths: Sequence[str] | None = None
+) -> pd.Series[str]:
     """``train``, ``val`` or ``test`` for each row, task by task.
 
     A split that the data gives is used as it is:
@@ -43,6 +47,8 @@ def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed:
         Shares of the task's rows, 0 to below 1, together below 1. Of a share above 0 at least one row (or
         group) is taken, as long as one is left to train on.
     seed : int
+    paths : sequence of str, optional
+        Of the rows; by default their ``path``.
 
     Returns
     -------
@@ -64,7 +70,8 @@ def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed:
         inside = np.flatnonzero(split == "train")
         if any(cut) and len(inside):
             task_rows = rows.iloc[order[inside]]
-            units = _units(task_rows["group"].tolist(), task_rows["path"].tolist())
+            files = task_rows["path"].tolist() if paths is None else take(paths, order[inside])
+            units = _units(task_rows["group"].tolist(), files)
             classes = np.array([label.find("y") for label in task_rows["label"]], dtype=np.int64)
             rng = np.random.default_rng(seed)
             split[inside] = NAMES[_cut(units, classes, (1 - sum(cut), *cut), rng)]

@@ -20,6 +20,7 @@ from attributes.readers.collect import clean_image
 from attributes.readers.lines import read_lines
 from attributes.score import mean_score, score_tasks
 from attributes.tasks import Task, resolve
+from attributes.texts import Places, first_of_each
 
 DECIMALS = 8  # with four, 5 to 8 % of real rows fall into ties
 
@@ -55,7 +56,7 @@ def read_predictions(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dic
         On the first fault: an unknown task, a wrong number of probabilities, one that is no finite number,
         a row that comes twice, too few columns, a file without rows.
     """
-    return _read(path, tasks, "probabilities", _parse_probabilities)
+    return {name: read.rows() for name, read in _predictions(path, tasks).items()}
 
 
 def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, TaskRows]:
@@ -66,7 +67,7 @@ def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[st
     DataError
         On the first fault, as `read_predictions`, or a label that is not one.
     """
-    return _read(path, tasks, "label", _parse_answer)
+    return {name: read.rows() for name, read in _answers(path, tasks).items()}
 
 
 def score_files(
@@ -91,14 +92,15 @@ def score_files(
     DataError
         When a file has a fault, or a prediction is missing.
     """
-    predictions = read_predictions(predictions_path, tasks)
-    answers = read_answers(answers_path, tasks)
-    places = {name: {image: i for i, image in enumerate(rows.images)} for name, rows in predictions.items()}
-    missing = [
-        (line, image, name)
+    predictions, answers = _predictions(predictions_path, tasks), _answers(answers_path, tasks)
+    places = {
+        name: Places(predictions[name].images if name in predictions else ()).of(asked.images)
         for name, asked in answers.items()
-        for image, line in zip(asked.images, asked.lines, strict=True)
-        if image not in places.get(name, ())
+    }
+    missing = [
+        (asked.lines[i], asked.images[i], name)
+        for name, asked in answers.items()
+        for i in np.flatnonzero(places[name] < 0).tolist()
     ]
     if missing:
         line, image, name = min(missing)
@@ -107,13 +109,10 @@ def score_files(
             f"{answers_path}:{line}: {image} of {name}{more} has no prediction in {predictions_path}; "
             "every answered row needs one"
         )
-    chosen = {
-        name: predictions[name].values[[places[name][image] for image in asked.images]]
-        for name, asked in answers.items()
-    }
-    scores = score_tasks(chosen, {name: asked.values for name, asked in answers.items()})
+    n_predicted = sum(len(read.images) for read in predictions.values())
+    chosen = {name: predictions[name].array()[at] for name, at in places.items()}
+    scores = score_tasks(chosen, {name: asked.array() for name, asked in answers.items()})
     mean = mean_score(scores)
-    n_predicted = sum(len(rows.images) for rows in predictions.values())
     return {
         "map": mean.ap,
         "basic_precision": mean.basic_precision,
@@ -144,44 +143,73 @@ def write_submission(path: str | os.PathLike[str], rows: Iterable[tuple[str, str
             writer.writerow([image, task, ";".join(f"{value:.{DECIMALS}f}" for value in values)])
 
 
+class _Read:
+    """What was read of a task so far: of millions of rows, no object a row but the picture's name."""
+
+    def __init__(self, n_classes: int, kind: str) -> None:
+        self.images: list[str] = []
+        self.lines, self._values, self._n_classes = array("Q"), array(kind), n_classes
+
+    def append(self, image: str, line: int, values: NDArray[Any]) -> None:
+        self.images.append(image)
+        self.lines.append(line)
+        self._values.extend(values.tolist())
+
+    def array(self) -> NDArray[Any]:
+        """(N, C) numbers, which lie where they were read to."""
+        return np.asarray(self._values).reshape(-1, self._n_classes)
+
+    def rows(self) -> TaskRows:
+        return TaskRows(tuple(self.images), self.array(), tuple(self.lines))
+
+
+def _predictions(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, _Read]:
+    return _read(path, tasks, "probabilities", "d", _parse_probabilities)
+
+
+def _answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, _Read]:
+    return _read(path, tasks, "label", "b", _parse_answer)
+
+
 def _read(
     path: str | os.PathLike[str],
     tasks: Sequence[Task],
     column: str,
+    kind: str,
     parse: Callable[[str, int], NDArray[Any]],
-) -> dict[str, TaskRows]:
+) -> dict[str, _Read]:
+    """The rows by task; the first fault of the file is raised."""
     found: dict[str, _Read] = {}
-    for number, name, image, text in _fields(path, column):
-        try:
-            task = resolve(name, tasks)
-            values = parse(text, len(task.classes))
-        except (DataError, ValueError) as error:
-            raise DataError(f"{path}:{number}: {error}") from None
-        image, reason = clean_image(image)
-        if reason:
-            raise DataError(f"{path}:{number}: {image!r}: {reason}")
-        of_task = found.setdefault(task.name, _Read(values.dtype))
-        if image in of_task.places:
-            earlier = of_task.lines[of_task.places[image]]
-            raise DataError(
-                f"{path}:{number}: {image} of {task.name} is in row {earlier} too; drop one of them"
-            )
-        of_task.places[image] = len(of_task.lines)
-        of_task.lines.append(number)
-        of_task.values.extend(values.tolist())
-    return {name: of_task.rows() for name, of_task in found.items()}
+    try:
+        for number, name, image, text in _fields(path, column):
+            try:
+                task = resolve(name, tasks)
+                values = parse(text, len(task.classes))
+            except (DataError, ValueError) as error:
+                raise DataError(f"{path}:{number}: {error}") from None
+            image, reason = clean_image(image)
+            if reason:
+                raise DataError(f"{path}:{number}: {image!r}: {reason}")
+            found.setdefault(task.name, _Read(len(task.classes), kind)).append(image, number, values)
+    except DataError:
+        _refuse_repeated(path, found)  # an earlier fault, which only all rows together show
+        raise
+    _refuse_repeated(path, found)
+    return found
 
 
-class _Read:
-    """What was read of a task so far: of millions of rows, no object a row but the picture's name."""
-
-    def __init__(self, kind: np.dtype[Any]) -> None:
-        self.places: dict[str, int] = {}
-        self.lines, self.values, self._kind = array("Q"), array("d"), kind
-
-    def rows(self) -> TaskRows:
-        values = np.array(self.values).reshape(len(self.lines), -1).astype(self._kind)
-        return TaskRows(tuple(self.places), values, tuple(self.lines))
+def _refuse_repeated(path: str | os.PathLike[str], found: dict[str, _Read]) -> None:
+    """Raise for the first row whose picture an earlier one of its task has."""
+    repeated = []
+    for name, read in found.items():
+        first = first_of_each(read.images)
+        later = np.flatnonzero(first < np.arange(len(first)))
+        if len(later):
+            row = int(later[0])
+            repeated.append((read.lines[row], read.images[row], name, read.lines[int(first[row])]))
+    if repeated:
+        number, image, name, earlier = min(repeated)
+        raise DataError(f"{path}:{number}: {image} of {name} is in row {earlier} too; drop one of them")
 
 
 def _fields(path: str | os.PathLike[str], column: str) -> Iterator[tuple[int, str, str, str]]:

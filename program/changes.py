@@ -51,7 +51,7 @@ def origin(settings: dict[str, Any], code: int, data: TaskData | None = None) ->
     if data is None:
         return Origin(_flat(settings), "", "", code)
     labels = fingerprint(
-        list(data.images), list(data.splits), list(data.groups), data.task, data.letters
+        data.images, list(data.splits), list(data.groups), data.task, data.letters
     )  # fmt: skip
     return Origin(_flat(settings), labels, fingerprint(files_stamp(data.paths)), code)
 

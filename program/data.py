@@ -13,11 +13,13 @@ from attributes.dataset import TaskData, survey_pictures, task_data
 from attributes.demo import write_dataset
 from attributes.errors import DataError
 from attributes.readers import infer_tasks, read_annotations
+from attributes.readers.collect import picture_paths, sources
 from attributes.splits import assign_splits
 from attributes.tasks import FASHIONAI, Task, resolve
+from attributes.texts import Places, first_of_each
 from program.config import Config
 from program.errors import RunError
-from runfolder.files import ROWS_AT_ONCE, write_table
+from runfolder.files import ROWS_AT_ONCE, whole_table, write_table
 from runfolder.fingerprint import files_stamp
 from runfolder.folder import RunFolder
 from runfolder.progress import progress
@@ -81,7 +83,7 @@ def open_data(
         tasks = _inferred(roots, config.data.layout)
     chosen = [resolve(name, tasks) for name in wanted]
     read = read_annotations(roots, tasks, config.data.layout)
-    rows, rejected, notes = read.rows, read.rejected, list(read.notes)
+    rows, rejected, notes = read.table, read.rejected, list(read.notes)
     if chosen:
         names = [task.name for task in chosen]
         # Good rows bear the whole name; rejected ones what their file says.
@@ -91,7 +93,7 @@ def open_data(
     del read
     rows = rows.copy(deep=False)  # each copy of millions of rows counts
     if config.data.splits:
-        rows["split"] = rows["split"].replace(config.data.splits)
+        rows["split"] = rows["split"].astype(object).replace(config.data.splits)
     rows = _limited(rows, config)
     rows, bad = _surveyed(rows, config, folder, keep)
     rejected = pd.concat([rejected, bad], ignore_index=True) if len(bad) else rejected
@@ -101,13 +103,13 @@ def open_data(
         _refuse_rubbish(rejected, len(rows), config, folder)
     if rejected.shape[0]:
         notes.append(f"{len(rejected)} rows set aside, see rejected.csv")
-    rows = rows.drop(columns="source")
-    rows["split"] = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
+    rows, paths = rows.drop(columns=["file", "line"]), picture_paths(rows)
+    rows["split"] = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed, paths)
     found: dict[str, TaskData] = {}
     faults: list[str] = []
     for task in chosen or tasks:
         if (rows["task"] == task.name).any():
-            data = task_data(task, rows)
+            data = task_data(task, rows, paths)
             reason = _untrainable(data)
             if not reason:
                 found[task.name] = data
@@ -191,7 +193,8 @@ def _limited(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
     limit = config.data.limit_per_class
     if limit is None:
         return rows
-    return rows.groupby([rows["task"], rows["split"], rows["label"].str.find("y")], sort=False).head(limit)
+    alike = [rows["task"], rows["split"], rows["label"].str.find("y")]
+    return rows.groupby(alike, sort=False, observed=True).head(limit)
 
 
 def _surveyed(
@@ -199,29 +202,45 @@ def _surveyed(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Add width and height, and set aside pictures that cannot be decoded."""
     # A picture of several tasks is looked at once.
-    which, distinct = pd.factorize(rows["path"].to_numpy(object))
+    paths = picture_paths(rows)
+    first, which = np.unique(first_of_each(paths), return_inverse=True)
+    distinct = paths.take(first)
     facts, reasons, others = _known_survey(folder, distinct)
-    stamps = files_stamp(distinct.tolist())
+    stamps = files_stamp(distinct)
     missing = np.flatnonzero((facts[:, :2] != stamps).any(axis=1))
     if len(missing):
         with progress("check pictures", len(missing)) as bar:
-            sizes, told = survey_pictures(distinct[missing].tolist(), config.runtime.threads, bar)
+            sizes, told = survey_pictures(distinct.take(missing), config.runtime.threads, bar)
         facts[missing, :2], facts[missing, 2:], reasons[missing] = stamps[missing], sizes, told
         if folder is not None and keep:
-            now = pd.DataFrame(facts, columns=list(_FACTS)).assign(path=distinct, reason=reasons)
-            table = pd.concat([others, now], ignore_index=True) if len(others) else now
-            write_table(folder.survey, table[["path", *_FACTS, "reason"]])
+            _write_survey(folder.survey, others, distinct, facts, reasons)
     rows = rows.assign(width=facts[which, 2], height=facts[which, 3])
     reasons = reasons[which]
     spoilt = reasons != ""
-    bad = rows[spoilt].assign(reason=reasons[spoilt])[["image", "task", "source", "reason"]]
-    return rows[~spoilt] if spoilt.any() else rows, bad
+    bad = rows[spoilt]
+    told = {"image": bad["image"].tolist(), "task": bad["task"].tolist(), "source": sources(bad)}
+    return rows[~spoilt] if spoilt.any() else rows, pd.DataFrame({**told, "reason": reasons[spoilt].tolist()})
 
 
 _FACTS = ("bytes", "modified", "width", "height")
 
 
-def _known_survey(folder: RunFolder | None, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+def _write_survey(
+    path: Path, others: pd.DataFrame, paths: Sequence[str], facts: np.ndarray, reasons: np.ndarray
+) -> None:
+    columns = ["path", *_FACTS, "reason"]
+    with whole_table(path) as write:
+        if len(others):
+            write(others[columns])
+        for start in range(0, len(paths), ROWS_AT_ONCE):
+            some = slice(start, start + ROWS_AT_ONCE)
+            now = pd.DataFrame(facts[some], columns=list(_FACTS))
+            write(now.assign(path=list(paths[some]), reason=reasons[some])[columns])
+
+
+def _known_survey(
+    folder: RunFolder | None, paths: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """What earlier commands found of some distinct paths, and of others; a damaged survey is made anew.
 
     Returns
@@ -236,13 +255,13 @@ def _known_survey(folder: RunFolder | None, paths: np.ndarray) -> tuple[np.ndarr
     if folder is None or not folder.survey.is_file():
         return facts, reasons, others
     types = {"path": str, "reason": str, **dict.fromkeys(_FACTS, np.int64)}
-    found, places = [others], pd.Index(paths)
+    found, places = [others], Places(paths)
     try:
         with pd.read_csv(
             folder.survey, dtype=types, keep_default_na=False, usecols=list(types), chunksize=ROWS_AT_ONCE
         ) as parts:
             for part in parts:
-                at = places.get_indexer(part["path"].to_numpy(object))
+                at = places.of(part["path"].tolist())
                 own = at >= 0
                 facts[at[own]] = part.loc[own, list(_FACTS)].to_numpy(np.int64)
                 reasons[at[own]] = part.loc[own, "reason"].to_numpy(object)

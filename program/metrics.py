@@ -11,22 +11,20 @@ import pandas as pd
 from attributes.dataset import TaskData
 from attributes.localisation import localisation
 from attributes.score import score_task
-from runfolder.boxes import read_boxes, taken_whole
+from attributes.texts import Places
+from runfolder.boxes import read_cuts, taken_whole
 from runfolder.folder import RunFolder, TaskFolder
-from runfolder.predictions import places_of, read_predictions
+from runfolder.predictions import read_aligned
 
 BRANCHES = ("full", "crop", "fused")
 
 
 def branch_probabilities(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
     """Read each branch's (N, C) probabilities, NaN where a branch did not speak."""
-    found = {}
+    found, places = {}, Places(data.images)
     files = {"full": folder.predictions(1), "crop": folder.predictions(3), "fused": folder.fused}
     for branch, file in files.items():
-        values = np.full((len(data), len(data.task.classes)), np.nan)
-        table, probabilities = read_predictions(file)
-        values[places_of(table["image"], data.images)] = probabilities
-        found[branch] = values
+        found[branch] = read_aligned(file, places, data.letters.shape)
     return found
 
 
@@ -39,8 +37,8 @@ def task_metrics(
     for branch, probabilities in branch_probabilities(data, folder).items():
         score = score_task(probabilities[rows], data.letters[rows])
         out[branch] = {"map": score.ap, "basic_precision": score.basic_precision, "accuracy": score.accuracy}
-    table, boxes = read_boxes(folder.boxes)
-    whole = taken_whole(table["fallback"].to_numpy(str))
+    fallback, boxes = read_cuts(folder.boxes)
+    whole = taken_whole(fallback)
     out["localisation"] = None
     if boxes_true is not None:
         out["localisation"] = localisation(data, whole, boxes, boxes_true, rows)

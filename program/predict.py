@@ -9,7 +9,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from attributes.dataset import survey_pictures
 from attributes.errors import DataError
 from attributes.pictures import SUFFIXES
 from attributes.tasks import Task, resolve
+from attributes.texts import PicturePaths, take
 from learning.augment import Augmentation
 from learning.batches import Pictures
 from learning.branch import predict
@@ -239,33 +240,67 @@ def _opened(
     return Opened(list(by_task), threads, lambda task: Predictor(by_task[task], trunk, *pair(by_task[task])))
 
 
-def find_pictures(source: Path) -> list[tuple[str, str]]:
-    """List the pictures that a picture, a folder or a CSV names.
+class Named(Sequence[tuple[str, str]]):
+    """Pictures as (image, path); of millions, no path is kept that can be put together.
 
-    Returns
-    -------
-    list of (image, path)
-        `image` is what the answer file calls it: relative to the folder, or as the CSV has it.
+    Attributes
+    ----------
+    images : sequence of str
+        What the answer file calls them: relative to the folder, or as the CSV has it.
+    paths : sequence of str
     """
+
+    def __init__(self, images: Sequence[str], paths: Sequence[str]) -> None:
+        self.images, self.paths = images, paths
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[str, str]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Named: ...
+    def __getitem__(self, place: int | slice) -> tuple[str, str] | Named:
+        if isinstance(place, slice):
+            return Named(self.images[place], self.paths[place])
+        return self.images[place], self.paths[place]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return zip(self.images, self.paths, strict=True)
+
+
+def find_pictures(source: Path) -> Named:
+    """List the pictures that a picture, a folder or a CSV names."""
     if source.is_dir():
-        found = [
-            os.path.relpath(os.path.join(folder, name), source).replace(os.sep, "/")
-            for folder, _, names in os.walk(source)
-            for name in names
-            if os.path.splitext(name)[1].lower() in SUFFIXES and os.path.isfile(os.path.join(folder, name))
-        ]
+        found = list(_below(str(source)))
         if not found:
             raise DataError(f"{source}: holds no picture ({', '.join(sorted(SUFFIXES))})")
-        found.sort(key=lambda image: image.replace("/", "\0"))  # folder by folder
-        return [(image, f"{source}{os.sep}{image}") for image in found]
+        return Named(found, PicturePaths([str(source)], np.zeros(len(found), np.int8), found))
     if source.suffix.lower() == ".csv":
-        return _from_csv(source)
+        images = _from_csv(source)
+        return Named(images, [str(source.parent / image) for image in images])
     if not source.is_file():
         raise DataError(f"{source}: no such picture, folder or CSV file")
-    return [(source.name, str(source))]
+    return Named([source.name], [str(source)])
 
 
-def _from_csv(source: Path) -> list[tuple[str, str]]:
+def _below(root: str) -> Iterator[str]:
+    """Pictures below a folder, relative to it, folder by folder; what cannot be read is passed by."""
+    waiting = [("", True)]
+    while waiting:
+        name, is_folder = waiting.pop()
+        path = os.path.join(root, name)
+        if is_folder:
+            with contextlib.suppress(OSError), os.scandir(path) as entries:
+                inside = [
+                    (f"{name}/{e.name}" if name else e.name, e.is_dir(follow_symlinks=False)) for e in entries
+                ]
+                waiting += sorted(inside, reverse=True)
+        elif os.path.splitext(name)[1].lower() in SUFFIXES and os.path.isfile(path):
+            yield name
+
+
+def _from_csv(source: Path) -> list[str]:
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
@@ -276,7 +311,7 @@ def _from_csv(source: Path) -> list[tuple[str, str]]:
             named = [(row["image"] or "").strip().replace("\\", "/") for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
-    return [(image, str(source.parent / image)) for image in dict.fromkeys(named) if image]
+    return [image for image in dict.fromkeys(named) if image]
 
 
 def predict_pictures(
@@ -308,11 +343,11 @@ def predict_pictures(
     pipeline = open_pipeline(folder, wanted, engine, device)
     named = find_pictures(source)
     with progress("check pictures", len(named)) as bar:
-        found, reasons = survey_pictures([path for _, path in named], pipeline.threads, bar)
-    bad = [(image, reason) for (image, _), reason in zip(named, reasons, strict=True) if reason]
+        found, reasons = survey_pictures(named.paths, pipeline.threads, bar)
+    bad = [(image, reason) for image, reason in zip(named.images, reasons, strict=True) if reason]
     if len(bad) == len(named):
         raise DataError(f"{source}: no readable picture; for instance {bad[0][0]}: {bad[0][1]}")
-    usable = [i for i, reason in enumerate(reasons) if not reason]
+    usable = np.flatnonzero([not reason for reason in reasons])
     with _table(out, COLUMNS) as write, _table(boxes, BOX_COLUMNS) as write_boxes:
         for task in pipeline.tasks:
             predictor = pipeline.predictor(task)
@@ -320,10 +355,10 @@ def predict_pictures(
             with progress(f"{task.short}: predict", len(usable)) as bar:
                 for start in range(0, len(usable), _CHUNK):
                     part = usable[start : start + _CHUNK]
-                    answer = predictor([named[i][1] for i in part], found[part])
+                    answer = predictor(take(named.paths, part), found[part])
                     if seen is not None:
                         answers.append(answer)
-                    images = [named[i][0] for i in part]
+                    images = take(named.images, part)
                     write(_rows(task, images, answer.fused))
                     write_boxes(
                         (image, task.name, *box, why)

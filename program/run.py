@@ -16,6 +16,7 @@ from attributes.dataset import TaskData
 from attributes.errors import DataError
 from attributes.submissions import write_submission
 from attributes.tasks import Task, resolve
+from attributes.texts import absolute
 from learning.batches import InputForm
 from learning.cards import Devices
 from learning.devices import find_devices
@@ -174,7 +175,7 @@ def _elsewhere(config: Config, folder: RunFolder, data: TaskData) -> tuple[Confi
     if weights not in ("imagenet", "none"):
         network = config.network.model_copy(update={"weights": os.path.abspath(weights)})
         config = config.model_copy(update={"network": network})
-    data = dataclasses.replace(data, paths=tuple(map(os.path.abspath, data.paths)))
+    data = dataclasses.replace(data, paths=absolute(data.paths))
     folder = RunFolder(folder.path.absolute())
     return config, folder, signature(folder.path), data
 
@@ -213,7 +214,7 @@ def train_along(config: Config, folder: RunFolder, wanted: Sequence[str]) -> Non
 def _same_work(config: Config, opened: Opened) -> str:
     """What all workers of a team must have alike."""
     told = config.model_dump(mode="json", exclude={"runtime"})
-    rows = [[data.task, list(data.images), list(data.splits), data.letters] for data in opened.tasks.values()]
+    rows = [[data.task, data.images, list(data.splits), data.letters] for data in opened.tasks.values()]
     return fingerprint(told, *(part for row in rows for part in row))
 
 

@@ -73,7 +73,7 @@ class Walk:
         """Fingerprint of each stage: its plan, its inputs, its code, and the stages before it."""
         cam, crop, finetune = self.config.plans(data.task)
         shared = (self.shop.network, self.shop.form.side_px, self.shop.form.fit, self.config.seed)
-        facts = (list(data.images), list(data.splits), list(data.groups), data.task, data.letters,
+        facts = (data.images, list(data.splits), list(data.groups), data.task, data.letters,
                  files_stamp(data.paths), *self._maps().values())  # fmt: skip
         marks = {"cam": fingerprint(_CODE["cam"], cam, shared, *facts)}
         marks["crop"] = fingerprint(_CODE["crop"], crop, marks["cam"])
@@ -216,7 +216,7 @@ def same_rows(folder: TaskFolder, data: TaskData) -> None:
     for table, _ in read_parts(folder.predictions(1)):
         rows = slice(start, start + len(table))
         same &= tuple(table["image"]) == data.images[rows]
-        same &= np.array_equal(table["split"].to_numpy(str), data.splits[rows])
+        same &= np.array_equal(table["split"].to_numpy(object), data.splits[rows])
         start += len(table)
     if not same or start != len(data):
         raise RunError(

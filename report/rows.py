@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ import yaml
 
 from attributes.dataset import TaskData
 from attributes.labels import YES
+from attributes.texts import Places
 from learning.views import framed
-from runfolder.boxes import read_boxes, read_rule, taken_whole
+from runfolder.boxes import read_box_parts, read_rule, taken_whole
 from runfolder.folder import RunFolder
-from runfolder.predictions import places_of, read_predictions
+from runfolder.predictions import read_aligned, read_parts
 
 BRANCHES = ("full", "crop", "fused")
 UNKNOWN = -1
@@ -133,22 +133,27 @@ def gather(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskR
     if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
         return None
     files = {"full": task.predictions(1), "crop": task.predictions(3), "fused": task.fused}
-    probabilities = {branch: _aligned(file, data) for branch, file in files.items()}
-    place, trained = np.zeros(len(data), np.int64), data.splits == "train"
-    said = read_predictions(task.predictions(1))[0]
-    at = places_of(said["image"], data.images)
-    known, own = np.flatnonzero(at >= 0), at[at >= 0]
-    place[own] = known
-    trained[own] &= ~said["network"].str.startswith("fold").to_numpy(bool)[known]
-    table, found = read_boxes(task.boxes)
+    places, silent = Places(data.images), np.full(data.letters.shape, np.nan)
+    probabilities = {
+        branch: read_aligned(file, places, data.letters.shape) if file.is_file() else silent
+        for branch, file in files.items()
+    }
+    place, trained, row = np.zeros(len(data), np.int64), data.splits == "train", 0
+    for said, _ in read_parts(task.predictions(1)):
+        at = places.of(said["image"].tolist())
+        known, own = np.flatnonzero(at >= 0), at[at >= 0]
+        place[own] = row + known
+        trained[own] &= ~said["network"].str.startswith("fold").to_numpy(bool)[known]
+        row += len(said)
     boxes = np.concatenate([np.zeros_like(data.sizes), data.sizes], axis=1).astype(np.int64)
     fallback = np.full(len(data), "no box", dtype=object)
-    at = places_of(table["image"], data.images)
-    own = at[at >= 0]
-    boxes[own], fallback[own] = found[at >= 0], table["fallback"].to_numpy(object)[at >= 0]
+    for table, found in read_box_parts(task.boxes):
+        at = places.of(table["image"].tolist())
+        own = at[at >= 0]
+        boxes[own], fallback[own] = found[at >= 0], table["fallback"].to_numpy(object)[at >= 0]
     rule = read_rule(task.rule)["rule"]
     return TaskRows(
-        data, probabilities, boxes, fallback.astype(str), np.load(task.heatmaps, mmap_mode="r"), place,
+        data, probabilities, boxes, fallback, np.load(task.heatmaps, mmap_mode="r"), place,
         rule["threshold"], rule["percentile"],
         str(_dig(settings, "network", "fit") or "pad"), trained,
     )  # fmt: skip
@@ -187,16 +192,6 @@ def choose_rows(rows: TaskRows, limit: int, seed: int) -> np.ndarray:
     trained = np.flatnonzero(train & rows.spoken("full"))
     trained = rng.permutation(trained)[: limit // 10]
     return np.sort(np.concatenate([pool, trained]))
-
-
-def _aligned(file: Path, data: TaskData) -> np.ndarray:
-    """Probabilities of a prediction file in the data's order, NaN where there are none."""
-    values = np.full((len(data), len(data.task.classes)), np.nan)
-    if file.is_file():
-        table, found = read_predictions(file)
-        at = places_of(table["image"], data.images)
-        values[at[at >= 0]] = found[at >= 0]
-    return values
 
 
 def _dig(layer: Any, *keys: str) -> Any:

@@ -6,13 +6,15 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attributes.settings import spoken
+
+_ITEMS_AT_ONCE = 1000
 
 
 def fingerprint(*parts: Any) -> str:
@@ -26,10 +28,22 @@ def fingerprint(*parts: Any) -> str:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype}{part.shape}".encode())
             digest.update(np.ascontiguousarray(part).tobytes())
+        elif isinstance(part, (list, tuple)):
+            for text in _in_pieces(part):
+                digest.update(text.encode())
         else:
             digest.update(json.dumps(part, sort_keys=True, default=_describe).encode())
         digest.update(b"\0")
     return digest.hexdigest()
+
+
+def _in_pieces(part: Sequence[Any]) -> Iterator[str]:
+    """The JSON of a list, a few of its items at a time: the whole text of millions of them is long."""
+    yield "["
+    for start in range(0, len(part), _ITEMS_AT_ONCE):
+        some = json.dumps(part[start : start + _ITEMS_AT_ONCE], sort_keys=True, default=_describe)[1:-1]
+        yield f", {some}" if start else some
+    yield "]"
 
 
 def _describe(value: Any) -> Any:

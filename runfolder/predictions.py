@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attributes.texts import Places
 from runfolder.files import ROWS_AT_ONCE, whole_table
 
 if TYPE_CHECKING:
@@ -88,8 +89,18 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     return pd.concat(tables, ignore_index=True), np.concatenate(numbers)
 
 
-def places_of(images: pd.Series, among: Sequence[str]) -> np.ndarray:
-    """Where each picture of a table stands among others, (N,) int; -1 where it does not."""
-    import pandas as pd
+def read_networks(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read which network spoke of each row, (N,) str, and its (N, C) probabilities."""
+    networks, numbers = zip(
+        *((part["network"].to_numpy(object), p) for part, p in read_parts(path)), strict=True
+    )
+    return np.concatenate(networks), np.concatenate(numbers)
 
-    return np.asarray(pd.Index(np.array(among, object)).get_indexer(images.to_numpy(object)))
+
+def read_aligned(path: Path, places: Places, shape: tuple[int, int]) -> np.ndarray:
+    """Read (N, C) probabilities in the order of N pictures, NaN where the table has none of a picture."""
+    values = np.full(shape, np.nan)
+    for part, numbers in read_parts(path):
+        at = places.of(part["image"].tolist())
+        values[at[at >= 0]] = numbers[at >= 0]
+    return values

@@ -21,7 +21,7 @@ from learning.probe import box_features
 from runfolder.boxes import read_rule
 from runfolder.files import join_tables, write_array, write_json
 from runfolder.folder import TaskFolder
-from runfolder.predictions import read_predictions
+from runfolder.predictions import read_networks
 from runfolder.progress import progress
 from stage2_crop.boxes import each_crop, find_crops, jitter_boxes, with_usual, write_boxes
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
@@ -78,8 +78,8 @@ class CropWork:
         self, data: TaskData, folder: TaskFolder, plan: CropPlan, shop: Workshop, cache: Path
     ) -> None:
         self.data, self.folder, self.plan, self.shop, self.cache = data, folder, plan, shop, cache
-        table, self._probabilities = read_predictions(folder.predictions(1))
-        self._held_out = (table.pop("network") != "final").to_numpy(bool)
+        spoke, self._probabilities = read_networks(folder.predictions(1))
+        self._held_out = spoke != "final"
         self._heatmaps = np.load(folder.heatmaps, mmap_mode="r")
         self._guess = self._probabilities.argmax(axis=1)
         self._invisible = self._guess == data.task.invisible

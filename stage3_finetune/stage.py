@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from attributes.dataset import TaskData
+from attributes.texts import take
 from learning.augment import Augmentation
 from learning.batches import Pictures
 from learning.branch import Workshop, load_classifier, predict
@@ -20,10 +21,10 @@ from learning.inference import Runner, softmax
 from learning.inputs import TestViews
 from learning.pieces import BranchWork, Piece, Seconds
 from learning.train import TrainingPlan
-from runfolder.boxes import read_boxes
+from runfolder.boxes import read_cuts
 from runfolder.files import write_json, write_table
 from runfolder.folder import TaskFolder
-from runfolder.predictions import read_predictions, write_predictions
+from runfolder.predictions import read_networks, write_predictions
 from runfolder.progress import progress
 
 
@@ -73,13 +74,12 @@ class FinetuneWork(BranchWork):
     ) -> None:  # fmt: skip
         super().__init__(data, plan, shop, trunk, cache, mark)
         self.folder, self.plan = folder, plan
-        table, self._full = read_predictions(folder.predictions(1))
-        self._spoke = table.pop("network").to_numpy(str)
+        self._spoke, self._full = read_networks(folder.predictions(1))
         folds = sorted(set(self._spoke[self.train_rows]) - {"final"}) if plan.cross_fit else []
         self._names = ["final", *folds]
 
     def pictures(self) -> Pictures:
-        boxes = read_boxes(self.folder.boxes)[1]
+        boxes = read_cuts(self.folder.boxes)[1]
         trained = np.load(self.folder.training_boxes, mmap_mode="r")
         return Pictures(self.data.paths, boxes, trained, self.data.sizes)
 
@@ -137,7 +137,7 @@ class FinetuneWork(BranchWork):
         fitted = np.union1d(self.val_rows, self.train_rows[network[self.train_rows] != ""])
         how = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
         shown = np.flatnonzero(network != "")
-        who = ([data.images[i] for i in shown], data.splits[shown])
+        who = (take(data.images, shown), data.splits[shown])
         fused = fuse(full[shown], crop[shown], how)
         write_table(folder.history(3), pd.DataFrame(self.history(self._names)))
         write_predictions(folder.predictions(3), *who, crop[shown], data.task.classes, network[shown])

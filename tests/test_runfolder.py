@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import io
 import json
 import multiprocessing
@@ -118,6 +119,13 @@ def test_changing_one_part_of_several_changes_the_fingerprint(place, parts, othe
 def test_parts_do_not_run_together():
     assert fingerprint("ab", "c") != fingerprint("a", "bc")
     assert fingerprint([1], [2]) != fingerprint([1, 2])
+
+
+@pytest.mark.parametrize("n", [0, 1, 999, 1000, 1001, 2500])
+def test_a_long_list_is_hashed_in_pieces_like_its_whole_json(n):
+    part = [f"\u00fc{i}" for i in range(n)]
+    whole = hashlib.blake2b(json.dumps(part).encode() + b"\0", digest_size=16).hexdigest()
+    assert fingerprint(part) == fingerprint(tuple(part)) == whole
 
 
 def test_the_order_of_keys_does_not_matter():

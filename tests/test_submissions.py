@@ -99,6 +99,20 @@ def test_a_fault_of_the_answers_names_its_row(tmp_path, row, reason):
         score_files(*paths, TASKS)
 
 
+@pytest.mark.parametrize(
+    "rows, told",
+    [
+        ([*ANSWERS, ANSWERS[1], ANSWERS[0]], rf"answers\.csv:{len(ANSWERS) + 1}: .* is in row 2 too"),
+        ([ANSWERS[0], ANSWERS[0], "b.jpg,beak,nnn"], r"answers\.csv:2: .* is in row 1 too"),
+        ([ANSWERS[0], "b.jpg,beak,nnn", ANSWERS[0]], r"answers\.csv:2: label 'nnn' has no y"),
+        ([ANSWERS[0], ANSWERS[0], "x"], r"answers\.csv:2: .* is in row 1 too"),
+    ],
+)
+def test_the_first_fault_of_several_is_told(tmp_path, rows, told):
+    with pytest.raises(DataError, match=told):
+        score_files(*files(tmp_path, answers=rows), TASKS)
+
+
 def test_missing_predictions_name_the_answered_row_and_the_count(tmp_path):
     with pytest.raises(DataError, match=r"answers\.csv:2: b\.jpg of beak has no prediction in .*predictions"):
         score_files(*files(tmp_path, [PREDICTIONS[i] for i in (0, 1, 3, 4)]), TASKS)

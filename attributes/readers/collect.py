@@ -1,10 +1,10 @@
-"""What every layout shares: checking a row, finding its picture, and keeping count of what is set aside."""
+"""What every layout shares: checking a row and its picture, and keeping count of what is set aside."""
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,12 +17,15 @@ import pandas as pd
 from attributes.errors import DataError
 from attributes.labels import parse_letters
 from attributes.readers.lines import Lines, read_lines
+from attributes.readers.listing import PictureFolders
 from attributes.tasks import FASHIONAI, Task, class_folders, resolve
+from attributes.texts import PicturePaths
 
 COLUMNS = ("image", "path", "task", "label", "split", "group", "source")
 REJECTED = ("image", "task", "source", "reason")
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "": ""}
 NO_LABEL = ("", "?")
+_CODED = ("folder", "task", "label", "split", "group", "file")
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -34,31 +37,68 @@ class Annotations:
 
     Attributes
     ----------
-    rows : DataFrame
-        One row a picture and task. ``image``: path as annotated, with ``/`` (unique within a task);
-        ``path``: absolute; ``task``: whole name; ``label``: letters, ``''`` when unknown; ``split``:
-        ``train``, ``val``, ``test`` or ``''`` when not given; ``group``: pictures that belong together,
-        ``''`` for none; ``source``: ``file:row``.
+    table : DataFrame
+        One row a picture and task, in little memory. ``image``: path as annotated, with ``/`` (unique
+        within a task); ``folder``: what it is below, see `picture_paths`; ``task``: whole name;
+        ``label``: letters, ``''`` when unknown; ``split``: ``train``, ``val``, ``test`` or ``''`` when not
+        given; ``group``: pictures that belong together, ``''`` for none; ``file`` and ``line``: where the
+        row stands, see `sources`. All texts but ``image`` are categories.
     rejected : DataFrame
         ``image, task, source, reason`` of the rows that were set aside.
     notes : list of str
         What else is worth telling, in sentences.
     """
 
-    rows: pd.DataFrame
+    table: pd.DataFrame
     rejected: pd.DataFrame
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The table in plain texts, made each time: ``image, path, task, label, split, group, source``.
+
+        ``path`` is absolute, ``source`` is ``file:row``.
+        """
+        told = {"path": list(picture_paths(self.table)), "source": sources(self.table)}
+        return pd.DataFrame({name: told.get(name) or self.table[name].tolist() for name in COLUMNS})
+
+
+def picture_paths(table: pd.DataFrame) -> PicturePaths:
+    """The absolute path of each row of `Annotations.table`, or of some of its rows."""
+    folders = table["folder"].cat
+    return PicturePaths(
+        folders.categories.tolist(), folders.codes.to_numpy(), table["image"].to_numpy(object)
+    )
+
+
+def sources(table: pd.DataFrame) -> list[str]:
+    """Where each row of `Annotations.table`, or of some of its rows, comes from: ``file:row``."""
+    where = zip(table["file"].tolist(), table["line"].tolist(), table["image"].tolist(), strict=True)
+    return [_source(file, line, image) for file, line, image in where]
+
+
+def _source(file: str, line: int, image: str) -> str:
+    return f"{file}:{line}" if line else file + image
+
 
 class Row(NamedTuple):
-    """A row as its file has it, before anything is checked."""
+    """A row as its file has it, before anything is checked.
+
+    Where no file has it, since the picture's place says all, `line` is 0 and `file` what is put before
+    the picture's name.
+    """
 
     image: str
     task: str
     label: str
     split: str
     group: str
-    source: str
+    file: str
+    line: int
+
+    @property
+    def source(self) -> str:
+        return _source(self.file, self.line, self.image)
 
 
 @dataclass(frozen=True)
@@ -96,49 +136,26 @@ def clean_image(text: str) -> tuple[str, str]:
     return image, ""
 
 
-class PictureFolders:
-    """Whether pictures exist, with one listing a folder instead of one look a picture."""
+class _Coded:
+    """Texts of which many are alike, row by row: each is kept once, and a number a row."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = os.path.abspath(root)
-        self._real = os.path.realpath(root)
-        self._listings: dict[str, dict[str, str] | str] = {}
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._codes = array("i")
 
-    def find(self, relative: str) -> tuple[str, str]:
-        """The absolute path of a picture, and the reason it cannot be used or ``''``."""
-        folder, _, name = relative.rpartition("/")
-        listing = self._listings.get(folder)
-        if listing is None:
-            listing = self._listings[folder] = self._list(folder)
-        path = f"{self.root}/{relative}"
-        if isinstance(listing, str):
-            return path, listing
-        kind = listing.get(name, "missing")
-        if kind == "link":  # rare, so the dear look is taken only here
-            kind = "file" if os.path.isfile(path) else "missing"
-            if not self._inside(path):
-                return path, f"the link leads out of the data folder, to {os.path.realpath(path)}"
-        if kind == "missing":
-            return path, f"the picture is missing: there is no {relative}"
-        return path, "" if kind == "file" else f"{relative} is a folder, not a picture"
+    def append(self, text: str) -> None:
+        number = self._numbers.setdefault(text, len(self._texts))
+        if number == len(self._texts):
+            self._texts.append(text)
+        self._codes.append(number)
 
-    def _inside(self, path: str) -> bool:
-        return os.path.realpath(path).startswith(self._real.rstrip(os.sep) + os.sep)
+    def __getitem__(self, row: int) -> str:
+        return self._texts[self._codes[row]]
 
-    def _list(self, folder: str) -> dict[str, str] | str:
-        path = os.path.join(self.root, folder)
-        if folder and not self._inside(path):
-            return f"the folder {folder} leads out of the data folder, to {os.path.realpath(path)}"
-        try:
-            with os.scandir(path) as entries:
-                return {
-                    entry.name: "link" if entry.is_symlink() else "folder" if entry.is_dir() else "file"
-                    for entry in entries
-                }
-        except (FileNotFoundError, NotADirectoryError):
-            return f"the picture is missing: there is no folder {folder}"
-        except OSError as error:
-            return f"the folder {folder} cannot be read: {error.strerror}"
+    def column(self) -> pd.Categorical:
+        codes = np.array(self._codes, np.int32)
+        return pd.Categorical.from_codes(codes, pd.Index(self._texts, dtype=object))
 
 
 class Collector:
@@ -148,19 +165,20 @@ class Collector:
         self.tasks = tuple(tasks)
         self.notes: list[str] = []
         self.strangers: Counter[str] = Counter()  # rows by the task they name, where it is not ours
-        self._rows: tuple[list[str], ...] = tuple([] for _ in COLUMNS)
+        self._images: list[str] = []
+        self._lines = array("Q")
+        self._coded = {name: _Coded() for name in _CODED}
         self._rejected: list[tuple[str, str, str, str]] = []
         self._files: list[str] = []
         self._seen: dict[str, dict[str, int]] = {}  # task to image to row
         self._tasks: dict[str, Task | None] = {}
         self._labels: dict[tuple[str, str], tuple[str, str]] = {}
-        self._groups: dict[str, str] = {}  # each text once, however many rows bear it
         self._first = 0  # row of this root
         self._dropped = self._hidden = 0
 
     def start_root(self) -> None:
         """From here on, rows come from the next root."""
-        self._first = len(self._rows[0])
+        self._first = len(self._images)
 
     def lines(self, root: Root, path: Path) -> tuple[str, Lines]:
         """A file's name and lines; lines that cannot be taken apart are set aside."""
@@ -196,7 +214,7 @@ class Collector:
         """Check one row; `sub` (``base/`` or ``''``) is what its path is relative to within the root."""
         image, reason = clean_image(row.image)
         task = None if reason else self.task(row.task)
-        label, split, path = "", row.split, ""
+        label, split = "", row.split
         if not reason and task is None:
             self.strangers[row.task] += 1
             if _is_fashionai(row.task):
@@ -209,30 +227,33 @@ class Collector:
             split = "test"
         if task is not None and not reason:
             earlier = self._seen.get(task.name, {}).get(image)
-            known = "" if earlier is None else self._rows[COLUMNS.index("label")][earlier]
+            known = "" if earlier is None else self._coded["label"][earlier]
             if earlier is not None and earlier < self._first:
                 self._dropped += 1
                 self._hidden += not known and bool(label)
                 return
             if earlier is None:
-                path, reason = folders.find(sub + image)
+                reason = folders.find(sub + image)
             else:
-                reason = f"duplicate of {self._rows[COLUMNS.index('source')][earlier]}"
+                told = (self._coded["file"][earlier], self._lines[earlier], image)
+                reason = f"duplicate of {_source(*told)}"
                 if label != known:
                     reason += f", with another label ({label or '?'} here, {known or '?'} there)"
         if reason or task is None:
             self.reject(image, row.task, row.source, reason)
             return
-        self._seen.setdefault(task.name, {})[image] = len(self._rows[0])
-        group = self._groups.setdefault(row.group, row.group)
-        values = (image, path, task.name, label, split, group, row.source)
-        for column, value in zip(self._rows, values, strict=True):
+        self._seen.setdefault(task.name, {})[image] = len(self._images)
+        self._images.append(image)
+        self._lines.append(row.line)
+        folder = f"{folders.root}/{sub}"[:-1]
+        values = (folder, task.name, label, split, row.group, row.file)
+        for column, value in zip(self._coded.values(), values, strict=True):
             column.append(value)
 
     def finish(self) -> Annotations:
         """All that was collected; DataError when nothing is left to work with."""
         left_out = {name: count for name, count in self.strangers.items() if _is_fashionai(name)}
-        if not self._rows[0]:
+        if not self._images:
             raise DataError(self._nothing())
         if left_out:
             told = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
@@ -245,12 +266,11 @@ class Collector:
         if self._rejected:
             self.notes.append(f"{len(self._rejected):,} rows set aside, see `rejected`")
         self._seen.clear()
-        columns = {}
-        for name, texts in zip(COLUMNS, self._rows, strict=True):
-            columns[name] = np.array(texts, object)
-            texts.clear()  # of millions of rows, one copy at a time
-        rows = pd.DataFrame(columns, copy=False)
-        return Annotations(rows, pd.DataFrame(self._rejected, columns=list(REJECTED)), self.notes)
+        images = pd.Series(self._images, dtype=object)
+        self._images.clear()  # of millions of rows, one copy at a time
+        coded = {name: column.column() for name, column in self._coded.items()}
+        table = pd.DataFrame({"image": images, **coded, "line": np.array(self._lines, np.uint32)}, copy=False)
+        return Annotations(table, pd.DataFrame(self._rejected, columns=list(REJECTED)), self.notes)
 
     def _nothing(self) -> str:
         if self.strangers and all(self.task(name) is None for name in self._tasks):

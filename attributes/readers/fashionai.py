@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attributes.errors import DataError
-from attributes.readers.collect import SPLITS, Collector, PictureFolders, Root, Row, clean_image
+from attributes.readers.collect import SPLITS, Collector, Root, Row, clean_image
 from attributes.readers.lines import Rows
+from attributes.readers.listing import PictureFolders
 from attributes.tasks import FASHIONAI, Task, resolve
 
 # A row that is a header, which the official files do not have.
@@ -32,29 +33,29 @@ def read(root: Root, collector: Collector) -> None:
         sub = path.relative_to(root.folder).parts[0] + "/"
         splits = _read_splits(root, collector, path.with_name("split.csv"))
         used = 0
-        for source, (image, task, label) in _rows(root, collector, path):
+        for file, line, (image, task, label) in _rows(root, collector, path):
             split = splits.get((clean_image(image)[0], task), "")
             used += bool(split)
-            collector.add(folders, sub, Row(image, task, label, split, "", source))
+            collector.add(folders, sub, Row(image, task, label, split, "", file, line))
         if splits and used == 0:
             collector.notes.append(
                 f"{root.name(path.with_name('split.csv'))}: names no row of {path.name}; is it of other data?"
             )
-    answers: dict[tuple[str, str], tuple[str, str]] = {}
+    answers: dict[tuple[str, str], tuple[str, str, int]] = {}
     for path in _answers(root.folder):
-        for source, (image, task, label) in _rows(root, collector, path):
+        for file, line, (image, task, label) in _rows(root, collector, path):
             known = collector.task(task)
             reason = collector.label(known, label)[1] if known else ""
             if reason:
-                collector.reject(image, task, source, reason)
+                collector.reject(image, task, f"{file}:{line}", reason)
             else:
-                answers.setdefault((clean_image(image)[0], task), (label, source))
+                answers.setdefault((clean_image(image)[0], task), (label, file, line))
     for path in _questions(root.folder):
-        for source, (image, task, label) in _rows(root, collector, path):
-            label, _ = answers.pop((clean_image(image)[0], task), (label, ""))
-            collector.add(folders, "rank/", Row(image, task, label, "test", "", source))
-    for (image, task), (label, source) in answers.items():  # answers nobody asked a question for
-        collector.add(folders, "rank/", Row(image, task, label, "test", "", source))
+        for file, line, (image, task, label) in _rows(root, collector, path):
+            label, *_ = answers.pop((clean_image(image)[0], task), (label, "", 0))
+            collector.add(folders, "rank/", Row(image, task, label, "test", "", file, line))
+    for (image, task), (label, file, line) in answers.items():  # answers nobody asked a question for
+        collector.add(folders, "rank/", Row(image, task, label, "test", "", file, line))
 
 
 def infer_tasks(root: Root) -> tuple[Task, ...]:
@@ -62,7 +63,7 @@ def infer_tasks(root: Root) -> tuple[Task, ...]:
     collector = Collector(FASHIONAI)
     found = set()
     for path in (*_labels(root.folder), *_questions(root.folder), *_answers(root.folder)):
-        found |= {task for _, (_, task, _) in _rows(root, collector, path) if collector.task(task)}
+        found |= {task for _, _, (_, task, _) in _rows(root, collector, path) if collector.task(task)}
     names = {resolve(task, FASHIONAI).name for task in found}
     return tuple(task for task in FASHIONAI if task.name in names)
 
@@ -84,14 +85,14 @@ def _answers(folder: Path) -> list[Path]:
     return [path for place in places for path in sorted(place.glob("*answer*.csv"))] * places[1].is_dir()
 
 
-def _rows(root: Root, collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
-    """``(source, [image, task, label])`` of each row that has three columns."""
+def _rows(root: Root, collector: Collector, path: Path) -> Iterator[tuple[str, int, list[str]]]:
+    """``(file, line, [image, task, label])`` of each row that has three columns."""
     name, lines = collector.lines(root, path)
     for number, fields in lines.rows:
         if len(fields) == 3:
             if number == 1 and [field.casefold() for field in fields] == _HEADER:
                 continue
-            yield f"{name}:{number}", fields
+            yield name, number, fields
         else:
             reason = f"{len(fields)} columns; expected 3: image, task, label"
             collector.reject(fields[0], fields[1] if len(fields) > 1 else "", f"{name}:{number}", reason)

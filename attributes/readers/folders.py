@@ -8,7 +8,8 @@ from pathlib import Path
 
 from attributes.errors import DataError
 from attributes.pictures import SUFFIXES
-from attributes.readers.collect import SPLITS, Collector, PictureFolders, Root, Row
+from attributes.readers.collect import SPLITS, Collector, Root, Row
+from attributes.readers.listing import PictureFolders
 from attributes.readers.table import make_tasks
 from attributes.tasks import Task
 
@@ -68,14 +69,14 @@ def infer_tasks(root: Root) -> tuple[Task, ...]:
 def _add(
     root: Root, collector: Collector, folders: PictureFolders, path: Path, task: str, label: str, split: str
 ) -> None:
-    image, source = path.relative_to(root.folder).as_posix(), root.name(path)
+    image = path.relative_to(root.folder).as_posix()
     try:
         image.encode("utf-8")
     except UnicodeEncodeError:
         image = image.encode("utf-8", "replace").decode()
         collector.reject(image, task, root.prefix + image, "the file's name is not in UTF-8; rename it")
     else:
-        collector.add(folders, "", Row(image, task, label, split, "", source))
+        collector.add(folders, "", Row(image, task, label, split, "", root.prefix, 0))
 
 
 def _task_folders(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,37 +13,47 @@ from attributes.errors import DataError
 
 
 class Rows:
-    """Rows of a file, taken apart each time they are asked for: millions of them take 16 bytes each.
+    """Rows of a file, taken apart each time they are asked for: nothing is kept but the file's bytes.
 
     Parameters
     ----------
     data : bytes
         The file, its lines ended by a line feed.
+    count : int
+        Rows in it.
+    faulty : set of int
+        Numbers of the lines that cannot be taken apart.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._numbers, self._starts = array("Q"), array("Q")
-
-    def append(self, number: int, start: int) -> None:
-        """Add the line of that number, which starts at that byte and can be taken apart."""
-        self._numbers.append(number)
-        self._starts.append(start)
+    def __init__(self, data: bytes, count: int, faulty: set[int]) -> None:
+        self._data, self._count, self._faulty = data, count, faulty
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return self._count
 
     def __getitem__(self, place: int) -> tuple[int, list[str]]:
-        start = self._starts[place]
-        end = self._data.find(b"\n", start)
-        return self._numbers[place], _fields(self._data[start : end if end >= 0 else None])
+        if not 0 <= place < self._count:
+            raise IndexError(f"there is no row {place} of {self._count}")
+        return next(self.after(place))
 
     def after(self, first: int) -> Iterator[tuple[int, list[str]]]:
         """All but the first few."""
-        return (self[place] for place in range(first, len(self)))
+        some = (line for line in _lines(self._data) if line[0] not in self._faulty and line[1].strip())
+        return ((number, _fields(raw)) for number, raw in itertools.islice(some, first, None))
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         return self.after(0)
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each line with its number."""
+    number, start = 0, 0
+    while start <= len(data):
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        number += 1
+        yield number, data[start:end]
+        start = end + 1
 
 
 def _fields(raw: bytes) -> list[str]:
@@ -102,22 +112,18 @@ def read_lines(path: str | os.PathLike[str], name: str | None = None) -> Lines:
     if not data.strip():
         raise DataError(f"{name}: the file is empty")
     data = data.removesuffix(b"\n")
-    result = Lines(Rows(data))
-    number, start = 0, 0
-    while start <= len(data):
-        end = data.find(b"\n", start)
-        end = len(data) if end < 0 else end
-        raw, number = data[start:end], number + 1
+    count, n_empty = 0, 0
+    faults: list[tuple[int, str, str]] = []
+    for number, raw in _lines(data):
         try:
             if not raw.strip():
-                result.n_empty += 1
+                n_empty += 1
             elif _fields(raw):
-                result.rows.append(number, start)
+                count += 1
         except UnicodeDecodeError:
             shown = raw.decode("utf-8", errors="replace")
-            result.faults.append((number, shown, "the row is not in UTF-8; save the file as UTF-8"))
+            faults.append((number, shown, "the row is not in UTF-8; save the file as UTF-8"))
         except csv.Error:
             reason = "a double quote is not closed, or stands inside a field"
-            result.faults.append((number, raw.decode("utf-8"), reason))
-        start = end + 1
-    return result
+            faults.append((number, raw.decode("utf-8"), reason))
+    return Lines(Rows(data, count, {number for number, _, _ in faults}), faults, n_empty)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attributes.errors import DataError
-from attributes.readers.collect import NO_LABEL, SPLITS, Collector, PictureFolders, Root, Row
+from attributes.readers.collect import NO_LABEL, SPLITS, Collector, Root, Row
+from attributes.readers.listing import PictureFolders
 from attributes.tasks import FASHIONAI, Task, folder_name, resolve
 
 USUAL_NAME = "annotations.csv"
@@ -38,13 +39,13 @@ def read(root: Root, path: Path, collector: Collector) -> None:
     A label is letters (``nyn``) or a class name. A row without a label belongs to the test set.
     """
     folders = PictureFolders(root.folder)
-    for source, row in _rows(root, path, collector):
+    for file, line, row in _rows(root, path, collector):
         split = SPLITS.get(row.get("split", "").casefold())
         if split is None:
             reason = f"split {row['split']!r}; expected train, val, test or nothing"
-            collector.reject(row["image"], row["task"], source, reason)
+            collector.reject(row["image"], row["task"], f"{file}:{line}", reason)
         else:
-            given = Row(row["image"], row["task"], row["label"], split, row.get("group", ""), source)
+            given = Row(row["image"], row["task"], row["label"], split, row.get("group", ""), file, line)
             collector.add(folders, "", given)
 
 
@@ -60,7 +61,7 @@ def infer_tasks(root: Root, path: Path) -> tuple[Task, ...]:
         a task has fewer than two classes.
     """
     classes: dict[str, set[str]] = {}
-    for _, row in _rows(root, path, Collector(())):
+    for _, _, row in _rows(root, path, Collector(())):
         names = classes.setdefault(row["task"], set())
         if row["label"] not in NO_LABEL:
             names.add(row["label"])
@@ -105,8 +106,8 @@ def _fits(path: Path) -> bool:
     return set(_NEEDED) <= {part.strip().casefold() for part in first.split(",")}
 
 
-def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
-    """``(source, {column: text})`` of each row that has as many columns as the header."""
+def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, int, dict[str, str]]]:
+    """``(file, line, {column: text})`` of each row that has as many columns as the header."""
     name, lines = collector.lines(root, path)
     if not len(lines.rows):
         number, _, reason = lines.faults[0]
@@ -122,7 +123,7 @@ def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, d
         )
     for number, fields in lines.rows.after(1):
         if len(fields) == len(header):
-            yield f"{name}:{number}", dict(zip(header, fields, strict=True))
+            yield name, number, dict(zip(header, fields, strict=True))
         else:
             reason = f"{len(fields)} columns; the header has {len(header)}"
             collector.reject(fields[0], "", f"{name}:{number}", reason)
