@@ -12,10 +12,10 @@ from program.limits import memory_fault
 def door() -> int:
     """Run the command line; loading the libraries takes seconds, and may be interrupted or starved too."""
     interruption.listen()
-    if fault := memory_fault():
-        print(f"error: {fault}", file=sys.stderr)
-        return 1
     try:
+        if fault := memory_fault():
+            print(f"error: {fault}", file=sys.stderr)
+            return 1
         from program.commands import main
 
         return main()
