@@ -134,7 +134,8 @@ def _crew(jobs: int, scheduler: str | None) -> Iterator[_Crew]:
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     settings = {"distributed.scheduler.allowed-failures": _WORKER_DEATHS,
-                "distributed.worker.memory.terminate": False}  # fmt: skip
+                "distributed.worker.memory.terminate": False,
+                "distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}  # fmt: skip
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Sending large graph")  # a task's rows, sent once
@@ -171,7 +172,7 @@ def _local_cluster(jobs: int, security: Any) -> LocalCluster:
 
     return LocalCluster(
         n_workers=jobs, threads_per_worker=1, processes=True, host="127.0.0.1", security=security,
-        dashboard_address=None, memory_limit=0, silence_logs=logging.CRITICAL,
+        dashboard_address="127.0.0.1:0", memory_limit=0, silence_logs=logging.CRITICAL,
     )  # fmt: skip
 
 
