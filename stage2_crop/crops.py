@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from attributes.pictures import encode_jpeg, read_picture
 from learning.batches import read_ahead
+from stage2_crop.rule import Crop, Crops
+
+_AT_ONCE = 8
 
 
 def crop_names(images: Sequence[str], folders: Sequence[str], splits: Sequence[str]) -> list[str]:
@@ -62,36 +65,11 @@ def _fitting(stem: str) -> str:
     return stem.encode("utf-8")[:200].decode("utf-8", "ignore")
 
 
-def write_crops(
-    root: Path,
-    names: Sequence[str],
-    paths: Sequence[str],
-    boxes: Iterable[Sequence[int]],
-    threads: int = 2,
-    quality: int = 95,
-    done: Callable[[int], None] = lambda _: None,
-) -> None:
-    """Cut boxes out of the original pictures at full resolution.
-
-    Parameters
-    ----------
-    root : Path
-        The crop folder; made anew, so that no crop of an earlier rule stays behind. It is built
-        beside and takes its place when it is complete.
-    names : sequence of str
-        See :func:`crop_names`.
-    paths : sequence of str
-        The original pictures.
-    boxes : iterable of (x0, y0, x1, y1)
-        Inside the pictures. Taken one by one, while earlier crops are being cut.
-    """
-    begin_crops(root, names)
-    cut_crops(root, names, paths, boxes, threads, quality, done)
-    end_crops(root)
-
-
 def begin_crops(root: Path, names: Sequence[str]) -> None:
-    """Make the folders that crops of these names go into, beside `root`."""
+    """Make the folders that crops of these names go into, beside the crop folder.
+
+    It takes the place of `root` when it is complete, so that no crop of an earlier rule stays behind.
+    """
     building = _building(root)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -100,21 +78,49 @@ def begin_crops(root: Path, names: Sequence[str]) -> None:
 
 
 def cut_crops(
-    root: Path, names: Sequence[str], paths: Sequence[str], boxes: Iterable[Sequence[int]],
-    threads: int, quality: int, done: Callable[[int], None],
-) -> None:  # fmt: skip
-    """Cut some of the crops; several processes may do so at once, each its own."""
-    building = _building(root)
+    root: Path,
+    names: Sequence[str],
+    paths: Sequence[str],
+    crop_of: Callable[[int], Crop],
+    threads: int = 2,
+    quality: int = 95,
+    done: Callable[[int], None] = lambda _: None,
+) -> Crops:
+    """Cut crops out of the original pictures at full resolution, between beginning and end.
 
-    def cut(item: tuple[int, Sequence[int]]) -> int:
-        i, (x0, y0, x1, y1) = item
-        # Only the folder as a whole takes its place, so its files need not be written whole or not at all.
-        with open(f"{building}/{names[i]}", "wb") as file:
-            file.write(encode_jpeg(read_picture(paths[i])[y0:y1, x0:x1], quality))
-        return i
+    Several processes may do so at once, each its own.
 
-    for _ in read_ahead(cut, enumerate(boxes), threads, 32 * threads):
-        done(1)
+    Parameters
+    ----------
+    root : Path
+        The crop folder.
+    names : sequence of str
+        See :func:`crop_names`.
+    paths : sequence of str
+        The original pictures.
+    crop_of : callable
+        Finds the i-th picture's crop; called by the thread that cuts it.
+    quality : int
+        JPEG quality, 1..100.
+    """
+    building, found = _building(root), Crops()
+
+    def cut(part: range) -> list[Crop]:
+        crops = [crop_of(i) for i in part]
+        for i, crop in zip(part, crops, strict=True):
+            x0, y0, x1, y1 = crop.box
+            # Only the folder as a whole takes its place, so a file need not be written whole or not at all.
+            with open(f"{building}/{names[i]}", "wb", buffering=0) as file:
+                file.write(encode_jpeg(read_picture(paths[i])[y0:y1, x0:x1], quality))
+        return crops
+
+    # By several, since handing over costs as much as a tenth of a crop.
+    parts = (range(i, min(i + _AT_ONCE, len(paths))) for i in range(0, len(paths), _AT_ONCE))
+    for crops in read_ahead(cut, parts, threads):
+        for crop in crops:
+            found.append(crop)
+        done(len(crops))
+    return found
 
 
 def end_crops(root: Path) -> None:

@@ -23,7 +23,7 @@ from runfolder.files import join_tables, write_array, write_json
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_networks
 from runfolder.progress import progress
-from stage2_crop.boxes import each_crop, find_crops, jitter_boxes, with_usual, write_boxes
+from stage2_crop.boxes import crop_finder, find_crops, jitter_boxes, with_usual, write_boxes
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 from stage2_crop.rule import CropRule, Crops
 from stage2_crop.search import Judged, Judges, SearchPlan, search_rule
@@ -172,16 +172,9 @@ def _cut_rows(
     data: TaskData, root: Path, names: Sequence[str], heatmaps: np.ndarray, rule: CropRule,
     invisible: np.ndarray, rows: slice, form: InputForm, quality: int, done: Callable[[int], None],
 ) -> Crops:  # fmt: skip
-    """Cut some pictures by the rule. Boxes are found here while other threads decode and cut."""
-    found = Crops()
-
-    def boxes() -> Iterator[tuple[int, int, int, int]]:
-        for crop in each_crop(heatmaps[rows], data.sizes[rows], form.fit, rule, invisible[rows]):
-            found.append(crop)
-            yield crop.box
-
-    cut_crops(root, names[rows], data.paths[rows], boxes(), form.threads, quality, done)
-    return found
+    """Cut some pictures by the rule."""
+    crop_of = crop_finder(heatmaps[rows], data.sizes[rows], form.fit, rule, invisible[rows])
+    return cut_crops(root, names[rows], data.paths[rows], crop_of, form.threads, quality, done)
 
 
 def cut(

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attributes.pictures import PictureError, read_picture, write_jpeg
-from stage2_crop.crops import crop_names, write_crops
+from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
+from stage2_crop.rule import Crop
 
 
 def smooth(width, height):
@@ -28,6 +29,13 @@ def pictures(tmp_path):
 
 
 BOXES = np.array([[10, 20, 50, 60], [0, 100, 64, 164], [0, 0, 90, 90]])
+
+
+def write_crops(root, names, paths, boxes, done=lambda _: None):
+    begin_crops(root, names)
+    found = cut_crops(root, names, paths, [Crop(tuple(b), "", 0.0) for b in boxes].__getitem__, done=done)
+    end_crops(root)
+    assert [crop.box for crop in found] == [tuple(box) for box in boxes]
 
 
 def names_of(paths, split="train", folder="Round"):
