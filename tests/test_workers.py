@@ -130,7 +130,7 @@ def cluster(tmp_path):
 
     try:
         start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", note)
-        wait_for(note.is_file)
+        wait_for(lambda: note.is_file() and note.read_text().rstrip().endswith("}"))  # whole
         address = json.loads(note.read_text())["address"]
         for _ in range(2):
             start("worker", address, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1",
