@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -19,6 +20,10 @@ from benchmarks.arena import Ratio
 from runfolder.folder import RunFolder
 
 _REPEATS = 5
+# How stage 1 trains for that score: one network, longer than `configs/photos.yaml` has it.
+_TO_SCORE = (
+    "network.input_px=224", "cam.folds=1", "cam.views=4", "cam.training.epochs=12",
+)  # fmt: skip
 
 
 def _seconds(out: Path, *options: str) -> float:
@@ -42,8 +47,10 @@ def whole_runs(
     ]
     if photos is not None and peers is not None:
         for task in ("collar", "pant", "sleeve"):
-            score = partial(_time_to_score, out / "photos", photos, peers, task)
-            found.append((f"time to the score of a full fine-tune in PyTorch, {task}", 0.4, score))
+            for best, words in ((False, "ends with"), (True, "has in its best epoch")):
+                score = partial(_time_to_score, out / "photos", photos, peers, task, best)
+                name = f"time to the score that a full fine-tune in PyTorch {words}, {task}"
+                found.append((name, 0.4, score))
     return found
 
 
@@ -65,15 +72,27 @@ def _side_by_side(demo: Path) -> Ratio:
     return _one(*seconds)
 
 
-def _time_to_score(out: Path, photos: Path, peers: str, task: str) -> Ratio:
-    """Seconds until stage 1 reaches the best score of a full fine-tune in PyTorch, over that fine-tune's.
+def _time_to_score(out: Path, photos: Path, peers: str, task: str, best: bool) -> Ratio:
+    """Seconds until stage 1 reaches the score of a full fine-tune in PyTorch, over that fine-tune's.
 
-    Infinite where it does not reach it.
+    The score is the one that the fine-tune ends with, or with `best` that of its best epoch, chosen on the
+    same validation pictures. Infinite where stage 1 does not reach it.
     """
+    ours, theirs = _histories(out / task, photos, peers, task)
+    place = int(theirs["val_map"].argmax()) if best else len(theirs) - 1
+    reached = np.flatnonzero(ours["val_map"].to_numpy() >= theirs["val_map"].iloc[place])
+    seconds = float(ours["seconds"].iloc[reached[0]]) if len(reached) else float("inf")
+    return _one(seconds, float(theirs["seconds"].iloc[place]))
+
+
+@functools.cache
+def _histories(out: Path, photos: Path, peers: str, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train both; of each epoch, ``val_map`` and ``seconds`` since the start, features included."""
     shutil.rmtree(out, ignore_errors=True)
+    plan = [word for setting in _TO_SCORE for word in ("--set", setting)]
     subprocess.run(
         [sys.executable, "pipeline.py", "stage", "cam", "--task", task, "--config", "configs/photos.yaml",
-         "--data", str(photos), "--out", str(out), "--set", "network.input_px=224"],
+         "--data", str(photos), "--out", str(out), *plan],
         check=True,
     )  # fmt: skip
     name = next(t.name for t in FASHIONAI if t.short == task)
@@ -89,13 +108,8 @@ def _time_to_score(out: Path, photos: Path, peers: str, task: str) -> Ratio:
     subprocess.run(
         [peers, "-m", "benchmarks.peer_finetune", str(out / "rows.csv"), str(out / "peer.json")], check=True
     )
-    told = json.loads((out / "peer.json").read_text(encoding="utf-8"))
-    history = pd.read_csv(folder.history(1))
-    final = history[history["network"] == "final"]
-    reached = np.flatnonzero(final["val_map"].to_numpy() >= told["val_map"])
-    if not len(reached):
-        return _one(float("inf"), told["seconds"])
+    theirs = pd.DataFrame(json.loads((out / "peer.json").read_text(encoding="utf-8"))["history"])
+    ours = pd.read_csv(folder.history(1))
     seconds = json.loads(folder.marker("cam").read_text(encoding="utf-8"))["seconds"]["train"]
-    # Reading and features come before the first epoch; the fold networks come after the last.
-    before = seconds - history["seconds"].sum()
-    return _one(before + float(final["seconds"].iloc[: reached[0] + 1].sum()), told["seconds"])
+    before = seconds - ours["seconds"].sum()
+    return pd.DataFrame({"seconds": before + ours["seconds"].cumsum(), "val_map": ours["val_map"]}), theirs
