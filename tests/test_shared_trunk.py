@@ -1,6 +1,7 @@
 """One network for all tasks: the masked loss, who sees which picture, and a run from end to end."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 import learning.inference
+import program.estimate
 import program.predict
 import program.run
 from attributes.dataset import TaskData
@@ -25,8 +27,10 @@ from learning.engine import mxnet
 from learning.train import TrainingPlan, train
 from program import commands
 from program.config import read_config
+from program.data import open_data
 from program.description import read_description
 from program.errors import RunError, UsageError
+from program.estimate import _Speed, expected_cost
 from runfolder.folder import RunFolder
 from runfolder.predictions import read_predictions, split
 from stage1_cam.stage import fold_rows
@@ -239,9 +243,18 @@ def test_augmentation_and_heatmaps_may_differ(tmp_path):
 # --- a run
 
 
+def begin(home, *words):
+    """Run a command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "pipeline.py"), *words, "--config", "tiny.yaml"],
+        cwd=home, capture_output=True, text=True, timeout=1200, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A finished run of two tasks, made in worker processes."""
+    """A finished run of two tasks, made by one process with one computing thread."""
     home = tmp_path_factory.mktemp("shared")
     write_dataset(home / "data", 6, 2, 0, (NECK, SKIRT), workers=1, side_px=160)
     config = {
@@ -257,12 +270,7 @@ def home(tmp_path_factory):
         "finetune": {"training": {"epochs": 1}, "views": 1},
     }
     (home / "tiny.yaml").write_text(yaml.safe_dump(config))
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "pipeline.py"), "run", "--all", "--config", "tiny.yaml", "--out", "run",
-         "--jobs", "2"],
-        cwd=home, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    begin(home, "run", "--all", "--out", "run", "--jobs", "1")
     return home
 
 
@@ -299,6 +307,16 @@ def test_each_task_has_its_files_and_the_networks_lie_there_once(home):
         seconds = json.loads(files.marker("cam").read_text())["seconds"]
         assert seconds["train"] > 0 and seconds["cam"] > 0
     assert not list(home.glob("run/**/.*.partial"))
+
+
+def test_worker_processes_train_the_same_networks(home):
+    begin(home, "stage", "cam", "--all", "--out", "spread", "--jobs", "2")
+    one, other = (RunFolder(home / name) for name in ("run", "spread"))
+    for name in ("weights.params", "fold0.params", "fold1.params"):
+        assert (one.joined.stage(1) / name).read_bytes() == (other.joined.stage(1) / name).read_bytes(), name
+    for task in CLASSES:
+        assert one.task(task).heatmaps.read_bytes() == other.task(task).heatmaps.read_bytes()
+        assert one.task(task).predictions(1).read_bytes() == other.task(task).predictions(1).read_bytes()
 
 
 def predicted(call, home, name, *options):
@@ -392,6 +410,20 @@ def test_one_task_alone_is_refused_but_its_crops_are_its_own(home, call):
     )
     code, printed = call("stage", "crop", "--task", "neck", "--dry-run", *changed)
     assert code == 0 and "1 of 1 stages" in printed and "0.0 -> 0.2" in printed
+
+
+def test_check_counts_the_shared_networks_once(home, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(program.estimate, "_measure", lambda *_: _Speed(0.0, 0.0, 1.0, 0.0, 1e9, 0.0))
+    settings = ["runtime.jobs=2", "data.tasks=fashionai"]
+    cost = {}
+    for shared in (True, False):
+        config = read_config(home / "tiny.yaml", [*settings, f"network.shared_trunk={str(shared).lower()}"])
+        cost[shared] = expected_cost(config, open_data(config, (), None).tasks)
+    networks = 4 + 2  # weights of both stages, once more as ONNX, and those of two folds
+    assert round(cost[True].kept_bytes / 1e9) == networks
+    assert round(cost[False].kept_bytes / 1e9) == networks * len(CLASSES)
+    assert (cost[True].unit, cost[False].unit) == ("network", "task")
 
 
 def test_a_team_is_told_of_joined_trainings_by_their_name(home, call, monkeypatch):
