@@ -126,6 +126,11 @@ def assign_folds(
     return _fill_empty(folds, units, range(n_folds))
 
 
+def units_of(groups: Sequence[str], paths: Sequence[str]) -> NDArray[np.int64]:
+    """Numbers of what must stay together, (N,): rows joined by a group, by identical files, or by a chain."""
+    return _units(groups, paths)
+
+
 def identical_groups(paths: Sequence[str]) -> NDArray[np.int64]:
     """Numbers that are equal where the files hold the same bytes.
 

@@ -7,6 +7,7 @@ they keep their frame but for a slight zoom and shift that moves everything alik
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 
 import cv2
@@ -43,6 +44,28 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     erase: float = 0.0
+
+    def of(self, i: int) -> Augmentation:
+        """How item i's views vary."""
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationByRow(Augmentation):
+    """Several augmentations, each for a run of items: tasks that are trained together keep their own.
+
+    Attributes
+    ----------
+    kinds : tuple of Augmentation
+    ends : tuple of int
+        Rising; item i is of the first kind whose end lies above i.
+    """
+
+    kinds: tuple[Augmentation, ...] = ()
+    ends: tuple[int, ...] = ()
+
+    def of(self, i: int) -> Augmentation:
+        return self.kinds[bisect.bisect_right(self.ends, i)]
 
 
 def random_view(rng: np.random.Generator, view: View, how: Augmentation) -> View:

@@ -162,8 +162,9 @@ def augmented(
         epoch, i = item
         rng = np.random.default_rng((seed, epoch, i))
         picture, base = _framed_picture(pictures, form, i, pictures.training_box(i, epoch))
-        view = random_view(rng, base, how)
-        return random_erase(rng, random_colour(rng, sample(picture, view, form.side_px), how), how)
+        mine = how.of(i)
+        view = random_view(rng, base, mine)
+        return random_erase(rng, random_colour(rng, sample(picture, view, form.side_px), mine), mine)
 
     return read
 

@@ -169,6 +169,7 @@ def fit(
     Parameters
     ----------
     soft : ndarray of float32, shape (N, C)
+        Below 0 at classes that a row is not asked about.
     letters : ndarray of int8, shape (N, C)
     train_rows, val_rows : ndarray of int
         `val_rows` may be empty; the last epoch is then kept.
@@ -209,14 +210,7 @@ def fit(
             logits_of(x.reshape(-1, *x.shape[2:])).reshape(len(index), x.shape[1], -1).mean(axis=1)
             for x, index in inputs.testing(val_rows, _INFERENCE_BATCH, plain=True)
         ]
-        logits = np.concatenate(parts)
-        truth = letters[val_rows]
-        probabilities = softmax(logits)
-        return (
-            soft_cross_entropy(logits, soft[val_rows]),
-            average_precision(probabilities, truth),
-            accuracy(probabilities, truth),
-        )
+        return validation_figures(np.concatenate(parts), soft[val_rows], letters[val_rows])
 
     if team is not None:
         team.begin_with(net.collect_params())
@@ -227,6 +221,34 @@ def fit(
         [mxnet().gpu(card.number) for card in devices.training], devices.amp, team,
     )  # fmt: skip
     return [{"network": name, **dataclasses.asdict(epoch)} for epoch in history]
+
+
+def validation_figures(
+    logits: np.ndarray, soft: np.ndarray, letters: np.ndarray
+) -> tuple[float, float, float]:
+    """Loss, mAP and accuracy; where tasks are joined, the means over the tasks.
+
+    Parameters
+    ----------
+    logits : ndarray of float, shape (N, C)
+    soft : ndarray of float32, shape (N, C)
+        Below 0 at classes that a row is not asked about. Rows that are asked the same are one task's.
+    letters : ndarray of int8, shape (N, C)
+    """
+    asked = soft >= 0
+    if not asked.all():
+        figures = []
+        for task in np.unique(asked, axis=0):
+            rows = (asked == task).all(axis=1)
+            figures.append(validation_figures(*(a[rows][:, task] for a in (logits, soft, letters))))
+        loss, mean_ap, right = np.mean(figures, axis=0).tolist()
+        return loss, mean_ap, right
+    probabilities = softmax(logits)
+    return (
+        soft_cross_entropy(logits, soft),
+        average_precision(probabilities, letters),
+        accuracy(probabilities, letters),
+    )
 
 
 def _weights_digest(net: Any) -> str:

@@ -103,6 +103,9 @@ def soft_cross_entropy(logits: np.ndarray, soft: np.ndarray) -> float:
     return float((log_norm * soft.sum(axis=1) - (logits * soft).sum(axis=1)).mean())
 
 
+_BARRED = 1e4
+"""Taken off the logit of a class that is not asked about: its probability is 0, also in float16."""
+
 Batches = Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]
 Validate = Callable[[Callable[[np.ndarray], np.ndarray]], tuple[float, float, float]]
 
@@ -132,7 +135,8 @@ def train(
         Maps (N, c, h, w) to logits (N, C); initialised.
     batches : callable
         ``batches(epoch)`` yields pairs of input (B, c, h, w) float32 and soft labels (B, C) float32,
-        the same ones each time it is asked for that epoch.
+        the same ones each time it is asked for that epoch. A label below 0 marks a class that the row
+        is not asked about: its softmax goes over the others.
     batches_an_epoch : int
     validate : callable
         Given a function from input to logits, returns loss, mAP and accuracy on validation.
@@ -254,7 +258,7 @@ class _Step:
         team: Team | None,
     ) -> None:  # fmt: skip
         self._forward, self._trainer, self._contexts, self._parts = forward, trainer, contexts, parts
-        self._params, self._team = params, team
+        self._params, self._team, self._marked = params, team, False
         self._loss = mxnet().gluon.loss.SoftmaxCELoss(sparse_label=False)
         self._trained = [p for p in params.values() if p.grad_req != "null"]
         for p in self._trained:
@@ -273,6 +277,7 @@ class _Step:
         mx = mxnet()
         scale = 1.0 if self._scaler is None else self._scaler.loss_scale
         found = []
+        self._marked = bool((y < 0).any())
         parts = max(1, min(self._parts, len(x) // len(self._contexts)))
         for part_x, part_y in zip(np.array_split(x, parts), np.array_split(y, parts), strict=True):
             if not len(part_x):
@@ -280,7 +285,7 @@ class _Step:
             losses = []
             with mx.autograd.record():
                 for some_x, some_y in zip(self._scatter(part_x), self._scatter(part_y), strict=True):
-                    losses.append(self._loss(self._forward(some_x), some_y))
+                    losses.append(self._loss_of(self._forward(some_x), some_y))
                 heads = losses if self._scaler is None else [loss * scale for loss in losses]
             mx.autograd.backward(heads)
             found += losses
@@ -293,6 +298,13 @@ class _Step:
             for p in self._trained:
                 p.zero_grad()
         return sum(float(loss.sum().asscalar()) for loss in found)
+
+    def _loss_of(self, logits: Any, soft: Any) -> Any:
+        """Each row's cross entropy, over the classes that it is asked about."""
+        if not self._marked:
+            return self._loss(logits, soft)
+        asked = soft >= 0
+        return self._loss(logits + (asked - 1) * _BARRED, soft * asked)
 
     def close(self) -> None:
         """Leave the parameters as other trainings expect them."""

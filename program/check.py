@@ -157,7 +157,7 @@ def _tell_cost(config: Config, tasks: dict[str, TaskData], folder: Path) -> int:
 
 
 def _cost_line(cost: Cost) -> str:
-    at_once = f"{cost.jobs} task{'s' * (cost.jobs > 1)} at once"
+    at_once = f"{cost.jobs} {cost.unit}{'s' * (cost.jobs > 1)} at once"
     return (
         f"expected, from a few pictures on this machine as busy as it is now: about {_time(cost.seconds)} "
         f"with {at_once}; {_bytes(cost.kept_bytes)} stay in the run folder, and up to "

@@ -101,6 +101,7 @@ class NetworkConfig(Section):
     dilated: bool = False
     input_px: int = Field(224, ge=32, le=2048)
     fit: Literal["stretch", "pad"] = "pad"
+    shared_trunk: bool = False
 
     @field_validator("backbone")
     @classmethod
@@ -193,6 +194,35 @@ class Config(Section):
             if known is not None and not any(name in (task.name, task.short) for task in known):
                 there = ", ".join(task.short for task in known)
                 raise ValueError(f"tasks.{name}: no task is named {name!r}; there are: {there}")
+        return self
+
+    @model_validator(mode="after")
+    def _trunk_can_be_shared(self) -> Config:
+        if not self.network.shared_trunk:
+            return self
+        if self.heatmap.by_gradient:
+            raise ValueError(f"heatmap.method: {self.heatmap.method} takes a backward pass a class, and the "
+                             "network has the classes of all tasks; set it to cam, or network.shared_trunk "
+                             "to false")  # fmt: skip
+        tasks = self.known_tasks()
+        if tasks is None:  # any of them could be of either kind
+            regimes = {kind: getattr(self, kind) for kind in ("design", "length")}
+            every = [(kind, self._plans(regime)) for kind, regime in regimes.items()]
+            every += [
+                (f"tasks.{name}", self._plans(regimes["design"], own)) for name, own in self.tasks.items()
+            ]
+        else:
+            every = [(task.short, self.plans(task)) for task in tasks]
+        branches = [(name, {"cam": cam, "finetune": finetune}) for name, (cam, _, finetune) in every]
+        first, like = branches[0]
+        for name, plans in branches[1:]:
+            for branch, plan in plans.items():
+                for key, value in vars(plan).items():
+                    if key not in ("augment", "heatmap") and value != getattr(like[branch], key):
+                        raise ValueError(
+                            f"{branch}.{key}: {first} and {name} have different ones; network.shared_trunk "
+                            "trains one network for all tasks: give them the same (augment may differ)"
+                        )
         return self
 
     def _plans(self, *overrides: RegimeConfig, where: str = "") -> tuple[CamPlan, CropPlan, FinetunePlan]:

@@ -12,6 +12,7 @@ import pandas as pd
 from attributes.dataset import TaskData, survey_pictures, task_data
 from attributes.demo import write_dataset
 from attributes.errors import DataError
+from attributes.joined import APART, JoinedData, join_tasks, one_side
 from attributes.readers import infer_tasks, read_annotations
 from attributes.readers.collect import picture_paths, sources
 from attributes.splits import assign_splits
@@ -42,6 +43,8 @@ class Opened:
         image, task, x0, y0, x1, y1 of rendered data.
     faults : list of str
         What is wrong with tasks and classes, and borne: a task that is left out, a class never trained on.
+    joined : JoinedData or None
+        All tasks as one, whichever were asked for, where they share a network.
     """
 
     tasks: dict[str, TaskData]
@@ -50,6 +53,7 @@ class Opened:
     notes: list[str]
     boxes_true: pd.DataFrame | None
     faults: list[str] = dataclasses.field(default_factory=list)
+    joined: JoinedData | None = None
 
 
 def open_data(
@@ -74,6 +78,8 @@ def open_data(
     DataError, RunError
         Also when more than the configured share of pictures had to be set aside.
     """
+    if config.network.shared_trunk and wanted:
+        return _some_of(open_data(config, (), folder, strict, keep), wanted)
     tasks = config.known_tasks()
     if config.data.source == "rendered":
         roots = [_rendered(config)]
@@ -104,7 +110,8 @@ def open_data(
     if rejected.shape[0]:
         notes.append(f"{len(rejected)} rows set aside, see rejected.csv")
     rows, paths = rows.drop(columns=["file", "line"]), picture_paths(rows)
-    rows["split"] = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed, paths)
+    splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed, paths)
+    rows["split"] = one_side(rows, splits, paths) if config.network.shared_trunk else splits
     found: dict[str, TaskData] = {}
     faults: list[str] = []
     for task in chosen or tasks:
@@ -125,7 +132,21 @@ def open_data(
         raise DataError(faults[0].removeprefix("left out: ") if faults else nothing)
     truth = roots[0] / "boxes_true.csv"
     boxes = pd.read_csv(truth, dtype={"image": str, "task": str}) if truth.is_file() else None
-    return Opened(found, tuple(tasks), rejected, notes, boxes, faults)
+    joined = join_tasks(list(found.values())) if config.network.shared_trunk else None
+    if joined is not None and (apart := int((joined.splits == APART).sum())):
+        notes.append(
+            f"{apart} training rows are not trained on: another task validates or tests on the picture"
+        )
+    return Opened(found, tuple(tasks), rejected, notes, boxes, faults, joined)
+
+
+def _some_of(opened: Opened, wanted: Sequence[str]) -> Opened:
+    """Keep some tasks; how the others are split tells how these are, where they share a network."""
+    names = [resolve(name, opened.known).name for name in wanted]
+    for name in names:
+        if name not in opened.tasks:
+            raise DataError(f"{name} has no usable picture, or none to learn from")
+    return dataclasses.replace(opened, tasks={name: opened.tasks[name] for name in dict.fromkeys(names)})
 
 
 def _inferred(roots: Sequence[Path], layout: str) -> tuple[Task, ...]:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from program.config import Config
     from runfolder.folder import RunFolder
 
-FORMAT = 1
+FORMAT = 2
+"""The greatest that is read; 1 is written where each task has networks of its own, as it always was."""
 
 T = TypeVar("T")
 
@@ -52,6 +53,8 @@ class Described:
         The frozen part that all networks share, None where nothing is frozen.
     full, crop : Path
         Networks of the whole picture and of the crop, as ONNX files.
+    outputs : tuple (first, end) or None
+        Which outputs of the networks are this task's classes; None where all are.
     """
 
     task: Task
@@ -64,6 +67,23 @@ class Described:
     trunk: Path | None
     full: Path
     crop: Path
+    outputs: tuple[int, int] | None = None
+
+
+def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
+    """Which outputs of the networks that all tasks of a run share are whose.
+
+    Raises
+    ------
+    RunError
+    """
+    try:
+        told = json.loads(folder.outputs.read_text(encoding="utf-8"))
+        return {name: (int(first), int(end)) for name, (first, end) in told.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise RunError(
+            f"{folder.outputs}: is missing or damaged; finish the run first: python pipeline.py run --all"
+        ) from None
 
 
 def describe_run(
@@ -80,8 +100,11 @@ def describe_run(
     from stage3_finetune.stage import read_fusion
 
     found = []
+    shared = config.network.shared_trunk
+    outputs = read_outputs(folder) if shared and tasks else {}
     for task in tasks:
         files = folder.task(task.name)
+        networks = folder.joined if shared else files
         for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
             if not path.is_file():
                 raise RunError(
@@ -91,7 +114,8 @@ def describe_run(
         trunk = folder.trunk / "trunk.onnx" if config.network.frozen_blocks else None
         found.append(Described(
             task, form, cam.test, cam.heatmap, CropRule(**read_rule(files.rule)["rule"]), finetune.test,
-            read_fusion(files.fusion), trunk, files.network(1), files.network(3),
+            read_fusion(files.fusion), trunk, networks.network(1), networks.network(3),
+            outputs.get(task.name),
         ))  # fmt: skip
     return found
 
@@ -104,7 +128,7 @@ def as_json(described: Sequence[Described], home: Path) -> dict[str, Any]:
         return path.relative_to(home).as_posix()
 
     return {
-        "format": FORMAT,
+        "format": 1 if all(one.outputs is None for one in described) else FORMAT,
         "input": {"side_px": form.side_px, "fit": form.fit, "layout": "N,3,H,W", "channels": "RGB",
                   "mean": form.backbone.mean, "std": form.backbone.std, "range": "(x / 255 - mean) / std",
                   "backbone": form.backbone.name},
@@ -115,6 +139,7 @@ def as_json(described: Sequence[Described], home: Path) -> dict[str, Any]:
                 "classes": list(one.task.classes),
                 "kind": one.task.kind,
                 "invisible": one.task.invisible,
+                **({"outputs": one.outputs} if one.outputs else {}),
                 "full": {"network": below(one.full), "views": dataclasses.asdict(one.full_views)},
                 "heatmap": one.heatmap,
                 "crop_rule": dataclasses.asdict(one.rule),
@@ -143,7 +168,7 @@ def read_description(path: Path) -> list[Described]:
         raise RunError(f"{path}: is not valid JSON ({error}); export the run again") from None
     part = _Part(path, "", told)
     if part.value("format", int, 1) > FORMAT:  # the first files had no such key
-        raise RunError(f"{path}: format is {told['format']}; this program reads {FORMAT}: take a newer one")
+        raise RunError(f"{path}: format is {told['format']}; this program reads 1 and 2: take a newer one")
     given = part.section("input")
     backbone = Backbone(
         given.value("backbone", str, ""), given.numbers("mean", 3), given.numbers("std", 3, least=1e-6)
@@ -174,6 +199,7 @@ def _described(part: _Part, name: str, form: InputForm, trunk: Path | None) -> D
         trunk,
         full.file("network"),
         crop.file("network"),
+        part.outputs(len(classes)),
     )
 
 
@@ -211,6 +237,16 @@ class _Part:
             bound = "" if least == -math.inf else " above 0"
             raise self.wrong(key, f"is {_short(found)}; expected {count} numbers{bound}")
         return tuple(map(float, found))
+
+    def outputs(self, count: int) -> tuple[int, int] | None:
+        """The span of a network's outputs, of as many as there are classes; None where it is not told."""
+        if self.told.get("outputs") is None:
+            return None
+        found = self.value("outputs", list)
+        whole = [value for value in found if type(value) is int]
+        if len(found) != 2 or len(whole) != 2 or whole[0] < 0 or whole[1] - whole[0] != count:
+            raise self.wrong("outputs", f"is {_short(found)}; expected [first, end] around {count} classes")
+        return whole[0], whole[1]
 
     def file(self, key: str) -> Path:
         """A network, which lies in the description's folder or below it."""

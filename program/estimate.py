@@ -37,7 +37,7 @@ class Cost:
     seconds : float
         Of all stages on this machine; drawing and the report not included.
     jobs : int
-        Tasks at once.
+        Tasks at once, or networks where the tasks share them.
     kept_bytes : float
         What stays in the run folder.
     cache_bytes : float
@@ -48,6 +48,8 @@ class Cost:
     jobs: int
     kept_bytes: float
     cache_bytes: float
+    unit: str = "task"
+    """Of what there are `jobs` at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +76,24 @@ def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
     measured = max(tasks.values(), key=len)
     speed = _measure(config.one_thread() if jobs > 1 else config, measured)
     seconds = [_seconds(config, data, speed) for data in tasks.values()]
+    kept = sum(_kept(config, data, speed) for data in tasks.values())
+    if config.network.shared_trunk:
+        # Side by side go the networks of the folds; what lies there, lies there for all tasks.
+        folds = _networks(config, measured) - 1
+        jobs = min(parallel_jobs(config, len(tasks)), 1 + folds)
+        kept -= (len(tasks) - 1) * speed.weights_bytes * (4 + folds)
+        cache = sum(_items(config, data) * speed.cached_bytes for data in tasks.values())
+        return Cost(sum(seconds) / jobs, jobs, kept, cache, "network")
     # Tasks side by side end with the longest of them at the latest.
     total = max(sum(seconds) / jobs, max(seconds))
     cached = sorted((_items(config, data) * speed.cached_bytes for data in tasks.values()), reverse=True)
-    return Cost(total, jobs, sum(_kept(config, data, speed) for data in tasks.values()), sum(cached[:jobs]))
+    return Cost(total, jobs, kept, sum(cached[:jobs]))
+
+
+def _networks(config: Config, data: TaskData) -> int:
+    """Stage 1's: the final one and those of the folds."""
+    folds = config.plans(data.task)[0].folds
+    return 1 + (folds if folds > 1 else 0)
 
 
 def _measure(config: Config, data: TaskData) -> _Speed:
@@ -146,10 +162,9 @@ def _items(config: Config, data: TaskData) -> int:
 
 def _kept(config: Config, data: TaskData, speed: _Speed) -> float:
     """Weights (of each network, and of the last two once more as ONNX) and crops, no larger than pictures."""
-    folds = config.plans(data.task)[0].folds
     sample = data.paths[:: max(1, len(data) // 100)]
     pictures = float(np.mean([os.stat(path).st_size for path in sample])) * len(data)
-    return speed.weights_bytes * (4 + (folds if folds > 1 else 0)) + pictures
+    return speed.weights_bytes * (3 + _networks(config, data)) + pictures
 
 
 def _read_and_write(path: str, quality: int) -> None:

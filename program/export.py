@@ -41,6 +41,8 @@ def export_run(folder: RunFolder, out: Path) -> Path:
     exported, copied = [], set()
     for one in describe_run(config, folder, workshop(config, folder).form, done):
         new = {"full": out / f"{one.task.name}.stage1.onnx", "crop": out / f"{one.task.name}.stage3.onnx"}
+        if one.outputs is not None:  # all tasks have the same ones
+            new = {"full": out / "stage1.onnx", "crop": out / "stage3.onnx"}
         if one.trunk is not None:
             new["trunk"] = out / "trunk.onnx"
         for part, path in new.items():

@@ -15,7 +15,7 @@ from learning.cards import DeviceName
 from learning.devices import find_devices
 from learning.inference import Runner
 from program.config import Config, read_config
-from program.description import Described, describe_run
+from program.description import Described, describe_run, read_outputs
 from program.errors import RunError
 from program.walk import workshop
 from runfolder.folder import RunFolder
@@ -37,6 +37,7 @@ class MXNetNetworks:
         self._config = _on(device, read_config(folder.config))
         self._shop = dataclasses.replace(workshop(self._config, folder), engine=engine)
         self._trunk: Runner | None = None
+        self._pair: tuple[tuple[Path, Path], tuple[Runner, Runner]] | None = None
 
     def described(self, wanted: Sequence[str]) -> list[Described]:
         """The tasks of those names, by default all that are finished.
@@ -62,7 +63,13 @@ class MXNetNetworks:
         return self._trunk
 
     def pair(self, one: Described) -> tuple[Runner, Runner]:
-        """Build a task's two networks behind the trunk."""
+        """Build a task's two networks behind the trunk; those of the task before, where they serve both."""
+        if self._pair is None or self._pair[0] != (one.full, one.crop):
+            self._pair = None
+            self._pair = (one.full, one.crop), self._built(one)
+        return self._pair[1]
+
+    def _built(self, one: Described) -> tuple[Runner, Runner]:
         shape = self._shop.picture_shape
         if self._trunk is not None:
             shape = self._trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
@@ -82,7 +89,10 @@ class MXNetNetworks:
     def _open(
         self, one: Described, weights: Path, shape: tuple[int, int, int], onnx: Path, mapped: bool
     ) -> Runner:
-        net = new_classifier(self._shop, shape, len(one.task.classes), 0)
+        n_outputs = len(one.task.classes)
+        if one.outputs is not None:
+            n_outputs = max(end for _, end in read_outputs(self._folder).values())
+        net = new_classifier(self._shop, shape, n_outputs, 0)
         load_classifier(net, weights)
         return (open_mapped if mapped else open_classifier)(self._shop, net, shape, onnx)
 

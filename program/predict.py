@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import importlib.util
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -76,11 +78,14 @@ class Predictor:
     """
 
     def __init__(self, how: Described, trunk: Runner | None, full: Runner, cropped: Runner) -> None:
+        self._mine = slice(*how.outputs) if how.outputs else slice(None)
         self.task, self.rule, self.fit = how.task, how.rule, how.form.fit
         self.fusion: Fusion = how.fusion
         self._how, self._trunk, self._full, self._cropped = how, trunk, full, cropped
 
-    def __call__(self, paths: Sequence[str], sizes: np.ndarray) -> Answer:
+    def __call__(
+        self, paths: Sequence[str], sizes: np.ndarray, looked: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> Answer:
         """Predict pictures.
 
         Parameters
@@ -88,25 +93,45 @@ class Predictor:
         paths : sequence of str
         sizes : ndarray of int, shape (N, 2)
             Width and height in pixels.
+        looked : tuple of ndarray, optional
+            What :func:`look_once` has found for this task.
         """
         rows, how = np.arange(len(paths)), self._how
-        logits, heatmaps = [], []
-        views = how.full_views.unit()
-        for some, maps, _ in predict(self._full, self._inputs(Pictures(paths), how.full_views), rows):
-            logits.append(some)
-            heatmaps.append(predicted_heatmaps(some, maps, views, how.heatmap))
-        full = softmax(np.concatenate(logits).astype(np.float64))
-        heat = np.concatenate(heatmaps)
+        said, heat = looked or look_once([self], paths)[0]
+        full = softmax(said.astype(np.float64))
         invisible = full.argmax(axis=1) == self.task.invisible
         crops = find_crops(heat, sizes, self.fit, self.rule, invisible)
         boxes = np.array([c.box for c in crops])
         inputs = self._inputs(Pictures(paths, boxes, None, sizes), how.crop_views)
-        logits = [some for some, _, _ in predict(self._cropped, inputs, rows)]
+        logits = [some[:, self._mine] for some, _, _ in predict(self._cropped, inputs, rows)]
         crop = softmax(np.concatenate(logits).astype(np.float64))
         return Answer(full, crop, fuse(full, crop, self.fusion), boxes, [c.fallback for c in crops], heat)
 
+    def whole(self, paths: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the full-image network's logits (B, O) and maps (B, T, O, h, w), of all its outputs."""
+        inputs = self._inputs(Pictures(paths), self._how.full_views)
+        for logits, maps, _ in predict(self._full, inputs, np.arange(len(paths))):
+            yield logits, maps
+
+    def heard(self, logits: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """This task's logits (B, C), and the heatmap of the predicted class (B, h, w)."""
+        mine, how = logits[:, self._mine], self._how
+        return mine, predicted_heatmaps(mine, maps[:, :, self._mine], how.full_views.unit(), how.heatmap)
+
     def _inputs(self, pictures: Pictures, views: TestViews) -> LiveInputs:
         return LiveInputs(pictures, self._how.form, Augmentation(), views, 0, self._trunk)
+
+
+def look_once(predictors: Sequence[Predictor], paths: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Logits (N, C) and heatmaps (N, h, w) for each of some tasks that share a full-image network.
+
+    It runs once a picture, whatever the number of tasks.
+    """
+    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in predictors]
+    for logits, maps in predictors[0].whole(paths):
+        for predictor, parts in zip(predictors, found, strict=True):
+            parts.append(predictor.heard(logits, maps))
+    return [tuple(map(np.concatenate, zip(*parts, strict=True))) for parts in found]  # type: ignore[misc]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +146,14 @@ class Opened:
         That read pictures.
     predictor : callable
         Opens one task's networks.
+    groups : list of list of Task
+        The same tasks; those of a group share one full-image network.
     """
 
     tasks: list[Task]
     threads: int
     predictor: Callable[[Task], Predictor]
+    groups: list[list[Task]]
 
 
 def open_pipeline(
@@ -215,10 +243,10 @@ def _open_onnx(described: Sequence[Described], card: Card | None) -> Opened:
                 again = f"python pipeline.py run --task {one.task.short}"
                 raise RunError(f"{path} is missing; run its stage again: {again}")
     trunk = described[0].trunk
+    # The last two stay open: tasks that share their networks follow one another.
+    network = functools.lru_cache(maxsize=2)(lambda path: _onnx(path, card))
     return _opened(
-        described,
-        _onnx(trunk, card) if trunk else None,
-        lambda one: (_onnx(one.full, card), _onnx(one.crop, card)),
+        described, _onnx(trunk, card) if trunk else None, lambda one: (network(one.full), network(one.crop))
     )
 
 
@@ -237,7 +265,14 @@ def _opened(
 ) -> Opened:
     by_task = {one.task: one for one in described}
     threads = described[0].form.threads
-    return Opened(list(by_task), threads, lambda task: Predictor(by_task[task], trunk, *pair(by_task[task])))
+    groups: dict[Any, list[Task]] = {}
+    for one in described:
+        alone = one.task.name if one.outputs is None else ""
+        groups.setdefault((one.full, one.full_views, alone), []).append(one.task)
+    return Opened(
+        list(by_task), threads, lambda task: Predictor(by_task[task], trunk, *pair(by_task[task])),
+        list(groups.values()),
+    )  # fmt: skip
 
 
 class Named(Sequence[tuple[str, str]]):
@@ -349,27 +384,29 @@ def predict_pictures(
         raise DataError(f"{source}: no readable picture; for instance {bad[0][0]}: {bad[0][1]}")
     usable = np.flatnonzero([not reason for reason in reasons])
     with _table(out, COLUMNS) as write, _table(boxes, BOX_COLUMNS) as write_boxes:
-        for task in pipeline.tasks:
-            predictor = pipeline.predictor(task)
-            answers = []
-            with progress(f"{task.short}: predict", len(usable)) as bar:
+        for tasks in pipeline.groups:
+            predictors = [pipeline.predictor(task) for task in tasks]
+            answers: list[list[Answer]] = [[] for _ in tasks]
+            label = tasks[0].short if len(tasks) == 1 else f"{len(tasks)} tasks"
+            with (
+                _in_turn(write, len(tasks)) as writers,
+                _in_turn(write_boxes, len(tasks)) as box_writers,
+                progress(f"{label}: predict", len(usable)) as bar,
+            ):
                 for start in range(0, len(usable), _CHUNK):
                     part = usable[start : start + _CHUNK]
-                    answer = predictor(take(named.paths, part), found[part])
-                    if seen is not None:
-                        answers.append(answer)
-                    images = take(named.images, part)
-                    write(_rows(task, images, answer.fused))
-                    write_boxes(
-                        (image, task.name, *box, why)
-                        for image, box, why in zip(
-                            images, answer.boxes.tolist(), answer.fallbacks, strict=True
-                        )
-                    )
+                    paths, images = take(named.paths, part), take(named.images, part)
+                    for number, looked in enumerate(look_once(predictors, paths)):
+                        answer = predictors[number](paths, found[part], looked)
+                        if seen is not None:
+                            answers[number].append(answer)
+                        writers[number](_rows(tasks[number], images, answer.fused))
+                        box_writers[number](_box_rows(tasks[number], images, answer))
                     bar(len(part))
             if seen is not None:
                 pictures = [(*named[i], (int(found[i, 0]), int(found[i, 1]))) for i in usable]
-                seen(predictor, pictures, answers)
+                for predictor, said in zip(predictors, answers, strict=True):
+                    seen(predictor, pictures, said)
     for image, reason in bad[:10]:
         say(f"left out {image}: {reason}")
     return len(usable) * len(pipeline.tasks), len(usable), bad
@@ -385,6 +422,28 @@ def _table(path: Path | None, columns: Sequence[str]) -> Iterator[Callable[[Any]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         yield writer.writerows
+
+
+@contextlib.contextmanager
+def _in_turn(write: Callable[[Any], None], count: int) -> Iterator[list[Callable[[Any], None]]]:
+    """Give a writer a task; what they write in any order is laid down task after task.
+
+    The first one's rows go where they belong at once, the others' wait in files without a name.
+    """
+    with contextlib.ExitStack() as stack:
+        waiting = [
+            stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
+            for _ in range(count - 1)
+        ]
+        yield [write, *(csv.writer(file).writerows for file in waiting)]
+        for file in waiting:
+            file.seek(0)
+            write(csv.reader(file))
+
+
+def _box_rows(task: Task, images: Sequence[str], answer: Answer) -> Iterator[tuple[Any, ...]]:
+    for image, box, why in zip(images, answer.boxes.tolist(), answer.fallbacks, strict=True):
+        yield image, task.name, *box, why
 
 
 def _rows(task: Task, images: Sequence[str], fused: np.ndarray) -> Iterator[tuple[str, ...]]:

@@ -25,7 +25,7 @@ from learning.team import team
 from program.config import Config, dump_config, read_config
 from program.data import Opened, open_data, to_be_drawn
 from program.description import as_json, describe_run
-from program.errors import RunError
+from program.errors import RunError, UsageError
 from program.holding import make_folder, refuse_foreign, refuse_no_run
 from program.limits import memory_limit
 from program.metrics import report_split, run_metrics
@@ -50,12 +50,13 @@ def plan_stages(
         By short task name, each stage that would run with the reason; empty where all is up to date.
     """
     refuse_foreign(folder)
-    walk = Walk(config, folder)
+    refuse_one_of_joined(config, wanted, stages)
     if to_be_drawn(config):
         known = config.known_tasks() or ()
         tasks = [resolve(name, known) for name in wanted] or known
         return {task.short: dict.fromkeys(stages, "its pictures are to be drawn first") for task in tasks}
     opened = open_data(config, wanted, folder, keep=False)
+    walk = Walk(config, folder, joined=opened.joined)
     return {data.task.short: walk.to_do(stages, data) for data in opened.tasks.values()}
 
 
@@ -77,6 +78,7 @@ def run_stages(
     scheduler : str, optional
         Address of a Dask scheduler whose workers do the work.
     """
+    refuse_one_of_joined(config, wanted, stages)
     devices = find_devices(config.runtime.device, config.runtime.amp)
     make_folder(folder)
     if not folder.config.is_file():
@@ -98,11 +100,38 @@ def run_stages(
     say(f"{pictures} pictures, {tasks}, {how}; run folder {folder.path}")
     for note in device_notes(devices):
         say(note)
-    walk = Walk(config, folder, together)
+    walk = Walk(config, folder, together, opened.joined)
     if together is not None:
         together.tell(_same_work(config, opened))
+    worked = False
+    for some, units in walk.steps(stages, list(opened.tasks.values())):
+        worked |= _walk_through(walk, some, units, jobs, scheduler)
+    if worked or not folder.description.is_file():
+        _describe(config, folder, walk.shop.form, opened.known)
+    return opened
+
+
+def refuse_one_of_joined(config: Config, wanted: Sequence[str], stages: Sequence[str]) -> None:
+    """Refuse to train one task of those that share a network.
+
+    Raises
+    ------
+    UsageError
+    """
+    if config.network.shared_trunk and wanted and tuple(stages) != ("crop",):
+        raise UsageError(
+            f"--task {wanted[0]}: with network.shared_trunk one network learns all tasks together; "
+            "say --all instead (stage crop takes --task), or --set network.shared_trunk=false"
+        )
+
+
+def _walk_through(
+    walk: Walk, stages: Sequence[str], tasks: Sequence[TaskData], jobs: int, scheduler: str | None
+) -> bool:
+    """Take some tasks through some stages; return whether there was anything to do."""
+    config, folder = walk.config, walk.folder
     work = []
-    for data in opened.tasks.values():
+    for data in tasks:
         if walk.is_current(stages, data):
             say(f"{data.task.short}: {', '.join(stages)} up to date")
         else:
@@ -113,18 +142,17 @@ def run_stages(
         folder.description.unlink(missing_ok=True)  # it tells of networks that are about to change
     spread = bool(scheduler) or jobs > 1
     # Under a limit on memory, libraries may crash where they get none; in a worker process that can be told.
-    if work and together is None and (spread or memory_limit() is not None):
+    if work and walk.shop.team is None and (spread or memory_limit() is not None):
         # Pieces of several tasks take turns here, so each task has a walk of its own.
         shared = [
-            (_elsewhere(config, folder, data), Walk(config, folder).rounds(stages, data)) for data in work
+            (_elsewhere(config, folder, data), Walk(config, folder, joined=walk.joined).rounds(stages, data))
+            for data in work
         ]
         in_rounds(_do_beside_others, shared, jobs, scheduler)
     else:
         for data in work:
             in_turn(walk, data, stages)
-    if work or not folder.description.is_file():
-        _describe(config, folder, walk.shop.form, opened.known)
-    return opened
+    return bool(work)
 
 
 def _describe(config: Config, folder: RunFolder, form: InputForm, known: Sequence[Task]) -> None:
@@ -205,10 +233,11 @@ def train_along(config: Config, folder: RunFolder, wanted: Sequence[str]) -> Non
             "start the same command on all of them, with the same files in reach"
         )
     say(f"worker {together.rank + 1} of {together.size}; the first one tells what is written")
-    walk = Walk(config, folder, together)
+    walk = Walk(config, folder, together, opened.joined)
+    units = {data.task.name: data for data in (*opened.tasks.values(), *filter(None, [opened.joined]))}
     while (told := together.hear()) is not None:
         name, stage, mark, *piece = told
-        walk.do(opened.tasks[name], stage, mark, (piece[0], piece[1]))
+        walk.do(units[name], stage, mark, (piece[0], piece[1]))
 
 
 def _same_work(config: Config, opened: Opened) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from attributes.dataset import TaskData
+from attributes.joined import NAME, JoinedData
 from learning.backbones import backbone
 from learning.batches import InputForm
 from learning.branch import Workshop
@@ -30,8 +32,10 @@ from runfolder.fingerprint import files_stamp, fingerprint, is_current
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.predictions import read_parts
 from runfolder.progress import say
+from stage1_cam.joined import JoinedCamWork
 from stage1_cam.stage import CamWork
 from stage2_crop.stage import CropWork
+from stage3_finetune.joined import JoinedFinetuneWork
 from stage3_finetune.stage import FinetuneWork
 
 STAGES = ("cam", "crop", "finetune")
@@ -54,10 +58,19 @@ def workshop(config: Config, folder: RunFolder, with_team: Team | None = None) -
 
 
 class Walk:
-    """One walk through the stages of a run."""
+    """One walk through the stages of a run.
 
-    def __init__(self, config: Config, folder: RunFolder, with_team: Team | None = None) -> None:
-        self.config, self.folder = config, folder
+    Parameters
+    ----------
+    joined : JoinedData, optional
+        All tasks as one, where they share a network: a change of one is then a change of all.
+    """
+
+    def __init__(
+        self, config: Config, folder: RunFolder, with_team: Team | None = None,
+        joined: JoinedData | None = None,
+    ) -> None:  # fmt: skip
+        self.config, self.folder, self.joined = config, folder, joined
         self.shop = workshop(config, folder, with_team)
         self._work: tuple[tuple[str, str, str], Work] | None = None
         self._trunk: Runner | None = None
@@ -71,20 +84,44 @@ class Walk:
 
     def marks(self, data: TaskData) -> dict[str, str]:
         """Fingerprint of each stage: its plan, its inputs, its code, and the stages before it."""
-        cam, crop, finetune = self.config.plans(data.task)
-        shared = (self.shop.network, self.shop.form.side_px, self.shop.form.fit, self.config.seed)
-        facts = (data.images, list(data.splits), list(data.groups), data.task, data.letters,
-                 files_stamp(data.paths), *self._maps().values())  # fmt: skip
-        marks = {"cam": fingerprint(_CODE["cam"], cam, shared, *facts)}
+        if self.joined is not None:
+            return self._joined_marks[data.task.name]
+        _, crop, finetune = self.config.plans(data.task)
+        marks = {"cam": self._cam_mark(data)}
         marks["crop"] = fingerprint(_CODE["crop"], crop, marks["cam"])
         marks["finetune"] = fingerprint(_CODE["finetune"], finetune, marks["crop"])
         return marks
+
+    @functools.cached_property
+    def _joined_marks(self) -> dict[str, dict[str, str]]:
+        """The same by task where all share a network, of which each task's data is a part."""
+        assert self.joined is not None
+        parts, plans = self.joined.parts, [self.config.plans(part.task) for part in self.joined.parts]
+        alone = [self._cam_mark(part) for part in parts]
+        cams = [fingerprint(NAME, own, alone) for own in alone]
+        crops = [fingerprint(_CODE["crop"], plan[1], cam) for plan, cam in zip(plans, cams, strict=True)]
+        finetunes = [plan[2] for plan in plans]
+        marks = {
+            part.task.name: {"cam": cam, "crop": crop, "finetune":
+                             fingerprint(_CODE["finetune"], NAME, own, crop, finetunes, crops)}
+            for part, cam, crop, own in zip(parts, cams, crops, finetunes, strict=True)
+        }  # fmt: skip
+        marks[NAME] = {stage: fingerprint([own[stage] for own in marks.values()]) for stage in STAGES}
+        return marks
+
+    def _cam_mark(self, data: TaskData) -> str:
+        cam, _, _ = self.config.plans(data.task)
+        shared = (self.shop.network, self.shop.form.side_px, self.shop.form.fit, self.config.seed)
+        facts = (data.images, list(data.splits), list(data.groups), data.task, data.letters,
+                 files_stamp(data.paths), *self._maps().values())  # fmt: skip
+        return fingerprint(_CODE["cam"], cam, shared, *facts)
 
     def origins(self, data: TaskData) -> dict[str, Origin]:
         """The same that :meth:`marks` hashes, part by part, for telling people what changed."""
         cam, crop, finetune = self.config.plans(data.task)
         network = dataclasses.asdict(self.shop.network)
         network |= {"input_px": self.shop.form.side_px, "fit": self.shop.form.fit}
+        network |= {"shared_trunk": True} if self.joined is not None else {}
         shared = {"network": network, "seed": self.config.seed, **self._maps()}
         return {
             "cam": origin({"cam": cam, **shared}, _CODE["cam"], data),
@@ -98,14 +135,38 @@ class Walk:
 
     def to_do(self, stages: Sequence[str], data: TaskData) -> dict[str, str]:
         """Which of some stages would run, and why; those that are up to date are not named."""
-        marks, origins = self.marks(data), self.origins(data)
+        origins = self.origins(data)
         folder, out = self.folder.task(data.task.name), {}
         for stage in stages:
-            if is_current(folder.marker(stage), marks[stage]):
+            if self._up_to_date(stage, self._unit(stage, data)):
                 continue
             before = f"after {list(out)[-1]}" if out else "the stage before it was done anew"
+            if self._unit(stage, data) is not data and not out:
+                before = "it shares a network with a task that changed"
             out[stage] = why_outdated(folder.marker(stage), origins[stage]) or before
         return out
+
+    def steps(
+        self, stages: Sequence[str], tasks: Sequence[TaskData]
+    ) -> list[tuple[tuple[str, ...], list[TaskData]]]:
+        """Stages and what goes through them, one after another.
+
+        Each task goes through all stages by itself, or, where tasks share a network, all go together through
+        those that train it.
+        """
+        if self.joined is None:
+            return [(tuple(stages), list(tasks))]
+        return [((stage,), list(tasks) if stage == "crop" else [self.joined]) for stage in stages]
+
+    def _unit(self, stage: str, data: TaskData) -> TaskData:
+        """What goes through a stage together with a task."""
+        return data if self.joined is None or stage == "crop" else self.joined
+
+    def _up_to_date(self, stage: str, data: TaskData) -> bool:
+        return all(
+            is_current(self.folder.task(part.task.name).marker(stage), self.marks(part)[stage])
+            for part in parts_of(data)
+        )
 
     def rounds(self, stages: Sequence[str], data: TaskData) -> Generator[list[Errand], list[Seconds], None]:
         """One task's work, round by round; to be told what each piece of a round took when it is done.
@@ -115,7 +176,7 @@ class Walk:
         idle = []
         for stage in stages:
             mark = self.marks(data)[stage]
-            if is_current(self.folder.task(data.task.name).marker(stage), mark):
+            if self._up_to_date(stage, data):
                 self._clear(stage, data)
                 idle.append(stage)
             else:
@@ -124,25 +185,35 @@ class Walk:
             say(f"{data.task.short}: {', '.join(idle)} up to date")
 
     def _stage(self, stage: str, data: TaskData, mark: str) -> Generator[list[Errand], list[Seconds], None]:
-        task, folder = data.task, self.folder.task(data.task.name)
-        self._needs(stage, folder)
-        if stage != "cam":
-            same_rows(folder, data)
-        # Its own, and the later stages': what they made from its former artefacts is out of date.
-        for outdated in STAGES[STAGES.index(stage) :]:
-            folder.marker(outdated).unlink(missing_ok=True)
-        shutil.rmtree(folder.sheets, ignore_errors=True)  # the report lays new ones
+        for part in parts_of(data):
+            folder = self.folder.task(part.task.name)
+            self._needs(stage, folder)
+            if stage != "cam":
+                same_rows(folder, part)
+        for folder in (self.folder.task(part.task.name) for part in parts_of(data)):
+            # Its own, and the later stages': what they made from its former artefacts is out of date.
+            for outdated in STAGES[STAGES.index(stage) :]:
+                folder.marker(outdated).unlink(missing_ok=True)
+            shutil.rmtree(folder.sheets, ignore_errors=True)  # the report lays new ones
         started, seconds = time.perf_counter(), Counter[str]()
         for pieces in self.work(stage, data, mark).rounds():
             for took in (yield [(stage, mark, piece) for piece in pieces]) if pieces else ():
                 seconds.update(took)
         if hasattr(os, "sync"):
             os.sync()  # crops are many, and brought to the disk together, before the stage counts as done
-        told = {"fingerprint": mark, "seconds": seconds, "files": folder.artefacts(stage)}
-        write_json(folder.marker(stage), {**told, "made_from": dataclasses.asdict(self.origins(data)[stage])})
+        if isinstance(data, JoinedData):
+            spans = {part.task.name: data.columns(number) for number, part in enumerate(data.parts)}
+            write_json(self.folder.outputs, {name: [span.start, span.stop] for name, span in spans.items()})
+        for part in parts_of(data):
+            folder, share = self.folder.task(part.task.name), len(part) / len(data)
+            told = {"fingerprint": self.marks(part)[stage],
+                    "seconds": {what: share * took for what, took in seconds.items()},
+                    "files": folder.artefacts(stage),
+                    "made_from": dataclasses.asdict(self.origins(part)[stage])}  # fmt: skip
+            write_json(folder.marker(stage), told)
         self._work = None
         self._clear(stage, data)
-        say(f"{task.short}: {stage} in {time.perf_counter() - started:.0f} s")
+        say(f"{data.task.short}: {stage} in {time.perf_counter() - started:.0f} s")
 
     def work(self, stage: str, data: TaskData, mark: str) -> Work:
         """A stage's work on one task; the last one is kept, with the networks and files it has open."""
@@ -153,6 +224,8 @@ class Walk:
         return self._work[1]
 
     def _new_work(self, stage: str, data: TaskData, mark: str) -> Work:
+        if isinstance(data, JoinedData):
+            return self._new_joined_work(stage, data, mark)
         cam, crop, finetune = self.config.plans(data.task)
         folder, cache = self.folder.task(data.task.name), self._cache(stage, data)
         if stage == "crop":
@@ -160,6 +233,14 @@ class Walk:
         if stage == "cam":
             return CamWork(data, folder, cam, self.shop, self.trunk, cache, mark)
         return FinetuneWork(data, folder, finetune, self.shop, self.trunk, cache, mark)
+
+    def _new_joined_work(self, stage: str, data: JoinedData, mark: str) -> Work:
+        folders = [self.folder.task(part.task.name) for part in data.parts]
+        cams, _, finetunes = zip(*(self.config.plans(part.task) for part in data.parts), strict=True)
+        common = (self.shop, self.trunk, self._cache(stage, data), mark)
+        if stage == "cam":
+            return JoinedCamWork(data, self.folder.joined, folders, cams, *common)
+        return JoinedFinetuneWork(data, self.folder.joined, folders, finetunes, *common)
 
     def do(self, data: TaskData, stage: str, mark: str, piece: Piece) -> Seconds:
         """Do one piece of a stage's work; a training together with the team, where there is one."""
@@ -170,8 +251,7 @@ class Walk:
 
     def is_current(self, stages: Sequence[str], data: TaskData) -> bool:
         """Tell whether there is nothing to do."""
-        marks, folder = self.marks(data), self.folder.task(data.task.name)
-        current = all(is_current(folder.marker(stage), marks[stage]) for stage in stages)
+        current = all(self._up_to_date(stage, data) for stage in stages)
         for stage in stages if current else ():
             self._clear(stage, data)
         return current
@@ -195,6 +275,11 @@ class Walk:
                 f"{need[1]} is missing; run the stage before it first: "
                 f"python pipeline.py stage {need[0]} --task {folder.path.name}"
             )
+
+
+def parts_of(data: TaskData) -> tuple[TaskData, ...]:
+    """The tasks that some rows are of."""
+    return data.parts if isinstance(data, JoinedData) else (data,)
 
 
 def in_turn(walk: Walk, data: TaskData, stages: Sequence[str]) -> None:

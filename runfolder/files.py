@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -76,6 +77,24 @@ def write_array(path: Path, array: np.ndarray) -> None:
     with whole(path) as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.write(array.data.cast("B") if array.size else b"")  # numpy's own writing hides why it failed
+
+
+def link(path: Path, target: Path) -> None:
+    """Let a path stand for another file, by a relative link; by a copy where there are no links.
+
+    Whoever writes to the path later takes the link away, not what it stands for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    partial.unlink(missing_ok=True)
+    try:
+        os.symlink(os.path.relpath(target, path.parent), partial)
+        os.replace(partial, path)
+    except (OSError, NotImplementedError):
+        with whole(path) as copied:
+            shutil.copyfile(target, copied)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -130,6 +130,16 @@ class RunFolder:
         return self.path / "trunk"
 
     @property
+    def joined(self) -> TaskFolder:
+        """Where ``stage1/`` and ``stage3/`` hold the networks that serve all tasks, if they share one."""
+        return TaskFolder(self.trunk)
+
+    @property
+    def outputs(self) -> Path:
+        """Which outputs of the networks that serve all tasks are whose: ``{"<task>": [first, end]}``."""
+        return self.trunk / "outputs.json"
+
+    @property
     def cache(self) -> Path:
         """Features that are computed once; safe to delete."""
         return self.path / "cache"

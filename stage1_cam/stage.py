@@ -130,12 +130,15 @@ class CamWork(BranchWork):
         runner = self.runner(name, self._weights(name), self._exported(name))
         logits, heatmaps = [], []
         with progress(f"{self.data.task.short}: heatmaps of {name}", len(rows)) as bar:
-            for some, maps in look(runner, self.inputs, rows, self.plan):
+            for some, maps in self._look(runner, rows):
                 logits.append(some)
                 heatmaps.append(maps)
                 bar(len(some))
         self.leave_looks(name, first, logits=np.concatenate(logits), heatmaps=np.concatenate(heatmaps))
         return {"cam": time.perf_counter() - started}
+
+    def _look(self, runner: Runner, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return look(runner, self.inputs, rows, self.plan)
 
     def finish(self) -> Seconds:
         """Put together what the networks have said."""

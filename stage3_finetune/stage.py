@@ -74,9 +74,13 @@ class FinetuneWork(BranchWork):
     ) -> None:  # fmt: skip
         super().__init__(data, plan, shop, trunk, cache, mark)
         self.folder, self.plan = folder, plan
-        self._spoke, self._full = read_networks(folder.predictions(1))
+        self._spoke, self._full = self._said_before()
         folds = sorted(set(self._spoke[self.train_rows]) - {"final"}) if plan.cross_fit else []
         self._names = ["final", *folds]
+
+    def _said_before(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which of stage 1's networks spoke of each row, (N,) str, and what it said, (N, C)."""
+        return read_networks(self.folder.predictions(1))
 
     def pictures(self) -> Pictures:
         boxes = read_cuts(self.folder.boxes)[1]
@@ -127,24 +131,20 @@ class FinetuneWork(BranchWork):
 
     def finish(self) -> Seconds:
         """Put together what the networks have said, and fuse."""
-        started, data, folder, full = time.perf_counter(), self.data, self.folder, self._full
-        logits = np.zeros((len(data), len(data.task.classes)), np.float64)
-        network = np.full(len(data), "", dtype=object)
+        started = time.perf_counter()
+        logits, network = self._said()
+        history = pd.DataFrame(self.history(self._names))
+        write_fused(self.folder, self.data, softmax(logits), network, self._full, history)
+        return {"finetune": time.perf_counter() - started}
+
+    def _said(self) -> tuple[np.ndarray, np.ndarray]:
+        """What was said of each row's crop, (N, C) logits, and by which network, (N,); '' for none."""
+        logits = np.zeros((len(self.data), len(self.data.task.classes)), np.float64)
+        network = np.full(len(self.data), "", dtype=object)
         for _, (name, first, end) in self._looks():
             rows = self._shown(name)[first:end]
             logits[rows], network[rows] = self.looks(name, first)["logits"], name
-        crop = softmax(logits)
-        fitted = np.union1d(self.val_rows, self.train_rows[network[self.train_rows] != ""])
-        how = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
-        shown = np.flatnonzero(network != "")
-        who = (take(data.images, shown), data.splits[shown])
-        fused = fuse(full[shown], crop[shown], how)
-        write_table(folder.history(3), pd.DataFrame(self.history(self._names)))
-        write_predictions(folder.predictions(3), *who, crop[shown], data.task.classes, network[shown])
-        write_predictions(folder.fused, *who, fused, data.task.classes, network[shown])
-        fitted_on = "val + folds" if len(self._names) > 1 else "val"
-        write_json(folder.fusion, {**dataclasses.asdict(how), "rows": len(fitted), "fitted_on": fitted_on})
-        return {"finetune": time.perf_counter() - started}
+        return logits, network
 
     def _shown(self, name: str) -> np.ndarray:
         """The rows that a network looks at: training rows only those that it has not seen."""
@@ -155,6 +155,32 @@ class FinetuneWork(BranchWork):
 
     def _exported(self, name: str) -> Path:
         return self.folder.network(3) if name == "final" else self.cache / f"{name}.onnx"
+
+
+def write_fused(
+    folder: TaskFolder, data: TaskData, crop: np.ndarray, network: np.ndarray, full: np.ndarray,
+    history: pd.DataFrame,
+) -> None:  # fmt: skip
+    """Fuse what both branches have said of one task, and leave its files.
+
+    Parameters
+    ----------
+    crop, full : ndarray of float, shape (N, C)
+        Probabilities.
+    network : ndarray of str, shape (N,)
+        Who spoke of the crop; '' for nobody, whose rows are left out.
+    """
+    train_rows = data.rows("train", labelled=True)
+    fitted = np.union1d(data.rows("val", labelled=True), train_rows[network[train_rows] != ""])
+    how = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
+    shown = np.flatnonzero(network != "")
+    who = (take(data.images, shown), data.splits[shown])
+    fused = fuse(full[shown], crop[shown], how)
+    write_table(folder.history(3), history)
+    write_predictions(folder.predictions(3), *who, crop[shown], data.task.classes, network[shown])
+    write_predictions(folder.fused, *who, fused, data.task.classes, network[shown])
+    fitted_on = "val + folds" if history["network"].nunique() > 1 else "val"
+    write_json(folder.fusion, {**dataclasses.asdict(how), "rows": len(fitted), "fitted_on": fitted_on})
 
 
 def read_fusion(path: Path) -> Fusion:

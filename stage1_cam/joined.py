@@ -1,0 +1,85 @@
+"""Stage 1 of all tasks at once: one network with a head a task, whose batches mix the tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attributes.joined import JoinedData
+from learning.augment import AugmentationByRow
+from learning.branch import Workshop, predict
+from learning.inference import Runner
+from learning.pieces import Seconds
+from runfolder.files import link, write_table
+from runfolder.folder import TaskFolder
+from stage1_cam.heatmaps import predicted_heatmaps
+from stage1_cam.stage import CamPlan, CamWork, Look, write_looks
+
+
+class JoinedCamWork(CamWork):
+    """Stage 1 of several tasks, in pieces.
+
+    A picture that two tasks know comes into one fold, so that no network looks at what it has trained on.
+
+    Parameters
+    ----------
+    data : JoinedData
+    home : TaskFolder
+        Gets ``stage1/`` with the networks: weights.params, network.onnx, those of the folds.
+    folders : sequence of TaskFolder
+        A task's gets its ``stage1/``: history.csv, predictions.csv, heatmaps.npy, and links to the networks.
+    plans : sequence of CamPlan
+        Each task's; they differ in augmentation and kind of heatmap alone.
+    shop, trunk, cache, mark
+        As for :class:`learning.pieces.BranchWork`.
+    """
+
+    def __init__(
+        self, data: JoinedData, home: TaskFolder, folders: Sequence[TaskFolder], plans: Sequence[CamPlan],
+        shop: Workshop, trunk: Callable[[], Runner | None], cache: Path, mark: str = "",
+    ) -> None:  # fmt: skip
+        ends = tuple(data.rows_of(number).stop for number in range(len(plans)))
+        augment = AugmentationByRow(kinds=tuple(plan.augment for plan in plans), ends=ends)
+        super().__init__(data, home, dataclasses.replace(plans[0], augment=augment), shop, trunk, cache, mark)
+        self._joined, self._folders, self._plans = data, folders, plans
+        self._task_of = np.repeat(np.arange(len(plans)), [len(part) for part in data.parts])
+
+    def _look(self, runner: Runner, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        views = self.plan.test.unit()
+        for logits, maps, index in predict(runner, self.inputs, rows):
+            heatmaps = np.empty((len(index), *maps.shape[3:]), np.float32)
+            for number in np.unique(self._task_of[index]).tolist():
+                mine, asked = self._task_of[index] == number, self._joined.columns(number)
+                kind = self._plans[number].heatmap
+                heatmaps[mine] = predicted_heatmaps(
+                    logits[mine][:, asked], maps[mine][:, :, asked], views, kind
+                )
+            yield logits, heatmaps
+
+    def finish(self) -> Seconds:
+        started, history = time.perf_counter(), pd.DataFrame(self.history(self._names))
+        for number, (part, folder) in enumerate(zip(self._joined.parts, self._folders, strict=True)):
+            write_looks(folder, part, self._said_of(number), self.cache / "heatmaps")
+            write_table(folder.history(1), history)
+            for network in ("weights.params", "network.onnx", *map(_file, self._names[1:])):
+                link(folder.stage(1) / network, self.folder.stage(1) / network)
+        return {"cam": time.perf_counter() - started}
+
+    def _said_of(self, number: int) -> Iterator[Look]:
+        """What was said of one task's rows, about its classes."""
+        span, asked = self._joined.rows_of(number), self._joined.columns(number)
+        for _, (name, first, end) in self._looks():
+            rows = self._shown(name)[first:end]
+            mine = (rows >= span.start) & (rows < span.stop)
+            if mine.any():
+                said = self.looks(name, first)
+                yield rows[mine] - span.start, said["logits"][mine][:, asked], said["heatmaps"][mine], name
+
+
+def _file(name: str) -> str:
+    return TaskFolder(Path()).fold_weights(name).name

@@ -1,0 +1,79 @@
+"""Stage 3 of all tasks at once: the network that they share, fine-tuned on the crops of all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attributes.joined import JoinedData
+from learning.augment import AugmentationByRow
+from learning.batches import Pictures
+from learning.branch import Workshop
+from learning.inference import Runner, softmax
+from learning.pieces import Seconds
+from runfolder.boxes import read_cuts
+from runfolder.files import link
+from runfolder.folder import TaskFolder
+from runfolder.predictions import read_networks
+from stage3_finetune.stage import FinetunePlan, FinetuneWork, write_fused
+
+
+class JoinedFinetuneWork(FinetuneWork):
+    """Stage 3 of several tasks, in pieces.
+
+    Parameters
+    ----------
+    data : JoinedData
+    home : TaskFolder
+        Holds ``stage1/`` and gets ``stage3/`` with the networks.
+    folders : sequence of TaskFolder
+        A task's gets its ``stage3/``: history.csv, predictions.csv, fused.csv, fusion.json, and links to
+        the networks.
+    plans : sequence of FinetunePlan
+        Each task's; they differ in augmentation alone.
+    shop, trunk, cache, mark
+        As for :class:`learning.pieces.BranchWork`.
+    """
+
+    def __init__(
+        self, data: JoinedData, home: TaskFolder, folders: Sequence[TaskFolder],
+        plans: Sequence[FinetunePlan], shop: Workshop, trunk: Callable[[], Runner | None], cache: Path,
+        mark: str = "",
+    ) -> None:  # fmt: skip
+        self._joined, self._folders = data, folders
+        ends = tuple(data.rows_of(number).stop for number in range(len(plans)))
+        augment = AugmentationByRow(kinds=tuple(plan.augment for plan in plans), ends=ends)
+        super().__init__(data, home, dataclasses.replace(plans[0], augment=augment), shop, trunk, cache, mark)
+
+    def _said_before(self) -> tuple[np.ndarray, np.ndarray]:
+        spoke, full = [], np.full(self._joined.letters.shape, np.nan)
+        for number, folder in enumerate(self._folders):
+            network, said = read_networks(folder.predictions(1))
+            spoke.append(network)
+            full[self._joined.rows_of(number), self._joined.columns(number)] = said
+        return np.concatenate(spoke), full
+
+    def pictures(self) -> Pictures:
+        boxes = [read_cuts(folder.boxes)[1] for folder in self._folders]
+        trained = [np.load(folder.training_boxes, mmap_mode="r") for folder in self._folders]
+        # Training takes a row's boxes in turn: tasks with fewer of them begin again.
+        most = math.lcm(*(each.shape[1] for each in trained))
+        trained = [np.tile(each, (1, most // each.shape[1], 1)) for each in trained]
+        return Pictures(self.data.paths, np.concatenate(boxes), np.concatenate(trained), self.data.sizes)
+
+    def finish(self) -> Seconds:
+        started, history = time.perf_counter(), pd.DataFrame(self.history(self._names))
+        logits, network = self._said()
+        for number, (part, folder) in enumerate(zip(self._joined.parts, self._folders, strict=True)):
+            rows, asked = self._joined.rows_of(number), self._joined.columns(number)
+            crop, full = softmax(logits[rows, asked]), self._full[rows, asked]
+            write_fused(folder, part, crop, network[rows], full, history)
+            for name in ("weights.params", "network.onnx"):
+                link(folder.stage(3) / name, self.folder.stage(3) / name)
+        return {"finetune": time.perf_counter() - started}
