@@ -10,6 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a file in place, with as few calls to the system as can be; a full disk is an OSError."""
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(number, rest) :]
+    finally:
+        os.close(number)
+
+
 @contextlib.contextmanager
 def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it takes `path`'s place.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -41,6 +41,8 @@ _UPRIGHT = {
 }
 _ORIENTATION_TAG = 0x0112
 _STRIP_PIXELS = 8_000_000
+# A pipe opens at once without a writer, to be refused; Windows has a word of its own and lacks the others.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class PictureError(ValueError):
@@ -144,9 +146,8 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     PictureError
         When there is no picture to read a header of.
     """
-    _check_file(path)
     try:
-        with open(path, "rb") as file, _open(path, file) as image:
+        with open(_opened(path), "rb") as file, _open(path, file) as image:
             width, height = image.size
             return (height, width) if _orientation(image) >= 5 else (width, height)
     except OSError as error:
@@ -178,27 +179,41 @@ def write_jpeg(path: str | os.PathLike[str], rgb: NDArray[np.uint8], quality: in
     write_whole(path, encode_jpeg(rgb, quality))
 
 
-def _check_file(path: str | os.PathLike[str]) -> None:
+def _opened(path: str | os.PathLike[str]) -> int:
+    """Open a plain file with something in it for reading, by number; the caller closes it."""
     try:
-        found = os.stat(path)
+        number = os.open(path, _READ)
     except FileNotFoundError:
         raise PictureError(path, "there is no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise PictureError(path, f"cannot be read: {error}") from None
-    if os.path.isdir(path):
-        raise PictureError(path, "is a folder, not a picture")
-    if not os.path.isfile(path):
-        raise PictureError(path, "is not a plain file")  # reading a pipe would wait for ever
-    if found.st_size == 0:
-        raise PictureError(path, "the file is empty (0 bytes)")
+        raise PictureError(path, f"cannot be read: {getattr(error, 'strerror', '') or error}") from None
+    found = os.fstat(number)
+    reason = ""
+    if stat.S_ISDIR(found.st_mode):
+        reason = "is a folder, not a picture"
+    elif not stat.S_ISREG(found.st_mode):
+        reason = "is not a plain file"  # reading a pipe would wait for ever
+    elif found.st_size == 0:
+        reason = "the file is empty (0 bytes)"
+    if reason:
+        os.close(number)
+        raise PictureError(path, reason)
+    return number
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    _check_file(path)
+    # By number, in four calls: each lets another thread have the interpreter, and waits to get it back.
+    number = _opened(path)
     try:
-        return Path(path).read_bytes()
+        size = os.fstat(number).st_size
+        data = os.read(number, size)
+        while len(data) < size and (more := os.read(number, size - len(data))):
+            data += more
+        return data
     except OSError as error:
         raise PictureError(path, f"cannot be read: {error.strerror or error}") from None
+    finally:
+        os.close(number)
 
 
 def _open(path: str | os.PathLike[str], file: IO[bytes]) -> Image.Image:

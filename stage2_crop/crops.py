@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from attributes.files import write_bytes
 from attributes.pictures import encode_jpeg, read_picture
 from learning.batches import read_ahead
 from stage2_crop.rule import Crop, Crops
@@ -110,8 +111,8 @@ def cut_crops(
         for i, crop in zip(part, crops, strict=True):
             x0, y0, x1, y1 = crop.box
             # Only the folder as a whole takes its place, so a file need not be written whole or not at all.
-            with open(f"{building}/{names[i]}", "wb", buffering=0) as file:
-                file.write(encode_jpeg(read_picture(paths[i])[y0:y1, x0:x1], quality))
+            picture = read_picture(paths[i])[y0:y1, x0:x1]
+            write_bytes(f"{building}/{names[i]}", encode_jpeg(picture, quality))
         return crops
 
     # By several, since handing over costs as much as a tenth of a crop.

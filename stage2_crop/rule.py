@@ -15,6 +15,7 @@ from stage2_crop.square import circumscribed_square, move_inside, widen
 
 GRID = 112
 """Side of the grid that maps are upsampled to: a position is under 1 % of the picture's side."""
+_CENTRES = (np.arange(GRID) + 0.5) / GRID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +193,8 @@ def _silence_padding(
     fx0, fy0, fx1, fy1 = frame
     if fx0 >= 0 and fy0 >= 0 and fx1 <= width and fy1 <= height:
         return
-    centres = (np.arange(GRID) + 0.5) / GRID
-    x, y = fx0 + centres * (fx1 - fx0), fy0 + centres * (fy1 - fy0)
-    heat[(y < 0) | (y > height)] = 0
-    heat[:, (x < 0) | (x > width)] = 0
+    y, x = fy0 + _CENTRES * (fy1 - fy0), fx0 + _CENTRES * (fx1 - fx0)
+    heat[: np.count_nonzero(y < 0)] = 0
+    heat[GRID - np.count_nonzero(y > height) :] = 0
+    heat[:, : np.count_nonzero(x < 0)] = 0
+    heat[:, GRID - np.count_nonzero(x > width) :] = 0
