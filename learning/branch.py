@@ -26,7 +26,6 @@ from learning.gradients import MapPlan, gradient_runner
 from learning.inference import Runner, block_runner, exported_runner, softmax
 from learning.inputs import Inputs, LiveInputs, TestViews, cache_features
 from learning.network import NetworkPlan, build_classifier, build_trunk, split_blocks
-from learning.onnx_export import export_onnx
 from learning.team import Team
 from learning.torch_weights import WeightsError
 from learning.train import TrainingPlan, soft_cross_entropy, train
@@ -300,6 +299,8 @@ def map_runner(shop: Workshop, net: Any) -> Runner:
 
 def export_classifier(net: Any, input_shape: tuple[int, int, int], onnx_path: Path) -> None:
     """Write a trained classifier that gives logits and class maps, as ONNX."""
+    from learning.onnx_export import export_onnx  # where networks only run there is no `onnx`
+
     onnx_path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(_ready(net), input_shape, onnx_path, OUTPUTS)
 
