@@ -7,6 +7,7 @@ is cut does not depend on how many do it, so the files that a stage leaves do no
 
 from __future__ import annotations
 
+import abc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,7 +72,7 @@ class BranchPlan(Protocol):
     test: TestViews
 
 
-class BranchWork:
+class BranchWork(abc.ABC):
     """What stage 1 and stage 3 share: cached features, networks by name, what they say part by part.
 
     Parameters
@@ -89,6 +90,8 @@ class BranchWork:
 
     data: TaskData
     shop: Workshop
+    names: list[str]
+    """Of the networks: ``final`` first, then those of the folds."""
     mapped = False
     """Whether heatmaps are made of what the networks say."""
 
@@ -102,9 +105,24 @@ class BranchWork:
         self._runner: tuple[str, Runner] | None = None
         self.train_rows, self.val_rows = data.rows("train", labelled=True), data.rows("val", labelled=True)
 
+    @abc.abstractmethod
     def pictures(self) -> Pictures:
         """What the branch looks at."""
-        raise NotImplementedError
+
+    @abc.abstractmethod
+    def shown(self, name: str) -> np.ndarray:
+        """The rows that a network looks at."""
+
+    def rounds(self) -> Iterator[list[Piece]]:
+        """List the pieces: features, trainings, looks, and putting together what was said."""
+        yield self.feature_pieces()
+        yield [("train", [name]) for name in self.names]
+        yield self.all_looks()
+        yield [("finish", [])]
+
+    def all_looks(self) -> list[Piece]:
+        """Pieces ``look`` of all networks."""
+        return [piece for name in self.names for piece in self.look_pieces(name, self.shown(name))]
 
     @property
     def features(self) -> FeatureCache:

@@ -62,19 +62,19 @@ class JoinedCamWork(CamWork):
             yield logits, heatmaps
 
     def finish(self) -> Seconds:
-        started, history = time.perf_counter(), pd.DataFrame(self.history(self._names))
+        started, history = time.perf_counter(), pd.DataFrame(self.history(self.names))
         for number, (part, folder) in enumerate(zip(self._joined.parts, self._folders, strict=True)):
             write_looks(folder, part, self._said_of(number), self.cache / "heatmaps")
             write_table(folder.history(1), history)
-            for network in ("weights.params", "network.onnx", *map(_file, self._names[1:])):
+            for network in ("weights.params", "network.onnx", *map(_file, self.names[1:])):
                 link(folder.stage(1) / network, self.folder.stage(1) / network)
         return {"cam": time.perf_counter() - started}
 
     def _said_of(self, number: int) -> Iterator[Look]:
         """What was said of one task's rows, about its classes."""
         span, asked = self._joined.rows_of(number), self._joined.columns(number)
-        for _, (name, first, end) in self._looks():
-            rows = self._shown(name)[first:end]
+        for _, (name, first, end) in self.all_looks():
+            rows = self.shown(name)[first:end]
             mine = (rows >= span.start) & (rows < span.stop)
             if mine.any():
                 said = self.looks(name, first)

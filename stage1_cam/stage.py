@@ -84,7 +84,7 @@ class CamWork(BranchWork):
         super().__init__(data, plan, shop, trunk, cache, mark)
         self.folder, self.plan = folder, plan
         self._fold_of = fold_rows(data, plan.folds, shop.seed)
-        self._names = ["final", *(f"fold {fold}" for fold in range(int(self._fold_of.max(initial=-1)) + 1))]
+        self.names = ["final", *(f"fold {fold}" for fold in range(int(self._fold_of.max(initial=-1)) + 1))]
 
     def pictures(self) -> Pictures:
         return Pictures(self.data.paths)
@@ -92,18 +92,12 @@ class CamWork(BranchWork):
     def rounds(self) -> Iterator[list[Piece]]:
         if not len(self.data):
             raise ValueError(f"{self.data.task.name}: no picture to look at")
-        if self.plan.folds > 1 and len(self._names) == 1:
+        if self.plan.folds > 1 and len(self.names) == 1:
             say(
                 f"{self.data.task.short}: all training pictures are one group; "
                 "their heatmaps come from the network they trained"
             )
-        yield self.feature_pieces()
-        yield [("train", [name]) for name in self._names]
-        yield self._looks()
-        yield [("finish", [])]
-
-    def _looks(self) -> list[Piece]:
-        return [piece for name in self._names for piece in self.look_pieces(name, self._shown(name))]
+        yield from super().rounds()
 
     def compute(self, part: int) -> Seconds:
         """Compute a part of the cached features."""
@@ -126,7 +120,7 @@ class CamWork(BranchWork):
 
     def look(self, name: str, first: int, end: int) -> Seconds:
         """Predict a part of a network's rows and take their heatmaps."""
-        started, rows = time.perf_counter(), self._shown(name)[first:end]
+        started, rows = time.perf_counter(), self.shown(name)[first:end]
         runner = self.runner(name, self._weights(name), self._exported(name))
         logits, heatmaps = [], []
         with progress(f"{self.data.task.short}: heatmaps of {name}", len(rows)) as bar:
@@ -144,15 +138,15 @@ class CamWork(BranchWork):
         """Put together what the networks have said."""
         started = time.perf_counter()
         write_looks(self.folder, self.data, self._said(), self.cache / "heatmaps")
-        write_table(self.folder.history(1), pd.DataFrame(self.history(self._names)))
+        write_table(self.folder.history(1), pd.DataFrame(self.history(self.names)))
         return {"cam": time.perf_counter() - started}
 
     def _said(self) -> Iterator[Look]:
-        for _, (name, first, end) in self._looks():
+        for _, (name, first, end) in self.all_looks():
             said = self.looks(name, first)
-            yield self._shown(name)[first:end], said["logits"], said["heatmaps"], name
+            yield self.shown(name)[first:end], said["logits"], said["heatmaps"], name
 
-    def _shown(self, name: str) -> np.ndarray:
+    def shown(self, name: str) -> np.ndarray:
         """The rows that a network looks at."""
         return np.flatnonzero(self._fold_of == _number(name))
 

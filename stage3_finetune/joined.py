@@ -68,7 +68,7 @@ class JoinedFinetuneWork(FinetuneWork):
         return Pictures(self.data.paths, np.concatenate(boxes), np.concatenate(trained), self.data.sizes)
 
     def finish(self) -> Seconds:
-        started, history = time.perf_counter(), pd.DataFrame(self.history(self._names))
+        started, history = time.perf_counter(), pd.DataFrame(self.history(self.names))
         logits, network = self._said()
         for number, (part, folder) in enumerate(zip(self._joined.parts, self._folders, strict=True)):
             rows, asked = self._joined.rows_of(number), self._joined.columns(number)

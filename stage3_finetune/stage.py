@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from learning.branch import Workshop, load_classifier, predict
 from learning.fusion import Fusion, fit_fusion, fuse
 from learning.inference import Runner, softmax
 from learning.inputs import TestViews
-from learning.pieces import BranchWork, Piece, Seconds
+from learning.pieces import BranchWork, Seconds
 from learning.train import TrainingPlan
 from runfolder.boxes import read_cuts
 from runfolder.files import write_json, write_table
@@ -76,7 +76,7 @@ class FinetuneWork(BranchWork):
         self.folder, self.plan = folder, plan
         self._spoke, self._full = self._said_before()
         folds = sorted(set(self._spoke[self.train_rows]) - {"final"}) if plan.cross_fit else []
-        self._names = ["final", *folds]
+        self.names = ["final", *folds]
 
     def _said_before(self) -> tuple[np.ndarray, np.ndarray]:
         """Which of stage 1's networks spoke of each row, (N,) str, and what it said, (N, C)."""
@@ -86,15 +86,6 @@ class FinetuneWork(BranchWork):
         boxes = read_cuts(self.folder.boxes)[1]
         trained = np.load(self.folder.training_boxes, mmap_mode="r")
         return Pictures(self.data.paths, boxes, trained, self.data.sizes)
-
-    def rounds(self) -> Iterator[list[Piece]]:
-        yield self.feature_pieces()
-        yield [("train", [name]) for name in self._names]
-        yield self._looks()
-        yield [("finish", [])]
-
-    def _looks(self) -> list[Piece]:
-        return [piece for name in self._names for piece in self.look_pieces(name, self._shown(name))]
 
     def compute(self, part: int) -> Seconds:
         """Compute a part of the cached features."""
@@ -117,7 +108,7 @@ class FinetuneWork(BranchWork):
 
     def look(self, name: str, first: int, end: int) -> Seconds:
         """Predict a part of a network's crops."""
-        started, rows = time.perf_counter(), self._shown(name)[first:end]
+        started, rows = time.perf_counter(), self.shown(name)[first:end]
         runner = self.runner(name, self._weights(name), self._exported(name))
         logits = np.zeros((len(rows), len(self.data.task.classes)), np.float64)
         done = 0
@@ -133,7 +124,7 @@ class FinetuneWork(BranchWork):
         """Put together what the networks have said, and fuse."""
         started = time.perf_counter()
         logits, network = self._said()
-        history = pd.DataFrame(self.history(self._names))
+        history = pd.DataFrame(self.history(self.names))
         write_fused(self.folder, self.data, softmax(logits), network, self._full, history)
         return {"finetune": time.perf_counter() - started}
 
@@ -141,12 +132,12 @@ class FinetuneWork(BranchWork):
         """What was said of each row's crop, (N, C) logits, and by which network, (N,); '' for none."""
         logits = np.zeros((len(self.data), len(self.data.task.classes)), np.float64)
         network = np.full(len(self.data), "", dtype=object)
-        for _, (name, first, end) in self._looks():
-            rows = self._shown(name)[first:end]
+        for _, (name, first, end) in self.all_looks():
+            rows = self.shown(name)[first:end]
             logits[rows], network[rows] = self.looks(name, first)["logits"], name
         return logits, network
 
-    def _shown(self, name: str) -> np.ndarray:
+    def shown(self, name: str) -> np.ndarray:
         """The rows that a network looks at: training rows only those that it has not seen."""
         return np.flatnonzero((self._spoke == name) & ((self.data.splits != "train") | (name != "final")))
 
