@@ -58,16 +58,17 @@ $(VENV)/.test: requirements-dev.txt $(filter %.txt,$(OTHER))
 	@touch $@ $(VENV)/.run
 
 # Needs uv: one lock file for all Pythons and platforms, with hashes, without any index's address.
+# What is locked stays where it can; `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock:
 	for f in requirements requirements-dev; do \
-	  uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes \
+	  uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 --generate-hashes \
 	    --override overrides.txt $$f.in -o $$f.txt; done
 	for f in requirements-tensorboard requirements-gpu; do \
-	  uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
+	  uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
 	    $$f.in -o $$f.txt; done
-	uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes --no-deps \
+	uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.11 --generate-hashes --no-deps \
 	  requirements-gpu-new.in -o requirements-gpu-new.txt
-	uv pip compile --quiet --no-header --universal --python-version 3.10 --generate-hashes \
+	uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 --generate-hashes \
 	  requirements-onnx.in -o requirements-onnx.txt
 
 # A bare Debian with its own Python 3.13, made by debootstrap; needs root.
