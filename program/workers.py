@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attributes.processes import deaf_to_ctrl_c, end_with_parent
-from program.errors import RunError
+from program.errors import TOLD, RunError
 from program.limits import allow_open_files
 from runfolder.progress import listening, speak_through
 
@@ -121,7 +121,23 @@ def _same(argument: Any) -> Any:
 def _call(topic: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Do one piece of work in a worker process."""
     speak_through(_Voice.here(topic))
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    except Exception as error:
+        failed = _portable(error)
+    raise failed  # out here it brings no error along that it was made from
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Let an error be read by a process that has not loaded what raised it: of a library's, its words remain.
+
+    The engine cannot be imported but through its door, which reading an error does not go through.
+    """
+    kind, traceback, chain = type(error), error.__traceback__, (error.__cause__, error.__context__)
+    if kind.__module__ != "builtins" and not isinstance(error, TOLD):
+        error = RuntimeError(f"{kind.__module__}.{kind.__qualname__}: {error}")
+    error.__cause__, error.__context__ = (None if one is None else _portable(one) for one in chain)
+    return error.with_traceback(traceback)
 
 
 @contextlib.contextmanager

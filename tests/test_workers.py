@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 
-from program.errors import RunError
+from program.errors import RunError, explain
 from program.workers import in_rounds, side_by_side
 from runfolder.lock import HeldError, hold, lent, signature
 from soak.killing import ROOT, artefacts, make_home
@@ -112,6 +113,31 @@ def stranger():
     except OSError:
         return "refused"
     return "let in"
+
+
+def fail_in(library, own):
+    """Fail with an error of a library that only the worker has, or with one that such an error caused."""
+    fault = type("Fault", (Exception,), {"__module__": library})
+    module = types.ModuleType(library)
+    module.Fault = fault
+    sys.modules[library] = module
+    try:
+        raise fault("std::bad_alloc")
+    except fault as error:
+        if own:
+            raise own(28, "could not be written whole", "w") from error
+        raise
+
+
+def test_an_error_of_a_library_that_only_a_worker_has_loaded_is_told():
+    with pytest.raises(OSError, match="could not be written whole") as caught:
+        list(side_by_side(fail_in, [("engine_there", OSError)], 1))
+    assert explain(caught.value).startswith("w: could not be written whole; make room")
+    assert repr(caught.value.__cause__) == "RuntimeError('engine_there.Fault: std::bad_alloc')"
+    with pytest.raises(RuntimeError, match="engine_there.Fault: std::bad_alloc") as caught:
+        list(side_by_side(fail_in, [("engine_there", None)], 1))
+    assert any(frame.name == "fail_in" for frame in caught.traceback)
+    assert explain(caught.value).startswith("memory ran out")
 
 
 @pytest.fixture
