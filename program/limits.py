@@ -35,13 +35,21 @@ def memory_fault() -> str | None:
     )
 
 
-def allow_open_files(count: int) -> None:
-    """Raise the soft limit on open files (``ulimit -n``) to `count`, as far as the hard one lets it."""
+def allow_open_files(count: int) -> int:
+    """Raise the soft limit on open files (``ulimit -n``) to `count`, as far as the hard one lets it.
+
+    Returns
+    -------
+    int
+        How many this process may have open now, at most `count`.
+    """
     if sys.platform == "win32":
-        return
+        return count
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        most = count if hard == resource.RLIM_INFINITY else min(count, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return count
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    return max(soft, most)

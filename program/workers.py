@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS, _SAID_EVERY_SECONDS = 60, 0.2
 _FILES, _FILES_A_WORKER = 64, 32  # this process's own; connections and pipes to a worker
+_LEAST_FILES, _LEAST_A_WORKER = 40, 10  # most seen open was 52, 70 and 91 with 2, 4 and 6 workers
 _WORKER_DEATHS = 3  # of workers, one after another, while they do the same piece of work
 
 Rounds = Generator[list[tuple[Any, ...]], list[Any], None]
@@ -156,7 +157,7 @@ def _crew(jobs: int, scheduler: str | None) -> Iterator[_Crew]:
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Sending large graph")  # a task's rows, sent once
         if scheduler is None:
-            allow_open_files(_FILES + _FILES_A_WORKER * jobs)
+            _have_open_files(jobs)
             # Whoever may connect may have code run: other users of this machine may not.
             with deaf_to_ctrl_c():
                 cluster = _local_cluster(jobs, Security.temporary())
@@ -181,6 +182,16 @@ def _crew(jobs: int, scheduler: str | None) -> Iterator[_Crew]:
                 f"the connection to the scheduler {scheduler or 'of the workers'} was lost; when it is there "
                 "again, the same command goes on with what is finished"
             ) from None
+
+
+def _have_open_files(jobs: int) -> None:
+    """Allow the files that workers take; Dask, short of them, would try again and again."""
+    allowed, least = allow_open_files(_FILES + _FILES_A_WORKER * jobs), _LEAST_FILES + _LEAST_A_WORKER * jobs
+    if allowed < least:
+        raise RunError(
+            f"a process may have {allowed} open files here (ulimit -Hn), and {jobs} worker processes take "
+            f"{least}: allow more, or give a smaller --jobs; --jobs 1 takes next to none"
+        )
 
 
 def _local_cluster(jobs: int, security: Any) -> LocalCluster:

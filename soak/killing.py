@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -69,13 +70,19 @@ def make_home(home: Path) -> None:
     (home / "tiny.yaml").write_text(yaml.safe_dump(config))
 
 
-def start(home: Path, out: Path, jobs: int, *settings: str) -> subprocess.Popen[str]:
-    """Start a run in a process group of its own."""
+def start(home: Path, out: Path, jobs: int, *settings: str, files: int = 0) -> subprocess.Popen[str]:
+    """Start a run in a process group of its own, with no more than `files` open files a process, if given."""
+
+    def prepare() -> None:
+        hear_ctrl_c()
+        if files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
     words = [sys.executable, str(ROOT / "pipeline.py"), "run", "--all", "--config", "tiny.yaml",
              "--out", str(out), "--jobs", str(jobs)]  # fmt: skip
     words += [word for setting in settings for word in ("--set", setting)]
     return subprocess.Popen(words, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, preexec_fn=hear_ctrl_c)  # fmt: skip
+                            start_new_session=True, preexec_fn=prepare)  # fmt: skip
 
 
 def hear_ctrl_c() -> None:
@@ -90,10 +97,10 @@ def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
     return printed
 
 
-def reference(home: Path, jobs: int, *settings: str) -> Reference:
+def reference(home: Path, jobs: int, *settings: str, files: int = 0) -> Reference:
     """Make a run that nobody disturbs."""
     out, began = home / f"reference{jobs}", time.monotonic()
-    process = start(home, out, jobs, *settings)
+    process = start(home, out, jobs, *settings, files=files)
     starts = wait_for(out / "config.yaml", process) - began
     finish(process)
     return Reference(artefacts(out), starts, time.monotonic() - began)

@@ -45,12 +45,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(home):
     """A run that nobody disturbs, with no more than 64 open files a process."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
-    try:
-        return reference(home, 2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    return reference(home, 2, files=64)
 
 
 @pytest.fixture
@@ -265,6 +260,14 @@ def test_too_small_a_memory_limit_is_told_at_once(home, gigabytes):
     )  # fmt: skip
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: the limit on memory (ulimit -v) is {limit / 1e9:.1f} GB")
+
+
+def test_too_few_open_files_for_worker_processes_are_told_at_once(home, tmp_path):
+    process = start(home, tmp_path / "run", 2, files=32)
+    printed = finish(process, 1).splitlines()
+    assert "may have 32 open files" in printed[-1] and "--jobs 1" in printed[-1]
+    assert [line.startswith("error: ") for line in printed].count(True) == 1
+    assert not any("Traceback" in line for line in printed)
 
 
 def test_no_limit_is_no_fault():
