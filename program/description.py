@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 FORMAT = 2
 """The greatest that is read; 1 is written where each task has networks of its own, as it always was."""
 
+UNFINISHED = {"format": 1, "finished": False}
+"""What an export says until its last network is written."""
+
 T = TypeVar("T")
 
 
@@ -169,6 +172,8 @@ def read_description(path: Path) -> list[Described]:
     part = _Part(path, "", told)
     if part.value("format", int, 1) > FORMAT:  # the first files had no such key
         raise RunError(f"{path}: format is {told['format']}; this program reads 1 and 2: take a newer one")
+    if told.get("finished") is False:
+        raise RunError(f"{path}: its export was broken off; export the run again")
     given = part.section("input")
     backbone = Backbone(
         given.value("backbone", str, ""), given.numbers("mean", 3), given.numbers("std", 3, least=1e-6)

@@ -16,7 +16,7 @@ from attributes.submissions import write_submission
 from learning.ensemble import Ensemble, equal_weights, fit_ensemble, join
 from program.config import read_config
 from program.data import open_data
-from program.errors import RunError
+from program.holding import refuse_others
 from program.members import FUSED, SPLITS, Member, file_member, finished_tasks, member_names, run_member
 from program.metrics import report_split
 from program.walk import same_rows
@@ -86,7 +86,7 @@ def fuse_runs(
     UsageError, RunError, DataError
     """
     names = member_names([*runs, *files])
-    _refuse_foreign(out)
+    refuse_others(out, out / WEIGHTS, "an ensemble's")
     first = RunFolder(runs[0])
     tasks = finished_tasks(first, wanted)
     opened = open_data(read_config(first.config), [task.name for task in tasks], first, keep=False)
@@ -117,13 +117,6 @@ def fuse_runs(
     write_json(RunFolder(out).metrics, metrics)
     write_submission(RunFolder(out).submission, rows)
     return table, metrics
-
-
-def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out}: is a file; give --out a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / WEIGHTS).is_file():
-        raise RunError(f"{out}: holds other files than an ensemble's; give --out a new or an empty folder")
 
 
 def _join_task(data: TaskData, members: Sequence[Member]) -> Joined:

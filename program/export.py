@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 from program.config import read_config
-from program.description import as_json, describe_run
+from program.description import UNFINISHED, as_json, describe_run
 from program.errors import RunError
+from program.holding import refuse_others
 from program.walk import workshop
 from runfolder.files import whole, write_json
 from runfolder.folder import RunFolder
@@ -34,11 +35,10 @@ def export_run(folder: RunFolder, out: Path) -> Path:
     if not done:
         raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
     description = RunFolder(out).description
-    foreign = out.exists() and any(out.iterdir()) and not description.is_file()
-    if foreign or RunFolder(out).config.is_file():
-        raise RunError(f"{out}: holds other files; give --out an empty or a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    exported, copied = [], set()
+    if RunFolder(out).config.is_file():
+        raise RunError(f"{out}: is a run folder itself; give --out a new or an empty folder")
+    refuse_others(out, description, "an export's")
+    exported, copies = [], {}
     for one in describe_run(config, folder, workshop(config, folder).form, done):
         new = {"full": out / f"{one.task.name}.stage1.onnx", "crop": out / f"{one.task.name}.stage3.onnx"}
         if one.outputs is not None:  # all tasks have the same ones
@@ -49,10 +49,12 @@ def export_run(folder: RunFolder, out: Path) -> Path:
             source = getattr(one, part)
             if not source.is_file():
                 raise RunError(f"{source} is missing; run the stage again")
-            if path not in copied:
-                with whole(path) as partial:
-                    shutil.copyfile(source, partial)
-                copied.add(path)
+            copies[path] = source
         exported.append(dataclasses.replace(one, **new))
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(description, UNFINISHED)  # never the words of one export beside networks of another
+    for path, source in copies.items():
+        with whole(path) as partial:
+            shutil.copyfile(source, partial)
     write_json(description, as_json(exported, out))
     return description

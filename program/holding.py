@@ -51,11 +51,23 @@ def make_folder(folder: RunFolder) -> None:
 
 def refuse_foreign(folder: RunFolder) -> None:
     """RunError where a folder holds what no run has left there."""
-    path = folder.path
+    refuse_others(folder.path, folder.config, "a run's")
+
+
+def refuse_others(path: Path, mark: Path, whose: str) -> None:
+    """RunError where a folder is to be written to that holds somebody's other files.
+
+    Parameters
+    ----------
+    mark : Path
+        The file that is written into such a folder first: where it is, the folder is ours.
+    whose : str
+        Such as "a run's", for the message.
+    """
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: is a file; give --out a folder")
-    if path.is_dir() and not folder.config.is_file() and not all(map(is_ours, path.iterdir())):
-        raise RunError(f"{path}: holds files that are not a run's; give --out a new or an empty folder")
+    if path.is_dir() and not mark.is_file() and not all(map(is_ours, path.iterdir())):
+        raise RunError(f"{path}: holds files that are not {whose}; give --out a new or an empty folder")
 
 
 def refuse_no_run(folder: RunFolder) -> None:

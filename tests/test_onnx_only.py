@@ -235,6 +235,31 @@ def test_an_exported_folder_holds_nothing_for_mxnet(home, exported, monkeypatch,
     assert code == 1 and "only ONNX Runtime" in " ".join(capsys.readouterr().err.split())
 
 
+def test_an_export_that_was_broken_off_is_told_and_done_again(home, exported, tmp_path, monkeypatch, capsys):
+    out, real = tmp_path / "out", shutil.copyfile
+    words = ("export", "--run", home / "run", "--out", out)
+
+    def full(source, to):
+        if "stage3" in str(to):
+            Path(to).write_bytes(b"half")
+            raise OSError(28, "No space left on device", str(to))
+        return real(source, to)
+
+    for _ in range(2):  # into a new folder, and over a whole export
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(shutil, "copyfile", full)
+            assert call(monkeypatch, *words) == 1
+        assert "make room" in " ".join(capsys.readouterr().err.split())
+        with pytest.raises(RunError, match="export was broken off"):
+            read_description(out / "heatcrop.json")
+        (out / ".trunk.onnx.1-1.partial").write_bytes(b"half")  # as a killed process leaves one
+        assert call(monkeypatch, *words) == 0
+        (out / ".trunk.onnx.1-1.partial").unlink()
+        assert {p.name: p.read_bytes() for p in out.iterdir()} == {
+            p.name: p.read_bytes() for p in exported.iterdir()
+        }
+
+
 # --- the description
 
 
