@@ -24,7 +24,7 @@ from learning.inference import Runner, mxnet_runner
 from learning.inputs import LiveInputs, TestViews
 from learning.network import NetworkPlan
 from learning.train import TrainingPlan
-from program.predict import open_pipeline
+from program.predictor import open_pipeline
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.progress import be_quiet
 from stage1_cam.stage import CamPlan, Look, look, write_looks

@@ -31,7 +31,8 @@ from learning.branch import make_inputs, predict
 from learning.fusion import Fusion, fit_fusion, fuse
 from learning.inference import onnx_runner
 from learning.pieces import do_all
-from program.config import Config, read_config
+from program.config import Config
+from program.config_file import read_config
 from program.data import open_data
 from program.metrics import branch_probabilities
 from program.walk import STAGES, Walk, in_turn

@@ -23,7 +23,7 @@ import typer
 
 from benchmarks.arena import Entry, Ratio, compare
 from benchmarks.whole import whole_runs
-from program.config import read_config
+from program.config_file import read_config
 from program.data import open_data
 from runfolder.files import write_json, write_text
 from runfolder.progress import say

@@ -91,7 +91,7 @@ class EngineName(str, enum.Enum):
 def _config(
     path: Path, data: list[str] | None, settings: list[str] | None, jobs: int | None = None
 ) -> Config:
-    from program.config import read_config
+    from program.config_file import read_config
 
     given = ["data.source=files", f"data.roots={json.dumps(data)}"] if data else []
     given += [f"runtime.jobs={jobs}"] if jobs else []
@@ -294,7 +294,7 @@ def score(
     """Compute the official score of any submission file."""
     from attributes.submissions import score_files
     from attributes.tasks import FASHIONAI
-    from program.config import read_config
+    from program.config_file import read_config
     from program.show import score_table
 
     tasks = (read_config(config).known_tasks() if config else None) or FASHIONAI

@@ -1,4 +1,4 @@
-"""The configuration: one YAML file, checked whole before anything starts.
+"""The configuration's sections and settings, checked whole before anything starts.
 
 Sections that a floor below already describes (:class:`CropRule`, :class:`TrainingPlan`, …) are
 that floor's own dataclasses, so each setting is named, explained and given its default once.
@@ -10,10 +10,8 @@ import dataclasses
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from attributes.tasks import FASHIONAI, Task
@@ -23,7 +21,6 @@ from learning.cards import DeviceName
 from learning.gradients import MapPlan
 from learning.inputs import TestViews
 from learning.train import TrainingPlan
-from program.errors import UsageError
 from stage1_cam.heatmaps import KINDS
 from stage1_cam.stage import CamPlan
 from stage2_crop.rule import CropRule
@@ -236,7 +233,7 @@ class Config(Section):
             except ValidationError as error:
                 first = error.errors()[0]
                 key = ".".join(str(k) for k in (where, *first["loc"]) if k)
-                raise ValueError(f"{key}: {_reason(first)}") from None
+                raise ValueError(f"{key}: {reason_of(first)}") from None
             _check_bounds(_as_dict(plans[-1]), f"{where}.{part}" if where else part)
         return plans[0], plans[1], plans[2]
 
@@ -327,98 +324,8 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
-    """Read a configuration file and lay ``key=value`` settings over it.
-
-    Parameters
-    ----------
-    settings : sequence of str
-        Such as ``network.input_px=192``; the value is read as YAML.
-
-    Raises
-    ------
-    UsageError
-        Naming the file, the key, what was found and what was expected.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror}); give --config an existing file"
-        ) from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: is not UTF-8 text") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: is not valid YAML: {' '.join(str(error).split())[:300]}") from None
-    if not isinstance(values, dict):
-        raise UsageError(
-            f"{path}: expected sections such as 'data:' and 'network:', found {type(values).__name__}"
-        )
-    changes = [_setting(setting) for setting in settings]
-    for change in [*changes, *_without_search(changes)]:
-        values = _over_overrides(merge(values, change), change)
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        lines = [
-            ": ".join(
-                [
-                    str(path),
-                    *filter(None, [".".join(str(k) for k in e["loc"] if "[" not in str(k))]),
-                    _reason(e),
-                ]
-            )
-            for e in error.errors()[:8]
-            # Of "a word or a list", a list is measured as a list.
-            if not (e["type"] == "literal_error" and isinstance(e["input"], list))
-        ]
-        raise UsageError("\n".join(lines)) from None
-    except RecursionError:
-        raise UsageError(f"{path}: is nested too deeply") from None
-
-
-def _without_search(changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turn the search off where somebody types a rule: it is the rule to cut by, not a place to start."""
-    typed: dict[str, set[str]] = {}
-    for change in changes:
-        tasks = change.get("tasks")
-        places = {"": change, "design.": change.get("design"), "length.": change.get("length")}
-        places |= {f"tasks.{name}.": part for name, part in tasks.items()} if isinstance(tasks, dict) else {}
-        for place, part in places.items():
-            crop = part.get("crop") if isinstance(part, dict) else None
-            typed.setdefault(place, set()).update(crop if isinstance(crop, dict) else ())
-    off = [place for place, keys in typed.items() if "rule" in keys and "search" not in keys]
-    return [_setting(f"{place}crop.search.pictures=0") for place in off]
-
-
-def _over_overrides(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Lay a setting of a stage over the file's regimes and tasks too: what is typed wins."""
-    change = {k: v for k, v in change.items() if k in ("cam", "crop", "finetune")}
-
-    def over(section: Any) -> Any:
-        return merge(section, change) if isinstance(section, dict) else section
-
-    out = {k: over(v) if k in ("design", "length") else v for k, v in values.items()}
-    if isinstance(values.get("tasks"), dict):
-        out["tasks"] = {name: over(override) for name, override in values["tasks"].items()}
-    return out
-
-
-def _setting(text: str) -> dict[str, Any]:
-    key, found, value = text.partition("=")
-    if not found or not key.strip():
-        raise UsageError(f"--set {text}: expected key=value, for instance --set network.input_px=192")
-    try:
-        parsed = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        raise UsageError(f"--set {text}: the value is not valid YAML") from None
-    out: Any = parsed
-    for part in reversed(key.strip().split(".")):
-        out = {part: out}
-    return dict(out)
-
-
-def _reason(error: Any) -> str:
+def reason_of(error: Any) -> str:
+    """What is wrong with a setting, by an entry of pydantic's list of errors."""
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return "no such setting; see the README's table of settings"
     if not error["loc"]:  # told by a check of ours, which names the place itself
@@ -426,8 +333,3 @@ def _reason(error: Any) -> str:
     found = repr(error["input"])
     shown = found if len(found) < 80 else found[:77] + "..."
     return f"{error['msg'].removeprefix('Value error, ')} (found {shown})"
-
-
-def dump_config(config: Config) -> str:
-    """Write the whole resolved configuration as YAML that :func:`read_config` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

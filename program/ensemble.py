@@ -14,7 +14,7 @@ from attributes.dataset import TaskData
 from attributes.score import score_task
 from attributes.submissions import write_submission
 from learning.ensemble import Ensemble, equal_weights, fit_ensemble, join
-from program.config import read_config
+from program.config_file import read_config
 from program.data import open_data
 from program.holding import refuse_others
 from program.members import FUSED, SPLITS, Member, file_member, finished_tasks, member_names, run_member

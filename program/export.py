@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from program.config import read_config
+from program.config_file import read_config
 from program.description import UNFINISHED, as_json, describe_run
 from program.errors import RunError
 from program.holding import refuse_others

@@ -10,7 +10,7 @@ import numpy as np
 
 from attributes.dataset import TaskData
 from program.errors import RunError
-from program.predict import Answer, Predictor
+from program.predictor import Answer, Predictor
 from report.build import build_gallery
 from report.rows import BRANCHES, TaskRows, read_settings
 from runfolder.folder import RunFolder

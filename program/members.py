@@ -13,7 +13,7 @@ from attributes.errors import DataError
 from attributes.submissions import TaskRows
 from attributes.submissions import read_predictions as read_submission
 from attributes.tasks import Task, resolve
-from program.config import read_config
+from program.config_file import read_config
 from program.errors import RunError, UsageError
 from runfolder.folder import RunFolder
 from runfolder.predictions import read_predictions

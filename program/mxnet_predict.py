@@ -14,7 +14,8 @@ from learning.branch import load_classifier, new_classifier, open_classifier, op
 from learning.cards import DeviceName
 from learning.devices import find_devices
 from learning.inference import Runner
-from program.config import Config, read_config
+from program.config import Config
+from program.config_file import read_config
 from program.description import Described, describe_run, read_outputs
 from program.errors import RunError
 from program.walk import workshop

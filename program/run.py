@@ -22,7 +22,8 @@ from learning.cards import Devices
 from learning.devices import find_devices
 from learning.pieces import Seconds
 from learning.team import team
-from program.config import Config, dump_config, read_config
+from program.config import Config
+from program.config_file import dump_config, read_config
 from program.data import Opened, open_data, to_be_drawn
 from program.description import as_json, describe_run
 from program.errors import RunError, UsageError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import atheris
 
-_FOLLOWED = ["attributes", "learning.torch_weights", "program.config", "PIL", "yaml"]
+_FOLLOWED = ["attributes", "learning.torch_weights", "program.config", "program.config_file", "PIL", "yaml"]
 
 with atheris.instrument_imports(include=_FOLLOWED):
     from soak.targets import TARGETS, seeds

@@ -24,7 +24,7 @@ from learning.batches import InputForm
 from learning.fusion import Fusion
 from learning.inputs import TestViews
 from learning.torch_weights import read_torch_weights
-from program.config import dump_config, read_config
+from program.config_file import dump_config, read_config
 from program.description import Described, as_json, read_description
 from program.errors import TOLD
 from runfolder.files import write_json

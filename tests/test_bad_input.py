@@ -13,7 +13,8 @@ from PIL import Image
 from attributes.errors import DataError
 from attributes.tasks import Task
 from program import commands
-from program.config import Config, read_config
+from program.config import Config
+from program.config_file import read_config
 from program.data import open_data
 from program.errors import TOLD, RunError
 from runfolder.folder import RunFolder

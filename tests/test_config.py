@@ -6,7 +6,8 @@ import yaml
 
 from attributes.tasks import FASHIONAI, Task, resolve
 from program import config as config_module
-from program.config import Config, cores, dump_config, merge, read_config
+from program.config import Config, cores, merge
+from program.config_file import dump_config, read_config
 from program.errors import UsageError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))

@@ -20,7 +20,7 @@ from learning.ensemble import Ensemble, equal_weights, fit_ensemble, join, likel
 from learning.fusion import tempered
 from learning.inference import softmax
 from program import commands
-from program.config import dump_config, read_config
+from program.config_file import dump_config, read_config
 from runfolder.folder import RunFolder
 from runfolder.predictions import read_predictions, write_predictions
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import learning.inference
-import program.predict
+import program.predictor
 from attributes.demo import write_dataset
 from attributes.pictures import read_picture, write_jpeg
 from program import commands
@@ -143,7 +143,7 @@ def by_mxnet(home):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning.inference, "mxnet_runner", counted)
         patch.setattr(learning.inference, "onnx_runner", refused)
-        patch.setattr(program.predict, "onnx_runner", refused)
+        patch.setattr(program.predictor, "onnx_runner", refused)
         code = call(patch, "predict", home / "photos", "--run", home / "run", "--out", home / "mxnet.csv",
                     "--engine", "mxnet", "--boxes", home / "mxnet_boxes.csv", "--no-gallery")  # fmt: skip
     assert code == 0

@@ -26,7 +26,7 @@ from attributes.tasks import resolve
 from learning.inference import softmax
 from learning.views import View, framed, sample
 from program import commands
-from program.config import read_config
+from program.config_file import read_config
 from program.data import open_data
 from program.errors import RunError
 from program.estimate import _seconds, _Speed

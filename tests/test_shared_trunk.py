@@ -15,6 +15,7 @@ import yaml
 import learning.inference
 import program.estimate
 import program.predict
+import program.predictor
 import program.run
 from attributes.dataset import TaskData
 from attributes.demo import write_dataset
@@ -26,7 +27,7 @@ from learning.checkpoint import Checkpoint
 from learning.engine import mxnet
 from learning.train import TrainingPlan, train
 from program import commands
-from program.config import read_config
+from program.config_file import read_config
 from program.data import open_data
 from program.description import read_description
 from program.errors import RunError, UsageError
@@ -340,7 +341,7 @@ def test_both_engines_and_an_export_agree_and_the_whole_picture_is_looked_at_onc
 
         return run
 
-    monkeypatch.setattr(program.predict, "onnx_runner", counted)
+    monkeypatch.setattr(program.predictor, "onnx_runner", counted)
     monkeypatch.setattr(program.predict, "_CHUNK", 7)  # several chunks, so that tasks take turns
     table, boxes = predicted(call, home, "onnx", "--engine", "onnx")
     n = table["image"].nunique()
