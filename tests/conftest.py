@@ -1,14 +1,35 @@
-"""Browser tests run where there is a Chromium; where there is none they are left out, and that is told."""
+"""What several files of tests use, and what is left out on a machine without a browser, which is told."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from program import commands
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _left_out = 0
+
+
+@pytest.fixture
+def call(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Run a command in this process, in the test file's own `home`; its exit code and what it printed."""
+
+    def command(*words: object) -> tuple[int, str]:
+        monkeypatch.chdir(home)
+        monkeypatch.setattr(sys, "argv", ["pipeline.py", *map(str, words)])
+        capsys.readouterr()
+        code = commands.main()
+        return code, "".join(capsys.readouterr())
+
+    return command
 
 
 def find_chromium() -> str | None:

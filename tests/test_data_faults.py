@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from PIL import Image
 
 from attributes.files import write_whole
-from program import commands
 from stage2_crop.crops import crop_names
 
 EVIL = "<script>alert(1)</script>"
@@ -68,15 +66,10 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def call(home, monkeypatch, capsys):
+def call(call):
     def command(*words):
-        monkeypatch.chdir(home)
-        monkeypatch.setattr(
-            sys, "argv", ["pipeline.py", *map(str, words), "--config", "faults.yaml", "--data", "data"]
-        )
-        capsys.readouterr()
-        code = commands.main()
-        return code, " ".join("".join(capsys.readouterr()).split())
+        code, text = call(*words, "--config", "faults.yaml", "--data", "data")
+        return code, " ".join(text.split())
 
     return command
 

@@ -16,7 +16,6 @@ from learning.engine import EngineError, gpu_build, gpu_fault, mixed_precision
 from learning.inference import block_runner, onnx_cuda, onnx_fault, takes_mxnet
 from learning.network import build_classifier
 from learning.onnx_export import tiny_onnx
-from program import commands
 from program.config import Config
 from program.errors import explain
 from program.mxnet_predict import _on
@@ -206,16 +205,8 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def call(home, monkeypatch, capsys):
-    def command(*words):
-        monkeypatch.chdir(home)
-        monkeypatch.setattr("sys.argv", ["pipeline.py", *words, "--config", "tiny.yaml"])
-        capsys.readouterr()
-        code = commands.main()
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return command
+def call(call):
+    return lambda *words: call(*words, "--config", "tiny.yaml")
 
 
 def test_check_tells_the_cards_and_whether_a_batch_fits(call, machine):

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from learning.engine import mxnet
-from program import commands
 from program.errors import RunError, explain
 from program.limits import memory_fault
 from soak.killing import (
@@ -46,18 +45,6 @@ def home(tmp_path_factory):
 def undisturbed(home):
     """A run that nobody disturbs, with no more than 64 open files a process."""
     return reference(home, 2, files=64)
-
-
-@pytest.fixture
-def call(home, monkeypatch, capsys):
-    def command(*words):
-        monkeypatch.chdir(home)
-        monkeypatch.setattr(sys, "argv", ["pipeline.py", *map(str, words)])
-        capsys.readouterr()
-        code = commands.main()
-        return code, "".join(capsys.readouterr())
-
-    return command
 
 
 @pytest.mark.parametrize(("how", "share"), [("kill", 0.3), ("terminate", 0.5), ("ctrl-c", 0.8)])

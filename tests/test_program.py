@@ -25,7 +25,6 @@ from attributes.pictures import read_picture, write_jpeg
 from attributes.tasks import resolve
 from learning.inference import softmax
 from learning.views import View, framed, sample
-from program import commands
 from program.config_file import read_config
 from program.data import open_data
 from program.errors import RunError
@@ -73,21 +72,6 @@ def finished(home):
 def run(finished, tmp_path):
     """A copy of the finished run that a test may change."""
     return Path(shutil.copytree(finished[0], tmp_path / "run"))
-
-
-@pytest.fixture
-def call(home, monkeypatch, capsys):
-    """Run a command in this process; give its exit code and what it printed."""
-
-    def command(*words):
-        monkeypatch.chdir(home)
-        monkeypatch.setattr(sys, "argv", ["pipeline.py", *map(str, words)])
-        capsys.readouterr()
-        code = commands.main()
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return command
 
 
 def stamps(folder):

@@ -26,7 +26,6 @@ from learning.branch import validation_figures
 from learning.checkpoint import Checkpoint
 from learning.engine import mxnet
 from learning.train import TrainingPlan, train
-from program import commands
 from program.config_file import read_config
 from program.data import open_data
 from program.description import read_description
@@ -273,19 +272,6 @@ def home(tmp_path_factory):
     (home / "tiny.yaml").write_text(yaml.safe_dump(config))
     begin(home, "run", "--all", "--out", "run", "--jobs", "1")
     return home
-
-
-@pytest.fixture
-def call(home, monkeypatch, capsys):
-    def command(*words):
-        monkeypatch.chdir(home)
-        monkeypatch.setattr(sys, "argv", ["pipeline.py", *map(str, words)])
-        capsys.readouterr()
-        code = commands.main()
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return command
 
 
 def test_each_task_has_its_files_and_the_networks_lie_there_once(home):
