@@ -15,7 +15,7 @@ from types import FrameType
 INTERRUPTED = 130
 """Exit code of both; what is finished stays, and the same command goes on with it."""
 
-_GRACE_SECONDS = 3.0
+_GRACE_SECONDS, _AGAIN_SECONDS = 3.0, 0.01
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _told = threading.Event()
 
@@ -41,6 +41,17 @@ def listen() -> None:
         heard.set()
         raise KeyboardInterrupt
 
+    def again() -> None:
+        heard.clear()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def unraisable(what: sys.UnraisableHookArgs) -> None:
+        """Say it once more, where Python drops what is raised: in a ``__del__``, in a library's callback."""
+        if isinstance(what.exc_value, KeyboardInterrupt):
+            threading.Timer(_AGAIN_SECONDS, again).start()
+        else:
+            sys.__unraisablehook__(what)
+
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
@@ -51,6 +62,7 @@ def listen() -> None:
         _leave()
 
     threading.Thread(target=watch, daemon=True).start()
+    sys.unraisablehook = unraisable
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # one that is ignored, as under nohup, stays ignored

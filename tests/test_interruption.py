@@ -191,6 +191,55 @@ def test_a_process_deep_in_a_library_ends_within_seconds(number):
     assert printed == "interrupted; the same command goes on with what is finished\n"
 
 
+DROPPED = """
+import os, signal, time
+from program import interruption
+class Held:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+interruption.listen()
+try:
+    for _ in range(100):
+        Held()  # what is raised in its __del__ goes no further
+        time.sleep(0.1)
+except KeyboardInterrupt:
+    interruption.tell()
+    raise SystemExit(interruption.INTERRUPTED)
+"""
+
+
+def test_a_signal_that_comes_where_nothing_can_be_raised_is_heard_all_the_same():
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED], cwd=ROOT, text=True, capture_output=True, timeout=60
+    )
+    assert done.stderr == "interrupted; the same command goes on with what is finished\n"
+    assert done.returncode == 130 and time.monotonic() - began < 5
+
+
+FIRST_WORKER = """
+import multiprocessing, signal
+from attributes.processes import deaf_to_ctrl_c
+if __name__ == "__main__":
+    with deaf_to_ctrl_c():
+        worker = multiprocessing.get_context("spawn").Process(
+            target=signal.raise_signal, args=(signal.SIGINT,)
+        )
+        worker.start()
+    worker.join()
+    print("ended with", worker.exitcode)
+"""
+
+
+def test_the_first_worker_process_of_all_is_deaf_to_ctrl_c_too(tmp_path):
+    (tmp_path / "first.py").write_text(FIRST_WORKER)
+    done = subprocess.run([sys.executable, tmp_path / "first.py"], text=True, capture_output=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=hear_ctrl_c)  # fmt: skip
+    assert done.stdout == "ended with 0\n" and done.stderr == ""
+
+
 @pytest.mark.parametrize("how", ["terminate", "ctrl-c"])
 def test_a_run_that_is_still_loading_its_libraries_ends_as_well(home, how):
     process = start(home, home / "loading", 1)
