@@ -46,7 +46,8 @@ def deaf_to_ctrl_c() -> Iterator[None]:
         return
     # With its first worker Python starts a helper, after which it unblocks what we are about to block.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
+    deaf = {signal.SIGINT, signal.SIGHUP}  # a terminal that is closed tells all of them as well
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, deaf)  # new processes inherit it
     try:
         yield
     finally:

@@ -104,6 +104,19 @@ def _setting(text: str) -> dict[str, Any]:
     return dict(out)
 
 
+_ALWAYS = {"name", "seed", "data", "network", "cam", "crop", "finetune", "runtime"}
+_HEADER = "# What this run was made with, written anew each time: put settings into a file of your own.\n"
+
+
+def is_resolved(text: str) -> bool:
+    """Whether a configuration is one that :func:`dump_config` wrote, and not a file of the user's own."""
+    if text.startswith(_HEADER):
+        return True
+    # Before they had a header: all sections, and no word of explanation.
+    sections = {line.partition(":")[0] for line in text.splitlines()}
+    return sections >= _ALWAYS and not any(line.startswith("#") for line in sections)
+
+
 def dump_config(config: Config) -> str:
     """Write the whole resolved configuration as YAML that :func:`read_config` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return _HEADER + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -154,6 +154,15 @@ def as_json(described: Sequence[Described], home: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def is_description(text: str) -> bool:
+    """Whether a file of that name tells of networks, or of an export that was broken off."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and (told == UNFINISHED or {"input", "tasks"} <= set(told))
+
+
 def read_description(path: Path) -> list[Described]:
     """Read ``heatcrop.json``, one entry a task.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def fuse_runs(
     UsageError, RunError, DataError
     """
     names = member_names([*runs, *files])
-    refuse_others(out, out / WEIGHTS, "an ensemble's")
+    refuse_others(out, out / WEIGHTS, "an ensemble's", _is_weights)
     first = RunFolder(runs[0])
     tasks = finished_tasks(first, wanted)
     opened = open_data(read_config(first.config), [task.name for task in tasks], first, keep=False)
@@ -132,6 +133,14 @@ def _join_task(data: TaskData, members: Sequence[Member]) -> Joined:
 
     without = [fit(said[:i] + said[i + 1 :]) if len(said) > 1 else None for i in range(len(said))]
     return Joined(data, [member.name for member in members], fit(said), said, without)
+
+
+def _is_weights(text: str) -> bool:
+    """Whether a file of that name is an ensemble's."""
+    try:
+        return {"members", "tasks"} <= set(json.loads(text))
+    except (ValueError, TypeError):
+        return False
 
 
 def _weights(joined: dict[str, Joined], members: Sequence[Member]) -> dict[str, Any]:

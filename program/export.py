@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from program.config_file import read_config
-from program.description import UNFINISHED, as_json, describe_run
+from program.description import UNFINISHED, as_json, describe_run, is_description
 from program.errors import RunError
 from program.holding import refuse_others
 from program.walk import workshop
@@ -37,7 +37,7 @@ def export_run(folder: RunFolder, out: Path) -> Path:
     description = RunFolder(out).description
     if RunFolder(out).config.is_file():
         raise RunError(f"{out}: is a run folder itself; give --out a new or an empty folder")
-    refuse_others(out, description, "an export's")
+    refuse_others(out, description, "an export's", is_description)
     exported, copies = [], {}
     for one in describe_run(config, folder, workshop(config, folder).form, done):
         new = {"full": out / f"{one.task.name}.stage1.onnx", "crop": out / f"{one.task.name}.stage3.onnx"}

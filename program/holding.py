@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from program.config import Config
+from program.config_file import is_resolved
 from program.errors import RunError
 from runfolder.folder import RunFolder
 from runfolder.leftovers import is_ours, sweep
@@ -51,22 +52,27 @@ def make_folder(folder: RunFolder) -> None:
 
 def refuse_foreign(folder: RunFolder) -> None:
     """RunError where a folder holds what no run has left there."""
-    refuse_others(folder.path, folder.config, "a run's")
+    refuse_others(folder.path, folder.config, "a run's", is_resolved)
 
 
-def refuse_others(path: Path, mark: Path, whose: str) -> None:
+def refuse_others(path: Path, mark: Path, whose: str, ours: Callable[[str], bool]) -> None:
     """RunError where a folder is to be written to that holds somebody's other files.
 
     Parameters
     ----------
     mark : Path
-        The file that is written into such a folder first: where it is, the folder is ours.
+        The file that is written into such a folder first: where it is ours, so is the folder.
     whose : str
         Such as "a run's", for the message.
+    ours : callable
+        Whether the text of such a file can be ours: somebody else's may have its name.
     """
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: is a file; give --out a folder")
-    if path.is_dir() and not mark.is_file() and not all(map(is_ours, path.iterdir())):
+    if mark.is_file():
+        if not ours(mark.read_text(encoding="utf-8", errors="replace")):
+            raise RunError(f"{mark}: was not written by this program; give --out a new or an empty folder")
+    elif path.is_dir() and not all(map(is_ours, path.iterdir())):
         raise RunError(f"{path}: holds files that are not {whose}; give --out a new or an empty folder")
 
 

@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM: the work ends within seconds, whatever it is doing.
+"""Ctrl-C, SIGTERM, a closed terminal (SIGHUP): the work ends within seconds, whatever it is doing.
 
 Imports nothing heavy: a signal may come while the libraries are still being loaded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -13,21 +14,22 @@ import time
 from types import FrameType
 
 INTERRUPTED = 130
-"""Exit code of both; what is finished stays, and the same command goes on with it."""
+"""Exit code of all; what is finished stays, and the same command goes on with it."""
 
 _GRACE_SECONDS, _AGAIN_SECONDS = 3.0, 0.01
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _told = threading.Event()
 
 
 def tell() -> None:
     """Print how to go on."""
     _told.set()
-    print("interrupted; the same command goes on with what is finished", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print("interrupted; the same command goes on with what is finished", file=sys.stderr, flush=True)
 
 
 def listen() -> None:
-    """From now on SIGTERM is what Ctrl-C is, and the process ends where Python does not hear it in time.
+    """From now on the others are what Ctrl-C is, and the process ends where Python does not hear it in time.
 
     Python hears a signal between two of its own steps. A network's pass over a batch is one step and may
     take a minute; so a thread, which the signal reaches at once, ends the process after a few seconds.

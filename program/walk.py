@@ -27,6 +27,7 @@ from learning.team import Team
 from program.changes import Origin, origin, why_outdated
 from program.config import Config
 from program.errors import RunError
+from runfolder.built import clear_built, is_sheet
 from runfolder.files import write_json
 from runfolder.fingerprint import files_stamp, fingerprint, is_current
 from runfolder.folder import RunFolder, TaskFolder
@@ -194,7 +195,7 @@ class Walk:
             # Its own, and the later stages': what they made from its former artefacts is out of date.
             for outdated in STAGES[STAGES.index(stage) :]:
                 folder.marker(outdated).unlink(missing_ok=True)
-            shutil.rmtree(folder.sheets, ignore_errors=True)  # the report lays new ones
+            clear_built(folder.sheets, is_sheet)  # the report lays new ones
         started, seconds = time.perf_counter(), Counter[str]()
         for pieces in self.work(stage, data, mark).rounds():
             for took in (yield [(stage, mark, piece) for piece in pieces]) if pieces else ():

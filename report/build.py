@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import filecmp
+import json
 import os
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,16 @@ from report.plots import scores_plot, task_plots
 from report.rows import TaskRows, choose_rows, gather, read_settings
 from report.sheets import plan_sheets, write_overview, write_sheets
 from report.thumbs import gallery_rows
-from runfolder.files import write_json
+from runfolder.built import building, take_place
+from runfolder.files import whole, write_json
 from runfolder.fingerprint import fingerprint, is_current, read_mark
 from runfolder.folder import RunFolder
 from runfolder.progress import progress
 
 # In the report's folder, and what of this package a report is made by.
 _MADE_OF, _OWN = ".report.json", (".py", ".j2", ".js", ".css")
+# What is ours in the folder of a page that does not tell, as those of earlier versions.
+_KNOWN = ("assets", "index.html", "plots", "sheets", "thumbs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,21 +87,19 @@ def build_report(
     mark = _mark(folder, tasks, metrics, settings, plan)
     if not anew and is_current(home / _MADE_OF, mark):
         return folder.report
-    with _rebuilt(home) as building:
+    beside: list[Path] = []
+    with _rebuilt(home, mark, beside) as new:
         parts = []
         for data in tasks.values():
-            part = _task_part(building, folder, data, settings, metrics["split"], plan)
+            part = _task_part(new, folder, data, settings, metrics["split"], plan)
             if part is not None:
                 parts.append(part)
         for part in parts:
-            _beside_crops(building, folder.task(part.task.name).sheets, part)
-        scores = Scores(metrics, scores_plot(building, metrics))
+            _beside_crops(new, folder.task(part.task.name).sheets, part)
+            beside.append(folder.task(part.task.name).sheets)
+        scores = Scores(metrics, scores_plot(new, metrics))
         name = str(settings.get("name") or folder.path.resolve().name)
-        write_page(building / folder.report.name, name, settings, parts, scores)
-        made = sorted(path.relative_to(building) for path in building.rglob("*") if path.is_file())
-        # The sheets lie beside the crops too, where a stage that runs again takes them away.
-        made += [Path(os.path.relpath(folder.task(part.task.name).sheets, home)) for part in parts]
-        write_json(building / _MADE_OF, {"fingerprint": mark, "files": [path.as_posix() for path in made]})
+        write_page(new / folder.report.name, name, settings, parts, scores)
     return folder.report
 
 
@@ -137,15 +139,15 @@ def build_gallery(
     Path
         `page`.
     """
-    with _rebuilt(page.parent) as building:
+    with _rebuilt(page.parent) as new:
         parts = []
         for rows in tasks:
             chosen = choose_rows(rows, plan.rows, plan.seed)
             with progress(f"{rows.data.task.short}: gallery", len(chosen)) as bar:
-                shown = gallery_rows(building, rows, chosen, page.parent, plan.threads, bar)
+                shown = gallery_rows(new, rows, chosen, page.parent, plan.threads, bar)
             counts = {split: rows.counts(split) for split in np.unique(rows.data.splits).tolist()}
             parts.append(TaskPart(rows.data.task, [], None, [], shown, counts, rows.threshold, rows.fit))
-        write_page(building / page.name, name, settings, parts)
+        write_page(new / page.name, name, settings, parts)
     return page
 
 
@@ -157,50 +159,52 @@ def _timeless(told: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _rebuilt(home: Path) -> Iterator[Path]:
-    """Give a folder to build in, which takes the place of `home` when the block is done."""
-    building = home.with_name(home.name + ".partial")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
+def _rebuilt(home: Path, mark: str = "", beside: Sequence[Path] = ()) -> Iterator[Path]:
+    """Give a folder to build in, which takes the place of `home` when the block is done.
+
+    Parameters
+    ----------
+    mark : str
+        Of what it is made of.
+    beside : sequence of Path
+        What else must be there, or it is out of date: sheets, which a stage that runs again takes away.
+    """
+    new = building(home)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
     try:
-        yield building
-        _take_place(building, home)
+        yield new
+        made = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
+        made += [Path(os.path.relpath(path, home)).as_posix() for path in beside]
+        write_json(new / _MADE_OF, {"fingerprint": mark, "files": made})
+        take_place(home, _made_before(home))
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _made_before(home: Path) -> Callable[[PurePosixPath], bool]:
+    """What in a page's folder is ours: the rest goes along when it is made anew."""
+    try:
+        made = {_MADE_OF, *json.loads((home / _MADE_OF).read_text(encoding="utf-8"))["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return lambda name: name.parts[0] in _KNOWN
+    return lambda name: name.as_posix() in made
 
 
 def _beside_crops(building: Path, home: Path, part: TaskPart) -> None:
     """Lay a task's sheets beside its crops: ``sheets/<split>/<class name>.jpg`` tells of the folder
     ``crops/<split>/<class name>/``, which holds crops and nothing else. What is the same stays as it is."""
     wanted = {home / sheet.split / Path(sheet.file).name: building / sheet.file for sheet in part.sheets}
-    for old in set(home.rglob("*.jpg")) - set(wanted):
+    for old in set(home.glob("*/*.jpg")) - set(wanted):
         old.unlink()
     for to, file in wanted.items():
         if to.is_file() and filecmp.cmp(file, to, shallow=False):
             continue
-        to.parent.mkdir(parents=True, exist_ok=True)
-        partial = to.with_name(to.name + ".partial")
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(file, partial)  # the same file twice costs nothing
-        except OSError:
-            shutil.copyfile(file, partial)
-        partial.replace(to)
-
-
-def _take_place(building: Path, home: Path) -> None:
-    """Put a finished folder where an older one may lie; when that fails the older one stays."""
-    old = home.with_name(home.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if home.exists():
-        home.rename(old)
-    try:
-        building.rename(home)
-    except OSError:
-        if old.exists():
-            old.rename(home)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        with whole(to) as partial:
+            try:
+                os.link(file, partial)  # the same file twice costs nothing
+            except OSError:
+                shutil.copyfile(file, partial)
 
 
 def _task_part(

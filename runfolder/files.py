@@ -85,16 +85,12 @@ def link(path: Path, target: Path) -> None:
     Whoever writes to the path later takes the link away, not what it stands for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
-    partial.unlink(missing_ok=True)
     try:
-        os.symlink(os.path.relpath(target, path.parent), partial)
-        os.replace(partial, path)
+        with files.whole(path, durable=False) as partial:
+            os.symlink(os.path.relpath(target, path.parent), partial)
     except (OSError, NotImplementedError):
-        with whole(path) as copied:
-            shutil.copyfile(target, copied)
-    finally:
-        partial.unlink(missing_ok=True)
+        with whole(path) as partial:
+            shutil.copyfile(target, partial)
 
 
 def _plain(value: Any) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
+from runfolder.built import sweep_built
 from runfolder.folder import RunFolder
 from runfolder.lock import LOCK, NOTE
 
@@ -26,8 +26,7 @@ def sweep(folder: RunFolder) -> None:
     Crop folders are passed by: they are many files, and are complete when they bear their name.
     """
     for built in (folder.report.parent, *(task / "crops" for task in folder.path.iterdir() if task.is_dir())):
-        for end in ("partial", "old"):
-            shutil.rmtree(built.with_name(f"{built.name}.{end}"), ignore_errors=True)
+        sweep_built(built)
     for place, folders, files in os.walk(folder.path):
         folders[:] = [name for name in folders if name not in _BUILT]
         for name in files:

@@ -30,8 +30,8 @@ from runfolder.lock import LOCK
 ROOT = Path(__file__).parent.parent
 TASKS = ("neck_design_labels", "lapel_design_labels")
 INTERRUPTED, ENDS_WITHIN_SECONDS = 130, 5.0
-# SIGKILL of the first process alone leaves its workers to end by themselves; Ctrl-C goes to all of them.
-KILLS = ("kill", "kill all", "terminate", "ctrl-c")
+# SIGKILL of the first process alone leaves its workers to end by themselves; a terminal speaks to all.
+KILLS = ("kill", "kill all", "terminate", "ctrl-c", "hang up")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,8 @@ def disturb(process: subprocess.Popen[str], how: str) -> str:
     elif how == "terminate":
         process.terminate()
     else:
-        os.killpg(process.pid, signal.SIGKILL if how == "kill all" else signal.SIGINT)
+        to_all = {"kill all": signal.SIGKILL, "ctrl-c": signal.SIGINT, "hang up": signal.SIGHUP}
+        os.killpg(process.pid, to_all[how])
     try:
         _, printed = process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
@@ -190,7 +191,7 @@ def one_moment(
     for again in range(1 + int(rng.random() < 0.25)):
         process = start(home, out, jobs)
         if rng.random() < 0.1:  # while it loads its libraries
-            if how in ("terminate", "ctrl-c"):
+            if how not in ("kill", "kill all"):
                 wait_to_hear(process)
             time.sleep(rng.uniform(0, undisturbed.starts))
         else:

@@ -16,6 +16,7 @@ import numpy as np
 from attributes.files import write_bytes
 from attributes.pictures import encode_jpeg, read_picture
 from learning.batches import read_ahead
+from runfolder import built
 from stage2_crop.rule import Crop, Crops
 
 _AT_ONCE = 8
@@ -71,7 +72,7 @@ def begin_crops(root: Path, names: Sequence[str]) -> None:
 
     It takes the place of `root` when it is complete, so that no crop of an earlier rule stays behind.
     """
-    building = _building(root)
+    building = built.building(root)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     for folder in {name.rpartition("/")[0] for name in names}:
@@ -104,7 +105,7 @@ def cut_crops(
     quality : int
         JPEG quality, 1..100.
     """
-    building, found = _building(root), Crops()
+    building, found = built.building(root), Crops()
 
     def cut(part: range) -> list[Crop]:
         crops = [crop_of(i) for i in part]
@@ -126,15 +127,5 @@ def cut_crops(
 
 def end_crops(root: Path) -> None:
     """Let the complete folder take its place, if nobody has done so: a piece of work may come twice."""
-    building, old = _building(root), root.with_name(root.name + ".old")
-    if not building.exists() and root.exists():
-        return
-    shutil.rmtree(old, ignore_errors=True)
-    if root.exists():
-        root.rename(old)
-    building.rename(root)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _building(root: Path) -> Path:
-    return root.with_name(root.name + ".partial")
+    if built.building(root).exists() or not root.exists():
+        built.take_place(root, built.is_crop)

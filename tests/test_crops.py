@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attributes.pictures import PictureError, read_picture, write_jpeg
+from runfolder.built import sweep_built
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 from stage2_crop.rule import Crop
 
@@ -81,12 +82,35 @@ def test_a_new_rule_leaves_no_crop_of_the_old_one(tmp_path, pictures):
 
 
 def test_what_an_interruption_left_is_cleared_away(tmp_path, pictures):
-    for stale in ("crops.partial", "crops.old"):
-        (tmp_path / stale / "train").mkdir(parents=True)
-        (tmp_path / stale / "train" / "stale.jpg").touch()
+    for stale in (".crops.partial", ".crops.old"):
+        (tmp_path / stale / "train" / "Round").mkdir(parents=True)
+        (tmp_path / stale / "train" / "Round" / "stale.jpg").touch()
     write_crops(tmp_path / "crops", names_of(["0.jpg"]), pictures[:1], BOXES[:1])
     assert files(tmp_path / "crops") == ["train/Round/0.jpg"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["crops", "in"]
+
+
+def test_what_somebody_else_put_among_crops_stays_there(tmp_path, pictures):
+    root = tmp_path / "crops"
+    write_crops(root, names_of(["0.jpg"]), pictures[:1], BOXES[:1])
+    mine = ("notes.txt", "train/wrong.jpg", "train/Round/0.txt", "mine/deep/er/0.jpg")
+    for name in mine:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (tmp_path / "crops.old").mkdir()  # a copy that somebody keeps
+    write_crops(root, names_of(["1.jpg"]), pictures[1:2], BOXES[:1])
+    assert files(root) == sorted([*mine, "train/Round/1.jpg"])
+    assert all((root / name).read_text() == name for name in mine) and (tmp_path / "crops.old").is_dir()
+
+
+def test_crops_that_were_put_aside_come_back_when_the_new_ones_never_came(tmp_path, pictures):
+    """As when a process is killed between the two renamings; somebody else's files may be among them."""
+    root, aside = tmp_path / "crops", tmp_path / ".crops.old"
+    write_crops(root, names_of(["0.jpg"]), pictures[:1], BOXES[:1])
+    (root / "notes.txt").write_text("mine")
+    root.rename(aside)
+    sweep_built(root)
+    assert files(root) == ["notes.txt", "train/Round/0.jpg"] and not aside.exists()
 
 
 def test_a_failure_leaves_the_crops_that_were_there(tmp_path, pictures):

@@ -398,6 +398,14 @@ def test_the_same_command_again_writes_the_same(world, fuse, tmp_path):
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == first
 
 
+def test_weights_of_somebody_else_are_left_alone(world, fuse, tmp_path):
+    theirs = tmp_path / "weights.json"
+    theirs.write_text("[80.5, 81.2]")
+    code, text = fuse("--run", world[0] / "a", "--run", world[0] / "b", "--out", tmp_path)
+    assert code == 1 and "was not written by this program" in " ".join(text.split())
+    assert theirs.read_text() == "[80.5, 81.2]" and len(list(tmp_path.iterdir())) == 1
+
+
 def relabelled(world, tmp_path, change):
     """Two runs on the same pictures with another table of labels."""
     home, _, truth = world

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from learning.engine import mxnet
+from program.config_file import is_resolved
 from program.errors import RunError, explain
 from program.limits import memory_fault
 from soak.killing import (
@@ -110,14 +111,19 @@ def test_what_a_killed_process_left_is_swept(home, undisturbed, call, tmp_path):
     left = [out / ".metrics.json.123-456.partial", out / TASKS[0] / "stage1" / ".weights.params.1-2.partial"]
     for path in left:
         path.write_text("half")
-    for folder in (out / TASKS[0] / "crops.partial", out / "report.old"):
+    for folder in (out / TASKS[0] / ".crops.partial", out / ".report.old"):
         folder.mkdir()
         left.append(folder / "half.jpg")
         left[-1].write_text("half")
-    mine = out / "notes.partial"
-    mine.write_text("a user's own")
+    kept = [out / name for name in ("notes.partial", "report.old/index.html", "mine/crops.partial/0.jpg",
+                                    f"{TASKS[0]}/crops.old/0.jpg", "report/notes.txt")]  # fmt: skip
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a user's own")
     assert call("run", "--all", "--config", "tiny.yaml", "--out", out, "--jobs", "1")[0] == 0
-    assert not any(path.exists() for path in left) and mine.read_text() == "a user's own"
+    assert call("report", "--run", out)[0] == 0
+    assert not any(path.exists() for path in left)
+    assert all(path.read_text() == "a user's own" for path in kept)
 
 
 def test_a_run_killed_before_its_first_file_was_whole_can_begin_again(call, tmp_path):
@@ -143,6 +149,25 @@ with hold(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
+
+
+def test_a_folder_of_somebody_is_no_run_for_a_file_that_has_a_runs_name(home, call, tmp_path):
+    own = "# my comments\n" + (home / "tiny.yaml").read_text()
+    for name, text in (("config.yaml", own), ("metrics.json", "mine"), ("submission.csv", "mine")):
+        (tmp_path / name).write_text(text)
+    before = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    code, printed = call("run", "--all", "--config", tmp_path / "config.yaml", "--out", tmp_path)
+    printed = " ".join(printed.split())
+    assert code == 1 and "config.yaml: was not written by this program; give --out" in printed
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == before
+
+
+def test_a_run_of_an_earlier_version_is_still_one(home, undisturbed, tmp_path):
+    text = (home / "reference2" / "config.yaml").read_text()
+    header, _, rest = text.partition("\n")
+    assert header.startswith("# ") and is_resolved(text) and is_resolved(rest)
+    assert is_resolved(f"{header}\nname: changed by hand\n# why\n{rest}")
+    assert not is_resolved(f"# mine\n{rest}") and not is_resolved((home / "tiny.yaml").read_text())
 
 
 def test_a_lock_says_who_holds_it_and_a_dead_process_holds_none(tmp_path):
@@ -178,7 +203,14 @@ libc.pthread_mutex_lock(lock)  # a step in a library that never ends; signals do
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_that_is_to_outlive_its_terminal_does():
+    code = ("import os, signal; from program.interruption import listen; listen();"
+            "os.kill(os.getpid(), signal.SIGHUP); print('went on')")  # fmt: skip
+    done = subprocess.run(["nohup", sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0 and "went on" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_process_deep_in_a_library_ends_within_seconds(number):
     process = subprocess.Popen([sys.executable, "-c", DEAF], cwd=ROOT, text=True, preexec_fn=hear_ctrl_c,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
@@ -240,7 +272,7 @@ def test_the_first_worker_process_of_all_is_deaf_to_ctrl_c_too(tmp_path):
     assert done.stdout == "ended with 0\n" and done.stderr == ""
 
 
-@pytest.mark.parametrize("how", ["terminate", "ctrl-c"])
+@pytest.mark.parametrize("how", ["terminate", "ctrl-c", "hang up"])
 def test_a_run_that_is_still_loading_its_libraries_ends_as_well(home, how):
     process = start(home, home / "loading", 1)
     wait_to_hear(process)

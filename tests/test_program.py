@@ -659,6 +659,11 @@ def test_export_does_not_write_among_other_files(call, finished, tmp_path):
     code, text = call("export", "--run", finished[0], "--out", tmp_path)
     assert code == 1 and "not an export's" in text
     assert os.listdir(tmp_path) == ["thesis.txt"]
+    theirs = tmp_path / "heatcrop.json"
+    theirs.write_text('{"tasks": "a list of things to do"}')
+    code, text = call("export", "--run", finished[0], "--out", tmp_path)
+    assert code == 1 and "was not written by this program" in " ".join(text.split())
+    assert theirs.read_text() == '{"tasks": "a list of things to do"}' and len(os.listdir(tmp_path)) == 2
 
 
 def test_check_tells_the_data_and_the_machine(call):

@@ -96,7 +96,7 @@ def test_every_address_leads_to_a_file(built):
         assert not re.match(r"[a-z]+:|/", address), f"{address} leaves the run"
         assert (page.parent / unquote(address)).is_file(), address
     left = [p.name for p in folder.path.iterdir()]
-    assert "report.partial" not in left and "report.old" not in left
+    assert ".report.partial" not in left and ".report.old" not in left
 
 
 def test_counts_agree_with_the_metrics(built):
@@ -170,7 +170,7 @@ def test_failed_report_leaves_the_old_one(built, monkeypatch):
     monkeypatch.setattr("report.build.write_page", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         build_report(folder, {"plain": tasks["plain"]}, metrics, PLAN)
-    assert page.read_bytes() == before and not (folder.path / "report.partial").exists()
+    assert page.read_bytes() == before and not (folder.path / ".report.partial").exists()
 
 
 def test_a_report_of_the_same_is_not_made_again(built, tmp_path):
