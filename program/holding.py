@@ -33,9 +33,10 @@ def claimed(folder: RunFolder, new: bool = True) -> Iterator[None]:
     RunError
         When another process works on it, or it is no run's.
     """
-    if not new:
+    if new:
+        make_folder(folder)
+    else:
         refuse_no_run(folder)
-    make_folder(folder)
     try:
         with hold(folder.path):
             sweep(folder)
