@@ -273,8 +273,10 @@ def predict(
 ) -> None:
     """Predict pictures nobody has labelled, with both networks fused; write a CSV and a gallery."""
     from program.predict import predict_pictures
+    from program.tables import check_targets
 
     folder = RunFolder(run_)
+    check_targets(source, out, boxes)
     shown = _gallery_beside(out) if gallery else None
     rows, good, bad = predict_pictures(
         source, folder, out, task or [], engine.value, shown.add if shown else None, boxes, device.value

@@ -19,7 +19,7 @@ from attributes.tasks import Task
 from attributes.texts import PicturePaths, take
 from learning.cards import DeviceName
 from program.predictor import Answer, Predictor, look_once, open_pipeline
-from runfolder.files import whole
+from program.tables import BOX_COLUMNS, COLUMNS, table
 from runfolder.folder import RunFolder
 from runfolder.predictions import DECIMALS, join
 from runfolder.progress import progress, say
@@ -27,8 +27,6 @@ from runfolder.progress import progress, say
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
 
 _CHUNK = 256
-COLUMNS = ("image", "task", "class", "confidence", "probabilities")
-BOX_COLUMNS = ("image", "task", "x0", "y0", "x1", "y1", "fallback")
 
 
 class Named(Sequence[tuple[str, str]]):
@@ -94,12 +92,12 @@ def _below(root: str) -> Iterator[str]:
 def _from_csv(source: Path) -> list[str]:
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            columns = table.fieldnames or []
+            rows = csv.DictReader(file)
+            columns = rows.fieldnames or []
             if "image" not in columns:
                 found = ", ".join(columns)[:200] or "nothing"
                 raise DataError(f"{source}:1: no column 'image'; found {found}")
-            named = [(row["image"] or "").strip().replace("\\", "/") for row in table]
+            named = [(row["image"] or "").strip().replace("\\", "/") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
     return [image for image in dict.fromkeys(named) if image]
@@ -115,6 +113,8 @@ def predict_pictures(
 
     Parameters
     ----------
+    source, out : Path
+        See :func:`program.tables.check_targets`, which is to be asked first.
     engine : {'auto', 'onnx', 'mxnet'}
         See :func:`open_pipeline`.
     seen : callable or None
@@ -139,7 +139,7 @@ def predict_pictures(
     if len(bad) == len(named):
         raise DataError(f"{source}: no readable picture; for instance {bad[0][0]}: {bad[0][1]}")
     usable = np.flatnonzero([not reason for reason in reasons])
-    with _table(out, COLUMNS) as write, _table(boxes, BOX_COLUMNS) as write_boxes:
+    with table(out, COLUMNS) as write, table(boxes, BOX_COLUMNS) as write_boxes:
         for tasks in pipeline.groups:
             predictors = [pipeline.predictor(task) for task in tasks]
             answers: list[list[Answer]] = [[] for _ in tasks]
@@ -166,18 +166,6 @@ def predict_pictures(
     for image, reason in bad[:10]:
         say(f"left out {image}: {reason}")
     return len(usable) * len(pipeline.tasks), len(usable), bad
-
-
-@contextlib.contextmanager
-def _table(path: Path | None, columns: Sequence[str]) -> Iterator[Callable[[Any], None]]:
-    """Write a CSV with a header, row by row, whole or not at all; nothing without a path."""
-    if path is None:
-        yield lambda _: None
-        return
-    with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        yield writer.writerows
 
 
 @contextlib.contextmanager

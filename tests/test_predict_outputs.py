@@ -1,0 +1,131 @@
+"""What ``predict`` writes takes nobody's file away, and what it cannot write or read is told at once."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from program.tables import BOX_COLUMNS, COLUMNS
+from soak.killing import make_home
+
+ROOT = Path(__file__).parent.parent
+HEADER, BOX_HEADER = (",".join(columns) + "\n" for columns in (COLUMNS, BOX_COLUMNS))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a finished run, and pictures nobody has labelled."""
+    home = tmp_path_factory.mktemp("outputs")
+    make_home(home)
+    words = [
+        sys.executable,
+        str(ROOT / "pipeline.py"),
+        "run",
+        "--all",
+        "--config",
+        "tiny.yaml",
+        "--out",
+        "run",
+    ]
+    done = subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (home / "photos").mkdir()
+    for number, path in enumerate(sorted((home / "data" / "rank").rglob("*.jpg"))[:3]):
+        shutil.copy(path, home / "photos" / f"{number}.jpg")
+    return home
+
+
+def refused(found, code, *words):
+    assert found[0] == code, found
+    assert "Traceback" not in found[1] and found[1].count("error: ") == 1, found
+    assert len(found[1].splitlines()) == 1, found
+    for word in words:
+        assert word in found[1], found
+
+
+def bytes_of(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# --- refused before anything is opened: there is no run
+
+
+@pytest.mark.parametrize("option", ["--out", "--boxes"])
+@pytest.mark.parametrize(
+    "text", ["", "mine", "image,task\n", HEADER[:-1] + "s\n", "\ufeff" + HEADER, " " + BOX_HEADER]
+)
+def test_another_file_is_never_written_over(call, tmp_path, option, text):
+    mine = tmp_path / "mine.txt"
+    mine.write_text(text)
+    given = ("--out", mine) if option == "--out" else ("--out", tmp_path / "x.csv", "--boxes", mine)
+    refused(
+        call("predict", "photos", "--run", "nowhere", *given),
+        1,
+        f"{mine}: is there already",
+        f"another {option}",
+    )
+    link = tmp_path / "link.csv"
+    link.symlink_to(mine)
+    refused(call("predict", "photos", "--run", "nowhere", "--out", link), 1, f"{link}: is there already")
+    assert mine.read_text() == text and link.is_symlink()
+
+
+def test_a_table_of_the_other_kind_is_never_written_over(call, tmp_path):
+    out, boxes = tmp_path / "out.csv", tmp_path / "boxes.csv"
+    out.write_text(HEADER)
+    boxes.write_text(BOX_HEADER)
+    found = call("predict", "photos", "--run", "nowhere", "--out", boxes)
+    refused(found, 1, f"{boxes}: is there already")
+    found = call("predict", "photos", "--run", "nowhere", "--out", tmp_path / "x.csv", "--boxes", out)
+    refused(found, 1, f"{out}: is there already")
+    found = call("predict", "photos", "--run", "nowhere", "--out", out, "--boxes", boxes)
+    refused(found, 1, "nowhere: is not a run folder")
+
+
+def test_what_is_predicted_is_never_written_over(call, home, tmp_path):
+    picture, listed = tmp_path / "a.jpg", tmp_path / "list.csv"
+    shutil.copy(home / "photos" / "0.jpg", picture)
+    listed.write_text(HEADER + "a.jpg,,,,\n")  # an older table serves as a list
+    before = bytes_of(tmp_path)
+    refused(call("predict", picture, "--run", "nowhere", "--out", picture), 1, "is what is to be predicted")
+    refused(call("predict", listed, "--run", "nowhere", "--out", listed), 1, "is what is to be predicted")
+    assert bytes_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("option", ["--out", "--boxes"])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "is a folder"),
+        (".", "is a folder"),
+        ("/", "is a folder"),
+        ("photos", "is a folder"),
+        ("tiny.yaml/x.csv", "tiny.yaml is no folder"),
+        ("tiny.yaml/x/y.csv", "tiny.yaml is no folder"),
+        ("dangling", "leads nowhere"),
+        ("dangling/x.csv", "dangling is no folder"),
+        ("loop", "leads nowhere"),
+        ("loop/x.csv", "loop is no folder"),
+        ("pipe", "no regular file"),
+    ],
+)
+def test_a_path_that_is_no_place_for_a_table_is_told_at_once(call, home, tmp_path, option, path, words):
+    for name, make in (("dangling", "gone"), ("loop", "loop")):
+        if not (home / name).is_symlink():
+            (home / name).symlink_to(make)
+    if not (home / "pipe").exists():
+        os.mkfifo(home / "pipe")
+    given = ("--out", path) if option == "--out" else ("--out", tmp_path / "x.csv", "--boxes", path)
+    refused(call("predict", "photos", "--run", "nowhere", *given), 1, words, option)
+    assert (home / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("boxes", ["x.csv", "./x.csv", "link/x.csv", "x.csv/boxes.csv"])
+def test_two_tables_want_two_files(call, home, boxes, monkeypatch):
+    if not (home / "link").is_symlink():
+        (home / "link").symlink_to(".")
+    found = call("predict", "photos", "--run", "nowhere", "--out", "x.csv", "--boxes", boxes)
+    refused(found, 2, "--out and --boxes want two files")
