@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from attributes.files import remove_leftovers
 from program.errors import RunError, UsageError
 from runfolder.files import whole
 
@@ -75,6 +76,7 @@ def table(path: Path | None, columns: Sequence[str]) -> Iterator[Callable[[Any],
         yield lambda _: None
         return
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is written
+    remove_leftovers(path)
     with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from attributes.files import remove_leftovers
 from program.tables import BOX_COLUMNS, COLUMNS
 from soak.killing import make_home
 
@@ -129,3 +130,30 @@ def test_two_tables_want_two_files(call, home, boxes, monkeypatch):
         (home / "link").symlink_to(".")
     found = call("predict", "photos", "--run", "nowhere", "--out", "x.csv", "--boxes", boxes)
     refused(found, 2, "--out and --boxes want two files")
+
+
+# --- with a finished run
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(call, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f".x.csv.{dead.pid}-140.partial"
+    others = [
+        f".x.csv.{os.getpid()}-140.partial",  # being written, for all one can tell
+        f".y.csv.{dead.pid}-140.partial",
+        f".x.csv.{dead.pid}-140.partial.txt",
+        f".x.csv.{dead.pid}.partial",
+        f".xxcsv.{dead.pid}-140.partial",
+        f".x.csv.{10**30}-140.partial",
+    ]
+    for path in (left, *(tmp_path / name for name in others)):
+        path.write_text("half")
+    assert (
+        call("predict", "photos/0.jpg", "--run", "run", "--out", tmp_path / "x.csv", "--no-gallery")[0] == 0
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*others, "x.csv"])
+    left.mkdir()
+    remove_leftovers(tmp_path / "x.csv")
+    remove_leftovers(tmp_path / "gone" / "x.csv")
+    assert left.is_dir()
