@@ -130,14 +130,14 @@ def _run_stages(
     return opened
 
 
-def _gallery_beside(out: Path) -> Gallery | None:
+def _gallery_beside(out: Path, boxes: Path | None) -> Gallery | None:
     """Plan the gallery; None, which is told, where only ONNX Runtime's few packages are installed."""
     try:
         from program.gallery import Gallery
     except ModuleNotFoundError as error:
         say(f"no gallery: the Python package {error.name!r} is not installed here")
         return None
-    return Gallery.beside(out)
+    return Gallery.beside(out, boxes)
 
 
 @app.callback()
@@ -277,7 +277,7 @@ def predict(
 
     folder = RunFolder(run_)
     check_targets(source, out, boxes)
-    shown = _gallery_beside(out) if gallery else None
+    shown = _gallery_beside(out, boxes) if gallery else None
     rows, good, bad = predict_pictures(
         source, folder, out, task or [], engine.value, shown.add if shown else None, boxes, device.value
     )

@@ -27,6 +27,9 @@ from runfolder.progress import progress
 # In the report's folder, and what of this package a report is made by.
 _MADE_OF, _OWN = ".report.json", (".py", ".j2", ".js", ".css")
 
+GALLERY_MARK = ".gallery.json"
+"""In a gallery's folder: its ``files``, so that nobody else's is ever taken for one of them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ReportPlan:
@@ -94,7 +97,7 @@ def build_report(
         scores = Scores(metrics, scores_plot(building, metrics))
         name = str(settings.get("name") or folder.path.resolve().name)
         write_page(building / folder.report.name, name, settings, parts, scores)
-        made = sorted(path.relative_to(building) for path in building.rglob("*") if path.is_file())
+        made = _files(building)
         # The sheets lie beside the crops too, where a stage that runs again takes them away.
         made += [Path(os.path.relpath(folder.task(part.task.name).sheets, home)) for part in parts]
         write_json(building / _MADE_OF, {"fingerprint": mark, "files": [path.as_posix() for path in made]})
@@ -146,7 +149,13 @@ def build_gallery(
             counts = {split: rows.counts(split) for split in np.unique(rows.data.splits).tolist()}
             parts.append(TaskPart(rows.data.task, [], None, [], shown, counts, rows.threshold, rows.fit))
         write_page(building / page.name, name, settings, parts)
+        write_json(building / GALLERY_MARK, {"files": [path.as_posix() for path in _files(building)]})
     return page
+
+
+def _files(home: Path) -> list[Path]:
+    """Files below a folder, as seen from there."""
+    return sorted(path.relative_to(home) for path in home.rglob("*") if path.is_file())
 
 
 def _timeless(told: Any) -> Any:

@@ -1,5 +1,6 @@
 """What ``predict`` writes takes nobody's file away, and what it cannot write or read is told at once."""
 
+import csv
 import os
 import shutil
 import subprocess
@@ -132,7 +133,72 @@ def test_two_tables_want_two_files(call, home, boxes, monkeypatch):
     refused(found, 2, "--out and --boxes want two files")
 
 
+def test_boxes_are_not_laid_where_the_gallery_is_made_anew(call, tmp_path):
+    given = ("--out", tmp_path / "x.csv", "--boxes")
+    for boxes in (tmp_path / "x_gallery" / "boxes.csv", tmp_path / "x_gallery"):
+        found = call("predict", "photos", "--run", "nowhere", *given, boxes)
+        refused(found, 1, f"{boxes}: lies in the gallery's folder")
+
+
+@pytest.mark.parametrize("kind", ["album", "file", "link", "loop", "mark"])
+def test_a_folder_that_is_no_gallery_is_never_taken(call, home, tmp_path, kind):
+    place, album = tmp_path / "x_gallery", tmp_path / "album"
+    album.mkdir()
+    (album / "index.html").write_text("my album")
+    shutil.copy(home / "photos" / "0.jpg", album)
+    if kind == "file":
+        place.write_text("mine")
+    elif kind in ("link", "loop"):
+        place.symlink_to("album" if kind == "link" else place.name)
+    else:
+        shutil.copytree(album, place)
+        (place / ".gallery.json").write_text('{"files": 1}' if kind == "mark" else "[")
+    before = bytes_of(tmp_path)
+    found = call("predict", "photos", "--run", "nowhere", "--out", tmp_path / "x.csv")
+    refused(found, 1, f"{place}: ", "--no-gallery")
+    assert bytes_of(tmp_path) == before
+    found = call("predict", "photos", "--run", "nowhere", "--out", tmp_path / "x.csv", "--no-gallery")
+    refused(found, 1, "nowhere: is not a run folder")
+
+
 # --- with a finished run
+
+
+def test_an_older_table_and_its_gallery_are_made_anew(call, home, tmp_path):
+    out, boxes, page = tmp_path / "x.csv", tmp_path / "real" / "b.csv", tmp_path / "x_gallery"
+    boxes.parent.mkdir()
+    boxes.write_text(BOX_HEADER)
+    link = tmp_path / "b.csv"
+    link.symlink_to("real/b.csv")
+    given = ("--run", "run", "--out", out, "--boxes", link)
+    assert call("predict", "photos/0.jpg", *given)[0] == 0
+    assert {row["image"] for row in csv.DictReader(out.open())} == {"0.jpg"}
+    code, text = call("predict", "photos", *given)
+    assert code == 0, text
+    assert {row["image"] for row in csv.DictReader(out.open())} == {"0.jpg", "1.jpg", "2.jpg"}
+    assert link.is_symlink() and {row["image"] for row in csv.DictReader(boxes.open())} >= {"2.jpg"}
+    assert [p.name for p in boxes.parent.iterdir()] == ["b.csv"]
+    assert len(list(page.rglob("*.jpg"))) == 6
+
+    (page / "thumbs" / "mine.txt").write_text("mine")
+    before = bytes_of(tmp_path)
+    refused(call("predict", "photos", *given), 1, "for instance thumbs/mine.txt")
+    (page / "thumbs" / "mine.txt").unlink()
+    (page / "mine").mkdir()
+    refused(call("predict", "photos", *given), 1, "for instance mine")
+    (page / "mine").rmdir()
+    (page / "mine").symlink_to(home / "photos")
+    refused(call("predict", "photos", *given), 1, "for instance mine")
+    assert {p: b for p, b in before.items() if p.name != "mine.txt"} == bytes_of(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["old", "partial"])
+def test_a_users_folders_beside_the_gallery_stay(call, tmp_path, end):
+    mine = tmp_path / f"x_gallery.{end}" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    call("predict", "photos/0.jpg", "--run", "run", "--out", tmp_path / "x.csv")
+    assert mine.read_text() == "mine"
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(call, tmp_path):
