@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from attributes.dataset import TaskData
+from attributes.texts import printable
 from program.errors import RunError
 from program.predictor import Answer, Predictor
 from report.build import GALLERY_MARK, build_gallery
@@ -109,7 +110,7 @@ class Gallery:
 
     def write(self, title: str, run: RunFolder) -> Path:
         """Write the page and the pictures beside it, and return where it lies."""
-        return build_gallery(self.page, title, read_settings(run), self._tasks)
+        return build_gallery(self.page, printable(title), read_settings(run), self._tasks)
 
 
 def _others(home: Path) -> str | None:

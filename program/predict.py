@@ -16,7 +16,7 @@ from attributes.dataset import survey_pictures
 from attributes.errors import DataError
 from attributes.pictures import SUFFIXES
 from attributes.tasks import Task
-from attributes.texts import PicturePaths, take
+from attributes.texts import NOT_UTF8, PicturePaths, printable, take
 from learning.cards import DeviceName
 from program.predictor import Answer, Predictor, look_once, open_pipeline
 from program.tables import BOX_COLUMNS, COLUMNS, table
@@ -135,7 +135,9 @@ def predict_pictures(
     named = find_pictures(source)
     with progress("check pictures", len(named)) as bar:
         found, reasons = survey_pictures(named.paths, pipeline.threads, bar)
-    bad = [(image, reason) for image, reason in zip(named.images, reasons, strict=True) if reason]
+    told = zip(named.images, reasons, strict=True)
+    reasons = [reason if printable(image) == image else NOT_UTF8 for image, reason in told]
+    bad = [(printable(image), reason) for image, reason in zip(named.images, reasons, strict=True) if reason]
     if len(bad) == len(named):
         raise DataError(f"{source}: no readable picture; for instance {bad[0][0]}: {bad[0][1]}")
     usable = np.flatnonzero([not reason for reason in reasons])

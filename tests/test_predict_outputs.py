@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attributes.files import remove_leftovers
+from attributes.texts import NOT_UTF8
 from program.tables import BOX_COLUMNS, COLUMNS
 from soak.killing import make_home
 
@@ -199,6 +200,30 @@ def test_a_users_folders_beside_the_gallery_stay(call, tmp_path, end):
     mine.write_text("mine")
     call("predict", "photos/0.jpg", "--run", "run", "--out", tmp_path / "x.csv")
     assert mine.read_text() == "mine"
+
+
+def test_a_name_that_is_not_in_utf_8_is_left_out(call, home, tmp_path):
+    photos = tmp_path / os.fsdecode(b"\xe9t\xe9")  # nor is the folder's, which no file names
+    shutil.copytree(home / "photos", photos)
+    (photos / "1.jpg").rename(photos / os.fsdecode(b"caf\xe9.jpg"))
+    out = tmp_path / "x.csv"
+    code, text = call("predict", photos, "--run", "run", "--out", out)
+    assert code == 0 and f"left out caf?.jpg: {NOT_UTF8}" in text
+    assert {row["image"] for row in csv.DictReader(out.open())} == {"0.jpg", "2.jpg"}
+    assert "%E9t%E9/0.jpg" in (tmp_path / "x_gallery" / "index.html").read_text()
+    alone = photos / os.fsdecode(b"caf\xe9.jpg")
+    command = [
+        sys.executable,
+        ROOT / "pipeline.py",
+        "predict",
+        alone,
+        "--run",
+        "run",
+        "--out",
+        tmp_path / "y.csv",
+    ]
+    done = subprocess.run(command, cwd=home, capture_output=True, timeout=300)
+    assert done.returncode == 1 and b"Traceback" not in done.stderr and NOT_UTF8.encode() in done.stderr
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(call, tmp_path):
