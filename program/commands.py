@@ -130,6 +130,13 @@ def _run_stages(
     return opened
 
 
+def _given(text: str) -> Path:
+    """A path; an empty one, as of a variable that is not set, would be the current folder."""
+    if not text:
+        raise typer.BadParameter("an empty path; give a picture, a folder (. for this one) or a CSV file")
+    return Path(text)
+
+
 def _gallery_beside(out: Path, boxes: Path | None) -> Gallery | None:
     """Plan the gallery; None, which is told, where only ONNX Runtime's few packages are installed."""
     try:
@@ -261,7 +268,11 @@ def check(
 )
 def predict(
     source: Annotated[
-        Path, typer.Argument(help="A picture, a folder of pictures, or a CSV with a column image.")
+        Path,
+        typer.Argument(
+            help="A picture, a folder of pictures, or a CSV with a column image.",
+            parser=_given,
+        ),
     ],
     run_: Annotated[Path, typer.Option("--run", help="A finished run folder, or an exported one.")],
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],

@@ -27,6 +27,8 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
         Naming the file, the key, what was found and what was expected.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe's other end may never come
+            raise UsageError(f"{path}: is no regular file; give --config a YAML file")
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
     except OSError as error:
         raise UsageError(

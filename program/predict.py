@@ -65,6 +65,8 @@ def find_pictures(source: Path) -> Named:
         if not found:
             raise DataError(f"{source}: holds no picture ({', '.join(sorted(SUFFIXES))})")
         return Named(found, PicturePaths([str(source)], np.zeros(len(found), np.int8), found))
+    if source.exists() and not source.is_file():  # a pipe's other end may never come
+        raise DataError(f"{source}: is no regular file; give a picture, a folder of pictures or a CSV file")
     if source.suffix.lower() == ".csv":
         images = _from_csv(source)
         return Named(images, [str(source.parent / image) for image in images])
@@ -100,7 +102,10 @@ def _from_csv(source: Path) -> list[str]:
             named = [(row["image"] or "").strip().replace("\\", "/") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
-    return [image for image in dict.fromkeys(named) if image]
+    images = [image for image in dict.fromkeys(named) if image]
+    if not images:
+        raise DataError(f"{source}: names no picture below its header; put one a row into the column 'image'")
+    return images
 
 
 def predict_pictures(

@@ -162,6 +162,11 @@ def test_a_folder_that_is_no_gallery_is_never_taken(call, home, tmp_path, kind):
     refused(found, 1, "nowhere: is not a run folder")
 
 
+def test_an_empty_path_is_not_the_current_folder(call, tmp_path):
+    code, text = call("predict", "", "--run", "run", "--out", tmp_path / "x.csv")
+    assert code == 2 and "empty path" in text
+
+
 # --- with a finished run
 
 
@@ -224,6 +229,28 @@ def test_a_name_that_is_not_in_utf_8_is_left_out(call, home, tmp_path):
     ]
     done = subprocess.run(command, cwd=home, capture_output=True, timeout=300)
     assert done.returncode == 1 and b"Traceback" not in done.stderr and NOT_UTF8.encode() in done.stderr
+
+
+def test_a_list_without_rows_is_told(call, tmp_path):
+    listed = tmp_path / "l.csv"
+    for text in ("image,note\n", "image,note\n,x\n"):
+        listed.write_text(text)
+        found = call("predict", listed, "--run", "run", "--out", tmp_path / "x.csv")
+        refused(found, 1, f"{listed}: names no picture")
+
+
+def test_a_pipe_is_not_waited_for(call, tmp_path):
+    pipe = tmp_path / "x.csv"
+    os.mkfifo(pipe)
+    found = call("predict", pipe, "--run", "run", "--out", tmp_path / "y.csv")
+    refused(found, 1, f"{pipe}: is no regular file")
+    refused(call("run", "--all", "--config", pipe), 2, f"{pipe}: is no regular file", "--config")
+
+
+def test_the_runs_own_tasks_are_told(call, tmp_path):
+    found = call("predict", "photos", "--run", "run", "--out", tmp_path / "x.csv", "--task", "nope")
+    refused(found, 1, "no task is named 'nope'")
+    assert found[1].rstrip().endswith("There are: lapel, neck"), found[1]
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(call, tmp_path):
