@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,10 +35,8 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     durable : bool
         Bring the bytes to the disk before the name, so that this holds for a power cut too.
     """
-    # Beside the target, since a rename is one step only within a file system; one name a thread. A name
-    # may have 255 bytes, and a letter up to four.
-    stem = path.name.encode("utf-8", "surrogateescape")[:100].decode("utf-8", "ignore")
-    partial = path.parent / f".{stem}.{os.getpid()}-{threading.get_ident()}.partial"
+    # Beside the target, since a rename is one step only within a file system; one name a thread.
+    partial = path.parent / f"{_stem(path)}.{os.getpid()}-{threading.get_ident()}.partial"
     try:
         yield partial
         if durable:
@@ -50,6 +49,38 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what :func:`whole` left beside `path` in processes that were killed.
+
+    What a living process of this machine may still be writing stays, and so does everything where
+    processes cannot be asked for without harm (Windows).
+    """
+    if os.name != "posix":
+        return
+    ours = re.compile(re.escape(_stem(path)) + r"\.(\d+)-\d+\.partial")
+    # What cannot be listed or removed, or is gone meanwhile, is no reason to stop.
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in list(entries):
+            found = ours.fullmatch(entry.name)
+            if found and entry.is_file(follow_symlinks=False) and not _lives(int(found[1])):
+                os.unlink(entry.path)
+
+
+def _stem(path: Path) -> str:
+    """How names of unfinished files begin; a name may have 255 bytes, and a letter up to four."""
+    return "." + path.name.encode("utf-8", "surrogateescape")[:100].decode("utf-8", "ignore")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's; no process's number, and so no name of ours
+        return True
+    return True
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes, durable: bool = False) -> None:

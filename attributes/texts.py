@@ -1,4 +1,7 @@
-"""Many texts in little memory: paths that are put together when asked for, and where a text stands."""
+"""Texts: names that can be written down, and many texts in little memory.
+
+Paths are put together when asked for, and where a text stands is looked up by its hash.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,20 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+NOT_UTF8 = "the file's name is not in UTF-8; rename it"
+"""Why a picture is left out whose name :func:`printable` must change."""
+
+
+def printable(name: str) -> str:
+    r"""A file's name with ``?`` for what is not in UTF-8, which no file of ours can hold.
+
+    Examples
+    --------
+    >>> printable("caf\udce9.jpg"), printable("café.jpg")
+    ('caf?.jpg', 'café.jpg')
+    """
+    return name.encode("utf-8", "replace").decode()
 
 
 class PicturePaths(Sequence[str]):

@@ -130,14 +130,21 @@ def _run_stages(
     return opened
 
 
-def _gallery_beside(out: Path) -> Gallery | None:
+def _given(text: str) -> Path:
+    """A path; an empty one, as of a variable that is not set, would be the current folder."""
+    if not text:
+        raise typer.BadParameter("an empty path; give a picture, a folder (. for this one) or a CSV file")
+    return Path(text)
+
+
+def _gallery_beside(out: Path, boxes: Path | None) -> Gallery | None:
     """Plan the gallery; None, which is told, where only ONNX Runtime's few packages are installed."""
     try:
         from program.gallery import Gallery
     except ModuleNotFoundError as error:
         say(f"no gallery: the Python package {error.name!r} is not installed here")
         return None
-    return Gallery.beside(out)
+    return Gallery.beside(out, boxes)
 
 
 @app.callback()
@@ -261,7 +268,11 @@ def check(
 )
 def predict(
     source: Annotated[
-        Path, typer.Argument(help="A picture, a folder of pictures, or a CSV with a column image.")
+        Path,
+        typer.Argument(
+            help="A picture, a folder of pictures, or a CSV with a column image.",
+            parser=_given,
+        ),
     ],
     run_: Annotated[Path, typer.Option("--run", help="A finished run folder, or an exported one.")],
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
@@ -273,9 +284,11 @@ def predict(
 ) -> None:
     """Predict pictures nobody has labelled, with both networks fused; write a CSV and a gallery."""
     from program.predict import predict_pictures
+    from program.tables import check_targets
 
     folder = RunFolder(run_)
-    shown = _gallery_beside(out) if gallery else None
+    check_targets(source, out, boxes)
+    shown = _gallery_beside(out, boxes) if gallery else None
     rows, good, bad = predict_pictures(
         source, folder, out, task or [], engine.value, shown.add if shown else None, boxes, device.value
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from attributes.dataset import TaskData
+from attributes.texts import printable
 from program.errors import RunError
 from program.predictor import Answer, Predictor
-from report.build import build_gallery
+from report.build import build_gallery, may_be_rebuilt
 from report.rows import BRANCHES, TaskRows, read_settings
 from runfolder.folder import RunFolder
 
@@ -33,19 +35,28 @@ class Gallery:
     _tasks: list[TaskRows]
 
     @classmethod
-    def beside(cls, out: Path) -> Gallery:
+    def beside(cls, out: Path, boxes: Path | None = None) -> Gallery:
         """Plan the gallery of a file of predictions.
+
+        Parameters
+        ----------
+        out, boxes : Path
+            See :func:`program.tables.check_targets`, which is to be asked first.
 
         Raises
         ------
         RunError
-            When its folder holds somebody's other files.
+            When its folder, which is made anew, is no folder or holds somebody's other files.
         """
-        page = out.with_name(f"{out.stem}_gallery") / "index.html"
-        home = page.parent
-        if home.exists() and not (home.is_dir() and (page.is_file() or not any(home.iterdir()))):
-            raise RunError(f"{home}: holds other files than a gallery's; give another --out, or --no-gallery")
-        return cls(page, [])
+        home = out.with_name(f"{out.stem}_gallery")
+        instead = "give another --out, or --no-gallery"
+        if boxes is not None and Path(os.path.realpath(boxes)).is_relative_to(os.path.realpath(home)):
+            raise RunError(f"{boxes}: lies in the gallery's folder, which is made anew; give another --boxes")
+        if os.path.lexists(home) and (home.is_symlink() or not home.is_dir()):
+            raise RunError(f"{home}: the gallery's place is taken by what is no folder; {instead}")
+        if home.is_dir() and not may_be_rebuilt(home):
+            raise RunError(f"{home}: holds other files than a gallery's; {instead}")
+        return cls(home / "index.html", [])
 
     def add(
         self,
@@ -91,4 +102,4 @@ class Gallery:
 
     def write(self, title: str, run: RunFolder) -> Path:
         """Write the page and the pictures beside it, and return where it lies."""
-        return build_gallery(self.page, title, read_settings(run), self._tasks)
+        return build_gallery(self.page, printable(title), read_settings(run), self._tasks)

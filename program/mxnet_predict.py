@@ -49,7 +49,8 @@ class MXNetNetworks:
             When there is none, or one lacks a file.
         """
         known = self._config.known_tasks() or ()
-        tasks = [resolve(name, known) for name in wanted]
+        begun = [task for task in known if self._folder.task(task.name).path.is_dir()]
+        tasks = [resolve(name, begun or known) for name in wanted]
         tasks = tasks or [task for task in known if self._folder.task(task.name).finished]
         if not tasks:
             raise RunError(

@@ -16,10 +16,10 @@ from attributes.dataset import survey_pictures
 from attributes.errors import DataError
 from attributes.pictures import SUFFIXES
 from attributes.tasks import Task
-from attributes.texts import PicturePaths, take
+from attributes.texts import NOT_UTF8, PicturePaths, printable, take
 from learning.cards import DeviceName
 from program.predictor import Answer, Predictor, look_once, open_pipeline
-from runfolder.files import whole
+from program.tables import BOX_COLUMNS, COLUMNS, table
 from runfolder.folder import RunFolder
 from runfolder.predictions import DECIMALS, join
 from runfolder.progress import progress, say
@@ -27,8 +27,6 @@ from runfolder.progress import progress, say
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
 
 _CHUNK = 256
-COLUMNS = ("image", "task", "class", "confidence", "probabilities")
-BOX_COLUMNS = ("image", "task", "x0", "y0", "x1", "y1", "fallback")
 
 
 class Named(Sequence[tuple[str, str]]):
@@ -67,6 +65,8 @@ def find_pictures(source: Path) -> Named:
         if not found:
             raise DataError(f"{source}: holds no picture ({', '.join(sorted(SUFFIXES))})")
         return Named(found, PicturePaths([str(source)], np.zeros(len(found), np.int8), found))
+    if source.exists() and not source.is_file():  # a pipe's other end may never come
+        raise DataError(f"{source}: is no regular file; give a picture, a folder of pictures or a CSV file")
     if source.suffix.lower() == ".csv":
         images = _from_csv(source)
         return Named(images, [str(source.parent / image) for image in images])
@@ -94,15 +94,18 @@ def _below(root: str) -> Iterator[str]:
 def _from_csv(source: Path) -> list[str]:
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            columns = table.fieldnames or []
+            rows = csv.DictReader(file)
+            columns = rows.fieldnames or []
             if "image" not in columns:
                 found = ", ".join(columns)[:200] or "nothing"
                 raise DataError(f"{source}:1: no column 'image'; found {found}")
-            named = [(row["image"] or "").strip().replace("\\", "/") for row in table]
+            named = [(row["image"] or "").strip().replace("\\", "/") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
-    return [image for image in dict.fromkeys(named) if image]
+    images = [image for image in dict.fromkeys(named) if image]
+    if not images:
+        raise DataError(f"{source}: names no picture below its header; put one a row into the column 'image'")
+    return images
 
 
 def predict_pictures(
@@ -115,6 +118,8 @@ def predict_pictures(
 
     Parameters
     ----------
+    source, out : Path
+        See :func:`program.tables.check_targets`, which is to be asked first.
     engine : {'auto', 'onnx', 'mxnet'}
         See :func:`open_pipeline`.
     seen : callable or None
@@ -135,11 +140,13 @@ def predict_pictures(
     named = find_pictures(source)
     with progress("check pictures", len(named)) as bar:
         found, reasons = survey_pictures(named.paths, pipeline.threads, bar)
-    bad = [(image, reason) for image, reason in zip(named.images, reasons, strict=True) if reason]
+    told = zip(named.images, reasons, strict=True)
+    reasons = [reason if printable(image) == image else NOT_UTF8 for image, reason in told]
+    bad = [(printable(image), reason) for image, reason in zip(named.images, reasons, strict=True) if reason]
     if len(bad) == len(named):
         raise DataError(f"{source}: no readable picture; for instance {bad[0][0]}: {bad[0][1]}")
     usable = np.flatnonzero([not reason for reason in reasons])
-    with _table(out, COLUMNS) as write, _table(boxes, BOX_COLUMNS) as write_boxes:
+    with table(out, COLUMNS) as write, table(boxes, BOX_COLUMNS) as write_boxes:
         for tasks in pipeline.groups:
             predictors = [pipeline.predictor(task) for task in tasks]
             answers: list[list[Answer]] = [[] for _ in tasks]
@@ -166,18 +173,6 @@ def predict_pictures(
     for image, reason in bad[:10]:
         say(f"left out {image}: {reason}")
     return len(usable) * len(pipeline.tasks), len(usable), bad
-
-
-@contextlib.contextmanager
-def _table(path: Path | None, columns: Sequence[str]) -> Iterator[Callable[[Any], None]]:
-    """Write a CSV with a header, row by row, whole or not at all; nothing without a path."""
-    if path is None:
-        yield lambda _: None
-        return
-    with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        yield writer.writerows
 
 
 @contextlib.contextmanager

@@ -182,13 +182,25 @@ def _rebuilt(home: Path, mark: str = "", beside: Sequence[Path] = ()) -> Iterato
         shutil.rmtree(new, ignore_errors=True)
 
 
+def may_be_rebuilt(home: Path) -> bool:
+    """Whether a folder is that of a page: it says so, or holds nothing else, as those of earlier versions."""
+    return _told(home) is not None or all(path.name in _KNOWN for path in home.iterdir())
+
+
 def _made_before(home: Path) -> Callable[[PurePosixPath], bool]:
     """What in a page's folder is ours: the rest goes along when it is made anew."""
-    try:
-        made = {_MADE_OF, *json.loads((home / _MADE_OF).read_text(encoding="utf-8"))["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    made = _told(home)
+    if made is None:
         return lambda name: name.parts[0] in _KNOWN
     return lambda name: name.as_posix() in made
+
+
+def _told(home: Path) -> set[str] | None:
+    """The files that a page's folder says are ours; None where it does not say."""
+    try:
+        return {_MADE_OF, *map(str, json.loads((home / _MADE_OF).read_text(encoding="utf-8"))["files"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _beside_crops(building: Path, home: Path, part: TaskPart) -> None:

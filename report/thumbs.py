@@ -102,4 +102,4 @@ def _address(path: str, home: Path) -> str | None:
         relative = os.path.relpath(os.path.abspath(path), home.resolve())
     except ValueError:  # another drive
         return None
-    return quote(Path(relative).as_posix())
+    return quote(os.fsencode(Path(relative).as_posix()))  # a folder's name may be in any encoding

@@ -74,9 +74,9 @@ def clear_built(home: Path, ours: Ours) -> None:
 
 def _others(home: Path, ours: Ours) -> Iterator[Path]:
     """Names of files that are not ours, from `home` on."""
-    for place, _, files in os.walk(home):
+    for place, folders, files in os.walk(home):
         inside = PurePosixPath(Path(place).relative_to(home).as_posix())
-        for name in files:
+        for name in [*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))]:
             if not ours(inside / name):
                 yield Path(inside / name)
 

@@ -12,6 +12,7 @@ from attributes.readers.collect import SPLITS, Collector, Root, Row
 from attributes.readers.listing import PictureFolders
 from attributes.readers.table import make_tasks
 from attributes.tasks import Task
+from attributes.texts import NOT_UTF8, printable
 
 
 def fits(folder: Path) -> bool:
@@ -70,11 +71,9 @@ def _add(
     root: Root, collector: Collector, folders: PictureFolders, path: Path, task: str, label: str, split: str
 ) -> None:
     image = path.relative_to(root.folder).as_posix()
-    try:
-        image.encode("utf-8")
-    except UnicodeEncodeError:
-        image = image.encode("utf-8", "replace").decode()
-        collector.reject(image, task, root.prefix + image, "the file's name is not in UTF-8; rename it")
+    shown = printable(image)
+    if shown != image:
+        collector.reject(shown, task, root.prefix + shown, NOT_UTF8)
     else:
         collector.add(folders, "", Row(image, task, label, split, "", root.prefix, 0))
 
