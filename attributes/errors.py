@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MADE_AGAIN = "delete it, and python pipeline.py run --all makes it again"
+"""What helps against a damaged file of a run folder, whose stages notice by themselves what is missing."""
+
 
 class DataError(Exception):
     """Something in the user's files or words is wrong, and the message says what to do about it.

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from attributes.errors import MADE_AGAIN
 from attributes.score import accuracy, average_precision
 from learning.augment import Augmentation
 from learning.batches import InputForm, Pictures
@@ -138,14 +139,15 @@ def load_classifier(net: Any, path: Path) -> Any:
     Raises
     ------
     WeightsError
-        When the file is missing or of another network.
+        When the file is missing, damaged or of another network.
     """
     mx = mxnet()
     try:
         net.load_parameters(str(path))
     except (mx.MXNetError, AssertionError, ValueError, OSError) as error:
-        cause = str(error).strip().splitlines()[0][:200]
-        raise WeightsError(f"{path}: weights do not fit this network ({cause}); run stage 1 again") from error
+        # MXNet's text begins with a traceback of its own and ends with what is wrong.
+        cause = str(error).strip().splitlines()[-1].removeprefix("MXNetError: ")[:200]
+        raise WeightsError(f"{path}: weights do not fit this network ({cause}); {MADE_AGAIN}") from error
     return net
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from attributes.dataset import TaskData
 from attributes.settings import spoken
-from runfolder.fingerprint import files_stamp, fingerprint
+from runfolder.fingerprint import files_stamp, fingerprint, first_fault
 
 _MOST = 3
 """Changed settings that are named; more are counted."""
@@ -57,7 +57,7 @@ def origin(settings: dict[str, Any], code: int, data: TaskData | None = None) ->
 
 
 def why_outdated(marker: Path, now: Origin) -> str:
-    """Tell in a few words what changed since a stage left its marker.
+    """Tell in a few words what changed since a stage left its marker, its own files among it.
 
     Returns
     -------
@@ -75,6 +75,8 @@ def why_outdated(marker: Path, now: Origin) -> str:
     reasons += ["other labels, splits or groups"] if before.get("labels") != now.labels else []
     if before.get("labels") == now.labels and before.get("pictures") != now.pictures:
         reasons.append("picture files changed")
+    fault = first_fault(marker)
+    reasons += [fault] if fault else []
     reasons += ["the program makes it differently now"] if before.get("code") != now.code else []
     return "; ".join(reasons)
 

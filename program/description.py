@@ -96,10 +96,11 @@ def describe_run(
 
     Raises
     ------
-    RunError
-        When a file of one of them is missing.
+    RunError, DataError
+        When a file of one of them is missing or damaged.
     """
     from runfolder.boxes import read_rule
+    from runfolder.reading import damaged
     from stage3_finetune.stage import read_fusion
 
     found = []
@@ -114,11 +115,15 @@ def describe_run(
                     f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
                 )
         cam, _, finetune = config.plans(task)
-        trunk = folder.trunk / "trunk.onnx" if config.network.frozen_blocks else None
+        trunk = folder.trunk_network if config.network.frozen_blocks else None
+        rule = read_rule(files.rule)["rule"]
+        try:
+            rule = CropRule(**rule)
+        except (TypeError, ValueError) as error:
+            raise damaged(files.rule, str(error)) from None
         found.append(Described(
-            task, form, cam.test, cam.heatmap, CropRule(**read_rule(files.rule)["rule"]), finetune.test,
-            read_fusion(files.fusion), trunk, networks.network(1), networks.network(3),
-            outputs.get(task.name),
+            task, form, cam.test, cam.heatmap, rule, finetune.test, read_fusion(files.fusion),
+            trunk, networks.network(1), networks.network(3), outputs.get(task.name),
         ))  # fmt: skip
     return found
 

@@ -6,10 +6,12 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+from attributes.errors import MADE_AGAIN
 from program.config_file import read_config
 from program.description import UNFINISHED, as_json, describe_run, is_description
 from program.errors import RunError
 from program.holding import refuse_others
+from program.predictor import open_network
 from program.walk import workshop
 from runfolder.files import whole, write_json
 from runfolder.folder import RunFolder
@@ -21,7 +23,7 @@ def export_run(folder: RunFolder, out: Path) -> Path:
     Raises
     ------
     RunError
-        When nothing is finished, or `out` holds something else already.
+        When nothing is finished, a network is damaged, or `out` holds something else already.
     """
     if not folder.config.is_file():
         raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
@@ -49,6 +51,8 @@ def export_run(folder: RunFolder, out: Path) -> Path:
             source = getattr(one, part)
             if not source.is_file():
                 raise RunError(f"{source} is missing; run the stage again")
+            if source not in copies.values():
+                open_network(source, None, MADE_AGAIN)  # else whoever gets the export is told of the damage
             copies[path] = source
         exported.append(dataclasses.replace(one, **new))
     out.mkdir(parents=True, exist_ok=True)

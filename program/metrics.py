@@ -15,16 +15,21 @@ from attributes.texts import Places
 from runfolder.boxes import read_cuts, taken_whole
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.predictions import read_aligned
+from runfolder.reading import damaged
 
 BRANCHES = ("full", "crop", "fused")
 
 
 def branch_probabilities(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
-    """Read each branch's (N, C) probabilities, NaN where a branch did not speak."""
-    found, places = {}, Places(data.images)
+    """Read each branch's (N, C) probabilities, NaN where a branch did not speak: of training pictures."""
+    found, places, shown = {}, Places(data.images), np.flatnonzero(data.splits != "train")
     files = {"full": folder.predictions(1), "crop": folder.predictions(3), "fused": folder.fused}
     for branch, file in files.items():
         found[branch] = read_aligned(file, places, data.letters.shape)
+        silent = shown[np.isnan(found[branch][shown, 0])]
+        if len(silent):
+            example = data.images[silent[0]]
+            raise damaged(file, f"has no row of {len(silent)} pictures, for instance {example}")
     return found
 
 
@@ -37,7 +42,7 @@ def task_metrics(
     for branch, probabilities in branch_probabilities(data, folder).items():
         score = score_task(probabilities[rows], data.letters[rows])
         out[branch] = {"map": score.ap, "basic_precision": score.basic_precision, "accuracy": score.accuracy}
-    fallback, boxes = read_cuts(folder.boxes)
+    fallback, boxes = read_cuts(folder.boxes, len(data))
     whole = taken_whole(fallback)
     out["localisation"] = None
     if boxes_true is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from attributes.errors import MADE_AGAIN
 from attributes.tasks import Task, resolve
 from learning.augment import Augmentation
 from learning.batches import Pictures
@@ -177,7 +178,7 @@ def open_pipeline(
         _refuse_gradients(folder)
     devices = find_devices(device)
     if exported or engine == "onnx" or (engine == "auto" and bare):
-        return _open_onnx(_chosen(_described(folder, bare), wanted), devices.inference)
+        return _open_onnx(_chosen(_described(folder, bare), wanted), devices.inference, exported)
     from program.mxnet_predict import MXNetNetworks
 
     networks = MXNetNetworks(folder, engine, device)
@@ -185,7 +186,7 @@ def open_pipeline(
     files = [path for one in described for path in (one.trunk, one.full, one.crop) if path is not None]
     by_engine = takes_mxnet(engine, devices) or networks.by_gradient
     if not by_engine and all(path.is_file() for path in files):
-        return _open_onnx(described, devices.inference)
+        return _open_onnx(described, devices.inference, exported)
     return _opened(described, networks.trunk(), networks.pair)
 
 
@@ -221,7 +222,7 @@ def _chosen(described: Sequence[Described], wanted: Sequence[str]) -> list[Descr
     return [by_name[name] for name in dict.fromkeys(names or by_name)]
 
 
-def _open_onnx(described: Sequence[Described], card: Card | None) -> Opened:
+def _open_onnx(described: Sequence[Described], card: Card | None, exported: bool) -> Opened:
     for one in described:
         for path in (one.trunk, one.full, one.crop):
             if path is not None and not path.is_file():
@@ -229,20 +230,33 @@ def _open_onnx(described: Sequence[Described], card: Card | None) -> Opened:
                 raise RunError(f"{path} is missing; run its stage again: {again}")
     trunk = described[0].trunk
     # The last two stay open: tasks that share their networks follow one another.
-    network = functools.lru_cache(maxsize=2)(lambda path: _onnx(path, card))
+    remedy = "export the run again" if exported else MADE_AGAIN
+    network = functools.lru_cache(maxsize=2)(lambda path: open_network(path, card, remedy))
     return _opened(
-        described, _onnx(trunk, card) if trunk else None, lambda one: (network(one.full), network(one.crop))
-    )
+        described, open_network(trunk, card, remedy) if trunk else None,
+        lambda one: (network(one.full), network(one.crop)),
+    )  # fmt: skip
 
 
-def _onnx(path: Path, card: Card | None) -> Runner:
+def open_network(path: Path, card: Card | None, remedy: str) -> Runner:
+    """Open an ONNX file.
+
+    Parameters
+    ----------
+    remedy : str
+        What helps where it is damaged.
+
+    Raises
+    ------
+    RunError
+    """
     try:
         return onnx_runner(path, card)
     except Exception as error:  # ONNX Runtime's own classes, one a kind of damage
         if isinstance(error, MemoryError) or "alloc" in str(error):
             raise
         cause = str(error).splitlines()[0][:160]
-        raise RunError(f"{path}: cannot be opened as a network ({cause}); export the run again") from None
+        raise RunError(f"{path}: cannot be opened as a network ({cause}); {remedy}") from None
 
 
 def _opened(

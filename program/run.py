@@ -25,7 +25,7 @@ from learning.team import team
 from program.config import Config
 from program.config_file import dump_config, read_config
 from program.data import Opened, open_data, to_be_drawn
-from program.description import as_json, describe_run
+from program.description import as_json, describe_run, read_description
 from program.errors import RunError, UsageError
 from program.holding import make_folder, refuse_foreign, refuse_no_run
 from program.limits import memory_limit
@@ -107,7 +107,8 @@ def run_stages(
     worked = False
     for some, units in walk.steps(stages, list(opened.tasks.values())):
         worked |= _walk_through(walk, some, units, jobs, scheduler)
-    if worked or not folder.description.is_file():
+    walk.mend()
+    if worked or not _is_described(folder):
         _describe(config, folder, walk.shop.form, opened.known)
     return opened
 
@@ -156,6 +157,14 @@ def _walk_through(
     return bool(work)
 
 
+def _is_described(folder: RunFolder) -> bool:
+    """Whether what prediction must be told is there, and can be read."""
+    try:
+        return bool(read_description(folder.description))
+    except RunError:
+        return False
+
+
 def _describe(config: Config, folder: RunFolder, form: InputForm, known: Sequence[Task]) -> None:
     """Write what prediction must be told of all finished tasks, these commands' and earlier ones'."""
     if config.heatmap.by_gradient:  # what ONNX Runtime cannot do
@@ -164,7 +173,7 @@ def _describe(config: Config, folder: RunFolder, form: InputForm, known: Sequenc
     done = [task for task in known if folder.task(task.name).finished]
     try:
         described = describe_run(config, folder, form, done)
-    except RunError as error:  # an earlier task has lost a file: no reason to fail this one
+    except (DataError, RunError) as error:  # an earlier task has lost a file: no reason to fail this one
         say(f"{folder.description.name} was not written: {error}")
         return
     if described:

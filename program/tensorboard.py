@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from program.errors import RunError
 from runfolder.folder import TaskFolder
+from runfolder.reading import read_history
 
 COLUMNS = ("learning_rate", "train_loss", "val_loss", "val_map", "val_accuracy")
 
@@ -47,7 +47,7 @@ def write_events(folder: TaskFolder) -> list[Path]:
             continue
         home = folder.stage(number) / "events"
         shutil.rmtree(home, ignore_errors=True)
-        table = pd.read_csv(folder.history(number), dtype={"network": str})
+        table = read_history(folder.history(number))
         ended = folder.history(number).stat().st_mtime
         for network, rows in table.groupby("network", sort=False):
             # The history knows how long each epoch took, and was written when the last one was over.

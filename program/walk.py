@@ -26,10 +26,11 @@ from learning.pieces import Piece, Seconds, Work, do
 from learning.team import Team
 from program.changes import Origin, origin, why_outdated
 from program.config import Config
+from program.description import read_outputs
 from program.errors import RunError
 from runfolder.built import clear_built, is_sheet
 from runfolder.files import write_json
-from runfolder.fingerprint import files_stamp, fingerprint, is_current
+from runfolder.fingerprint import files_stamp, fingerprint, first_fault, is_current, vouched
 from runfolder.folder import RunFolder, TaskFolder
 from runfolder.predictions import read_parts
 from runfolder.progress import say
@@ -81,7 +82,31 @@ class Walk:
         """Open the frozen part once, when the first stage needs it."""
         if not self._trunk_open:
             self._trunk, self._trunk_open = self.shop.trunk(), True
+            if self._trunk is not None and self.shop.leads:
+                write_json(
+                    self.folder.trunk_marker, vouched(self.folder.trunk, [self.folder.trunk_network.name])
+                )
         return self._trunk
+
+    def mend(self) -> None:
+        """Make again what all tasks share and no stage vouches for, where it is missing or damaged."""
+        network = self.folder.trunk_network
+        if self.config.network.frozen_blocks and (
+            not network.is_file() or first_fault(self.folder.trunk_marker)
+        ):
+            self.trunk()
+            say(f"{network.name} was missing or damaged, and is made again")
+        if self.joined is not None:
+            self._write_outputs(self.joined)
+
+    def _write_outputs(self, joined: JoinedData) -> None:
+        """Tell which outputs of the networks that all tasks share are whose, where that is not told yet."""
+        spans = {part.task.name: joined.columns(number) for number, part in enumerate(joined.parts)}
+        told = {name: (span.start, span.stop) for name, span in spans.items()}
+        with contextlib.suppress(RunError):
+            if read_outputs(self.folder) == told:
+                return
+        write_json(self.folder.outputs, told)
 
     def marks(self, data: TaskData) -> dict[str, str]:
         """Fingerprint of each stage: its plan, its inputs, its code, and the stages before it."""
@@ -139,7 +164,8 @@ class Walk:
         origins = self.origins(data)
         folder, out = self.folder.task(data.task.name), {}
         for stage in stages:
-            if self._up_to_date(stage, self._unit(stage, data)):
+            # After one that runs, the later ones run too, whatever they were made from.
+            if not out and self._up_to_date(stage, self._unit(stage, data)):
                 continue
             before = f"after {list(out)[-1]}" if out else "the stage before it was done anew"
             if self._unit(stage, data) is not data and not out:
@@ -203,13 +229,12 @@ class Walk:
         if hasattr(os, "sync"):
             os.sync()  # crops are many, and brought to the disk together, before the stage counts as done
         if isinstance(data, JoinedData):
-            spans = {part.task.name: data.columns(number) for number, part in enumerate(data.parts)}
-            write_json(self.folder.outputs, {name: [span.start, span.stop] for name, span in spans.items()})
+            self._write_outputs(data)
         for part in parts_of(data):
             folder, share = self.folder.task(part.task.name), len(part) / len(data)
             told = {"fingerprint": self.marks(part)[stage],
                     "seconds": {what: share * took for what, took in seconds.items()},
-                    "files": folder.artefacts(stage),
+                    **vouched(folder.path, folder.artefacts(stage)),
                     "made_from": dataclasses.asdict(self.origins(part)[stage])}  # fmt: skip
             write_json(folder.marker(stage), told)
         self._work = None

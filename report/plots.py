@@ -21,6 +21,7 @@ from report.rows import BRANCHES, TaskRows
 from runfolder.boxes import read_rule
 from runfolder.files import write_text
 from runfolder.folder import TaskFolder
+from runfolder.reading import read_history
 
 COLOURS = {"full": "#6b83ad", "crop": "#d9822b", "fused": "#14967c"}
 SPLITS = {"train": "#8a94a6", "val": "#d9822b", "test": "#14967c"}
@@ -299,7 +300,7 @@ def _sizes(rows: TaskRows) -> tuple[Figure, str]:
 
 
 def _history(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"network": str}) if path.is_file() else pd.DataFrame()
+    return read_history(path) if path.is_file() else pd.DataFrame()
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -16,6 +16,7 @@ from learning.views import framed
 from runfolder.boxes import read_box_parts, read_rule, taken_whole
 from runfolder.folder import RunFolder
 from runfolder.predictions import read_aligned, read_parts
+from runfolder.reading import read_array
 
 BRANCHES = ("full", "crop", "fused")
 UNKNOWN = -1
@@ -153,7 +154,7 @@ def gather(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskR
         boxes[own], fallback[own] = found[at >= 0], table["fallback"].to_numpy(object)[at >= 0]
     rule = read_rule(task.rule)["rule"]
     return TaskRows(
-        data, probabilities, boxes, fallback, np.load(task.heatmaps, mmap_mode="r"), place,
+        data, probabilities, boxes, fallback, read_array(task.heatmaps), place,
         rule["threshold"], rule["percentile"],
         str(_dig(settings, "network", "fit") or "pad"), trained,
     )  # fmt: skip

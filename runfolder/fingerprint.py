@@ -78,11 +78,42 @@ def read_mark(marker: Path) -> str:
         return ""
 
 
-def is_current(marker: Path, mark: str) -> bool:
-    """Tell whether `marker` holds this fingerprint, and what it says was made is still there."""
+def vouched(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """What a marker in `folder` says of what was made: names, and the bytes of those that are files."""
+    found = {name: folder / name for name in names}
+    sizes = {name: path.stat().st_size for name, path in found.items() if path.is_file()}
+    return {"files": list(names), "bytes": sizes}
+
+
+def first_fault(marker: Path) -> str:
+    """What is wrong with the first file that a marker vouches for and that is not as it was left.
+
+    Nothing is read but the files' sizes, which markers of earlier versions do not hold; '' where all is well,
+    or no marker to be read.
+    """
     try:
         told = json.loads(marker.read_text(encoding="utf-8"))
-        made = [marker.parent / name for name in told.get("files", ())]
-        return bool(told.get("fingerprint") == mark) and all(path.exists() for path in made)
+        return _fault(marker.parent, told)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ""
+
+
+def _fault(folder: Path, told: dict[str, Any]) -> str:
+    sizes = told.get("bytes", {})
+    for name in told.get("files", ()):
+        try:
+            found = os.stat(folder / name).st_size
+        except FileNotFoundError:
+            return f"{name} is missing"
+        if found != sizes.get(name, found):
+            return f"{name} is damaged ({found} bytes instead of {sizes[name]})"
+    return ""
+
+
+def is_current(marker: Path, mark: str) -> bool:
+    """Tell whether `marker` holds this fingerprint, and what it says was made is still there, and whole."""
+    try:
+        told = json.loads(marker.read_text(encoding="utf-8"))
+        return bool(told.get("fingerprint") == mark) and not _fault(marker.parent, told)
     except (OSError, ValueError, AttributeError, TypeError):
         return False

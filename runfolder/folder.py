@@ -69,11 +69,23 @@ class TaskFolder:
         return self.stage(3) / "fusion.json"
 
     def artefacts(self, stage: str) -> list[str]:
-        """Paths of what a stage has left, below the task's folder; the crop folder counts as one."""
+        """Paths of what a stage has left, below the task's folder; the crop folder counts as one.
+
+        What else somebody lays beside them is not its own.
+        """
         if stage == "crop":
             found = [self.rule, self.boxes, self.training_boxes, self.crops]
         else:
-            found = sorted(p for p in self.stage(1 if stage == "cam" else 3).iterdir() if p.name[0] != ".")
+            number = 1 if stage == "cam" else 3
+            ours = [
+                self.weights(number),
+                self.network(number),
+                self.history(number),
+                self.predictions(number),
+            ]
+            ours += [self.heatmaps, *self.stage(1).glob("fold*.params")] if number == 1 else []
+            ours += [self.fused, self.fusion] if number == 3 else []
+            found = sorted(path for path in ours if path.exists())
         return [path.relative_to(self.path).as_posix() for path in found]
 
     def marker(self, stage: str) -> Path:
@@ -128,6 +140,15 @@ class RunFolder:
     def trunk(self) -> Path:
         """Folder of the frozen part of the network, shared by all tasks."""
         return self.path / "trunk"
+
+    @property
+    def trunk_network(self) -> Path:
+        return self.trunk / "trunk.onnx"
+
+    @property
+    def trunk_marker(self) -> Path:
+        """How many bytes that file has."""
+        return self.trunk / ".trunk.json"
 
     @property
     def joined(self) -> TaskFolder:

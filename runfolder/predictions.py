@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 
 from attributes.texts import Places
 from runfolder.files import ROWS_AT_ONCE, whole_table
+from runfolder.reading import damaged, need_columns, readable_table
 
 if TYPE_CHECKING:
     import pandas as pd  # pictures are predicted where it is not installed
@@ -67,18 +69,46 @@ def write_predictions(
 
 
 def read_parts(path: Path) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Read a table part by part: image, split, [network,] class, and (B, C) probabilities; at least once."""
+    """Read a table part by part: image, split, [network,] class, and (B, C) probabilities; at least once.
+
+    Raises
+    ------
+    DataError
+        Naming the row that does not hold them.
+    """
     import pandas as pd
 
     named = ("image", "split", "network", "class", "probabilities")
-    with pd.read_csv(
-        path, dtype=str, keep_default_na=False, usecols=named.__contains__, chunksize=ROWS_AT_ONCE
-    ) as parts:
+    with (
+        readable_table(path),
+        pd.read_csv(
+            path, dtype=str, keep_default_na=False, usecols=named.__contains__, chunksize=ROWS_AT_ONCE
+        ) as parts,
+    ):
         for part in parts:
-            probabilities = split(part.pop("probabilities").tolist())
+            need_columns(path, part, ("image", "split", "class", "probabilities"))
+            probabilities = _split_whole(path, part.pop("probabilities"))
             for name in part.columns.drop("image"):  # few different texts, each kept once
                 part[name] = np.array([sys.intern(text) for text in part[name]], object)
             yield part, probabilities
+
+
+def _split_whole(path: Path, column: pd.Series) -> np.ndarray:
+    """As :func:`split`, telling which row it cannot read."""
+    texts = column.tolist()
+    try:
+        return split(texts)
+    except (ValueError, AttributeError):
+        usual, _ = Counter(str(text).count(";") for text in texts).most_common(1)[0]
+        for row, text in zip(column.index, texts, strict=True):
+            try:
+                whole = split([text]).shape[1] == usual + 1
+            except (ValueError, AttributeError):
+                whole = False
+            if not whole:
+                what = f"probabilities are {str(text)[:60]!r}; expected p1;p2;…, one a class"
+                raise damaged(path, what, row + 2) from None
+        raise
 
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, np.ndarray]:

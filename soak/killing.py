@@ -131,15 +131,16 @@ def artefacts(run: Path) -> dict[str, bytes]:
         if path.name == "history.csv":
             data = pd.read_csv(path, dtype=str).drop(columns="seconds").to_csv().encode()
         elif path.suffix == ".json":
-            data = json.dumps(_without_seconds(json.loads(data))).encode()
+            data = json.dumps(_timeless(json.loads(data))).encode()
         found[path.relative_to(run).as_posix()] = data
     return found
 
 
-def _without_seconds(value: object) -> object:
+def _timeless(value: object) -> object:
+    """JSON without seconds, and without the bytes of files that tell seconds: what they hold is compared."""
     if isinstance(value, dict):
-        return {key: _without_seconds(v) for key, v in value.items() if key != "seconds"}
-    return [_without_seconds(v) for v in value] if isinstance(value, list) else value
+        return {key: _timeless(v) for key, v in value.items() if key not in ("seconds", "bytes")}
+    return [_timeless(v) for v in value] if isinstance(value, list) else value
 
 
 def differences(run: Path, undisturbed: Reference) -> list[str]:

@@ -23,6 +23,7 @@ from runfolder.files import join_tables, write_array, write_json
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_networks
 from runfolder.progress import progress
+from runfolder.reading import read_array
 from stage2_crop.boxes import crop_finder, find_crops, jitter_boxes, with_usual, write_boxes
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 from stage2_crop.rule import CropRule, Crops
@@ -80,7 +81,7 @@ class CropWork:
         self.data, self.folder, self.plan, self.shop, self.cache = data, folder, plan, shop, cache
         spoke, self._probabilities = read_networks(folder.predictions(1))
         self._held_out = spoke != "final"
-        self._heatmaps = np.load(folder.heatmaps, mmap_mode="r")
+        self._heatmaps = read_array(folder.heatmaps)
         self._guess = self._probabilities.argmax(axis=1)
         self._invisible = self._guess == data.task.invisible
 

@@ -21,6 +21,7 @@ from runfolder.boxes import read_cuts
 from runfolder.files import link
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_networks
+from runfolder.reading import read_array
 from stage3_finetune.stage import FinetunePlan, FinetuneWork, write_fused
 
 
@@ -60,8 +61,11 @@ class JoinedFinetuneWork(FinetuneWork):
         return np.concatenate(spoke), full
 
     def pictures(self) -> Pictures:
-        boxes = [read_cuts(folder.boxes)[1] for folder in self._folders]
-        trained = [np.load(folder.training_boxes, mmap_mode="r") for folder in self._folders]
+        boxes = [
+            read_cuts(folder.boxes, len(part))[1]
+            for folder, part in zip(self._folders, self._joined.parts, strict=True)
+        ]
+        trained = [read_array(folder.training_boxes) for folder in self._folders]
         # Training takes a row's boxes in turn: tasks with fewer of them begin again.
         most = math.lcm(*(each.shape[1] for each in trained))
         trained = [np.tile(each, (1, most // each.shape[1], 1)) for each in trained]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from runfolder.files import write_json, write_table
 from runfolder.folder import TaskFolder
 from runfolder.predictions import read_networks, write_predictions
 from runfolder.progress import progress
+from runfolder.reading import damaged, read_array, read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +83,8 @@ class FinetuneWork(BranchWork):
         return read_networks(self.folder.predictions(1))
 
     def pictures(self) -> Pictures:
-        boxes = read_cuts(self.folder.boxes)[1]
-        trained = np.load(self.folder.training_boxes, mmap_mode="r")
+        boxes = read_cuts(self.folder.boxes, len(self.data))[1]
+        trained = read_array(self.folder.training_boxes)
         return Pictures(self.data.paths, boxes, trained, self.data.sizes)
 
     def compute(self, part: int) -> Seconds:
@@ -175,6 +175,16 @@ def write_fused(
 
 
 def read_fusion(path: Path) -> Fusion:
-    """Read ``fusion.json``."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return Fusion(**{f.name: float(values[f.name]) for f in dataclasses.fields(Fusion)})
+    """Read ``fusion.json``.
+
+    Raises
+    ------
+    DataError
+        Where it lacks a number.
+    """
+    values = read_json(path)
+    names = [f.name for f in dataclasses.fields(Fusion)]
+    for name in names:
+        if type(values.get(name)) not in (int, float):
+            raise damaged(path, f"{name} is {values.get(name)!r}; expected a number")
+    return Fusion(**{name: float(values[name]) for name in names})
