@@ -53,8 +53,8 @@ def read_predictions(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dic
     Raises
     ------
     DataError
-        On the first fault: an unknown task, a wrong number of probabilities, one that is no finite number,
-        a row that comes twice, too few columns, a file without rows.
+        On the first fault: an unknown task, a wrong number of probabilities, one that is no finite number
+        or below 0, a row of zeros, one that comes twice, too few columns, a file without rows.
     """
     return {name: read.rows() for name, read in _predictions(path, tasks).items()}
 
@@ -253,4 +253,6 @@ def _parse_probabilities(text: str, n_classes: int) -> NDArray[np.float64]:
         raise ValueError(f"{text[:80]!r} holds something that is no number; expected p1;p2;…") from None
     if not np.isfinite(values).all():
         raise ValueError(f"{text[:80]!r} holds a number that is not finite")
+    if (values < 0).any() or not values.any():
+        raise ValueError(f"{text[:80]!r} are no probabilities; expected none below 0, and one above it")
     return values

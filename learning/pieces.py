@@ -29,6 +29,7 @@ from learning.branch import (
     save_classifier,
 )
 from learning.checkpoint import Checkpoint
+from learning.errors import DivergedError
 from learning.inference import Runner
 from learning.inputs import FeatureCache, Inputs, TestViews
 from learning.train import TrainingPlan
@@ -92,6 +93,9 @@ class BranchWork(abc.ABC):
     shop: Workshop
     names: list[str]
     """Of the networks: ``final`` first, then those of the folds."""
+    stage: int
+    section: str
+    """Of the configuration, where its training is set."""
     mapped = False
     """Whether heatmaps are made of what the networks say."""
 
@@ -167,10 +171,13 @@ class BranchWork(abc.ABC):
     ) -> None:  # fmt: skip
         """Train one network on some rows and leave it and its history behind."""
         checkpoint = Checkpoint(self.cache / f"{name}.checkpoint", f"{self.mark} {name}")
-        history = fit(
-            net, self.inputs, self.data.soft, self.data.letters, rows, self.val_rows, self._plan.training,
-            seed, name, done, checkpoint, self.shop.devices, self.shop.team,
-        )  # fmt: skip
+        try:
+            history = fit(
+                net, self.inputs, self.data.soft, self.data.letters, rows, self.val_rows, self._plan.training,
+                seed, name, done, checkpoint, self.shop.devices, self.shop.team,
+            )  # fmt: skip
+        except DivergedError as error:
+            raise self._diverged(name, str(error)) from None
         if not self.shop.leads:
             return
         weights.parent.mkdir(parents=True, exist_ok=True)
@@ -178,6 +185,19 @@ class BranchWork(abc.ABC):
             save_classifier(net, partial)
         export_classifier(net, self.inputs.shape, exported)
         self._leave(f"{name}.history", rows=np.array(json.dumps(history)))
+
+    def _diverged(self, name: str, how: str) -> DivergedError:
+        """Tell whose training ran away, and the settings that drive it."""
+        plan, place = self._plan.training, f"{self.section}.training"
+        told = [f"{place}.learning_rate (it is {plan.learning_rate:g})"]
+        if plan.head_rate > 1:
+            told.append(f"{place}.head_rate (it is {plan.head_rate:g})")
+        if plan.weight_decay:
+            told.append(f"{place}.weight_decay (it is {plan.weight_decay:g})")
+        return DivergedError(
+            f"{self.data.task.short}: the training of stage {self.stage} ({name}) {how}; "
+            f"lower {' or '.join(told)}"
+        )
 
     def runner(self, name: str, weights: Path, exported: Path) -> Runner:
         """Open a trained network; the last one stays open."""
@@ -204,7 +224,9 @@ class BranchWork(abc.ABC):
         return [row for name in names for row in json.loads(str(self._read(f"{name}.history")["rows"]))]
 
     def leave_looks(self, name: str, first: int, **arrays: np.ndarray) -> None:
-        """Keep what a network said of a part of its rows."""
+        """Keep what a network said of a part of its rows; DivergedError where that is nothing."""
+        if not np.isfinite(arrays["logits"]).all():  # its last update, which no validation has seen
+            raise self._diverged(name, "has diverged (what it says of pictures is not finite)")
         self._leave(f"{name}.{first}.look", **arrays)
 
     def looks(self, name: str, first: int) -> dict[str, np.ndarray]:

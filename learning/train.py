@@ -13,6 +13,7 @@ import numpy as np
 from attributes.settings import SILENT
 from learning.checkpoint import Checkpoint, optimiser_arrays, restore_optimiser
 from learning.engine import mxnet
+from learning.errors import DivergedError
 from learning.mixed import loss_scaler, mixed_block
 from learning.team import Team
 
@@ -160,6 +161,12 @@ def train(
     Returns
     -------
     list of Epoch
+
+    Raises
+    ------
+    DivergedError
+        Telling the epoch, before a checkpoint holds such weights. In mixed precision some updates are left
+        out for what overflowed; there it takes an epoch in which no batch had a finite loss.
     """
     mx = mxnet()
     contexts = list(contexts) or [mx.cpu()]
@@ -177,7 +184,16 @@ def train(
     step = _Step(forward, params, trainer, contexts, plan.accumulate, amp, team)
 
     def logits_of(x: np.ndarray) -> np.ndarray:
-        return forward(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
+        logits = forward(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
+        if not np.isfinite(logits).all():
+            raise DivergedError
+        return logits
+
+    def validated() -> tuple[float, float, float]:
+        try:
+            return validate(logits_of)
+        except DivergedError:  # told below: where there is a team, by all of it
+            return math.inf, math.nan, math.nan
 
     leads = team is None or team.rank == 0
     history: list[Epoch] = []
@@ -203,11 +219,15 @@ def train(
         mx.random.seed(seed * 1000 + epoch + (team.seed if team is not None else 0))
         if plan.reload_best and best is not None and epoch in plan.steps and plan.schedule == "step":
             _restore(params, best)
-        total, seen = 0.0, 0
+        total, seen, finite = 0.0, 0, 0
         for number, (x, y) in enumerate(batches(epoch)):
             trainer.set_learning_rate(rate_at(plan, epoch + number / batches_an_epoch))
-            total += step(x, y)
+            loss = step(x, y)
+            total += loss
             seen += len(x)
+            finite += len(x) * math.isfinite(loss)
+            if not (math.isfinite(loss) or amp or team is not None):
+                raise _diverged(epoch, "its loss")
             if average is not None:
                 # Short runs: let the average forget its start (as if it were a mean at first).
                 steps_done = epoch * batches_an_epoch + number + 1
@@ -217,17 +237,21 @@ def train(
         if len(contexts) > 1:
             _restore(params, _snapshot(params))  # each device has gathered statistics of its own
         if team is not None:
-            total, seen = team.sum([total, seen])
+            total, seen, finite = team.sum([total, seen, finite])
             _restore(params, team.agree(params, _snapshot(params)))
             average = team.agree(params, average) if average is not None else None
+        if seen and not (finite if amp else math.isfinite(total)):
+            raise _diverged(epoch, "its loss")
         live = None
         if average is not None:
             live = _snapshot(params)
             _restore(params, average)
         if team is None:
-            val_loss, val_map, val_accuracy = validate(logits_of)
+            val_loss, val_map, val_accuracy = validated()
         else:
-            val_loss, val_map, val_accuracy = team.first(lambda: validate(logits_of), 3)
+            val_loss, val_map, val_accuracy = team.first(validated, 3)
+        if math.isinf(val_loss):
+            raise _diverged(epoch, "what it says of validation pictures")
         row = Epoch(epoch + 1, trainer.learning_rate, total / max(1, seen), val_loss, val_map, val_accuracy,
                     time.perf_counter() - started)  # fmt: skip
         history.append(row)
@@ -248,6 +272,10 @@ def train(
     params.reset_ctx(mx.cpu())
     step.close()
     return history
+
+
+def _diverged(epoch: int, what: str) -> DivergedError:
+    return DivergedError(f"diverged in epoch {epoch + 1} ({what} is not finite)")
 
 
 class _Step:

@@ -67,8 +67,14 @@ def host_commands(hosts: str, port: int, servers: int, words: Sequence[str]) -> 
         raise UsageError(f"--hosts {hosts}: {wrong[0]!r} is no host's name or address; expected a,b,c")
     if len(names) < 2:
         raise UsageError(f"--hosts {hosts}: one host needs no cluster; expected two or more: a,b,c")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--hosts {hosts}: {twice[0]} stands twice; expected hosts that differ: a,b,c")
     if not words or words[0] not in ("run", "stage"):
         raise UsageError("say what to run, after the options: cluster --hosts a,b,c run --all")
+    if ("--all" in words) == any(word.split("=")[0] == "--task" for word in words):
+        raise UsageError(
+            f"{words[0]}: say which tasks, either --all, or --task NAME: cluster --hosts {hosts} run --all"
+        )
     place = (f"export DMLC_PS_ROOT_URI={names[0]} DMLC_PS_ROOT_PORT={port} "
              f"DMLC_NUM_SERVER={servers} DMLC_NUM_WORKER={len(names)}")  # fmt: skip
     command = f"python pipeline.py {shlex.join(words)}"

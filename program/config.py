@@ -56,8 +56,8 @@ class TaskConfig(Section):
 class RenderedConfig(Section):
     """How many pictures the rendered default draws."""
 
-    per_class: int = Field(60, ge=4)
-    test_per_class: int = Field(15, ge=1)
+    per_class: int = Field(60, ge=4, le=1_000_000)
+    test_per_class: int = Field(15, ge=1, le=1_000_000)
     folder: str = "data/rendered"
 
 
@@ -77,7 +77,16 @@ class DataConfig(Section):
     val_share: float = Field(0.15, ge=0, lt=1)
     test_share: float = Field(0.15, ge=0, lt=1)
     max_rejected_share: float = Field(0.02, ge=0, le=1)
-    limit_per_class: int | None = Field(None, ge=1)
+    limit_per_class: int | None = Field(None, ge=1, le=1_000_000_000)
+
+    @field_validator("tasks")
+    @classmethod
+    def _names_some(cls, tasks: Any) -> Any:
+        if tasks == ():
+            raise ValueError(
+                "names no task; list some, or say fashionai for the competition's, infer for the data's own"
+            )
+        return tasks
 
     @model_validator(mode="after")
     def _some_left(self) -> DataConfig:
@@ -93,7 +102,7 @@ class NetworkConfig(Section):
 
     backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"
-    frozen_blocks: int = Field(16, ge=-1)
+    frozen_blocks: int = Field(16, ge=-1, le=10_000)
     dropout: float = Field(0.2, ge=0, lt=1)
     dilated: bool = False
     input_px: int = Field(224, ge=32, le=2048)
@@ -170,8 +179,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _maps_can_be_made(self) -> Config:
         maps = self.heatmap
-        if maps.layer < 0:
-            raise ValueError(f"heatmap.layer: is {maps.layer}; expected at least 0")
+        if not 0 <= maps.layer <= _MOST_LAYERS:
+            raise ValueError(
+                f"heatmap.layer: is {maps.layer}; expected at least 0 and at most {_MOST_LAYERS}"
+            )
         if maps.layer and not maps.by_gradient:
             raise ValueError(f"heatmap.layer: is {maps.layer}; cam reads the last map, 0: "
                              "set heatmap.method to grad_cam or layer_cam")  # fmt: skip
@@ -269,21 +280,22 @@ class _Plans(Section):
     finetune: FinetunePlan = FinetunePlan()
 
 
-_ANY = float("inf")
-# What the dataclasses below take as plain numbers and words: least and greatest value, or the words.
+_MOST_LAYERS = 10_000
+# What the dataclasses below take as plain numbers and words: least and greatest value, or the words. Counts
+# and rates end far above what anybody uses, and below what an engine or a disk cannot take.
 _BOUNDS: dict[str, tuple[Any, ...]] = {
-    "epochs": (1, _ANY), "batch_size": (1, _ANY), "accumulate": (1, _ANY),
+    "epochs": (1, 100_000), "batch_size": (1, 1_000_000), "accumulate": (1, 1_000_000),
     "optimizer": ("adam", "sgd"), "learning_rate": (1e-12, 10),
-    "head_rate": (0, _ANY), "weight_decay": (0, 10), "schedule": ("cosine", "step"), "factor": (1e-6, 1),
-    "warmup": (0, _ANY), "average": (0, 0.999999), "crop_scale": (0.01, 1), "aspect": (1, 10),
+    "head_rate": (0, 1_000_000), "weight_decay": (0, 10), "schedule": ("cosine", "step"), "factor": (1e-6, 1),
+    "warmup": (0, 100_000), "average": (0, 0.999999), "crop_scale": (0.01, 1), "aspect": (1, 10),
     "shift": (0, 1), "flip": (0, 1), "brightness": (0, 1), "contrast": (0, 1), "saturation": (0, 1),
-    "erase": (0, 1), "views": (1, _ANY), "folds": (1, _ANY), "heatmap": KINDS, "scales": (1, 10),
+    "erase": (0, 1), "views": (1, 1000), "folds": (1, 1000), "heatmap": KINDS, "scales": (1, 10),
     "grid": (1, 100), "threshold": (1e-6, 1), "margin": (0, 10), "percentile": (0, 100),
-    "by": ("area", "mass"), "together": (0, 1), "least_side": (0, 1), "greatest_side": (1e-6, _ANY),
-    "least_area": (0, 1), "least_contrast": (0, _ANY), "invisible": ("whole", "usual", "crop"),
-    "usual": (0, _ANY), "quality": (1, 100),
-    "pictures": (0, _ANY), "thresholds": (1e-6, 1), "margins": (0, 10), "least_sides": (0, 1),
-    "greatest_sides": (1e-6, _ANY), "jitter": (0, 0.9), "jitters": (1, 100),
+    "by": ("area", "mass"), "together": (0, 1), "least_side": (0, 1), "greatest_side": (1e-6, 1000),
+    "least_area": (0, 1), "least_contrast": (0, 1000), "invisible": ("whole", "usual", "crop"),
+    "usual": (0, 1000), "quality": (1, 100),
+    "pictures": (0, 1_000_000_000), "thresholds": (1e-6, 1), "margins": (0, 10), "least_sides": (0, 1),
+    "greatest_sides": (1e-6, 1000), "jitter": (0, 0.9), "jitters": (1, 100), "steps": (0, 100_000),
 }  # fmt: skip
 
 
@@ -301,10 +313,14 @@ def _check_bounds(values: dict[str, Any], where: str) -> None:
         else:
             least, most = bounds
             fine = all(least <= v <= most for v in (value if isinstance(value, tuple) else (value,)))
-            fine = fine and value != ()
-            expected = f"at least {least:g}" + (f" and at most {most:g}" if most < _ANY else "")
+            fine = fine and (value != () or key == "steps")
+            expected = f"at least {_plain(least)} and at most {_plain(most)}"
         if not fine:
             raise ValueError(f"{where}.{key}: is {value!r}; expected {expected}")
+
+
+def _plain(number: float) -> str:
+    return f"{number:,}" if number > 1000 else f"{number:g}"
 
 
 def _as_dict(plan: Any) -> dict[str, Any]:

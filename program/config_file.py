@@ -12,6 +12,33 @@ from pydantic import ValidationError
 from program.config import Config, merge, reason_of
 from program.errors import UsageError
 
+_DEEPEST = 20
+"""Dots in a setting's key, of which one that exists has four at most."""
+
+
+class _RepeatedKeyError(Exception):
+    """A key stands twice in one mapping."""
+
+    def __init__(self, key: yaml.Node, first: yaml.Node) -> None:
+        self.line, earlier = key.start_mark.line + 1, first.start_mark.line + 1
+        there = "in this line" if earlier == self.line else f"in line {earlier}"
+        super().__init__(f"{key.value!r} stands here and before {there}; keep one of them")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as ``yaml.safe_load`` does, which takes the last of equal keys; here they are a mistake."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        # Later, when mappings are made of the nodes, what `<<` brings in stands among a mapping's own keys.
+        node = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        first: dict[tuple[str, str], yaml.Node] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                earlier = first.setdefault((key.tag, key.value), key)
+                if earlier is not key:
+                    raise _RepeatedKeyError(key, earlier)
+        return node
+
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
     """Read a configuration file and lay ``key=value`` settings over it.
@@ -27,13 +54,15 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
         Naming the file, the key, what was found and what was expected.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader) or {}
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be read ({error.strerror}); give --config an existing file"
         ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is not UTF-8 text") from None
+    except _RepeatedKeyError as error:
+        raise UsageError(f"{path}:{error.line}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: is not valid YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(values, dict):
@@ -41,9 +70,9 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
             f"{path}: expected sections such as 'data:' and 'network:', found {type(values).__name__}"
         )
     changes = [_setting(setting) for setting in settings]
-    for change in [*changes, *_without_search(changes)]:
-        values = _over_overrides(merge(values, change), change)
     try:
+        for change in [*changes, *_without_search(changes)]:
+            values = _over_overrides(merge(values, change), change)
         return Config.model_validate(values)
     except ValidationError as error:
         lines = [
@@ -92,10 +121,17 @@ def _over_overrides(values: dict[str, Any], change: dict[str, Any]) -> dict[str,
 
 def _setting(text: str) -> dict[str, Any]:
     key, found, value = text.partition("=")
+    text = text if len(text) < 100 else f"{text[:97]}..."
     if not found or not key.strip():
         raise UsageError(f"--set {text}: expected key=value, for instance --set network.input_px=192")
+    if key.count(".") > _DEEPEST:
+        raise UsageError(f"--set {text}: is nested too deeply")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, _Loader)
+    except _RepeatedKeyError as error:
+        raise UsageError(f"--set {text}: {error}") from None
+    except RecursionError:
+        raise UsageError(f"--set {text}: is nested too deeply") from None
     except (yaml.YAMLError, ValueError):
         raise UsageError(f"--set {text}: the value is not valid YAML") from None
     out: Any = parsed

@@ -7,6 +7,7 @@ import errno
 from attributes.errors import DataError
 from attributes.pictures import PictureError
 from learning.engine import EngineError, explain_import_failure
+from learning.errors import DivergedError
 from learning.torch_weights import WeightsError
 
 
@@ -18,7 +19,7 @@ class RunError(Exception):
     """The work cannot go on (exit code 1)."""
 
 
-TOLD = (DataError, PictureError, EngineError, WeightsError, RunError, UsageError)
+TOLD = (DataError, PictureError, EngineError, WeightsError, DivergedError, RunError, UsageError)
 """Errors whose text is written for the user."""
 
 _REMEDIES = {

@@ -10,7 +10,6 @@ import numpy as np
 
 from attributes.dataset import TaskData
 from attributes.errors import DataError
-from attributes.submissions import TaskRows
 from attributes.submissions import read_predictions as read_submission
 from attributes.tasks import Task, resolve
 from program.config_file import read_config
@@ -124,7 +123,6 @@ def file_member(
         if rows is None or not set(val) & set(rows.images):
             silent.append(task)
             continue
-        _refuse_negative(path, rows)
         for split, expected in (("validation", val), ("test", [data.images[i] for i in data.rows("test")])):
             missing = sorted(set(expected) - set(rows.images))
             if missing:
@@ -140,16 +138,6 @@ def file_member(
             f"predictions of the pictures that {first.task(silent[0]).fused} calls val"
         )
     return Member(name, "csv", path, said)
-
-
-def _refuse_negative(path: Path, rows: TaskRows) -> None:
-    wrong = np.flatnonzero((rows.values < 0).any(axis=1) | (rows.values.sum(axis=1) <= 0))
-    if len(wrong):
-        row = int(wrong[0])
-        raise DataError(
-            f"{path}:{rows.lines[row]}: {';'.join(f'{v:g}' for v in rows.values[row])} are no probabilities; "
-            "expected numbers from 0 to 1 of which one is above 0"
-        )
 
 
 def _aligned(data: TaskData, images: Sequence[str], values: np.ndarray) -> np.ndarray:

@@ -75,6 +75,7 @@ class CamWork(BranchWork):
         As for :class:`learning.pieces.BranchWork`.
     """
 
+    stage, section = 1, "cam"
     mapped = True
 
     def __init__(

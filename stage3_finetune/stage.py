@@ -68,6 +68,8 @@ class FinetuneWork(BranchWork):
         As for :class:`learning.pieces.BranchWork`.
     """
 
+    stage, section = 3, "finetune"
+
     def __init__(
         self, data: TaskData, folder: TaskFolder, plan: FinetunePlan, shop: Workshop,
         trunk: Callable[[], Runner | None], cache: Path, mark: str = "",

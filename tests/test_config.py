@@ -124,6 +124,14 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(read):
         ("finetune: {training: {epochs: 0}}", ["finetune.training.epochs", "0", "at least 1"]),
         ("finetune: {training: {batch_size: 0}}", ["finetune.training.batch_size", "0"]),
         ("finetune: {test: {scales: []}}", ["finetune.test.scales"]),
+        ("cam: {training: {head_rate: 1.0e+308}}", ["cam.training.head_rate", "1e+308", "at most 1,000,000"]),
+        ("finetune: {training: {warmup: 1.0e+308}}", ["finetune.training.warmup", "at most 100,000"]),
+        (f"cam: {{training: {{epochs: {'9' * 41}}}}}", ["cam.training.epochs", "at most 100,000"]),
+        (f"cam: {{folds: {10**22}}}", ["cam.folds", "at least 1 and at most 1000"]),
+        ("finetune: {views: 99999999999}", ["finetune.views", "99999999999", "at most 1000"]),
+        ("cam: {training: {steps: [-1]}}", ["cam.training.steps", "-1"]),
+        (f"data: {{limit_per_class: {10**22}}}", ["data.limit_per_class"]),
+        ("data: {tasks: []}", ["data.tasks", "names no task", "fashionai", "infer"]),
         ("finetune: {test: {scales: [0.5]}}", ["finetune.test.scales", "0.5"]),
         ("cam: {augment: {crop_scale: 0}}", ["cam.augment.crop_scale", "0"]),
         ("- a\n- b", ["expected sections", "list"]),
@@ -142,6 +150,29 @@ def test_mistakes_are_told_with_file_key_and_finding(read, tmp_path, text, words
     for word in words:
         assert word in message
     assert "Traceback" not in message and len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: a\nseed: 1\nname: b", ":3: 'name' stands here and before in line 1; keep one"),
+        (
+            "cam:\n  views: 2\n  training: {epochs: 3}\n  views: 2",
+            ":4: 'views' stands here and before in line 2",
+        ),
+        ("{name: a, 'name': b}", ":1: 'name' stands here and before in this line"),
+    ],
+)
+def test_a_key_that_stands_twice_is_told_with_its_line(read, tmp_path, text, words):
+    assert f"{tmp_path / 'my.yaml'}{words}" in refused(read, text)
+
+
+def test_what_is_merged_in_may_be_said_again(read):
+    config = read(
+        "cam: &c {views: 2, folds: 5, heatmap: plain}\ndesign: {cam: {<<: *c, folds: 4, <<: {views: 3}}}"
+    )
+    assert config.cam.views == 2 and config.plans(resolve("neck"))[0].folds == 4
+    assert config.plans(resolve("neck"))[0].heatmap == "plain"
 
 
 def test_all_mistakes_are_told_at_once(read):
@@ -185,12 +216,15 @@ def test_a_value_may_hold_an_equals_sign(read):
         ("crop.rule.treshold=0.3", ["crop.rule.treshold", "no such setting"]),
         ("network=3", ["network", "3"]),
         ("seed.deep=3", ["seed", "{'deep': 3}"]),
+        (f"seed={'[' * 3000}", ["--set seed=[[[", "nested too deeply"]),
+        (f"{'seed.' * 3000}x=1", ["--set seed.seed.", "nested too deeply"]),
+        ("cam={views: 1, views: 2}", ["--set cam={views", "'views' stands here and before"]),
         ("", ["key=value"]),
     ],
 )
 def test_a_bad_setting_is_refused(read, setting, words):
     message = refused(read, "", [setting])
-    assert all(word in message for word in words)
+    assert all(word in message for word in words) and len(message) < 300
 
 
 def test_merge_keeps_what_is_not_changed_and_changes_neither_side():

@@ -430,6 +430,18 @@ def test_a_changed_picture_is_noticed(home, tmp_path, finished):
     assert all(before[stage] != after[stage] for stage in before)
 
 
+def test_a_training_that_diverges_is_told_and_a_lower_rate_works(call, run):
+    words = ["run", "--task", "neck", "--config", "tiny.yaml", "--out", run, "--jobs", 1]
+    wild = {"learning_rate": 10, "head_rate": 1e6, "optimizer": "sgd", "weight_decay": 10, "epochs": 8}
+    wild = [word for key, value in wild.items() for word in ("--set", f"finetune.training.{key}={value}")]
+    for _ in range(2):
+        code, text = call(*words, *wild)
+        assert code == 1
+        told(text, code, "neck: the training of stage 3 (final)", "diverged",
+             "lower finetune.training.learning_rate (it is 10) or finetune.training.head_rate")  # fmt: skip
+    assert call(*words)[0] == 0
+
+
 def test_a_stage_without_its_predecessor_is_refused(call, tmp_path):
     options = ("--task", "neck", "--config", "tiny.yaml", "--out", tmp_path / "new")
     for stage, before in (("crop", "cam"), ("finetune", "crop")):

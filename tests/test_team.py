@@ -257,7 +257,9 @@ def test_a_command_for_each_host_is_printed(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("hosts", "words", "told"),
     [("a", ["run"], "two or more"), ("a,,b", ["run"], "'' is no host"), ("a,$(x)", ["run"], "no host"),
-     ("a,b", [], "run --all"), ("a,b", ["check"], "run --all")],
+     ("a,b", [], "run --all"), ("a,b", ["check"], "run --all"), ("a,b,a", ["run", "--all"], "a stands twice"),
+     ("a,b", ["run"], "say which tasks"), ("a,b", ["stage", "cam", "--jobs", "2"], "say which tasks"),
+     ("a,b", ["run", "--all", "--task=neck"], "say which tasks")],
 )  # fmt: skip
 def test_a_mistaken_cluster_is_told(hosts, words, told):
     with pytest.raises(UsageError, match=told.replace("(", r"\(").replace("$", r"\$")):

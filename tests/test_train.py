@@ -1,10 +1,14 @@
+import itertools
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
-from learning.branch import fit
+from learning.branch import fit, validation_figures
+from learning.checkpoint import Checkpoint
 from learning.engine import mxnet
+from learning.errors import DivergedError
 from learning.inference import softmax
 from learning.network import build_classifier
 from learning.train import TrainingPlan, rate_at, soft_cross_entropy, train
@@ -282,3 +286,44 @@ def test_without_validation_rows_the_figures_are_nan():
 def test_a_last_batch_of_one_is_trained_on_too(n_rows):
     inputs, history, _ = fitted(range(n_rows), [90, 91], epochs=2)
     assert all(math.isfinite(row["train_loss"]) for row in history)
+
+
+# --- a training that runs away
+
+
+@pytest.mark.parametrize(
+    ("batches", "rate", "told"),
+    [
+        (6, 1e38, r"^diverged in epoch 1 \(its loss is not finite\)$"),
+        (1, 1e38, r"^diverged in epoch 1 \(what it says of validation pictures is not finite\)$"),
+    ],
+)
+def test_a_training_that_diverges_is_told_before_a_checkpoint_holds_it(tmp_path, batches, rate, told):
+    done, file = Toy(), Checkpoint(tmp_path / "c", "mark")
+    plan = TrainingPlan(epochs=3, optimizer="sgd", learning_rate=rate)
+    validated = validation_of(done)
+    for _ in range(2):  # the same command again
+        with pytest.raises(DivergedError, match=told):
+            train(done.net, lambda epoch: itertools.islice(done.batches(epoch), batches), batches, validated,
+                  plan, 0, checkpoint=file)  # fmt: skip
+        done.net = Toy().net
+    assert not list(tmp_path.iterdir())
+
+
+def validation_of(toy):
+    return lambda logits_of: validation_figures(logits_of(toy.x * 100), toy.y, (2 * toy.y).astype(np.int8))
+
+
+@pytest.mark.parametrize("spoilt", [1, 6])
+def test_in_mixed_precision_single_steps_may_overflow(monkeypatch, spoilt):
+    """As on a GPU, whose float16 a CPU has not: the loss of some batches, or of all, is no number."""
+    done, steps = Toy(), itertools.count()
+
+    def step(self, x, y):
+        return math.inf if next(steps) % 6 < spoilt else 1.0
+
+    monkeypatch.setattr("learning.train.mixed_block", lambda net: net)
+    monkeypatch.setattr("learning.train._Step.__call__", step)
+    told = pytest.raises(DivergedError, match="epoch 1 .its loss") if spoilt == 6 else nullcontext()
+    with told:
+        train(done.net, done.batches, 6, done.validate, TrainingPlan(epochs=1), 0, amp=True)
