@@ -19,6 +19,7 @@ from attributes.splits import assign_splits
 from attributes.tasks import FASHIONAI, Task, resolve
 from attributes.texts import Places, first_of_each
 from program.config import Config
+from program.config_file import read_config
 from program.errors import RunError
 from runfolder.files import ROWS_AT_ONCE, whole_table, write_table
 from runfolder.fingerprint import files_stamp
@@ -54,6 +55,25 @@ class Opened:
     boxes_true: pd.DataFrame | None
     faults: list[str] = dataclasses.field(default_factory=list)
     joined: JoinedData | None = None
+
+
+def config_of_run(folder: RunFolder) -> Config:
+    """Read a run's own configuration, to open its data again.
+
+    Raises
+    ------
+    RunError
+        Where its data are not where it says.
+    """
+    config = read_config(folder.config)
+    for root in config.data.roots if config.data.source == "files" else ():
+        if not Path(root).exists():
+            if Path(root).is_absolute():
+                how = "which is not there; bring it back, or correct its path"
+            else:
+                how = f"which is not in {Path.cwd()}; start the command in the folder where the run was made"
+            raise RunError(f"{folder.config}: data.roots has {root!r}, {how}")
+    return config
 
 
 def open_data(

@@ -15,8 +15,7 @@ from attributes.dataset import TaskData
 from attributes.score import score_task
 from attributes.submissions import write_submission
 from learning.ensemble import Ensemble, equal_weights, fit_ensemble, join
-from program.config_file import read_config
-from program.data import open_data
+from program.data import config_of_run, open_data
 from program.holding import refuse_others
 from program.members import FUSED, SPLITS, Member, file_member, finished_tasks, member_names, run_member
 from program.metrics import report_split
@@ -90,7 +89,7 @@ def fuse_runs(
     refuse_others(out, out / WEIGHTS, "an ensemble's", _is_weights)
     first = RunFolder(runs[0])
     tasks = finished_tasks(first, wanted)
-    opened = open_data(read_config(first.config), [task.name for task in tasks], first, keep=False)
+    opened = open_data(config_of_run(first), [task.name for task in tasks], first, keep=False)
     for name, data in opened.tasks.items():
         same_rows(first.task(name), data)
     members = [

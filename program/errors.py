@@ -23,6 +23,12 @@ TOLD = (DataError, PictureError, EngineError, WeightsError, DivergedError, RunEr
 """Errors whose text is written for the user."""
 
 _REMEDIES = {
+    errno.ENOENT: "if it was there before, bring it back, or give the same command again: it sets aside a "
+    "picture that is gone",
+    errno.EEXIST: "a file, or a link that leads nowhere, is where a folder is to be made; remove it, or give "
+    "another folder (--out)",
+    errno.ENOTDIR: "a file is where a folder should be; give a path below a folder (--out)",
+    errno.ELOOP: "it is a link that leads back to itself; remove it, or give another folder (--out)",
     errno.ENOSPC: "make room on that disk; the same command goes on with what is finished",
     errno.EDQUOT: "make room within your quota; the same command goes on with what is finished",
     errno.EFBIG: "allow larger files (ulimit -f); the same command goes on with what is finished",

@@ -24,7 +24,7 @@ from learning.pieces import Seconds
 from learning.team import team
 from program.config import Config
 from program.config_file import dump_config, read_config
-from program.data import Opened, open_data, to_be_drawn
+from program.data import Opened, config_of_run, open_data, to_be_drawn
 from program.description import as_json, describe_run, read_description
 from program.errors import RunError, UsageError
 from program.holding import make_folder, refuse_foreign, refuse_no_run
@@ -283,7 +283,7 @@ def reopen(folder: RunFolder) -> Opened:
         When the folder is no run, or nothing in it is finished.
     """
     refuse_no_run(folder)
-    config = read_config(folder.config)
+    config = config_of_run(folder)
     finished = [t.name for t in config.known_tasks() or () if folder.task(t.name).finished]
     if not finished:
         raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")

@@ -872,6 +872,11 @@ def test_damaged_runs_are_told(call, run, strangers, tmp_path):
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
         (RunError("no luck"), 1, "error: no luck"),
         (OSError(28, "No space left on device", "/runs/x"), 1, "error: /runs/x: No space left on device"),
+        (
+            FileNotFoundError(2, "No such file or directory", "p.jpg"),
+            1,
+            "p.jpg: No such file or directory; if",
+        ),
     ],
 )
 def test_what_happens_on_the_way_ends_in_one_line_and_a_code(call, monkeypatch, error, code, words):
@@ -881,6 +886,40 @@ def test_what_happens_on_the_way_ends_in_one_line_and_a_code(call, monkeypatch, 
     monkeypatch.setattr("program.run.run_stages", fail)
     found, text = call("run", "--all", "--config", "tiny.yaml")
     assert found == code and words in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("dangling", ["dangling: ", "a link that leads nowhere", "remove it", "--out"]),
+        ("loop/x", ["loop/x: ", "leads back to itself", "remove it", "--out"]),
+        ("file/x", ["file/x: ", "a file is where a folder should be", "--out"]),
+    ],
+)
+def test_a_place_that_can_be_no_folder_is_told_with_what_to_do(call, tmp_path, out, words):
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").write_text("mine")
+    code, text = call("run", "--all", "--config", "tiny.yaml", "--out", tmp_path / out)
+    assert code == 1
+    told(text, code, *words)
+    assert len(list(tmp_path.iterdir())) == 3 and (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_whose_data_lie_elsewhere_is_told_where_they_were_looked_for(call, home, run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for root, words in (("pictures", f"which is not in {home}; start the command in the folder where"),
+                        ("/nowhere/pictures", "which is not there; bring it back")):  # fmt: skip
+        config["data"]["roots"] = [root]
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        for command in (
+            ["report", "--run", run],
+            ["fuse", "--run", run, "--run", home / "run", "--out", "e"],
+        ):
+            code, text = call(*command)
+            assert code == 1
+            told(text, code, f"data.roots has {root!r}, {words}")
+            assert "config.yaml" in text and "--data" not in text
 
 
 def test_a_fault_of_the_program_is_not_hidden(call, monkeypatch):
