@@ -23,6 +23,7 @@ from learning.cards import ON_CPU, DeviceName, Devices
 from learning.checkpoint import Checkpoint
 from learning.devices import find_devices
 from learning.engine import mxnet
+from learning.errors import DivergedError
 from learning.gradients import MapPlan, gradient_runner
 from learning.inference import Runner, block_runner, exported_runner, softmax
 from learning.inputs import Inputs, LiveInputs, TestViews, cache_features
@@ -236,7 +237,14 @@ def validation_figures(
     soft : ndarray of float32, shape (N, C)
         Below 0 at classes that a row is not asked about. Rows that are asked the same are one task's.
     letters : ndarray of int8, shape (N, C)
+
+    Raises
+    ------
+    DivergedError
+        Where a logit is no finite number.
     """
+    if not np.isfinite(logits).all():
+        raise DivergedError("the logits are not finite")
     asked = soft >= 0
     if not asked.all():
         figures = []

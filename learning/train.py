@@ -106,6 +106,8 @@ def soft_cross_entropy(logits: np.ndarray, soft: np.ndarray) -> float:
 
 _BARRED = 1e4
 """Taken off the logit of a class that is not asked about: its probability is 0, also in float16."""
+_NO_LOSS = -math.inf
+"""Stands for the validation loss of a network that has run away; no loss is as low."""
 
 Batches = Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]
 Validate = Callable[[Callable[[np.ndarray], np.ndarray]], tuple[float, float, float]]
@@ -141,7 +143,8 @@ def train(
     batches_an_epoch : int
     validate : callable
         Given a function from input to logits, returns loss, mAP and accuracy on validation.
-        NaN for mAP means there is nothing to validate on: the last epoch is kept.
+        NaN for mAP means there is nothing to validate on: the last epoch is kept. DivergedError where the
+        logits are no finite numbers.
     plan : TrainingPlan
     seed : int
     on_epoch : callable
@@ -165,8 +168,8 @@ def train(
     Raises
     ------
     DivergedError
-        Telling the epoch, before a checkpoint holds such weights. In mixed precision some updates are left
-        out for what overflowed; there it takes an epoch in which no batch had a finite loss.
+        Telling the epoch, before a checkpoint holds such weights. In mixed precision only what is said of
+        validation counts: updates from a loss that overflowed are left out there.
     """
     mx = mxnet()
     contexts = list(contexts) or [mx.cpu()]
@@ -184,16 +187,13 @@ def train(
     step = _Step(forward, params, trainer, contexts, plan.accumulate, amp, team)
 
     def logits_of(x: np.ndarray) -> np.ndarray:
-        logits = forward(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
-        if not np.isfinite(logits).all():
-            raise DivergedError
-        return logits
+        return forward(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
 
     def validated() -> tuple[float, float, float]:
         try:
             return validate(logits_of)
         except DivergedError:  # told below: where there is a team, by all of it
-            return math.inf, math.nan, math.nan
+            return _NO_LOSS, math.nan, math.nan
 
     leads = team is None or team.rank == 0
     history: list[Epoch] = []
@@ -219,14 +219,12 @@ def train(
         mx.random.seed(seed * 1000 + epoch + (team.seed if team is not None else 0))
         if plan.reload_best and best is not None and epoch in plan.steps and plan.schedule == "step":
             _restore(params, best)
-        total, seen, finite = 0.0, 0, 0
+        total, seen = 0.0, 0
         for number, (x, y) in enumerate(batches(epoch)):
             trainer.set_learning_rate(rate_at(plan, epoch + number / batches_an_epoch))
-            loss = step(x, y)
-            total += loss
+            total += step(x, y)
             seen += len(x)
-            finite += len(x) * math.isfinite(loss)
-            if not (math.isfinite(loss) or amp or team is not None):
+            if team is None and not (amp or math.isfinite(total)):
                 raise _diverged(epoch, "its loss")
             if average is not None:
                 # Short runs: let the average forget its start (as if it were a mean at first).
@@ -237,11 +235,11 @@ def train(
         if len(contexts) > 1:
             _restore(params, _snapshot(params))  # each device has gathered statistics of its own
         if team is not None:
-            total, seen, finite = team.sum([total, seen, finite])
+            total, seen = team.sum([total, seen])
             _restore(params, team.agree(params, _snapshot(params)))
             average = team.agree(params, average) if average is not None else None
-        if seen and not (finite if amp else math.isfinite(total)):
-            raise _diverged(epoch, "its loss")
+            if not (amp or math.isfinite(total)):  # all of them see the same and end together
+                raise _diverged(epoch, "its loss")
         live = None
         if average is not None:
             live = _snapshot(params)
@@ -250,7 +248,7 @@ def train(
             val_loss, val_map, val_accuracy = validated()
         else:
             val_loss, val_map, val_accuracy = team.first(validated, 3)
-        if math.isinf(val_loss):
+        if val_loss == _NO_LOSS:
             raise _diverged(epoch, "what it says of validation pictures")
         row = Epoch(epoch + 1, trainer.learning_rate, total / max(1, seen), val_loss, val_map, val_accuracy,
                     time.perf_counter() - started)  # fmt: skip
