@@ -3,10 +3,10 @@
 GPU    ?=
 ifeq ($(GPU),1)
 VENV   ?= .venv-gpu
-OTHER  := mxnet requirements-gpu.txt
+OTHER  := mxnet requirements/gpu.txt
 else ifeq ($(GPU),new)
 VENV   ?= .venv-gpu-new
-OTHER  := onnxruntime requirements-gpu-new.txt
+OTHER  := onnxruntime requirements/gpu-new.txt
 else ifneq ($(GPU),)
 $(error GPU=$(GPU): expected GPU=1 (cards from Maxwell to Ada) or GPU=new (Hopper, Blackwell))
 endif
@@ -30,11 +30,11 @@ MOMENTS ?= 100
 INPUTS  ?= 100000
 SIZES   ?= 20
 soak: $(VENV)/.test
-	$(BIN)/python -m soak.fuzzing --inputs $(INPUTS)
-	$(BIN)/python -m soak.starving --sizes $(SIZES)
-	$(BIN)/python -m soak.killing --moments $(MOMENTS)
-	$(BIN)/python -m soak.outliving
-	$(BIN)/python -m soak.gpu
+	$(BIN)/python -m tests.soak.fuzzing --inputs $(INPUTS)
+	$(BIN)/python -m tests.soak.resource_limits --sizes $(SIZES)
+	$(BIN)/python -m tests.soak.crash --moments $(MOMENTS)
+	$(BIN)/python -m tests.soak.onnx_only
+	$(BIN)/python -m tests.soak.gpu
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -45,31 +45,31 @@ lint: $(VENV)/.test
 # --strict: a package that could not be asked about is no package without a fault.
 audit:
 	test -x $(AUDIT)/bin/pip-audit || { "$(PYTHON)" -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; }
-	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.txt
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/dev.txt
 
 install: $(VENV)/.run
 
-$(VENV)/.run: requirements.txt $(filter %.txt,$(OTHER))
-	sh tools/install $(VENV) requirements.txt "$(PYTHON)" $(OTHER)
+$(VENV)/.run: requirements/run.txt $(filter %.txt,$(OTHER))
+	sh tools/install $(VENV) requirements/run.txt "$(PYTHON)" $(OTHER)
 	@touch $@
 
-$(VENV)/.test: requirements-dev.txt $(filter %.txt,$(OTHER))
-	sh tools/install $(VENV) requirements-dev.txt "$(PYTHON)" $(OTHER)
+$(VENV)/.test: requirements/dev.txt $(filter %.txt,$(OTHER))
+	sh tools/install $(VENV) requirements/dev.txt "$(PYTHON)" $(OTHER)
 	@touch $@ $(VENV)/.run
 
 # Needs uv: one lock file for all Pythons and platforms, with hashes, without any index's address.
 # What is locked stays where it can; `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock:
-	for f in requirements requirements-dev; do \
+	cd requirements && for f in run dev; do \
 	  uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 --generate-hashes \
 	    --override overrides.txt $$f.in -o $$f.txt; done
-	for f in requirements-tensorboard requirements-gpu; do \
+	cd requirements && for f in tensorboard gpu; do \
 	  uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
 	    $$f.in -o $$f.txt; done
-	uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.11 --generate-hashes --no-deps \
-	  requirements-gpu-new.in -o requirements-gpu-new.txt
-	uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 --generate-hashes \
-	  requirements-onnx.in -o requirements-onnx.txt
+	cd requirements && uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.11 \
+	  --generate-hashes --no-deps gpu-new.in -o gpu-new.txt
+	cd requirements && uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 \
+	  --generate-hashes onnx.in -o onnx.txt
 
 # A bare Debian with its own Python 3.13, made by debootstrap; needs root.
 test-bare:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""HeatCrop's door: reads the command, opens the run, walks the stages in order."""
+"""HeatCrop's command line; see `python pipeline.py --help`."""
 
 from __future__ import annotations
 
 import sys
 
-from program import interruption
-from program.limits import memory_fault
+from heatcrop.cli import signals as interruption
+from heatcrop.cli.limits import memory_fault
 
 
 def door() -> int:
@@ -16,7 +16,7 @@ def door() -> int:
         if fault := memory_fault():
             print(f"error: {fault}", file=sys.stderr)
             return 1
-        from program.commands import main
+        from heatcrop.cli.commands import main
 
         return main()
     except KeyboardInterrupt:

@@ -45,9 +45,12 @@ class Contender:
         # Idle threads must sleep, or they would take the cores from whose turn it is.
         environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
         self._process = subprocess.Popen(
-            [python, "-m", module, name], text=True, env=environment, stdin=subprocess.PIPE,
+            [python, "-m", module, name],
+            text=True,
+            env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-        )  # fmt: skip
+        )
         self._ask(json.dumps(options))
         self._answer()
 

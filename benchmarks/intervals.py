@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from attributes.score import accuracy, average_precision, basic_precision
+from heatcrop.metrics.score import accuracy, average_precision, basic_precision
 
 FIGURES: dict[str, Callable[..., float]] = {
     "map": average_precision,

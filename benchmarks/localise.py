@@ -9,9 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from attributes.localisation import iou
 from benchmarks.arms import squares
-from learning.views import framed
+from heatcrop.metrics.localisation import iou
+from heatcrop.training.views import framed
 from stage2_crop.component import components, scale_heat, upsample
 from stage2_crop.rule import GRID
 
@@ -58,9 +58,9 @@ def heat_iou(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, truth: np.ndarra
 
 def square_iou(centres: np.ndarray, sizes: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The same for squares around fixed centres, of every side instead of every threshold."""
-    return np.array([
-        iou(squares(centres, np.full(len(sizes), side), sizes).astype(float), truth) for side in THRESHOLDS
-    ])  # fmt: skip
+    return np.array(
+        [iou(squares(centres, np.full(len(sizes), side), sizes).astype(float), truth) for side in THRESHOLDS]
+    )
 
 
 def pointing(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, truth: np.ndarray) -> float:

@@ -25,20 +25,28 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from attributes.pictures import write_jpeg
-from runfolder.files import write_json, write_text
-from runfolder.folder import RunFolder
-from runfolder.progress import say
+from heatcrop.data.images import write_jpeg
+from heatcrop.files import write_json, write_text
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.progress import log
 
 CLASSES = ("a", "b", "c")
 FILES, TRAIN, VAL = 500, 400, 200
 TARGET = 1.15
 SETTINGS = (
-    "data.source=files", "data.tasks=infer", "network.backbone=mobilenet0.25", "network.weights=none",
-    "network.frozen_blocks=0", "network.input_px=64", "cam.folds=1", "cam.training.epochs=1",
-    "finetune.training.epochs=1", "finetune.cross_fit=false", "cam.test.flip=false",
+    "data.source=files",
+    "data.tasks=infer",
+    "network.backbone=mobilenet0.25",
+    "network.weights=none",
+    "network.frozen_blocks=0",
+    "network.input_px=64",
+    "cam.folds=1",
+    "cam.training.epochs=1",
+    "finetune.training.epochs=1",
+    "finetune.cross_fit=false",
+    "cam.test.flip=false",
     "finetune.test.flip=false",
-)  # fmt: skip
+)
 _PER_FOLDER = 1000
 
 
@@ -86,12 +94,34 @@ def steps(data: Path, run: Path) -> list[tuple[str, list[str], tuple[int, ...]]]
         ("stage 2", [door, "stage", "crop", "--task", "wing", *how], (0,)),
         ("stage 3", [door, "stage", "finetune", "--task", "wing", *how], (0,)),
         ("metrics, submission and report", [door, "run", "--all", *how], (0,)),
-        ("score", [door, "score", str(folder.submission), str(data / "answers.csv"),
-                   "--config", str(folder.config)], (0,)),
+        (
+            "score",
+            [
+                door,
+                "score",
+                str(folder.submission),
+                str(data / "answers.csv"),
+                "--config",
+                str(folder.config),
+            ],
+            (0,),
+        ),
         ("report", [door, "report", "--run", str(run)], (0,)),
-        ("predict", [door, "predict", str(data), "--run", str(run), "--out", str(run / "predicted.csv"),
-                     "--no-gallery"], (0,)),
-    ]  # fmt: skip
+        (
+            "predict",
+            [
+                door,
+                "predict",
+                str(data),
+                "--run",
+                str(run),
+                "--out",
+                str(run / "predicted.csv"),
+                "--no-gallery",
+            ],
+            (0,),
+        ),
+    ]
 
 
 def main(
@@ -111,17 +141,25 @@ def main(
         draw(data, count)
         for name, command, fine in steps(data, run):
             found.setdefault(name, {})[count] = measured(command, fine)
-            say(f"{count} pictures, {name}: {found[name][count][0]:.0f} MB, {found[name][count][1]:.1f} s")
+            log(f"{count} pictures, {name}: {found[name][count][0]:.0f} MB, {found[name][count][1]:.1f} s")
         shutil.rmtree(data)
     told: list[dict[str, Any]] = []
     for name, by_count in found.items():
         (little, quick), (much, slow) = by_count[few], by_count[many]
         ratio = much / little
-        told.append({
-            "name": f"peak memory of {name}, {many:,} pictures / {few:,}", "ratio": ratio, "low": ratio,
-            "high": ratio, "target": TARGET, "met": ratio <= TARGET, "megabytes": [little, much],
-            "seconds": [quick, slow], "exponent": math.log(slow / quick) / math.log(many / few),
-        })  # fmt: skip
+        told.append(
+            {
+                "name": f"peak memory of {name}, {many:,} pictures / {few:,}",
+                "ratio": ratio,
+                "low": ratio,
+                "high": ratio,
+                "target": TARGET,
+                "met": ratio <= TARGET,
+                "megabytes": [little, much],
+                "seconds": [quick, slow],
+                "exponent": math.log(slow / quick) / math.log(many / few),
+            }
+        )
     write_json(out / "memory.json", told)
     write_text(out / "memory.md", _markdown(told, few, many))
     print(json.dumps(told, indent=2) if as_json else (out / "memory.md").read_text(encoding="utf-8"))

@@ -12,21 +12,21 @@ from typing import Any
 import cv2
 import numpy as np
 
-from attributes.dataset import TaskData, survey_pictures
-from attributes.tasks import Task
 from benchmarks.arena import Work, serve
-from learning.augment import Augmentation
-from learning.backbones import backbone
-from learning.batches import InputForm, Pictures, batched
-from learning.branch import Workshop, fit, new_classifier, open_classifier
-from learning.engine import mxnet
-from learning.inference import Runner, mxnet_runner
-from learning.inputs import LiveInputs, TestViews
-from learning.network import NetworkPlan
-from learning.train import TrainingPlan
-from program.predictor import open_pipeline
-from runfolder.folder import RunFolder, TaskFolder
-from runfolder.progress import be_quiet
+from heatcrop.data.dataset import TaskData, survey_images
+from heatcrop.data.tasks import Task
+from heatcrop.nets.backbones import backbone
+from heatcrop.nets.classifier import NetworkPlan
+from heatcrop.nets.engine import mxnet
+from heatcrop.nets.inference import Runner, mxnet_runner
+from heatcrop.predict.predictor import open_pipeline
+from heatcrop.runs.folder import RunFolder, TaskFolder
+from heatcrop.runs.progress import be_quiet
+from heatcrop.training.augment import Augmentation
+from heatcrop.training.batches import InputForm, Pictures, batched
+from heatcrop.training.branch import Workshop, fit, new_classifier, open_classifier
+from heatcrop.training.inputs import LiveInputs, TestViews
+from heatcrop.training.loop import TrainingPlan
 from stage1_cam.stage import CamPlan, Look, look, write_looks
 from stage2_crop.boxes import find_crops
 from stage2_crop.rule import CropRule
@@ -57,7 +57,7 @@ def _batch(shop: Workshop, pictures: int) -> np.ndarray:
 
 def _data(files: list[str], threads: int) -> TaskData:
     """Labels that mean nothing: every class as often as the others."""
-    sizes, _ = survey_pictures(files, threads)
+    sizes, _ = survey_images(files, threads)
     letters = 2 * np.eye(N_CLASSES, dtype=np.int8)[np.arange(len(files)) % N_CLASSES]
     task = Task("speed", tuple(f"class {i}" for i in range(N_CLASSES)))
     names = tuple(f"{i:05d}.jpg" for i in range(len(files)))
@@ -208,7 +208,7 @@ def predict(run: str, files: list[str]) -> Work:
     """The whole method on new files: two networks, heatmap, square, crop, fusion."""
     pipeline = open_pipeline(RunFolder(Path(run)), (), "onnx")
     predictor = pipeline.predictor(pipeline.tasks[0])
-    sizes, _ = survey_pictures(files, pipeline.threads)
+    sizes, _ = survey_images(files, pipeline.threads)
 
     def work() -> int:
         predictor(files, sizes)

@@ -15,8 +15,8 @@ import pandas as pd
 import timm
 import torch
 
-from attributes.labels import parse_letters, soft_labels
-from attributes.score import average_precision
+from heatcrop.data.labels import parse_letters, soft_labels
+from heatcrop.metrics.score import average_precision
 
 PX, EPOCHS, BATCH, RATE = 224, 10, 32, 1e-3
 

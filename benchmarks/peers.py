@@ -1,6 +1,6 @@
 """The peers' side of the speed benchmark: PyTorch, timm and pytorch-grad-cam, in an environment of their own.
 
-Imports nothing of the program; see ``requirements-bench.txt``.
+Imports nothing of the program; see ``requirements/bench.txt``.
 """
 
 from __future__ import annotations

@@ -21,27 +21,27 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from attributes.dataset import TaskData
-from attributes.localisation import true_boxes
 from benchmarks.arms import centre_boxes, mean_boxes, random_boxes, sides_of, true_squares
 from benchmarks.localise import heat_iou, max_box_accuracy, point_hits, pointing, square_iou
 from benchmarks.table import EQUAL, summary, write_summary
-from learning.batches import Pictures
-from learning.branch import make_inputs, predict
-from learning.fusion import Fusion, fit_fusion, fuse
-from learning.inference import onnx_runner
-from learning.pieces import do_all
-from program.config import Config
-from program.config_file import read_config
-from program.data import open_data
-from program.metrics import branch_probabilities
-from program.walk import STAGES, Walk, in_turn
-from program.workers import side_by_side
-from runfolder.boxes import read_boxes
-from runfolder.files import whole, write_array, write_json
-from runfolder.fingerprint import fingerprint
-from runfolder.folder import RunFolder, TaskFolder
-from runfolder.progress import be_quiet, say
+from heatcrop.cli.config import Config
+from heatcrop.cli.config_file import read_config
+from heatcrop.cli.loading import open_data
+from heatcrop.cli.walk import STAGES, Walk, in_turn
+from heatcrop.data.dataset import TaskData
+from heatcrop.files import atomic_path, write_array, write_json
+from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
+from heatcrop.metrics.localisation import true_boxes
+from heatcrop.nets.inference import onnx_runner
+from heatcrop.runs.boxes import read_boxes
+from heatcrop.runs.fingerprint import fingerprint
+from heatcrop.runs.folder import RunFolder, TaskFolder
+from heatcrop.runs.metrics import branch_probabilities
+from heatcrop.runs.progress import be_quiet, log
+from heatcrop.runs.workers import side_by_side
+from heatcrop.training.batches import Pictures
+from heatcrop.training.branch import make_inputs, predict
+from heatcrop.training.pieces import do_all
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops, write_boxes
 from stage2_crop.rule import Crop, CropRule
@@ -138,7 +138,7 @@ def measure(unit: Unit) -> str:
         maps = np.load(files.heatmaps)
         kept |= _localised(data, unit.truth, maps, plain, boxes, fitted, config.network.fit)
     unit.done.parent.mkdir(parents=True, exist_ok=True)
-    with whole(unit.done) as partial, partial.open("wb") as file:
+    with atomic_path(unit.done) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **kept)
     return f"seed {config.seed}: {data.task.short}"
 
@@ -190,9 +190,14 @@ def _control(unit: Unit, walk: Walk, arm: str, boxes: np.ndarray) -> np.ndarray:
 
 
 def _localised(
-    data: TaskData, truth: np.ndarray, maps: np.ndarray, plain: np.ndarray, boxes: np.ndarray,
-    fitted: np.ndarray, fit: str,
-) -> dict[str, np.ndarray]:  # fmt: skip
+    data: TaskData,
+    truth: np.ndarray,
+    maps: np.ndarray,
+    plain: np.ndarray,
+    boxes: np.ndarray,
+    fitted: np.ndarray,
+    fit: str,
+) -> dict[str, np.ndarray]:
     """Localisation of the test pictures that show the attribute."""
     rows = data.rows("test", labelled=True)
     rows = rows[~np.isnan(truth[rows, 0])]
@@ -237,15 +242,17 @@ def main(
             raise typer.BadParameter(f"{name} has no test picture with an answer; see data.splits")
     units = [
         Unit(
-            configured.model_copy(update={"seed": seed}), RunFolder(out / f"seed{seed}"), one,
+            configured.model_copy(update={"seed": seed}),
+            RunFolder(out / f"seed{seed}"),
+            one,
             None if opened.boxes_true is None else true_boxes(one, opened.boxes_true),
         )
         for seed in range(seeds)
         for one in sorted(opened.tasks.values(), key=len, reverse=True)
-    ]  # fmt: skip
+    ]
     work = [(unit,) for unit in units if not unit.is_current()]
     for line in side_by_side(measure, work, jobs):
-        say(line)
+        log(line)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in opened.tasks}
     for unit in units:
         with np.load(unit.done) as kept:
@@ -253,7 +260,7 @@ def main(
     told = summary(configured.name, opened.tasks, found, resamples)
     write_json(out / "quality.json", told)
     write_summary(out / "quality.md", told)
-    say((out / "quality.md").read_text(encoding="utf-8"))
+    log((out / "quality.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

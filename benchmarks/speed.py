@@ -23,10 +23,10 @@ import typer
 
 from benchmarks.arena import Entry, Ratio, compare
 from benchmarks.whole import whole_runs
-from program.config_file import read_config
-from program.data import open_data
-from runfolder.files import write_json, write_text
-from runfolder.progress import say
+from heatcrop.cli.config_file import read_config
+from heatcrop.cli.loading import open_data
+from heatcrop.files import write_json, write_text
+from heatcrop.runs.progress import log
 
 LITE, R50, R152 = "efficientnet_lite0", "resnet50_v2", "resnet152_v2"
 PX = 224
@@ -64,8 +64,10 @@ def matches(files: list[str], run: Path, scratch: Path, threads: int, peers: str
     found = []
     common = {"px": PX, "threads": threads}
     for net, count, against_mxnet, against_torch in (
-        (LITE, 128, 5.0, 1.4), (R50, 64, 1.8, 1.2), (R152, 32, 1.8, None),
-    ):  # fmt: skip
+        (LITE, 128, 5.0, 1.4),
+        (R50, 64, 1.8, 1.2),
+        (R152, 32, 1.8, None),
+    ):
         engine = ours("forward", net=net, pictures=count, **common)
         name = f"engine, {net}"
         plain = ours("mxnet_forward", net=net, pictures=count, **common)
@@ -87,9 +89,13 @@ def matches(files: list[str], run: Path, scratch: Path, threads: int, peers: str
     for net, count in ((LITE, 96), (R50, 48)):
         step = {"net": net, "files": files[:count], "batch": 16, **common}
         found.append(
-            Match(f"training from files, {net} / bare step", ours("training", **step),
-                  (ours("training_step", **step),), 0.92)
-        )  # fmt: skip
+            Match(
+                f"training from files, {net} / bare step",
+                ours("training", **step),
+                (ours("training_step", **step),),
+                0.92,
+            )
+        )
     cut = {"files": files, "threads": threads}
     found.append(
         Match(
@@ -105,10 +111,22 @@ def matches(files: list[str], run: Path, scratch: Path, threads: int, peers: str
 def _small_run(run: Path, per_class: int) -> None:
     """A finished run to predict with; what it has learnt does not matter here."""
     command = [
-        sys.executable, "pipeline.py", "run", "--task", "collar", "--out", str(run),
-        "--set", f"data.rendered.per_class={per_class}", "--set", f"network.input_px={PX}",
-        "--set", "cam.training.epochs=1", "--set", "finetune.training.epochs=1",
-    ]  # fmt: skip
+        sys.executable,
+        "pipeline.py",
+        "run",
+        "--task",
+        "collar",
+        "--out",
+        str(run),
+        "--set",
+        f"data.rendered.per_class={per_class}",
+        "--set",
+        f"network.input_px={PX}",
+        "--set",
+        "cam.training.epochs=1",
+        "--set",
+        "finetune.training.epochs=1",
+    ]
     subprocess.run(command, check=True)
 
 
@@ -117,9 +135,15 @@ def _told(name: str, target: float | None, ratio: Ratio, less_is_better: bool = 
     if target is not None:
         met = ratio.value <= target if less_is_better else ratio.value >= target
     return {
-        "name": name, "ratio": ratio.value, "low": ratio.low, "high": ratio.high,
-        "target": target, "met": met, "ours": ratio.ours, "theirs": ratio.theirs,
-    }  # fmt: skip
+        "name": name,
+        "ratio": ratio.value,
+        "low": ratio.low,
+        "high": ratio.high,
+        "target": target,
+        "met": met,
+        "ours": ratio.ours,
+        "theirs": ratio.theirs,
+    }
 
 
 def _markdown(told: list[dict[str, Any]], rounds: int, threads: int) -> str:
@@ -137,7 +161,7 @@ def _markdown(told: list[dict[str, Any]], rounds: int, threads: int) -> str:
 
 
 def main(
-    peers: Annotated[Path | None, typer.Option(help="Python with requirements-bench.txt.")] = None,
+    peers: Annotated[Path | None, typer.Option(help="Python with requirements/bench.txt.")] = None,
     photos: Annotated[Path | None, typer.Option(help="Labelled photographs for the time to a score.")] = None,
     out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/speed"),
     rounds: Annotated[int, typer.Option(min=3, help="How often each works.")] = 5,
@@ -158,12 +182,12 @@ def main(
     for match in matches(files, out / "run", out, threads, None if peers is None else str(peers)):
         if only in match.name:
             told.append(_told(match.name, match.target, compare(match.ours, match.theirs, rounds)))
-            say(f"{match.name}: {told[-1]['ratio']:.3g}")
+            log(f"{match.name}: {told[-1]['ratio']:.3g}")
     if whole:
         for name, target, measure in whole_runs(out, photos, None if peers is None else str(peers)):
             if only in name:
                 told.append(_told(name, target, measure(), less_is_better=True))
-                say(f"{name}: {told[-1]['ratio']:.3g}")
+                log(f"{name}: {told[-1]['ratio']:.3g}")
     write_json(out / "speed.json", told)
     write_text(out / "speed.md", _markdown(told, rounds, threads))
     print(json.dumps(told, indent=2) if as_json else (out / "speed.md").read_text(encoding="utf-8"))

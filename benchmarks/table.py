@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from attributes.dataset import TaskData
-from attributes.localisation import area, overlap
 from benchmarks.arms import sides_of
 from benchmarks.intervals import FIGURES, bootstrap, interval
 from benchmarks.localise import LEVELS
-from runfolder.files import write_text
+from heatcrop.data.dataset import TaskData
+from heatcrop.files import write_text
+from heatcrop.metrics.localisation import area, overlap
 
 Kept = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 """Task to what each seed has kept."""

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from attributes.tasks import FASHIONAI
 from benchmarks.arena import Ratio
-from runfolder.folder import RunFolder
+from heatcrop.data.tasks import FASHIONAI
+from heatcrop.runs.folder import RunFolder
 
 _REPEATS = 5
 # How stage 1 trains for that score: one network, of which more is trained than `configs/photos.yaml` has it.
@@ -89,10 +89,23 @@ def _histories(out: Path, photos: Path, peers: str, task: str) -> tuple[pd.DataF
     shutil.rmtree(out, ignore_errors=True)
     plan = [word for setting in _TO_SCORE for word in ("--set", setting)]
     subprocess.run(
-        [sys.executable, "pipeline.py", "stage", "cam", "--task", task, "--config", "configs/photos.yaml",
-         "--data", str(photos), "--out", str(out), *plan],
+        [
+            sys.executable,
+            "pipeline.py",
+            "stage",
+            "cam",
+            "--task",
+            task,
+            "--config",
+            "configs/photos.yaml",
+            "--data",
+            str(photos),
+            "--out",
+            str(out),
+            *plan,
+        ],
         check=True,
-    )  # fmt: skip
+    )
     name = next(t.name for t in FASHIONAI if t.short == task)
     folder = RunFolder(out).task(name)
     rows = pd.read_csv(folder.predictions(1), usecols=["image", "split"])

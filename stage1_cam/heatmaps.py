@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from learning.views import View
+from heatcrop.training.views import View
 
 KINDS = ("plain", "contrast", "distance")
 
@@ -42,8 +42,13 @@ def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
         seen = ((y >= -0.5) & (y <= height - 0.5))[:, None] & ((x >= -0.5) & (x <= width - 0.5))[None, :]
         grid_x, grid_y = (g.astype(np.float32) for g in np.meshgrid(x, y))
         for c in range(n_classes):
-            laid = cv2.remap(np.ascontiguousarray(upright[c]), grid_x, grid_y, cv2.INTER_LINEAR,
-                             borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+            laid = cv2.remap(
+                np.ascontiguousarray(upright[c]),
+                grid_x,
+                grid_y,
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
             total[c] += np.where(seen, laid, 0)
         weight += seen
     return total / np.maximum(weight, 1)
@@ -108,6 +113,6 @@ def predicted_heatmaps(logits: np.ndarray, maps: np.ndarray, views: list[View], 
     ndarray of float32, shape (B, h, w)
     """
     chosen = logits.argmax(axis=1).tolist()
-    return np.stack([
-        class_heatmap(merge_views(one, views), best, kind) for one, best in zip(maps, chosen, strict=True)
-    ])  # fmt: skip
+    return np.stack(
+        [class_heatmap(merge_views(one, views), best, kind) for one, best in zip(maps, chosen, strict=True)]
+    )

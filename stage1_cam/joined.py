@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from attributes.joined import JoinedData
-from learning.augment import AugmentationByRow
-from learning.branch import Workshop, predict
-from learning.inference import Runner
-from learning.pieces import Seconds
-from runfolder.files import link, write_table
-from runfolder.folder import TaskFolder
+from heatcrop.data.joined import JoinedData
+from heatcrop.files import link, write_table
+from heatcrop.nets.inference import Runner
+from heatcrop.runs.folder import TaskFolder
+from heatcrop.training.augment import AugmentationByRow
+from heatcrop.training.branch import Workshop, predict
+from heatcrop.training.pieces import Seconds
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage1_cam.stage import CamPlan, CamWork, Look, write_looks
 
@@ -36,13 +36,20 @@ class JoinedCamWork(CamWork):
     plans : sequence of CamPlan
         Each task's; they differ in augmentation and kind of heatmap alone.
     shop, trunk, cache, mark
-        As for :class:`learning.pieces.BranchWork`.
+        As for :class:`heatcrop.training.pieces.BranchWork`.
     """
 
     def __init__(
-        self, data: JoinedData, home: TaskFolder, folders: Sequence[TaskFolder], plans: Sequence[CamPlan],
-        shop: Workshop, trunk: Callable[[], Runner | None], cache: Path, mark: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        data: JoinedData,
+        home: TaskFolder,
+        folders: Sequence[TaskFolder],
+        plans: Sequence[CamPlan],
+        shop: Workshop,
+        trunk: Callable[[], Runner | None],
+        cache: Path,
+        mark: str = "",
+    ) -> None:
         ends = tuple(data.rows_of(number).stop for number in range(len(plans)))
         augment = AugmentationByRow(kinds=tuple(plan.augment for plan in plans), ends=ends)
         super().__init__(data, home, dataclasses.replace(plans[0], augment=augment), shop, trunk, cache, mark)

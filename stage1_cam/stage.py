@@ -17,20 +17,20 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from attributes.dataset import TaskData
-from attributes.splits import assign_folds
-from learning.augment import Augmentation
-from learning.batches import Pictures
-from learning.branch import Workshop, predict
-from learning.inference import Runner, softmax
-from learning.inputs import Inputs, TestViews
-from learning.pieces import BranchWork, Piece, Seconds
-from learning.rowfile import RowFile
-from learning.train import TrainingPlan
-from runfolder.files import whole, write_table
-from runfolder.folder import TaskFolder
-from runfolder.predictions import write_predictions
-from runfolder.progress import progress, say
+from heatcrop.data.dataset import TaskData
+from heatcrop.data.splits import assign_folds
+from heatcrop.files import atomic_path, write_table
+from heatcrop.nets.inference import Runner, softmax
+from heatcrop.runs.folder import TaskFolder
+from heatcrop.runs.predictions import write_predictions
+from heatcrop.runs.progress import log, progress
+from heatcrop.training.augment import Augmentation
+from heatcrop.training.batches import Pictures
+from heatcrop.training.branch import Workshop, predict
+from heatcrop.training.inputs import Inputs, TestViews
+from heatcrop.training.loop import TrainingPlan
+from heatcrop.training.pieces import BranchWork, Piece, Seconds
+from heatcrop.training.rowfile import RowFile
 from stage1_cam.heatmaps import predicted_heatmaps
 
 
@@ -72,16 +72,22 @@ class CamWork(BranchWork):
     folder : TaskFolder
         Gets ``stage1/``: weights.params, network.onnx, history.csv, predictions.csv, heatmaps.npy.
     data, plan, shop, trunk, cache, mark
-        As for :class:`learning.pieces.BranchWork`.
+        As for :class:`heatcrop.training.pieces.BranchWork`.
     """
 
     stage, section = 1, "cam"
     mapped = True
 
     def __init__(
-        self, data: TaskData, folder: TaskFolder, plan: CamPlan, shop: Workshop,
-        trunk: Callable[[], Runner | None], cache: Path, mark: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        data: TaskData,
+        folder: TaskFolder,
+        plan: CamPlan,
+        shop: Workshop,
+        trunk: Callable[[], Runner | None],
+        cache: Path,
+        mark: str = "",
+    ) -> None:
         super().__init__(data, plan, shop, trunk, cache, mark)
         self.folder, self.plan = folder, plan
         self._fold_of = fold_rows(data, plan.folds, shop.seed)
@@ -94,7 +100,7 @@ class CamWork(BranchWork):
         if not len(self.data):
             raise ValueError(f"{self.data.task.name}: no picture to look at")
         if self.plan.folds > 1 and len(self.names) == 1:
-            say(
+            log(
                 f"{self.data.task.short}: all training pictures are one group; "
                 "their heatmaps come from the network they trained"
             )
@@ -207,9 +213,13 @@ def write_looks(folder: TaskFolder, data: TaskData, looks: Iterable[Look], scrat
         collected.write(rows, heatmaps)
         logits[rows], network[rows] = some, name
     assert collected is not None
-    with whole(folder.heatmaps) as partial:
+    with atomic_path(folder.heatmaps) as partial:
         collected.save(partial)
     write_predictions(
-        folder.predictions(1), data.images, data.splits, softmax(logits.astype(np.float64)),
-        data.task.classes, network.tolist(),
-    )  # fmt: skip
+        folder.predictions(1),
+        data.images,
+        data.splits,
+        softmax(logits.astype(np.float64)),
+        data.task.classes,
+        network.tolist(),
+    )

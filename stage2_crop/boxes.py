@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from learning.views import framed
-from runfolder.files import ROWS_AT_ONCE, whole_table
+from heatcrop.files import ROWS_AT_ONCE, atomic_table
+from heatcrop.training.views import framed
 from stage2_crop.rule import Crop, CropRule, find_crop
 
 
@@ -130,7 +130,7 @@ def write_boxes(
     """Write image,split,x0,y0,x1,y1,threshold,margin,fallback,score, one row a picture."""
     import pandas as pd  # pictures are predicted where it is not installed
 
-    with whole_table(path) as write:
+    with atomic_table(path) as write:
         # At least once: a table without rows has a header all the same.
         for start in range(0, max(1, len(crops)), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from attributes.score import average_precision
-from learning.fusion import fit_fusion, fuse
-from learning.probe import Box, probe_predictions
+from heatcrop.metrics.fusion import fit_fusion, fuse
+from heatcrop.metrics.score import average_precision
+from heatcrop.training.probe import Box, probe_predictions
 from stage2_crop.rule import CropRule
 
 _RESAMPLES = 200
@@ -168,9 +168,11 @@ def search_rule(
             fused = fuse(judges.full, crop, how)
             resampled = np.array([average_precision(fused[r], judges.letters[r]) for r in resamples])
             figures[key] = (
-                resampled, average_precision(crop, judges.letters),
-                average_precision(fused, judges.letters), how.weight,
-            )  # fmt: skip
+                resampled,
+                average_precision(crop, judges.letters),
+                average_precision(fused, judges.letters),
+                how.weight,
+            )
         return figures[key]
 
     rule, curve = start, []
@@ -187,8 +189,18 @@ def search_rule(
             resampled, crop_ap, fused_ap, weight = judge(cut)
             gain = resampled - base
             sides = np.array([box[2] - box[0] for box in cut]) / judges.shorter_side
-            tried.append(Judged(setting, value, crop_ap, fused_ap, weight, float(gain.mean()),
-                                float(gain.std()), float(np.median(sides))))  # fmt: skip
+            tried.append(
+                Judged(
+                    setting,
+                    value,
+                    crop_ap,
+                    fused_ap,
+                    weight,
+                    float(gain.mean()),
+                    float(gain.std()),
+                    float(np.median(sides)),
+                )
+            )
         best = int(np.argmax([one.fused_ap for one in tried]))
         if tried[best].fused_ap - tried[0].fused_ap <= _STANDARD_ERRORS * tried[best].error:
             best = 0

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from attributes.dataset import TaskData
-from attributes.splits import assign_folds
-from attributes.tasks import class_folders
-from learning.batches import InputForm
-from learning.branch import Workshop, backbone_runner
-from learning.inputs import part_size
-from learning.pieces import Piece, Seconds
-from learning.probe import box_features
-from runfolder.boxes import read_rule
-from runfolder.files import join_tables, write_array, write_json
-from runfolder.folder import TaskFolder
-from runfolder.predictions import read_networks
-from runfolder.progress import progress
-from runfolder.reading import read_array
+from heatcrop.data.dataset import TaskData
+from heatcrop.data.splits import assign_folds
+from heatcrop.data.tasks import class_folders
+from heatcrop.files import join_tables, write_array, write_json
+from heatcrop.runs.boxes import read_rule
+from heatcrop.runs.folder import TaskFolder
+from heatcrop.runs.predictions import read_networks
+from heatcrop.runs.progress import progress
+from heatcrop.runs.reading import read_array
+from heatcrop.training.batches import InputForm
+from heatcrop.training.branch import Workshop, backbone_runner
+from heatcrop.training.inputs import part_size
+from heatcrop.training.pieces import Piece, Seconds
+from heatcrop.training.probe import box_features
 from stage2_crop.boxes import crop_finder, find_crops, jitter_boxes, with_usual, write_boxes
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 from stage2_crop.rule import CropRule, Crops
@@ -121,17 +121,32 @@ class CropWork:
         rule, fit = self._rule(), self.shop.form.fit
         with progress(f"{data.task.short}: cut crops", end - first) as bar:
             found = _cut_rows(
-                data, self.folder.crops, self._names, self._heatmaps, rule, self._invisible, mine,
-                self.shop.form, plan.quality, bar,
-            )  # fmt: skip
+                data,
+                self.folder.crops,
+                self._names,
+                self._heatmaps,
+                rule,
+                self._invisible,
+                mine,
+                self.shop.form,
+                plan.quality,
+                bar,
+            )
         trained = found.boxes[:, None, :].astype(np.int32)
         if plan.jitter:
             trained = np.repeat(trained, plan.jitters, axis=1)
             train_rows = np.intersect1d(data.rows("train", labelled=True), np.arange(first, end))
             trained[train_rows - first] = jitter_boxes(
-                self._heatmaps, data.sizes, fit, rule, self._invisible, train_rows,
-                plan.jitters, plan.jitter, self.shop.seed,
-            )  # fmt: skip
+                self._heatmaps,
+                data.sizes,
+                fit,
+                rule,
+                self._invisible,
+                train_rows,
+                plan.jitters,
+                plan.jitter,
+                self.shop.seed,
+            )
         self.cache.mkdir(parents=True, exist_ok=True)
         write_array(self._left(first, "training_boxes.npy"), trained)
         write_boxes(self._left(first, "boxes.csv"), data.images[mine], data.splits[mine], found, rule)
@@ -170,18 +185,33 @@ class CropWork:
 
 
 def _cut_rows(
-    data: TaskData, root: Path, names: Sequence[str], heatmaps: np.ndarray, rule: CropRule,
-    invisible: np.ndarray, rows: slice, form: InputForm, quality: int, done: Callable[[int], None],
-) -> Crops:  # fmt: skip
+    data: TaskData,
+    root: Path,
+    names: Sequence[str],
+    heatmaps: np.ndarray,
+    rule: CropRule,
+    invisible: np.ndarray,
+    rows: slice,
+    form: InputForm,
+    quality: int,
+    done: Callable[[int], None],
+) -> Crops:
     """Cut some pictures by the rule."""
     crop_of = crop_finder(heatmaps[rows], data.sizes[rows], form.fit, rule, invisible[rows])
     return cut_crops(root, names[rows], data.paths[rows], crop_of, form.threads, quality, done)
 
 
 def cut(
-    data: TaskData, folder: TaskFolder, heatmaps: np.ndarray, rule: CropRule, invisible: np.ndarray,
-    folders: Sequence[str], form: InputForm, quality: int, done: Callable[[int], None] = lambda _: None,
-) -> np.ndarray:  # fmt: skip
+    data: TaskData,
+    folder: TaskFolder,
+    heatmaps: np.ndarray,
+    rule: CropRule,
+    invisible: np.ndarray,
+    folders: Sequence[str],
+    form: InputForm,
+    quality: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> np.ndarray:
     """Cut every picture by the rule, in one go, and leave ``crops/`` and ``boxes.csv``.
 
     Parameters
@@ -214,15 +244,24 @@ def _some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def _search(
-    data: TaskData, plan: CropPlan, shop: Workshop, heatmaps: np.ndarray, probabilities: np.ndarray,
-    invisible: np.ndarray, rows: np.ndarray, cache: Path,
-) -> tuple[CropRule, list[Judged]]:  # fmt: skip
+    data: TaskData,
+    plan: CropPlan,
+    shop: Workshop,
+    heatmaps: np.ndarray,
+    probabilities: np.ndarray,
+    invisible: np.ndarray,
+    rows: np.ndarray,
+    cache: Path,
+) -> tuple[CropRule, list[Judged]]:
     """Choose the rule on the given rows."""
     letters, sizes, heat = data.letters[rows], data.sizes[rows], np.asarray(heatmaps[rows])
     judges = Judges(
-        letters, data.soft[rows], probabilities[rows],
-        assign_folds(letters, data.groups[rows], _PROBE_FOLDS, shop.seed), sizes.min(axis=1),
-    )  # fmt: skip
+        letters,
+        data.soft[rows],
+        probabilities[rows],
+        assign_folds(letters, data.groups[rows], _PROBE_FOLDS, shop.seed),
+        sizes.min(axis=1),
+    )
     runner = backbone_runner(shop, cache)
     gone = invisible[rows]
 

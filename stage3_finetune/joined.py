@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from attributes.joined import JoinedData
-from learning.augment import AugmentationByRow
-from learning.batches import Pictures
-from learning.branch import Workshop
-from learning.inference import Runner, softmax
-from learning.pieces import Seconds
-from runfolder.boxes import read_cuts
-from runfolder.files import link
-from runfolder.folder import TaskFolder
-from runfolder.predictions import read_networks
-from runfolder.reading import read_array
+from heatcrop.data.joined import JoinedData
+from heatcrop.files import link
+from heatcrop.nets.inference import Runner, softmax
+from heatcrop.runs.boxes import read_cuts
+from heatcrop.runs.folder import TaskFolder
+from heatcrop.runs.predictions import read_networks
+from heatcrop.runs.reading import read_array
+from heatcrop.training.augment import AugmentationByRow
+from heatcrop.training.batches import Pictures
+from heatcrop.training.branch import Workshop
+from heatcrop.training.pieces import Seconds
 from stage3_finetune.stage import FinetunePlan, FinetuneWork, write_fused
 
 
@@ -39,14 +39,20 @@ class JoinedFinetuneWork(FinetuneWork):
     plans : sequence of FinetunePlan
         Each task's; they differ in augmentation alone.
     shop, trunk, cache, mark
-        As for :class:`learning.pieces.BranchWork`.
+        As for :class:`heatcrop.training.pieces.BranchWork`.
     """
 
     def __init__(
-        self, data: JoinedData, home: TaskFolder, folders: Sequence[TaskFolder],
-        plans: Sequence[FinetunePlan], shop: Workshop, trunk: Callable[[], Runner | None], cache: Path,
+        self,
+        data: JoinedData,
+        home: TaskFolder,
+        folders: Sequence[TaskFolder],
+        plans: Sequence[FinetunePlan],
+        shop: Workshop,
+        trunk: Callable[[], Runner | None],
+        cache: Path,
         mark: str = "",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._joined, self._folders = data, folders
         ends = tuple(data.rows_of(number).stop for number in range(len(plans)))
         augment = AugmentationByRow(kinds=tuple(plan.augment for plan in plans), ends=ends)

@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from attributes.dataset import TaskData
-from attributes.texts import take
-from learning.augment import Augmentation
-from learning.batches import Pictures
-from learning.branch import Workshop, load_classifier, predict
-from learning.fusion import Fusion, fit_fusion, fuse
-from learning.inference import Runner, softmax
-from learning.inputs import TestViews
-from learning.pieces import BranchWork, Seconds
-from learning.train import TrainingPlan
-from runfolder.boxes import read_cuts
-from runfolder.files import write_json, write_table
-from runfolder.folder import TaskFolder
-from runfolder.predictions import read_networks, write_predictions
-from runfolder.progress import progress
-from runfolder.reading import damaged, read_array, read_json
+from heatcrop.data.dataset import TaskData
+from heatcrop.data.texts import take
+from heatcrop.files import write_json, write_table
+from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
+from heatcrop.nets.inference import Runner, softmax
+from heatcrop.runs.boxes import read_cuts
+from heatcrop.runs.folder import TaskFolder
+from heatcrop.runs.predictions import read_networks, write_predictions
+from heatcrop.runs.progress import progress
+from heatcrop.runs.reading import damaged, read_array, read_json
+from heatcrop.training.augment import Augmentation
+from heatcrop.training.batches import Pictures
+from heatcrop.training.branch import Workshop, load_classifier, predict
+from heatcrop.training.inputs import TestViews
+from heatcrop.training.loop import TrainingPlan
+from heatcrop.training.pieces import BranchWork, Seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,15 +65,21 @@ class FinetuneWork(BranchWork):
         Gets ``stage3/``: weights.params, network.onnx, history.csv, predictions.csv, fused.csv,
         fusion.json.
     data, plan, shop, trunk, cache, mark
-        As for :class:`learning.pieces.BranchWork`.
+        As for :class:`heatcrop.training.pieces.BranchWork`.
     """
 
     stage, section = 3, "finetune"
 
     def __init__(
-        self, data: TaskData, folder: TaskFolder, plan: FinetunePlan, shop: Workshop,
-        trunk: Callable[[], Runner | None], cache: Path, mark: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        data: TaskData,
+        folder: TaskFolder,
+        plan: FinetunePlan,
+        shop: Workshop,
+        trunk: Callable[[], Runner | None],
+        cache: Path,
+        mark: str = "",
+    ) -> None:
         super().__init__(data, plan, shop, trunk, cache, mark)
         self.folder, self.plan = folder, plan
         self._spoke, self._full = self._said_before()
@@ -151,9 +157,13 @@ class FinetuneWork(BranchWork):
 
 
 def write_fused(
-    folder: TaskFolder, data: TaskData, crop: np.ndarray, network: np.ndarray, full: np.ndarray,
+    folder: TaskFolder,
+    data: TaskData,
+    crop: np.ndarray,
+    network: np.ndarray,
+    full: np.ndarray,
     history: pd.DataFrame,
-) -> None:  # fmt: skip
+) -> None:
     """Fuse what both branches have said of one task, and leave its files.
 
     Parameters

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from program import commands
+from heatcrop.cli import commands
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _left_out = 0

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from attributes.dataset import TaskData
-from attributes.pictures import write_jpeg
-from attributes.tasks import Task
-from runfolder.files import write_array, write_json, write_table
-from runfolder.folder import RunFolder
-from runfolder.predictions import write_predictions
+from heatcrop.data.dataset import TaskData
+from heatcrop.data.images import write_jpeg
+from heatcrop.data.tasks import Task
+from heatcrop.files import write_array, write_json, write_table
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.predictions import write_predictions
 from stage2_crop.rule import CropRule
 
 
@@ -47,24 +47,58 @@ def draw_task(
     write_predictions(to.predictions(3), late, splits[shown], crop[shown], classes)
     write_predictions(to.fused, late, splits[shown], (0.5 * full + 0.5 * crop)[shown], classes)
     sizes_array = np.array(sizes)
-    table = pd.DataFrame({"image": images, "split": splits, "x0": 0, "y0": 2, "x1": sizes_array.min(1) // 2,
-                          "y1": 2 + sizes_array.min(1) // 2, "threshold": 0.35, "margin": 0.1,
-                          "fallback": "", "score": 0.5})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "image": images,
+            "split": splits,
+            "x0": 0,
+            "y0": 2,
+            "x1": sizes_array.min(1) // 2,
+            "y1": 2 + sizes_array.min(1) // 2,
+            "threshold": 0.35,
+            "margin": 0.1,
+            "fallback": "",
+            "score": 0.5,
+        }
+    )
     table.loc[::5, ["x0", "y0", "fallback"]] = [0, 0, "flat"]
     table.loc[::5, ["x1", "y1"]] = sizes_array[::5]
     table.loc[1::5, "fallback"] = "usual"
     write_table(to.boxes, table)
-    curve = [{"setting": setting, "value": value, "crop_ap": 0.5, "fused_ap": 0.5 + i / 50, "weight": 0.5,
-              "difference": i / 50, "error": 0.01 * i, "side": 0.4, "chosen": i == 1}
-             for setting, values in (("threshold", (0.6, 0.3)), ("invisible", ("crop", "whole")),
-                                     ("enabled", (True, False)))
-             for i, value in enumerate(values)]  # fmt: skip
+    curve = [
+        {
+            "setting": setting,
+            "value": value,
+            "crop_ap": 0.5,
+            "fused_ap": 0.5 + i / 50,
+            "weight": 0.5,
+            "difference": i / 50,
+            "error": 0.01 * i,
+            "side": 0.4,
+            "chosen": i == 1,
+        }
+        for setting, values in (
+            ("threshold", (0.6, 0.3)),
+            ("invisible", ("crop", "whole")),
+            ("enabled", (True, False)),
+        )
+        for i, value in enumerate(values)
+    ]
     rule = {**dataclasses.asdict(CropRule()), "threshold": 0.35}
     write_json(to.rule, {"rule": rule, "start": rule, "rows": 9, "curve": curve})
     for stage, network in ((1, "final"), (1, "fold 0"), (3, "final"), (3, "fold 0")):
-        lines = pd.DataFrame({"network": network, "epoch": [1, 2], "learning_rate": 0.1,
-                              "train_loss": [2.0, 1.0], "val_loss": [2.0, 1.5], "val_map": [0.2, 0.5],
-                              "val_accuracy": 0.3, "seconds": 1.0})  # fmt: skip
+        lines = pd.DataFrame(
+            {
+                "network": network,
+                "epoch": [1, 2],
+                "learning_rate": 0.1,
+                "train_loss": [2.0, 1.0],
+                "val_loss": [2.0, 1.5],
+                "val_map": [0.2, 0.5],
+                "val_accuracy": 0.3,
+                "seconds": 1.0,
+            }
+        )
         old = pd.read_csv(to.history(stage)) if to.history(stage).is_file() else None
         write_table(to.history(stage), pd.concat([old, lines]))
     return data

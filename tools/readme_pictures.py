@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from attributes.pictures import read_picture
-from attributes.tasks import resolve
-from program.run import reopen
-from report.drawing import COLOUR_OF, INK, PAPER, SOFT, fitted, outline, text
-from report.heat import heat_colours, heat_on, overlay, unit_heat
-from report.rows import TaskRows, gather, read_settings
-from runfolder.folder import RunFolder
+from heatcrop.cli.run import reopen
+from heatcrop.data.images import read_image
+from heatcrop.data.tasks import resolve
+from heatcrop.report.drawing import COLOUR_OF, INK, PAPER, SOFT, fitted, outline, text
+from heatcrop.report.heat import heat_colours, heat_on, overlay, unit_heat
+from heatcrop.report.rows import TaskRows, gather, read_settings
+from heatcrop.runs.folder import RunFolder
 
 CELL, GAP, EDGE, FOOT = 300, 28, 30, 92
 
@@ -31,7 +31,7 @@ CELL, GAP, EDGE, FOOT = 300, 28, 30, 92
 def idea_picture(rows: TaskRows, row: int) -> Image.Image:
     """Picture, heatmap, square, crop side by side, each with a line below it."""
     data = rows.data
-    picture = read_picture(data.paths[row])
+    picture = read_image(data.paths[row])
     size = (picture.shape[1], picture.shape[0])
     heat = heat_on(unit_heat(rows.heatmaps[rows.place[row]], rows.percentile), rows.frame(row), size, size)
     warm = overlay(picture, heat, heat_colours(rows.threshold))

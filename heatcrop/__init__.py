@@ -1,0 +1,1 @@
+"""HeatCrop: crops guided by class activation maps for fine visual attributes."""

@@ -1,0 +1,410 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from heatcrop.cli.errors import explain
+from heatcrop.cli.signals import INTERRUPTED, tell
+from heatcrop.errors import RunError, UsageError
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.progress import console, log
+
+if TYPE_CHECKING:
+    from heatcrop.cli.config import Config
+    from heatcrop.cli.loading import Opened
+    from heatcrop.predict.gallery import Gallery
+
+DEFAULT_CONFIG = Path("configs/demo.yaml")
+
+
+def _examples(*words: str) -> str:
+    return "\n\n".join(["Examples:", *(f"  python pipeline.py {line}" for line in words)])
+
+
+def _task_names(incomplete: str) -> list[str]:
+    """Complete a task: the competition's; those of other data are known only when it is read."""
+    from heatcrop.data.tasks import FASHIONAI
+
+    return [task.short for task in FASHIONAI if task.short.startswith(incomplete)]
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog=_examples("check --data birds/", "run --all", "predict photos/ --run runs/demo --out answers.csv"),
+)
+
+Configured = Annotated[Path, typer.Option("--config", help="Configuration file.")]
+Data = Annotated[
+    list[str] | None, typer.Option("--data", help="Labelled pictures: a folder or CSV; several are merged.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<name> by default.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: key.key=value.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="Task, full or short name; repeatable.", autocompletion=_task_names),
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Worker processes; by itself: one a core and task.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="Spread the work over this Dask scheduler's workers: tcp://…"),
+]
+All = Annotated[bool, typer.Option("--all", help="All tasks that have pictures.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would run and why; do nothing.")]
+Finished = Annotated[Path, typer.Option("--run", help="A finished run folder.")]
+
+
+class Stage(str, enum.Enum):
+    """The stages by name."""
+
+    cam = "cam"
+    crop = "crop"
+    finetune = "finetune"
+
+
+class Device(str, enum.Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class EngineName(str, enum.Enum):
+    """The two engines of inference."""
+
+    auto = "auto"
+    onnx = "onnx"
+    mxnet = "mxnet"
+
+
+def _config(
+    path: Path, data: list[str] | None, settings: list[str] | None, jobs: int | None = None
+) -> Config:
+    from heatcrop.cli.config_file import read_config
+
+    given = ["data.source=files", f"data.roots={json.dumps(data)}"] if data else []
+    given += [f"runtime.jobs={jobs}"] if jobs else []
+    return read_config(path, [*given, *(settings or [])])
+
+
+def _wanted(all_tasks: bool, tasks: list[str] | None) -> list[str]:
+    if all_tasks == bool(tasks):
+        raise UsageError("say which tasks: either --all, or --task NAME (repeatable)")
+    return tasks or []
+
+
+def _tell_plan(config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str]) -> None:
+    from heatcrop.cli.run import plan_stages
+    from heatcrop.cli.tables import plan_table
+
+    plan = plan_stages(config, folder, wanted, stages)
+    console.print(plan_table(plan, stages))
+    work = sum(map(len, plan.values()))
+    log(f"{work} of {len(plan) * len(stages)} stages would run in {folder.path}; nothing was done or written")
+
+
+def _run_stages(
+    config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str], scheduler: str | None
+) -> Opened:
+    from heatcrop.cli.run import run_stages
+    from heatcrop.report.tensorboard import event_writer, write_events
+
+    if config.runtime.tensorboard:
+        event_writer()  # tell now what would be missing in the end
+    opened = run_stages(config, folder, wanted, stages, scheduler)
+    if config.runtime.tensorboard:
+        for name in opened.tasks:
+            write_events(folder.task(name))
+        log(f"events: tensorboard --logdir {folder.path}")
+    return opened
+
+
+def _given(text: str) -> Path:
+    """A path; an empty one, as of a variable that is not set, would be the current folder."""
+    if not text:
+        raise typer.BadParameter("an empty path; give a picture, a folder (. for this one) or a CSV file")
+    return Path(text)
+
+
+def _gallery_beside(out: Path, boxes: Path | None) -> Gallery | None:
+    """Plan the gallery; None, which is told, where only ONNX Runtime's few packages are installed."""
+    try:
+        from heatcrop.predict.gallery import Gallery
+    except ModuleNotFoundError as error:
+        log(f"no gallery: the Python package {error.name!r} is not installed here")
+        return None
+    return Gallery.beside(out, boxes)
+
+
+@app.callback()
+def _door() -> None:
+    """Heatmap-guided crops for fine visual attributes: train, look, crop, fine-tune, fuse."""
+
+
+# The work is imported inside the commands: `--help` answers at once, without loading an engine.
+
+
+@app.command(
+    epilog=_examples(
+        "run --all --dry-run",
+        "run --task neck --task collar",
+        "run --all --data birds/ --set data.tasks=infer --set name=birds",
+    )
+)
+def run(
+    ctx: typer.Context,
+    all_tasks: All = False,
+    task: Tasks = None,
+    config: Configured = DEFAULT_CONFIG,
+    data: Data = None,
+    out: Out = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    settings: Settings = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run all three stages, score them, and write the report."""
+    from heatcrop.cli.holding import claimed, run_folder
+    from heatcrop.cli.run import finish_run, with_finished
+    from heatcrop.cli.tables import metrics_table, written_lines
+    from heatcrop.cli.walk import STAGES
+    from heatcrop.report.build import build_report
+
+    wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
+    folder = run_folder(configured, out)
+    if dry_run:
+        _tell_plan(configured, folder, wanted, STAGES)
+        return
+    ctx.with_resource(claimed(folder))
+    opened = with_finished(folder, _run_stages(configured, folder, wanted, STAGES, scheduler))
+    metrics = finish_run(folder, opened)
+    build_report(folder, opened.tasks, metrics, anew=False)
+    console.print(metrics_table(metrics))
+    written = (
+        ("figures", folder.metrics, "for scripts"),
+        ("submission", folder.submission, "fused predictions of the test pictures"),
+        ("networks", folder.path / "<task>" / "stage1", "and stage3, with history and predictions"),
+        ("crops", folder.path / "<task>" / "crops", "to be looked at, by split and class"),
+        ("sheets", folder.path / "<task>" / "sheets", "a page for each folder of crops"),
+        ("report", folder.report, "open it in a browser"),
+    )
+    for line in written_lines(written):
+        log(line)
+
+
+@app.command(epilog=_examples("stage crop --task neck --set crop.rule.threshold=0.5", "stage cam --all"))
+def stage(
+    ctx: typer.Context,
+    name: Annotated[Stage, typer.Argument(help="Which stage.")],
+    all_tasks: All = False,
+    task: Tasks = None,
+    config: Configured = DEFAULT_CONFIG,
+    data: Data = None,
+    out: Out = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    settings: Settings = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run one stage, from what the earlier ones left in the run folder."""
+    from heatcrop.cli.holding import claimed, run_folder
+
+    wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
+    folder = run_folder(configured, out)
+    if dry_run:
+        _tell_plan(configured, folder, wanted, (name.value,))
+        return
+    ctx.with_resource(claimed(folder))
+    opened = _run_stages(configured, folder, wanted, (name.value,), scheduler)
+    left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
+    for done in opened.tasks:
+        log(f"{done}: {folder.task(done).path / left}")
+
+
+@app.command(epilog=_examples("check", "check --data birds/ --set data.tasks=infer"))
+def check(
+    task: Tasks = None,
+    config: Configured = DEFAULT_CONFIG,
+    data: Data = None,
+    out: Out = None,
+    jobs: Jobs = None,
+    settings: Settings = None,
+    speed: Annotated[bool, typer.Option(help="Measure a few pictures, to tell time and disk space.")] = True,
+) -> None:
+    """Tell what the data and the machine are, and what a run will take, before hours are spent."""
+    from heatcrop.cli.check import check as look
+    from heatcrop.cli.holding import run_folder
+
+    configured = _config(config, data, settings, jobs)
+    problems = look(configured, task or [], run_folder(configured, out).path, speed)
+    if problems:
+        raise RunError(f"{problems} problem{'s' * (problems > 1)} found, told above")
+    log("no problems found")
+
+
+@app.command(
+    epilog=_examples(
+        "predict photos/ --run runs/demo --out answers.csv",
+        "predict one.jpg --run runs/demo --task neck --out one.csv --no-gallery",
+        "predict photos/ --run runs/demo/export --engine onnx --out answers.csv",
+    )
+)
+def predict(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A picture, a folder of pictures, or a CSV with a column image.",
+            parser=_given,
+        ),
+    ],
+    run_: Annotated[Path, typer.Option("--run", help="A finished run folder, or an exported one.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
+    task: Tasks = None,
+    engine: Annotated[EngineName, typer.Option(help="Which engine computes.")] = EngineName.auto,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where one works.")] = Device.auto,
+    gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
+    boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of what was cut out.")] = None,
+) -> None:
+    """Predict pictures nobody has labelled, with both networks fused; write a CSV and a gallery."""
+    from heatcrop.predict.images import predict_images
+    from heatcrop.predict.outputs import check_targets
+
+    folder = RunFolder(run_)
+    check_targets(source, out, boxes)
+    shown = _gallery_beside(out, boxes) if gallery else None
+    rows, good, bad = predict_images(
+        source, folder, out, task or [], engine.value, shown.add if shown else None, boxes, device.value
+    )
+    log(f"{good} pictures, {rows} rows: {out}" + (f"; {len(bad)} pictures could not be read" if bad else ""))
+    if shown is not None:
+        log(f"gallery: {shown.write(source.name or str(source), folder)}")
+
+
+@app.command(epilog=_examples("score runs/demo/submission.csv answers.csv --json"))
+def score(
+    predictions: Annotated[Path, typer.Argument(help="Submission: image,task,p1;p2;… a row.")],
+    answers: Annotated[Path, typer.Argument(help="Answers: image,task,nnynm a row.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="For tasks other than FashionAI's.")] = None,
+) -> None:
+    """Compute the official score of any submission file."""
+    from heatcrop.cli.config_file import read_config
+    from heatcrop.cli.tables import score_table
+    from heatcrop.data.tasks import FASHIONAI
+    from heatcrop.metrics.submissions import score_files
+
+    tasks = (read_config(config).known_tasks() if config else None) or FASHIONAI
+    figures = score_files(predictions, answers, tasks)
+    if as_json:
+        typer.echo(json.dumps({k: figures[k] for k in ("map", "basic_precision", "tasks")}, indent=2))
+    else:
+        typer.echo(score_table(figures))
+
+
+@app.command()
+def report(
+    ctx: typer.Context,
+    run_: Finished,
+    worst_first: Annotated[
+        bool, typer.Option("--worst-first", help="Sheets by the true class's probability, lowest first.")
+    ] = False,
+) -> None:
+    """Write the report of a run again."""
+    from heatcrop.cli.holding import claimed
+    from heatcrop.cli.run import finish_run, reopen
+    from heatcrop.report.build import ReportPlan, build_report
+
+    folder = RunFolder(run_)
+    ctx.with_resource(claimed(folder, new=False))
+    opened = reopen(folder)
+    plan = ReportPlan(worst_first=worst_first)
+    log(f"report: {build_report(folder, opened.tasks, finish_run(folder, opened), plan)}")
+
+
+@app.command()
+def export(
+    run_: Finished,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; <run>/export by default.")] = None,
+) -> None:
+    """Write ONNX networks and one JSON that says how to run them."""
+    from heatcrop.predict.export import export_run
+
+    log(f"exported: {export_run(RunFolder(run_), out or run_ / 'export')}")
+
+
+@app.command(
+    epilog=_examples(
+        "fuse --run runs/a --run runs/b --out runs/ensemble",
+        "fuse --run runs/a --csv others.csv --task neck --out runs/ensemble",
+    )
+)
+def fuse(
+    run_: Annotated[
+        list[Path],
+        typer.Option("--run", help="A finished run folder; repeatable. The first one's data counts."),
+    ],
+    csv: Annotated[
+        list[Path] | None,
+        typer.Option("--csv", help="A submission of any origin, with validation rows too; repeatable."),
+    ] = None,
+    task: Tasks = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("runs/ensemble"),
+) -> None:
+    """Join finished runs and submission files, with weights fitted on validation."""
+    from heatcrop.cli.tables import members_table, written_lines
+    from heatcrop.predict.fuse import MEMBERS, WEIGHTS, fuse_runs
+
+    table, metrics = fuse_runs(run_, csv or [], task or [], out)
+    console.print(members_table(table, metrics["split"]))
+    written = (
+        ("submission", RunFolder(out).submission, "fused predictions of the test pictures"),
+        ("members", out / MEMBERS, "what each adds, task by task"),
+        ("weights", out / WEIGHTS, "and temperatures"),
+        ("figures", RunFolder(out).metrics, "for scripts"),
+    )
+    for line in written_lines(written):
+        log(line)
+
+
+def main() -> int:
+    """Run the command line; a user's mistake ends in one line and a code, never in a traceback.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 wrong use, 130 interrupted.
+    """
+    try:
+        code = app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except typer.Exit as stop:
+        return stop.exit_code
+    except UsageError as error:
+        log(f"error: {error}")
+        return 2
+    except Exception as error:
+        # The parser's own complaints (unknown option, missing argument) know how to show themselves.
+        show = getattr(error, "show", None)
+        if show is not None:
+            show()
+            return 2
+        text = explain(error)
+        if text is None:
+            raise
+        log(f"error: {text}")
+        return 1
+    if code == INTERRUPTED:  # the parser turns an interruption into this code and says nothing
+        tell()
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,179 @@
+"""Tell beforehand what a run will cost: a few pictures go through the real networks, and are counted up."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from heatcrop.cli.config import Config
+from heatcrop.cli.run import parallel_jobs
+from heatcrop.cli.walk import workshop
+from heatcrop.data.dataset import TaskData
+from heatcrop.data.images import read_image
+from heatcrop.runs.folder import RunFolder
+from heatcrop.training.batches import Pictures
+from heatcrop.training.branch import backbone_runner, fit, make_inputs, new_classifier
+from heatcrop.training.probe import box_features
+
+_SAMPLE = 16
+_FORWARD = 1 / 3
+"""Of a training step: forward, and backward for weights and for inputs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a run will take, about.
+
+    Attributes
+    ----------
+    seconds : float
+        Of all stages on this machine; drawing and the report not included.
+    jobs : int
+        Tasks at once, or networks where the tasks share them.
+    kept_bytes : float
+        What stays in the run folder.
+    cache_bytes : float
+        What lies there beside it, at most, while the run goes on.
+    """
+
+    seconds: float
+    jobs: int
+    kept_bytes: float
+    cache_bytes: float
+    unit: str = "task"
+    """Of what there are `jobs` at once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Speed:
+    """Seconds a picture, and bytes, measured on one task's pictures."""
+
+    read: float
+    cached: float
+    train: float
+    probe: float
+    weights_bytes: float
+    cached_bytes: float
+
+
+def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
+    """Measure the speed on a few pictures of the largest task and count up the work of all tasks.
+
+    Raises
+    ------
+    EngineError, WeightsError
+        When the networks cannot be made on this machine.
+    """
+    jobs = min(parallel_jobs(config, len(tasks)), len(tasks))
+    measured = max(tasks.values(), key=len)
+    speed = _measure(config.one_thread() if jobs > 1 else config, measured)
+    seconds = [_seconds(config, data, speed) for data in tasks.values()]
+    kept = sum(_kept(config, data, speed) for data in tasks.values())
+    if config.network.shared_trunk:
+        # Side by side go the networks of the folds; what lies there, lies there for all tasks.
+        folds = _networks(config, measured) - 1
+        jobs = min(parallel_jobs(config, len(tasks)), 1 + folds)
+        kept -= (len(tasks) - 1) * speed.weights_bytes * (4 + folds)
+        cache = sum(_items(config, data) * speed.cached_bytes for data in tasks.values())
+        return Cost(sum(seconds) / jobs, jobs, kept, cache, "network")
+    # Tasks side by side end with the longest of them at the latest.
+    total = max(sum(seconds) / jobs, max(seconds))
+    cached = sorted((_items(config, data) * speed.cached_bytes for data in tasks.values()), reverse=True)
+    return Cost(total, jobs, kept, sum(cached[:jobs]))
+
+
+def _networks(config: Config, data: TaskData) -> int:
+    """Stage 1's: the final one and those of the folds."""
+    folds = config.plans(data.task)[0].folds
+    return 1 + (folds if folds > 1 else 0)
+
+
+def _measure(config: Config, data: TaskData) -> _Speed:
+    some = np.linspace(0, len(data) - 1, min(_SAMPLE, len(data))).astype(int)
+    paths = [data.paths[i] for i in some]
+    rows, n = np.arange(len(some)), len(some)
+    cam, crop, _ = config.plans(data.task)
+    with tempfile.TemporaryDirectory() as folder:
+        shop = workshop(config, RunFolder(Path(folder)))
+        read = _timed(lambda: [_read_and_write(path, crop.quality) for path in paths]) / n
+        trunk, cached, cached_bytes = shop.trunk(), 0.0, 0.0
+        cache = Path(folder) / "cache"
+        if trunk is not None:
+            trunk(np.zeros((1, *shop.picture_shape), np.float32))
+        started = time.perf_counter()
+        inputs = make_inputs(shop, trunk, Pictures(paths), rows, cam.augment, cam.test, cam.views, cache)
+        if trunk is not None:
+            items = n * (len(cam.test.unit()) + cam.views)
+            cached = (time.perf_counter() - started) / items
+            cached_bytes = _folder_bytes(cache) / items
+        net = new_classifier(shop, inputs.shape, len(data.task.classes), 0)
+        # Two epochs, of which the first prepares.
+        batch = min(cam.training.batch_size, n)
+        plan = dataclasses.replace(cam.training, epochs=2, average=0, batch_size=batch)
+        letters = np.zeros((n, len(data.task.classes)), np.int8)
+        letters[:, 0] = 2
+        soft = (letters == 2).astype(np.float32)
+        history = fit(net, inputs, soft, letters, rows, rows[:0], plan, 0, "measured", devices=shop.devices)
+        weights = Path(folder) / "weights.params"
+        net.save_parameters(str(weights))
+        probe = 0.0
+        if crop.search.pictures:
+            runner = backbone_runner(shop, Path(folder) / "probe")
+            boxes = [[(0, 0, int(w), int(h))] * 2 for w, h in data.sizes[some]]
+            probe = _timed(lambda: box_features(runner, shop.form, paths, boxes)) / (2 * n)
+        return _Speed(read, cached, history[-1]["seconds"] / n, probe, weights.stat().st_size, cached_bytes)
+
+
+def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
+    """Count up one task's work."""
+    cam, crop, finetune = config.plans(data.task)
+    train, val = len(data.rows("train", labelled=True)), len(data.rows("val", labelled=True))
+    total = 0.0
+    folds = cam.folds if cam.folds > 1 else 0
+    for plan, networks in ((cam, folds), (finetune, folds if finetune.cross_fit else 0)):
+        # Each fold's network learns from all training pictures but the fold's.
+        learned = train * (1 + max(0, networks - 1))
+        epochs = plan.training.epochs
+        total += epochs * speed.train * (learned + _FORWARD * val * (1 + networks))
+        views = len(plan.test.unit())
+        total += speed.cached * (len(data) * views + train * plan.views)
+        total += _FORWARD * speed.train * len(data) * views
+    tried = sum(len(values) for _, values in crop.search.steps(data.task.invisible is not None))
+    total += speed.probe * min(crop.search.pictures, train + val) * tried
+    return total + speed.read * len(data)
+
+
+def _items(config: Config, data: TaskData) -> int:
+    """Cached feature maps of one stage."""
+    plans = config.plans(data.task)
+    train, val = (len(data.rows(split, labelled=True)) for split in ("train", "val"))
+    return max((train + val) * len(p.test.unit()) + train * p.views for p in (plans[0], plans[2]))
+
+
+def _kept(config: Config, data: TaskData, speed: _Speed) -> float:
+    """Weights (of each network, and of the last two once more as ONNX) and crops, no larger than pictures."""
+    sample = data.paths[:: max(1, len(data) // 100)]
+    pictures = float(np.mean([os.stat(path).st_size for path in sample])) * len(data)
+    return speed.weights_bytes * (3 + _networks(config, data)) + pictures
+
+
+def _read_and_write(path: str, quality: int) -> None:
+    cv2.imencode(".jpg", read_image(path), [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

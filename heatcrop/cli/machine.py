@@ -1,0 +1,105 @@
+"""Tell what the machine is: Python, both engines, the cards, and whether the configured batch fits them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from pathlib import Path
+
+import onnxruntime
+
+from heatcrop.cli.config import Config
+from heatcrop.cli.walk import workshop
+from heatcrop.data.dataset import TaskData
+from heatcrop.errors import EngineError
+from heatcrop.nets.cards import Card, Devices
+from heatcrop.nets.classifier import build_trunk, split_blocks
+from heatcrop.nets.devices import find_devices
+from heatcrop.nets.engine import mxnet
+from heatcrop.nets.memory import Need, output_shape, training_need
+from heatcrop.runs.folder import RunFolder
+from heatcrop.training.branch import new_classifier
+from heatcrop.training.loop import TrainingPlan
+
+
+def machine_lines(config: Config) -> tuple[list[str], Devices | None]:
+    """Describe Python, engines and cards; with the devices, None where they are not what is asked for."""
+    lines = [f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"]
+    devices, gpu_lines = None, []
+    try:
+        devices = find_devices(config.runtime.device, config.runtime.amp)
+        gpu_lines += devices.notes
+    except EngineError as error:
+        gpu_lines.append(f"GPU: {error}")
+    try:
+        gpus = len(devices.training) if devices is not None else 0
+        found = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else "no GPU: training on the CPU"
+        lines.append(f"MXNet {mxnet().__version__}, {found}")
+    except EngineError as error:
+        lines.append(f"MXNet: {error}")
+    lines += gpu_lines
+    lines.append(
+        f"ONNX Runtime {onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
+    )
+    lines.append(f"backbone {config.network.backbone}, input {config.network.input_px} px")
+    return lines, devices
+
+
+def memory_lines(config: Config, tasks: dict[str, TaskData], devices: Devices) -> tuple[list[str], int]:
+    """Say whether the configured batches fit the smallest card; with how many do not.
+
+    Nothing is said of a training on the CPU.
+    """
+    if not devices.training or not tasks:
+        return [], 0
+    lines, problems = [], 0
+    card = min(devices.training, key=lambda one: one.memory)
+    largest = max(tasks.values(), key=lambda data: len(data.task.classes))
+    needs: dict[TrainingPlan, Need] = {}
+    for section in ("cam", "finetune"):
+        which = 0 if section == "cam" else 2
+        plans = {config.plans(data.task)[which].training for data in tasks.values()}
+        plan = max(plans, key=lambda one: rows_at_once(one, len(devices.training)))
+        if plan not in needs:
+            needs[plan] = _need(config, largest, plan, devices.amp)
+        told, fits = _line(section, plan, needs[plan], card, len(devices.training))
+        lines.append(told)
+        problems += not fits
+    return lines, problems
+
+
+def rows_at_once(plan: TrainingPlan, gpus: int) -> int:
+    """Rows of a batch that one card holds at a time.
+
+    >>> [rows_at_once(TrainingPlan(batch_size=32, accumulate=parts), 2) for parts in (1, 3)]
+    [16, 6]
+    """
+    return -(-plan.batch_size // (gpus * plan.accumulate))
+
+
+def _line(section: str, plan: TrainingPlan, need: Need, card: Card, gpus: int) -> tuple[str, bool]:
+    rows, memory = rows_at_once(plan, gpus), card.memory
+    taken = need.at(rows)
+    told = (
+        f"{section}: {rows} row{'s' * (rows > 1)} at once on a GPU take about {taken / 2**30:.1f} GB "
+        f"of {memory / 2**30:.1f} GB"
+    )
+    if taken <= memory:
+        return told, True
+    enough = (
+        n
+        for n in range(plan.accumulate + 1, plan.batch_size + 1)
+        if need.at(rows_at_once(dataclasses.replace(plan, accumulate=n), gpus)) <= memory
+    )
+    parts = next(enough, None)
+    remedy = f"set {section}.training.accumulate={parts}" if parts else "take a smaller network or input"
+    return f"{told}, too much for {card.name}: {remedy}", False
+
+
+def _need(config: Config, data: TaskData, plan: TrainingPlan, amp: bool) -> Need:
+    """What a training takes, from a network that is built and not run."""
+    shop = workshop(config, RunFolder(Path()))
+    trunk = build_trunk(split_blocks(shop.network, shop.seed)[0])
+    shape = shop.picture_shape if trunk is None else output_shape(trunk, shop.picture_shape)
+    return training_need(new_classifier(shop, shape, len(data.task.classes), 0), shape, plan, amp)

@@ -1,0 +1,129 @@
+"""A CSV file with a header: ``image,task,label``, and if wanted ``split`` and ``group``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from heatcrop.data.readers.collect import NO_LABEL, SPLITS, Collector, Root, Row
+from heatcrop.data.readers.listing import PictureFolders
+from heatcrop.data.tasks import FASHIONAI, Task, folder_name, resolve
+from heatcrop.errors import DataError
+
+USUAL_NAME = "annotations.csv"
+_NEEDED = ("image", "task", "label")
+
+
+def find(folder: Path) -> Path | None:
+    """The one CSV file of a folder that has the header; `USUAL_NAME` comes before others.
+
+    Raises
+    ------
+    DataError
+        When several files fit and none has the usual name.
+    """
+    fitting = [path for path in sorted(folder.glob("*.csv")) if _fits(path)]
+    usual = [path for path in fitting if path.name == USUAL_NAME]
+    if len(fitting) > 1 and not usual:
+        names = ", ".join(path.name for path in fitting)
+        raise DataError(
+            f"{folder}: several files could hold the annotations ({names}); give one of them as the data, "
+            f"or call it {USUAL_NAME}"
+        )
+    return next(iter(usual or fitting), None)
+
+
+def read(root: Root, path: Path, collector: Collector) -> None:
+    """Give the rows of a CSV file to the collector; pictures are relative to the file's folder.
+
+    A label is letters (``nyn``) or a class name. A row without a label belongs to the test set.
+    """
+    folders = PictureFolders(root.folder)
+    for file, line, row in _rows(root, path, collector):
+        split = SPLITS.get(row.get("split", "").casefold())
+        if split is None:
+            reason = f"split {row['split']!r}; expected train, val, test or nothing"
+            collector.reject(row["image"], row["task"], f"{file}:{line}", reason)
+        else:
+            given = Row(row["image"], row["task"], row["label"], split, row.get("group", ""), file, line)
+            collector.add(folders, "", given)
+
+
+def infer_tasks(root: Root, path: Path) -> tuple[Task, ...]:
+    """Tasks from the class names of a CSV file: tasks and classes sorted by name.
+
+    A task of FashionAI keeps its official classes when all names are among them.
+
+    Raises
+    ------
+    DataError
+        When the labels of a task are letters (which class a letter stands for is then unknown), or when
+        a task has fewer than two classes.
+    """
+    classes: dict[str, set[str]] = {}
+    for _, _, row in _rows(root, path, Collector(())):
+        names = classes.setdefault(row["task"], set())
+        if row["label"] not in NO_LABEL:
+            names.add(row["label"])
+    return make_tasks(root.name(path), classes)
+
+
+def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
+    """Tasks from the class names that were found, or a DataError that starts with the file's name."""
+    tasks = []
+    for text, found in sorted(classes.items()):
+        try:
+            official = resolve(text, FASHIONAI)
+        except DataError:
+            official = None
+        if official is not None:
+            known = {spelling for class_ in official.classes for spelling in (class_, folder_name(class_))}
+            if found <= known or all(map(_is_letters, found)):
+                tasks.append(official)
+                continue
+        if found and all(map(_is_letters, found)):
+            raise DataError(
+                f"{name}: the labels of task {text!r} are letters, so the names of its classes are unknown; "
+                "name them under `tasks` in the configuration, in label order"
+            )
+        try:
+            tasks.append(Task(text, tuple(sorted(found))))
+        except ValueError as error:
+            raise DataError(f"{name}: {error}") from None
+    return tuple(tasks)
+
+
+def _is_letters(label: str) -> bool:
+    return len(label) > 1 and label.count("y") == 1 and set(label) <= set("ymn")
+
+
+def _fits(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            first = file.readline(4096).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return set(_NEEDED) <= {part.strip().casefold() for part in first.split(",")}
+
+
+def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, int, dict[str, str]]]:
+    """``(file, line, {column: text})`` of each row that has as many columns as the header."""
+    name, lines = collector.lines(root, path)
+    if not len(lines.rows):
+        number, _, reason = lines.faults[0]
+        raise DataError(f"{name}:{number}: no row of the file can be read; {reason}")
+    first, fields = lines.rows[0]
+    header = [text.casefold() for text in fields]
+    missing = [column for column in _NEEDED if column not in header]
+    if missing or len(set(header)) < len(header):
+        fault = f"lacks {', '.join(missing)}" if missing else "names a column twice"
+        raise DataError(
+            f"{name}:{first}: the header {','.join(header)[:200]!r} {fault}; expected "
+            "'image,task,label', and if wanted 'split' and 'group', separated by commas"
+        )
+    for number, fields in lines.rows.after(1):
+        if len(fields) == len(header):
+            yield name, number, dict(zip(header, fields, strict=True))
+        else:
+            reason = f"{len(fields)} columns; the header has {len(header)}"
+            collector.reject(fields[0], "", f"{name}:{number}", reason)

@@ -1,0 +1,234 @@
+"""What is to be told apart: a task, its classes in label order, and safe folder names for them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heatcrop.errors import DataError
+
+KINDS = ("design", "length")
+MAX_FOLDER_BYTES = 120  # well below the 255 of common file systems: a suffix and a long path still fit
+
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*]')  # what Windows refuses in a name, both separators included
+_DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
+
+
+def folder_name(class_name: str) -> str:
+    """A readable folder name that is safe on Linux, macOS and Windows.
+
+    Separators and what Windows refuses become ``-``; control and invisible characters go; leading dots,
+    trailing dots and spaces go; device names (``NUL``) get a ``_``; the length is bounded.
+
+    Examples
+    --------
+    >>> folder_name("3/4 Length"), folder_name("../../etc"), folder_name("Ankle&Floor Length")
+    ('3-4 Length', '-etc', 'Ankle&Floor Length')
+    >>> folder_name("NUL"), folder_name("...")
+    ('_NUL', 'unnamed')
+    """
+    text = "".join(" " if char.isspace() else char for char in class_name)
+    text = "".join(char for char in text if unicodedata.category(char)[0] != "C")
+    text = unicodedata.normalize("NFC", text)  # macOS would otherwise spell an accent in its own way
+    text = _FORBIDDEN.sub("-", text)
+    text = re.sub(r"\.{2,}", "", text)
+    text = re.sub(r"-{2,}", "-", re.sub(r" {2,}", " ", text))
+    text = text.encode("utf-8")[:MAX_FOLDER_BYTES].decode("utf-8", errors="ignore")
+    text = text.lstrip(". ").rstrip(". ")
+    if _DEVICES.fullmatch(text):
+        text = f"_{text}"
+    return text or "unnamed"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attribute of a picture and the classes it can take.
+
+    Parameters
+    ----------
+    name : str
+        The whole name, as annotation files and run folders spell it (``neck_design_labels``).
+    classes : tuple of str
+        Class names in label order: letter ``i`` of a label speaks about ``classes[i]``.
+    kind : {"design", "length"}
+        ``design``: what the part looks like, which a crop shows. ``length``: how far it reaches, which is
+        read against the whole body, so that training cuts nothing away at random.
+
+    Examples
+    --------
+    >>> Task("neck_design_labels", ("Invisible", "Turtle Neck")).short
+    'neck'
+    >>> Task("beak", ("hooked", "straight")).short
+    'beak'
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    kind: str = "design"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))  # a list, as YAML gives it, is welcome
+        if not self.name or self.name != folder_name(self.name) or re.search(r"[,;]", self.name):
+            # The name becomes a folder of the run and a column of comma-separated files.
+            raise ValueError(
+                f"task name {self.name!r} cannot serve as a folder and in a CSV file; "
+                "use letters, digits and '_'"
+            )
+        if len(self.classes) < 2:
+            raise ValueError(f"task {self.name!r} has {len(self.classes)} classes; at least two are needed")
+        if any(not isinstance(name, str) or not name.strip() for name in self.classes):
+            raise ValueError(f"task {self.name!r} has a class without a name: {self.classes!r}")
+        repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if repeated:
+            raise ValueError(f"task {self.name!r} names a class twice: {', '.join(map(repr, repeated))}")
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"task {self.name!r} is of kind {self.kind!r}; expected one of {', '.join(KINDS)}"
+            )
+
+    @property
+    def invisible(self) -> int | None:
+        """Index of the class that says the attribute is not in the picture, None without one."""
+        names = [name.strip().casefold() for name in self.classes]
+        return names.index("invisible") if "invisible" in names else None
+
+    @property
+    def short(self) -> str:
+        """The name people type: without ``_labels``, then without ``_design`` or ``_length``."""
+        stem = self.name.removesuffix("_labels")
+        for ending in ("_design", "_length"):
+            if stem.endswith(ending):
+                stem = stem.removesuffix(ending)
+                break
+        return stem or self.name
+
+
+FASHIONAI: tuple[Task, ...] = (
+    Task(
+        "skirt_length_labels",
+        ("Invisible", "Short Length", "Knee Length", "Midi Length", "Ankle Length", "Floor Length"),
+        "length",
+    ),
+    Task(
+        "coat_length_labels",
+        (
+            "Invisible",
+            "High Waist Length",
+            "Regular Length",
+            "Long Length",
+            "Micro Length",
+            "Knee Length",
+            "Midi Length",
+            "Ankle&Floor Length",
+        ),
+        "length",
+    ),
+    Task(
+        "collar_design_labels",
+        ("Invisible", "Shirt Collar", "Peter Pan", "Puritan Collar", "Rib Collar"),
+    ),
+    Task(
+        "lapel_design_labels",
+        ("Invisible", "Notched", "Collarless", "Shawl Collar", "Plus Size Shawl"),
+    ),
+    Task(
+        "neck_design_labels",
+        ("Invisible", "Turtle Neck", "Ruffle Semi-High Collar", "Low Turtle Neck", "Draped Collar"),
+    ),
+    Task(
+        "neckline_design_labels",
+        (
+            "Invisible",
+            "Strapless Neck",
+            "Deep V Neckline",
+            "Straight Neck",
+            "V Neckline",
+            "Square Neckline",
+            "Off Shoulder",
+            "Round Neckline",
+            "Sweat Heart Neck",
+            "One Shoulder Neckline",
+        ),
+    ),
+    Task(
+        "pant_length_labels",
+        ("Invisible", "Short Pant", "Mid Length", "3/4 Length", "Cropped Pant", "Full Length"),
+        "length",
+    ),
+    Task(
+        "sleeve_length_labels",
+        (
+            "Invisible",
+            "Sleeveless",
+            "Cup Sleeves",
+            "Short Sleeves",
+            "Elbow Sleeves",
+            "3/4 Sleeves",
+            "Wrist Length",
+            "Long Sleeves",
+            "Extra Long Sleeves",
+        ),
+        "length",
+    ),
+)
+
+
+def resolve(name: str, tasks: Sequence[Task] = FASHIONAI) -> Task:
+    """The task of a whole name or a whole short name; upper and lower case are the same.
+
+    A prefix never matches: ``neck`` is not ``neckline``.
+
+    Raises
+    ------
+    DataError
+        When no task, or more than one, goes by that name; the message lists what there is.
+
+    Examples
+    --------
+    >>> resolve("Neck").name
+    'neck_design_labels'
+    >>> resolve("neckline_design_labels").short
+    'neckline'
+    >>> resolve("necklin")
+    Traceback (most recent call last):
+    ...
+    heatcrop.errors.DataError: no task is named 'necklin'; did you mean neckline? There are: skirt, coat, \
+collar, lapel, neck, neckline, pant, sleeve
+    """
+    wanted = name.strip().casefold()
+    found = [task for task in tasks if task.name.casefold() == wanted]
+    found = found or [task for task in tasks if task.short.casefold() == wanted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(task.name for task in found)
+        raise DataError(f"task {name!r} could be any of {names}; give the whole name")
+    spellings = {spelling.casefold(): spelling for task in tasks for spelling in (task.name, task.short)}
+    close = difflib.get_close_matches(wanted, spellings, n=1)
+    hint = f"; did you mean {spellings[close[0]]}?" if close else "."
+    there = ", ".join(task.short for task in tasks) or "none: the task list is empty"
+    raise DataError(f"no task is named {name!r}{hint} There are: {there}")
+
+
+def class_folders(task: Task) -> tuple[str, ...]:
+    """One folder name a class, in label order, none equal to another even where case does not count.
+
+    Examples
+    --------
+    >>> class_folders(Task("size", ("3/4", "3-4", "Full", "full")))
+    ('3-4', '3-4 (2)', 'Full', 'full (2)')
+    """
+    plain = [folder_name(name) for name in task.classes]
+    taken: set[str] = set()
+    folders = []
+    for name in plain:
+        folder, count = name, 1
+        while folder.casefold() in taken:
+            count += 1
+            folder = f"{name} ({count})"
+        taken.add(folder.casefold())
+        folders.append(folder)
+    return tuple(folders)

@@ -1,0 +1,234 @@
+"""Backbones: a name, how its input is prepared, and how to get its blocks with weights.
+
+A backbone is handed out as a flat list of blocks that ends with the last feature map. Whatever the
+program does with it (freeze the first k blocks, train the rest, read the last feature map) it does
+with that list, so a new backbone is one entry in :data:`BACKBONES` and one row in its test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatcrop.errors import EngineError, WeightsError
+from heatcrop.nets.dissection import blocks_to_last_map
+from heatcrop.nets.engine import gluoncv_net, mxnet
+from heatcrop.nets.inceptionv4 import inception_v4
+from heatcrop.nets.lite0 import lite0_blocks, load_lite0
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """How one network wants its input and where its blocks come from.
+
+    Attributes
+    ----------
+    name : str
+        As the configuration names it; for GluonCV networks also the model zoo's name.
+    mean, std : tuple of 3 floats
+        Of RGB values in 0..1; the network sees ``(x / 255 - mean) / std``.
+    multiple_of : int
+        The input side must be a multiple of this.
+    least_px, most_px : int
+        The input side's bounds.
+    head_px : int
+        A side that the network's own head is made for.
+    source : str
+        ``lite0``, ``inceptionv4`` or ``gluoncv``.
+    """
+
+    name: str
+    mean: tuple[float, float, float] = _IMAGENET_MEAN
+    std: tuple[float, float, float] = _IMAGENET_STD
+    multiple_of: int = 32
+    least_px: int = 32
+    most_px: int = 2048
+    head_px: int = 224
+    source: str = "gluoncv"
+
+    def misfit(self, input_px: int) -> str:
+        """Tell why an input side does not fit; '' where it does."""
+        if self.least_px <= input_px <= self.most_px and input_px % self.multiple_of == 0:
+            return ""
+        needed = f"a multiple of {self.multiple_of}, {self.least_px} or more"
+        if self.least_px == self.most_px:
+            needed = f"{self.least_px} and no other"
+        elif self.multiple_of == 1:
+            needed = f"{self.least_px} or more"
+        return f"input_px is {input_px}; {self.name} needs {needed}"
+
+
+# The image classifiers of GluonCV's model zoo. Left out are its int8 networks, which cannot be trained, those
+# with group norm, which cannot be exported, and nasnet, whose maps MXNet's oneDNN cannot slice in training.
+ZOO = (
+    "resnet{18,34,50,101,152}_v{1,2}",
+    "resnet{18,34}_v1b",
+    "resnet{50,101,152}_v1{b,c,d,e,s}",
+    "resnet18_v1b_0.89",
+    "resnet50_v1d_{0.86,0.48,0.37,0.11}",
+    "resnet101_v1d_{0.76,0.73}",
+    "se_resnet{18,34,50,101,152}_v{1,2}",
+    "{,se_}resnext{50_32x4d,101_32x4d,101_64x4d,101e_64x4d}",
+    "senet_154{,e}",
+    "resnest{14,26,50,101,200,269}",
+    "residualattentionnet{56,92,128,164,200,236,452}",
+    "densenet{121,161,169,201}",
+    "mobilenet{1.0,0.75,0.5,0.25}",
+    "mobilenetv2_{1.0,0.75,0.5,0.25}",
+    "mobilenetv3_{large,small}",
+    "shufflenet_v{1,2}",
+    "squeezenet1.{0,1}",
+    "vgg{11,13,16,19}{,_bn}",
+    "alexnet",
+    "googlenet",
+    "inceptionv3",
+    "xception{,71}",
+    "darknet53",
+    "dla34",
+    "hrnet_w{18_small_v1,18_small_v2,18,30,32,40,44,48,64}_c",
+)
+
+
+def expand(pattern: str) -> list[str]:
+    """List the names that a pattern with braces stands for.
+
+    >>> expand("vgg{11,13}{,_bn}")
+    ['vgg11', 'vgg11_bn', 'vgg13', 'vgg13_bn']
+    """
+    parts = [part.split(",") for part in re.split(r"[{}]", pattern)]
+    return ["".join(chosen) for chosen in itertools.product(*parts)]
+
+
+def _of_the_zoo(name: str) -> Backbone:
+    # Without padding, small inputs leave no map; the others' maps lie evenly on multiples of 32.
+    if name.startswith(("inception", "xception")):
+        return Backbone(name, multiple_of=1, least_px=75, head_px=299)
+    if name.startswith("residualattention"):  # its maps are enlarged to fixed sizes
+        return Backbone(name, least_px=224, most_px=224)
+    return Backbone(name, least_px=64 if name == "alexnet" else 32)
+
+
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone("efficientnet_lite0", (0.498,) * 3, (0.502,) * 3, source="lite0"),
+        Backbone("inceptionv4", (0.5,) * 3, (0.5,) * 3, 1, 75, head_px=299, source="inceptionv4"),
+        *(_of_the_zoo(name) for pattern in ZOO for name in expand(pattern)),
+    )
+}
+
+
+def unknown_backbone(name: str) -> str:
+    """Tell that there is no backbone of a name, and which there are.
+
+    >>> unknown_backbone("resnet18v2")[:59]
+    "unknown backbone 'resnet18v2'; near: resnet18_v2, resnet18_"
+    """
+    near = ", ".join(difflib.get_close_matches(name, BACKBONES, 3, 0.5))
+    return (
+        f"unknown backbone {name!r}"
+        + (f"; near: {near}" if near else "")
+        + f"; known: efficientnet_lite0, inceptionv4, {', '.join(ZOO)}"
+    )
+
+
+def backbone(name: str) -> Backbone:
+    """Look a backbone up by name.
+
+    Raises
+    ------
+    EngineError
+        Listing the names there are.
+    """
+    try:
+        return BACKBONES[name]
+    except KeyError:
+        raise EngineError(unknown_backbone(name)) from None
+
+
+def _whole_net(spec: Backbone, pretrained: bool = False) -> Any:
+    """Build a whole classifier, head and all."""
+    if spec.source != "inceptionv4":
+        return gluoncv_net(spec.name, pretrained=True) if pretrained else gluoncv_net(spec.name)
+    if pretrained:
+        raise WeightsError(
+            "no ImageNet weights of inceptionv4 are published for MXNet; give a file of your own "
+            "(--set network.weights=FILE.params), or --set network.weights=none"
+        )
+    return inception_v4()
+
+
+def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[Any]:
+    """Build a backbone's blocks with their weights.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`BACKBONES`.
+    weights : str
+        ``imagenet`` (the published weights), ``none`` (random, from `seed`), or the path of a
+        ``.params`` file of the whole model zoo network (``.pth`` for efficientnet_lite0).
+    seed : int
+        For random weights.
+
+    Returns
+    -------
+    list of HybridBlock
+        Initialised, on the CPU, ending with the last feature map.
+
+    Raises
+    ------
+    EngineError, WeightsError
+        One line that says what to do.
+    """
+    spec, mx = backbone(name), mxnet()
+    mx.random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  MXNet's initializers draw from numpy's global state
+    initializer = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
+    path = None if weights in ("imagenet", "none") else Path(weights)
+    if path is not None and not path.is_file():
+        raise WeightsError(f"{path}: no such weight file; give imagenet, none or an existing file")
+    if spec.source == "lite0":
+        blocks = lite0_blocks()
+        for block in blocks:
+            block.initialize(initializer)
+        if weights != "none":
+            load_lite0(blocks, path)
+        return blocks
+    if weights == "imagenet":
+        try:
+            net = _whole_net(spec, pretrained=True)
+        except (EngineError, WeightsError):
+            raise
+        except Exception as error:  # the hub's client raises whatever its transport raises
+            cause = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+            raise WeightsError(
+                f"ImageNet weights of {name} could not be fetched ({cause}). On a machine with a network, "
+                f"run once so that they lie in ~/.mxnet/models; or give a local file "
+                f"(--set network.weights=FILE.params), or --set network.weights=none"
+            ) from error
+    else:
+        net = _whole_net(spec)
+        net.initialize(initializer)
+        if path is not None:
+            try:
+                net.load_parameters(str(path))
+            except (mx.MXNetError, AssertionError, ValueError) as error:
+                raise WeightsError(
+                    f"{path}: does not fit {name}: {str(error).splitlines()[0][:200]}"
+                ) from error
+    blocks = blocks_to_last_map(net, spec.head_px, name)
+    # Model zoo layers learn their input channels from the first picture they see: show them one.
+    side = max(64, spec.least_px)
+    x = mx.nd.zeros((1, 3, side, side))
+    for block in blocks:
+        x = block(x)
+    return blocks

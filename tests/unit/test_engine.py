@@ -1,0 +1,215 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ImageFile
+
+from heatcrop.errors import EngineError
+from heatcrop.nets import engine
+from heatcrop.nets.engine import explain_import_failure, gluoncv_net, mxnet, open_cuda_libraries
+
+ROOT = Path(__file__).parents[2]
+
+FRESH = """
+import numpy as np
+before = set(vars(np))
+from heatcrop.nets.engine import mxnet
+mx = mxnet()
+assert mx is mxnet()
+left = set(vars(np)) - before - {"int", "float", "object"}
+# numpy loads parts of itself on demand (numpy.f2py, ...): modules are its own doing.
+left = {name for name in left if type(getattr(np, name)).__name__ != "module"}
+assert not left, left
+for name in ("PINF", "NaN", "float_", "msort", "npv", "cumproduct"):
+    try:
+        getattr(np, name)
+    except AttributeError:
+        continue
+    raise SystemExit(f"numpy.{name} is still there")
+assert np.bool is np.bool_ or not hasattr(np, "bool")
+assert "<lambda>" not in repr(np.__dict__.get("__getattr__"))
+assert "heatcrop.nets.engine" not in (getattr(np.__dict__.get("__getattr__"), "__module__", "") or "")
+x = mx.nd.array([[1, 2], [3, 4]])
+with mx.autograd.record():
+    pass
+assert (x + 1).sum().asscalar() == 14
+print(mx.__version__)
+"""
+
+
+def test_mxnet_runs_and_leaves_numpy_as_it_was():
+    """In a process of its own, since an import happens once."""
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert done.stdout.strip().startswith("1.9")
+
+
+# Looked up by name: a linter would put numpy 2's name in the place of numpy 1's.
+def old(name):
+    return getattr(np, name)
+
+
+@pytest.mark.parametrize("name", ["PINF", "NaN", "float_", "cumproduct", "npv", "no_such_name"])
+def test_dropped_names_are_gone_again_here_too(name):
+    mxnet()
+    with pytest.raises(AttributeError):
+        old(name)
+
+
+def test_dropped_names_mean_what_they_meant_within_the_block():
+    with engine._numpy_one():
+        assert old("PINF") == float("inf") and old("NINF") == -float("inf") and np.isnan(old("NaN"))
+        assert old("float_") is np.float64 and old("unicode_") is np.str_
+        assert old("in1d")([1, 5], [5]).tolist() == [False, True]
+        assert old("alltrue")([True, False]) == np.False_ and old("product")([2, 3]) == 6
+        assert old("trapz")([1, 3]) == 2
+        with pytest.raises(AttributeError, match="was removed"):
+            old("npv")(0.1, [1])
+        with pytest.raises(AttributeError):
+            old("no_such_name")
+    with pytest.raises(AttributeError):
+        old("npv")
+
+
+def test_numpy_is_put_back_when_the_import_fails():
+    original = np.__dict__.get("__getattr__")
+    with pytest.raises(RuntimeError), engine._numpy_one():
+        raise RuntimeError
+    assert np.__dict__.get("__getattr__") is original
+
+
+def test_masked_arrays_still_work():
+    """`numpy.bool` set to Python's would break numpy.ma."""
+    mxnet()
+    assert np.ma.array([1, 2], mask=[True, False]).sum() == 2
+
+
+# --- what a failed import says
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError("libcuda.so.1: cannot open shared object file"), ["NVIDIA driver", "requirements/run.txt"]),
+        (OSError("libcudnn.so.8: cannot open shared object file"), ["(libcudnn.so.8)", "make install GPU=1"]),
+        (OSError("libquadmath.so.0: cannot open shared object file"), ["apt install libquadmath0"]),
+        (OSError("libgomp.so.1: cannot open shared object file"), ["apt install libgomp1"]),
+        (ModuleNotFoundError("No module named 'yacs'", name="yacs"), ["'yacs'", "make install"]),
+        (OSError("libstrange.so: wrong ELF class"), ["MXNet cannot be imported", "libstrange.so"]),
+        (AttributeError("module 'numpy' has no attribute 'foo'"), ["MXNet cannot be imported", "'foo'"]),
+    ],
+)
+def test_a_failed_import_says_what_to_do(error, words):
+    text = explain_import_failure(error)
+    assert "\n" not in text
+    assert all(word in text for word in words)
+
+
+def test_all_missing_system_libraries_are_named_at_once(monkeypatch):
+    monkeypatch.setattr(engine, "_opens", lambda library: False)
+    text = explain_import_failure(OSError("libquadmath.so.0: cannot open shared object file"))
+    assert "apt install libquadmath0 libgomp1" in text
+    assert all(f" {package}" in text for package in engine._SYSTEM_LIBRARIES.values())
+
+
+@pytest.mark.parametrize(
+    "error", [ModuleNotFoundError("No module named 'graphviz'", name="graphviz"), OSError("x")]
+)
+def test_a_failed_import_becomes_an_engine_error(monkeypatch, error):
+    def fail(name):
+        raise error
+
+    monkeypatch.setattr(engine.importlib, "import_module", fail)
+    with pytest.raises(EngineError):
+        mxnet.__wrapped__()
+
+
+@pytest.mark.parametrize("version", [(3, 9, 18), (3, 14, 0)])
+def test_an_unsupported_python_is_told(monkeypatch, version):
+    monkeypatch.setattr(engine.sys, "version_info", version)
+    with pytest.raises(EngineError, match=r"3\.10 to 3\.13"):
+        mxnet.__wrapped__()
+
+
+# --- CUDA libraries from Python packages
+
+
+@pytest.fixture
+def nvidia_packages(tmp_path, monkeypatch):
+    """An empty namespace package `nvidia` that hides any real one."""
+    (tmp_path / "nvidia").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "nvidia", raising=False)
+    engine.importlib.invalidate_caches()
+    return tmp_path / "nvidia"
+
+
+def test_a_broken_cuda_library_is_named_and_does_no_harm(nvidia_packages):
+    for package, file in (("cudnn", "libcudnn.so.8"), ("cublas", "libcublas.so.11"), ("cublas", "notes.txt")):
+        (nvidia_packages / package / "lib").mkdir(parents=True, exist_ok=True)
+        (nvidia_packages / package / "lib" / file).write_bytes(b"\x7fELF this is no library")
+    assert sorted(open_cuda_libraries()) == ["libcublas.so.11", "libcudnn.so.8"]
+
+
+def test_libraries_that_need_each_other_are_opened_in_any_order(nvidia_packages, monkeypatch):
+    needs = {"liba.so": "libb.so", "libb.so": "libc.so", "libc.so": None, "libd.so": "libmissing.so"}
+    (nvidia_packages / "all" / "lib").mkdir(parents=True)
+    for name in needs:
+        (nvidia_packages / "all" / "lib" / name).touch()
+    opened = []
+
+    def pretend(path, mode):
+        name = Path(path).name
+        if needs[name] not in (None, *opened):
+            raise OSError(f"{needs[name]}: cannot open shared object file")
+        opened.append(name)
+
+    monkeypatch.setattr(engine.ctypes, "CDLL", pretend)
+    assert open_cuda_libraries() == ["libd.so"]
+    assert opened == ["libc.so", "libb.so", "liba.so"]
+
+
+def test_without_cuda_packages_there_is_nothing_to_open(nvidia_packages):
+    assert open_cuda_libraries() == []
+    nvidia_packages.rmdir()
+    engine.importlib.invalidate_caches()
+    assert open_cuda_libraries() == []
+
+
+@pytest.mark.parametrize("build", [True, False])
+def test_cuda_libraries_are_opened_for_the_build_that_needs_them(monkeypatch, build):
+    """They are gigabytes of address space."""
+    opened = []
+    monkeypatch.setattr(engine, "gpu_build", lambda: build)
+    monkeypatch.setattr(engine, "open_cuda_libraries", lambda: opened.append(True))
+    mxnet.__wrapped__()
+    assert bool(opened) == build
+
+
+# --- GluonCV
+
+
+def test_an_unknown_gluoncv_network_is_told():
+    with pytest.raises(EngineError, match="'resnet19_v9'"):
+        gluoncv_net("resnet19_v9")
+
+
+def test_gluoncv_does_not_make_pillow_accept_cut_off_pictures():
+    gluoncv_net("resnet18_v2")
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_the_check_on_the_command_line(capsys, monkeypatch):
+    assert engine.main() == 0
+    assert "ready" in capsys.readouterr().out
+
+    def fail():
+        raise EngineError("no engine today")
+
+    monkeypatch.setattr(engine, "mxnet", fail)
+    assert engine.main() == 1
+    assert capsys.readouterr().err == "error: no engine today\n"

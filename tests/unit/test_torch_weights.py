@@ -1,0 +1,288 @@
+import builtins
+import io
+import os
+import pickle
+import tracemalloc
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heatcrop.errors import WeightsError
+from heatcrop.nets.lite0 import lite0_weights_file
+from heatcrop.nets.torch_weights import read_torch_weights
+
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+SYSTEM = {
+    "protocol_version": PROTOCOL,
+    "little_endian": True,
+    "type_sizes": {"short": 2, "int": 4, "long": 4},
+}
+
+
+class Named:
+    """Stands in a pickle for a name of a module that is not installed."""
+
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+
+
+class Tensor:
+    def __init__(self, key, offset, shape, stride, size, storage="FloatStorage", extra=()):
+        self.pid = ("storage", Named("torch", storage), key, "cpu", size, *extra)
+        self.offset, self.shape, self.stride = offset, shape, stride
+
+
+class Writer(pickle._Pickler):
+    """Writes the pickles that PyTorch wrote before 1.6, without PyTorch."""
+
+    def persistent_id(self, obj):
+        return obj[1] if isinstance(obj, tuple) and len(obj) == 2 and obj[0] is Writer else None
+
+    def save(self, obj, save_persistent_id=True):
+        if isinstance(obj, Named):
+            self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
+            return None
+        if isinstance(obj, Tensor):
+            self.save(Named("torch._utils", "_rebuild_tensor_v2"))
+            self.save(((Writer, obj.pid), obj.offset, obj.shape, obj.stride, False, OrderedDict()))
+            self.write(pickle.REDUCE)
+            return None
+        return super().save(obj, save_persistent_id)
+
+
+def dumped(value):
+    file = io.BytesIO()
+    Writer(file, 2).dump(value)
+    return file.getvalue()
+
+
+def weight_file(state, storages, magic=MAGIC, protocol=PROTOCOL, keys=None):
+    keys = list(storages) if keys is None else keys
+    raw = b"".join(len(a).to_bytes(8, "little", signed=True) + a.tobytes() for a in storages.values())
+    return b"".join(map(dumped, (magic, protocol, SYSTEM, state, keys))) + raw
+
+
+VALUES = np.arange(12, dtype="<f4")
+GOOD = weight_file(
+    OrderedDict(
+        a=Tensor("0", 0, (3, 4), (4, 1), 12),
+        turned=Tensor("0", 0, (4, 3), (1, 4), 12, extra=(None,)),
+        part=Tensor("0", 5, (2,), (3,), 12),
+        count=Tensor("1", 0, (), (), 1, "LongStorage"),
+        none=Tensor("1", 0, (0, 2), (2, 1), 1, "LongStorage"),
+    ),
+    {"0": VALUES, "1": np.array([7], "<i8")},
+)
+
+
+@pytest.fixture
+def read(tmp_path):
+    def write_and_read(data):
+        path = tmp_path / "weights.pth"
+        path.write_bytes(data)
+        return read_torch_weights(path)
+
+    return write_and_read
+
+
+def test_tensors_are_views_into_storages(read):
+    state = read(GOOD)
+    assert list(state) == ["a", "turned", "part", "count", "none"]
+    np.testing.assert_array_equal(state["a"], VALUES.reshape(3, 4))
+    np.testing.assert_array_equal(state["turned"], VALUES.reshape(3, 4).T)
+    assert state["part"].tolist() == [5, 8]
+    assert state["count"].shape == () and state["count"] == 7 and state["count"].dtype == np.int64
+    assert state["none"].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("storage", "dtype"),
+    [("FloatStorage", "<f4"), ("DoubleStorage", "<f8"), ("HalfStorage", "<f2"), ("IntStorage", "<i4")],
+)
+def test_every_storage_type_is_read(read, storage, dtype):
+    values = np.array([1, -2, 3], dtype)
+    state = read(weight_file({"x": Tensor("k", 0, (3,), (1,), 3, storage)}, {"k": values}))
+    assert state["x"].dtype == dtype and state["x"].tolist() == [1, -2, 3]
+
+
+def test_the_installed_weights_of_lite0():
+    state = read_torch_weights(lite0_weights_file())
+    assert state["_fc.weight"].shape == (1000, 1280) and state["_fc.bias"].shape == (1000,)
+    assert all(np.isfinite(array).all() for array in state.values())
+    weights = sum(a.size for k, a in state.items() if "running" not in k and "num_batches" not in k)
+    assert weights == 4_652_008  # the published parameter count of EfficientNet-Lite0
+    assert all((array >= 0).all() for name, array in state.items() if name.endswith("running_var"))
+
+
+# --- files that want to run something
+
+
+class Calls:
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def bombs(marker):
+    command = f"touch {marker}"
+    code = f"open({str(marker)!r}, 'w').close()"
+    return [
+        Calls(os.system, command),
+        Calls(builtins.eval, code),
+        Calls(builtins.exec, code),
+        Calls(builtins.open, str(marker), "w"),
+        Calls(builtins.getattr, marker.write_text, "__globals__"),
+        Calls(pickle.loads, pickle.dumps(Calls(os.system, command))),
+        Calls(builtins.__import__, "os"),
+    ]
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("which", range(7))
+def test_a_file_that_asks_for_code_is_refused_and_nothing_runs(read, tmp_path, which, place):
+    marker = tmp_path / "it_ran"
+    parts = [MAGIC, PROTOCOL, SYSTEM, {}, []]
+    parts[place] = bombs(marker)[which]
+    with pytest.raises(WeightsError, match="refused|old format"):
+        read(b"".join(pickle.dumps(part, 2) for part in parts))
+    assert not marker.exists()
+
+
+def test_the_bombs_of_this_test_are_live(tmp_path):
+    """Without the reader's care the first of them would go off."""
+    marker = tmp_path / "it_ran"
+    pickle.loads(pickle.dumps(bombs(marker)[0]))
+    assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "posix.system",
+        "builtins.eval",
+        "torch.load",
+        "torch._utils._rebuild_parameter",
+        "collections.defaultdict",
+        "numpy.core.multiarray._reconstruct",
+        "functools.partial",
+    ],
+)
+def test_only_listed_names_are_known(read, name):
+    module, _, attribute = name.rpartition(".")
+    with pytest.raises(WeightsError, match="asks for .*refused"):
+        read(weight_file({"x": Named(module, attribute)}, {}))
+
+
+def test_a_dotted_name_does_not_reach_behind_an_allowed_one(read):
+    """Protocol 4 looks dotted names up attribute by attribute: `OrderedDict.__init__.__globals__`."""
+    stack = b"\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.__class__\x93."
+    with pytest.raises(WeightsError):
+        read(dumped(MAGIC) + dumped(PROTOCOL) + dumped(SYSTEM) + stack + dumped([]))
+
+
+# --- files that are damaged
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "old format"),
+        (b"PK\x03\x04 a zip, as PyTorch writes today", "old format"),
+        (weight_file({}, {}, magic=1), "old format"),
+        (weight_file({}, {}, protocol=1000), "old format"),
+        (weight_file([1, 2], {}), "no complete state dict"),
+        (weight_file(OrderedDict(), {}, keys=["9"]), "belongs to no tensor"),
+        (weight_file({"a": Tensor("0", 0, (3,), (1,), 3)}, {"0": VALUES}), "holds 12 elements, 3 expected"),
+        (weight_file({"a": Tensor("0", 0, (13,), (1,), 12)}, {"0": VALUES}), "larger than its storage"),
+        (weight_file({"a": Tensor("0", 0, (10**9,), (0,), 12)}, {"0": VALUES}), "larger than its storage"),
+        (weight_file({"a": Tensor("0", 10, (3,), (1,), 12)}, {"0": VALUES}), "beyond its storage"),
+        (weight_file({"a": Tensor("0", 0, (2, 2), (1, 999), 12)}, {"0": VALUES}), "beyond its storage"),
+        (weight_file({"a": Tensor("0", -1, (3,), (1,), 12)}, {"0": VALUES}), "impossible shape"),
+        (weight_file({"a": Tensor("0", 0, (-3,), (1,), 12)}, {"0": VALUES}), "impossible shape"),
+        (weight_file({"a": Tensor("0", 5, (3,), (-1,), 12)}, {"0": VALUES}), "impossible shape"),
+        (weight_file({"a": Tensor("0", 0, (3, 4), (4,), 12)}, {"0": VALUES}), "impossible shape"),
+        (weight_file({"a": Tensor("0", 0, (3,), (1,), 12)}, {"0": VALUES}, keys=[]), "no complete state"),
+        (weight_file({"a": Tensor("0", 0, (3,), (1,), -12)}, {"0": VALUES}), "elements"),
+        (weight_file({"a": Tensor("0", 0, (0, 10**30), (1, 1), 12)}, {"0": VALUES}), "weights.pth"),
+    ],
+)
+def test_damage_is_told_with_the_files_name(read, tmp_path, data, words):
+    with pytest.raises(WeightsError, match=words) as caught:
+        read(data)
+    assert str(caught.value).startswith(str(tmp_path / "weights.pth"))
+
+
+def test_a_file_that_claims_to_be_large_takes_no_memory(read):
+    """Lengths and counts of up to 2**31 in a file of a few bytes; room for them would be gigabytes."""
+    head = dumped(MAGIC) + dumped(PROTOCOL) + dumped(SYSTEM)
+    big = (2**31 - 1).to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        for state in (b"K\x01r" + big + b".", b"T" + big, b"X" + big, b"\x8b" + big, b"j" + big):
+            with pytest.raises(WeightsError):
+                read(head + b"\x80\x02" + state)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_missing_files_and_folders_are_told(tmp_path):
+    for path in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(WeightsError, match="cannot be read"):
+            read_torch_weights(path)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("weights") / "damaged.pth"
+
+
+@given(st.integers(0, len(GOOD) - 1))
+@settings(deadline=None, max_examples=150)
+def test_a_truncated_file_is_refused(scratch, length):
+    scratch.write_bytes(GOOD[:length])
+    with pytest.raises(WeightsError):
+        read_torch_weights(scratch)
+
+
+def test_the_real_file_truncated_anywhere_is_refused(scratch):
+    data = lite0_weights_file().read_bytes()
+    for share in (0.0001, 0.001, 0.002, 0.3, 0.999999):
+        scratch.write_bytes(data[: int(share * len(data))])
+        with pytest.raises(WeightsError):
+            read_torch_weights(scratch)
+
+
+def read_or_refuse(path, data):
+    path.write_bytes(data)
+    try:
+        state = read_torch_weights(path)
+    except WeightsError:
+        return
+    assert all(isinstance(array, np.ndarray) for array in state.values())
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None, max_examples=200)
+def test_random_bytes_are_refused(scratch, data):
+    scratch.write_bytes(data)
+    with pytest.raises(WeightsError):
+        read_torch_weights(scratch)
+
+
+@given(st.binary(max_size=60))
+@settings(deadline=None, max_examples=200)
+def test_random_bytes_behind_a_good_head_do_no_harm(scratch, data):
+    read_or_refuse(scratch, dumped(MAGIC) + dumped(PROTOCOL) + dumped(SYSTEM) + data)
+
+
+@given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
+@settings(deadline=None, max_examples=400)
+def test_a_changed_byte_gives_arrays_or_a_refusal(scratch, place, byte):
+    read_or_refuse(scratch, GOOD[:place] + bytes([byte]) + GOOD[place + 1 :])

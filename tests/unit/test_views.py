@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heatcrop.training.inputs import TestViews
+from heatcrop.training.views import View, framed, sample
+from heatcrop.training.views import test_views as list_views
+
+
+def ramp(width, height):
+    """Red tells the column and green the row, both in pixels; blue tells that it is picture."""
+    picture = np.full((height, width, 3), 255, np.uint8)
+    picture[:, :, 0] = np.arange(width)[None, :]
+    picture[:, :, 1] = np.arange(height)[:, None]
+    return picture
+
+
+def test_the_whole_picture_at_its_own_size_is_itself():
+    picture = ramp(80, 80)
+    assert (sample(picture, View(0, 0, 80, 80), 80) == picture).all()
+
+
+def test_a_view_shows_its_rectangle():
+    out = sample(ramp(200, 100), View(40, 20, 120, 60), 80).astype(int)
+    columns, rows = (np.arange(80) + 0.5) * 1.0 + 39.5, (np.arange(80) + 0.5) * 0.5 + 19.5
+    assert np.abs(out[:, :, 0] - columns[None, :]).max() <= 1
+    assert np.abs(out[:, :, 1] - rows[:, None]).max() <= 1
+    assert (out[:, :, 2] == 255).all()
+
+
+@given(
+    st.integers(20, 250),
+    st.integers(20, 250),
+    st.integers(16, 96),
+    st.floats(0, 0.6),
+    st.floats(0, 0.6),
+    st.floats(0.2, 0.4),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_sampled_coordinates_follow_the_view(width, height, side, u, v, share, flip):
+    view = View(u * width, v * height, (u + share) * width, (v + share) * height, flip)
+    out = sample(ramp(width, height), view, side).astype(float)
+    along = (np.arange(side) + 0.5) / side
+    columns = view.x0 + along * view.width - 0.5
+    rows = view.y0 + along * view.height - 0.5
+    shown = out[:, ::-1] if flip else out
+    # A rectangle is widened to whole pixels, by less than one on each side.
+    assert np.abs(shown[:, :, 0] - columns[None, :]).max() <= 2.01
+    assert np.abs(shown[:, :, 1] - rows[:, None]).max() <= 2.01
+
+
+def test_what_lies_beyond_the_border_is_filled():
+    out = sample(ramp(100, 100), View(-50, 0, 50, 100), 100)
+    assert (out[:, :50] == 128).all()
+    assert (out[:, 50:, 2] == 255).all()
+    assert np.abs(out[0, 50:, 0].astype(int) - np.arange(50)).max() <= 1
+    below = sample(ramp(100, 100), View(0, 50, 100, 150), 50, fill=7)
+    assert (below[25:] == 7).all() and (below[:25, :, 2] == 255).all()
+
+
+@pytest.mark.parametrize("view", [View(200, 0, 300, 100), View(-50, -50, -10, -10), View(0, 100, 10, 110)])
+def test_a_view_outside_the_picture_is_all_fill(view):
+    assert (sample(ramp(100, 100), view, 32) == 128).all()
+
+
+def test_flipping_mirrors_left_and_right_padding_included():
+    view = View(-30, 10, 70, 90)
+    plain = sample(ramp(100, 100), view, 64)
+    mirrored = sample(ramp(100, 100), View(-30, 10, 70, 90, True), 64)
+    assert (mirrored == plain[:, ::-1]).all()
+
+
+@given(
+    st.floats(-300, 300),
+    st.floats(-300, 300),
+    st.floats(0.01, 600),
+    st.floats(0.01, 600),
+    st.integers(1, 40),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=200)
+def test_any_view_gives_a_square(x0, y0, w, h, side, flip):
+    out = sample(ramp(60, 40), View(x0, y0, x0 + w, y0 + h, flip), side)
+    assert out.shape == (side, side, 3) and out.dtype == np.uint8 and out.flags.c_contiguous
+
+
+def test_stretching_shows_exactly_the_box_and_padding_keeps_the_aspect():
+    box = (10, 20, 50, 120)
+    assert framed(box, "stretch") == View(10, 20, 50, 120)
+    padded = framed(box, "pad")
+    assert padded == View(-20, 20, 80, 120)
+    with pytest.raises(ValueError, match="'crop'.*'stretch' or 'pad'"):
+        framed(box, "crop")
+
+
+def test_in_a_padded_view_a_circle_stays_round():
+    y, x = np.mgrid[:200, :100]
+    picture = np.zeros((200, 100, 3), np.uint8)
+    picture[(x - 50) ** 2 + (y - 100) ** 2 < 30**2] = 255
+    seen = sample(picture, framed((0, 0, 100, 200), "pad"), 100)[:, :, 0] == 255
+    high, wide = seen.any(axis=1).sum(), seen.any(axis=0).sum()
+    assert abs(int(high) - int(wide)) <= 1 and abs(int(high) - 30) <= 2
+    seen = sample(picture, framed((0, 0, 100, 200), "stretch"), 100)[:, :, 0] == 255
+    assert seen.any(axis=0).sum() > 1.8 * seen.any(axis=1).sum()
+
+
+# --- views of test-time augmentation
+
+
+def test_the_competition_entrys_views_are_three_scales_nine_crops_and_mirrors():
+    views = list_views(View(0, 0, 512, 512), 448, (480, 512, 576), 3, True)
+    assert len(views) == 3 * 9 * 2
+    assert [v.flip for v in views] == [False] * 27 + [True] * 27
+    assert len(set(views)) == 54
+    # The input's own scale has one view: all nine windows would be the same.
+    assert len(list_views(View(0, 0, 512, 512), 448, (448, 480, 512), 3, True)) == (1 + 9 + 9) * 2
+
+
+def test_a_window_of_a_larger_scale_has_the_inputs_share():
+    views = list_views(View(100, 0, 300, 400), 100, (200,), 2, False)
+    assert views == [
+        View(100, 0, 200, 200),
+        View(200, 0, 300, 200),
+        View(100, 200, 200, 400),
+        View(200, 200, 300, 400),
+    ]
+
+
+@given(
+    st.floats(-50, 50),
+    st.floats(-50, 50),
+    st.floats(1, 400),
+    st.floats(1, 400),
+    st.lists(st.floats(1, 3), min_size=1, max_size=3),
+    st.integers(1, 4),
+    st.booleans(),
+)
+def test_every_test_view_lies_within_the_base_view(x0, y0, w, h, scales, grid, flip):
+    base = View(x0, y0, x0 + w, y0 + h)
+    plan = TestViews(tuple(scales), grid, flip)
+    views = plan.on(base)
+    assert len(views) == len(plan.unit())
+    for view in views:
+        assert view.x0 >= base.x0 - 1e-6 and view.y0 >= base.y0 - 1e-6
+        assert view.x1 <= base.x1 + 1e-6 and view.y1 <= base.y1 + 1e-6
+        assert view.width / base.width == pytest.approx(view.height / base.height)
+    assert sum(v.flip for v in views) * 2 == (len(views) if flip else 0)
+
+
+def test_plain_test_views_are_the_picture_and_its_mirror():
+    base = View(0, 10, 20, 40)
+    assert TestViews().on(base) == [base, View(0, 10, 20, 40, True)]
+    assert TestViews(flip=False).on(base) == [base]
