@@ -1,30 +1,104 @@
 #!/usr/bin/env python3
-"""HeatCrop's command line; see `python pipeline.py --help`."""
+"""HeatCrop classifies fine visual attributes from a full image and from the crop that its heatmap gives.
+
+This file is the method: load the data, stage 1, stage 2, stage 3, score, report. Each arrow is a file in the
+run folder that a person can open::
+
+    annotations -> stage1_cam/stage.py -> weights, predictions, heatmaps
+                -> stage2_crop/stage.py -> boxes.csv, crop folder
+                -> stage3_finetune/stage.py -> weights, predictions, fused predictions -> score, report
+
+``python pipeline.py --help`` lists the commands, which are defined in ``heatcrop/cli/commands.py``.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
-from heatcrop.cli import signals as interruption
-from heatcrop.cli.limits import memory_fault
+if TYPE_CHECKING:
+    from heatcrop.cli.config import Config
+    from heatcrop.cli.loading import Dataset
+    from heatcrop.cli.runner import StageRunner
+    from heatcrop.data.groups import TaskGroup
+    from heatcrop.runs.executors import JobGraph
+    from heatcrop.runs.folder import RunFolder
+
+STAGES = ("cam", "crop", "finetune")
+
+# Imports are inside the functions: `--help` answers at once, and a signal while libraries load is handled.
 
 
-def door() -> int:
-    """Run the command line; loading the libraries takes seconds, and may be interrupted or starved too."""
-    interruption.listen()
-    try:
-        if fault := memory_fault():
-            print(f"error: {fault}", file=sys.stderr)
-            return 1
-        from heatcrop.cli.commands import main
+def run(
+    config: Config,
+    folder: RunFolder,
+    wanted: Sequence[str] = (),
+    stages: Sequence[str] = STAGES,
+    scheduler: str | None = None,
+) -> tuple[Dataset, dict[str, Any]]:
+    """Run some stages of some tasks; after all three, score the run and write its report.
 
-        return main()
-    except KeyboardInterrupt:
-        interruption.tell()
-        return interruption.INTERRUPTED
-    finally:
-        interruption.listen_no_more()
+    Parameters
+    ----------
+    config : Config
+    folder : RunFolder
+        Owned by this process.
+    wanted : sequence of str
+        Task names; empty for all that have images.
+    stages : sequence of str
+        Of :data:`STAGES`, in order.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers do the work.
+
+    Returns
+    -------
+    dataset : Dataset
+    metrics : dict
+        The figures of ``metrics.json``; empty where not all stages were asked for.
+    """
+    from heatcrop.cli.loading import load_dataset
+    from heatcrop.cli.run_folders import with_finished
+    from heatcrop.cli.runner import StageRunner, perform
+    from heatcrop.cli.startup import begin_run, choose_executor, finish_stages
+    from heatcrop.report.build import build_report
+    from heatcrop.runs.metrics import write_results
+
+    begin_run(config, folder, wanted, stages)
+    dataset = load_dataset(config, wanted, folder)
+    runner = StageRunner(config, folder, dataset.groups, dataset.stamps)
+    # The longest first, so that the last ones end together.
+    groups = sorted(dataset.groups, key=len, reverse=True)
+    with choose_executor(runner, dataset, stages, scheduler) as executor:
+        graphs = [run_group(runner, group, stages, dataset.tasks) for group in groups]
+        workers = [runner.worker(executor, group) for group in groups]
+        executor.run(perform, list(zip(workers, graphs, strict=True)))
+    finish_stages(runner, dataset)
+    if tuple(stages) != STAGES:
+        return dataset, {}
+    dataset = with_finished(folder, dataset)
+    metrics = write_results(dataset.tasks, folder, dataset.boxes_true)
+    build_report(folder, dataset.tasks, metrics, anew=False)
+    return dataset, metrics
+
+
+def run_group(
+    runner: StageRunner, group: TaskGroup, stages: Sequence[str], tasks: Collection[str]
+) -> JobGraph:
+    """Run the stages of one group of tasks: a single one, or all that share a network."""
+    from heatcrop.data.groups import single_group
+    from heatcrop.runs.executors import merge_graphs
+
+    if "cam" in stages:  # train on full images; predict, and extract heatmaps
+        yield from runner.run_stage("cam", group)
+    if "crop" in stages:  # heatmap -> connected component -> square -> crop, task by task
+        singles = [single_group(data) for data in group.tasks if data.task.name in tasks]
+        yield from merge_graphs([runner.run_stage("crop", single) for single in singles])
+    if "finetune" in stages:  # fine-tune on the crops; fuse with the full image
+        yield from runner.run_stage("finetune", group)
 
 
 if __name__ == "__main__":
-    sys.exit(door())
+    from heatcrop.cli.main import main
+
+    sys.exit(main())

@@ -172,6 +172,8 @@ def link(path: Path, target: Path) -> None:
 
     Whoever writes to the path later takes the link away, not what it stands for.
     """
+    if path == target:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with atomic_path(path, durable=False) as partial:
@@ -193,3 +195,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+@contextlib.contextmanager
+def atomic_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
+    """Give a new array on disk to be filled; when the block ends well it becomes the ``.npy`` file `path`.
+
+    The disk reserves the room at once: a full disk is an OSError here, not a crash while the array is filled.
+    """
+    with atomic_path(path) as partial:
+        array = np.lib.format.open_memmap(partial, "w+", dtype, shape)
+        reserve(partial, partial.stat().st_size)
+        yield array
+        array.flush()
+        del array

@@ -1,36 +1,33 @@
-"""Train the full-image classifier of one task and leave predictions and heatmaps in the run folder.
+"""Stage 1: train the full-image classifier; leave its predictions and heatmaps.
 
-Training pictures get their heatmaps from networks that did not train on them: the training split
-is cut into folds, and each fold is looked at by a network that trained on the others. A network
-that has memorised its pictures draws sharper maps on them than it will on new ones, and crops cut
-from such maps would teach stage 3 a precision that no test picture has.
+Training images get their heatmaps from networks that did not train on them: the training split is cut into
+folds, and each fold is predicted by a network that trained on the others. A network draws sharper maps on
+images that it has memorised than on new ones, and crops from such maps would teach stage 3 a precision that
+no test image has.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
-from heatcrop.data.dataset import TaskData
+from heatcrop.data.groups import TaskGroup
 from heatcrop.data.splits import assign_folds
-from heatcrop.files import atomic_path, write_table
-from heatcrop.nets.inference import Runner, softmax
+from heatcrop.files import atomic_array, link, write_table
+from heatcrop.nets.inference import softmax
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.runs.predictions import write_predictions
-from heatcrop.runs.progress import log, progress
+from heatcrop.runs.predictions import write_arrays, write_predictions
+from heatcrop.runs.progress import log
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import Workshop, predict
-from heatcrop.training.inputs import Inputs, TestViews
+from heatcrop.training.inputs import TestViews
 from heatcrop.training.loop import TrainingPlan
-from heatcrop.training.pieces import BranchWork, Piece, Seconds
-from heatcrop.training.rowfile import RowFile
+from heatcrop.training.stage import BranchStage
 from stage1_cam.heatmaps import predicted_heatmaps
 
 
@@ -43,10 +40,10 @@ class CamPlan:
     training : TrainingPlan
     augment : Augmentation
     views : int
-        Augmented views of each training picture that are cached behind a frozen trunk.
+        Augmented views of each training image that are cached behind a frozen trunk.
     folds : int
-        Networks that share the training pictures' heatmaps; 1 takes them from the final network,
-        which has trained on them (for comparison only).
+        Networks that share the training images' heatmaps; 1 takes them from the final network, which has
+        trained on them (for comparison only).
     test : TestViews
     heatmap : {'plain', 'contrast', 'distance'}
         See :func:`stage1_cam.heatmaps.class_heatmap`.
@@ -54,172 +51,98 @@ class CamPlan:
 
     training: TrainingPlan = TrainingPlan()
     augment: Augmentation = Augmentation()
-    views: int = 4
-    folds: int = 3
+    views: Annotated[int, Field(ge=1, le=1000)] = 4
+    folds: Annotated[int, Field(ge=1, le=1000)] = 3
     test: TestViews = TestViews()
     heatmap: Literal["plain", "contrast", "distance"] = "distance"
 
 
-Look = tuple[np.ndarray, np.ndarray, np.ndarray, str]
-"""What a network has said: rows (B,), their logits (B, C) and heatmaps (B, h, w), the network's name."""
+class CamStage(BranchStage):
+    """Stage 1 of one group of tasks.
 
-
-class CamWork(BranchWork):
-    """Stage 1 of one task, in pieces.
-
-    Parameters
-    ----------
-    folder : TaskFolder
-        Gets ``stage1/``: weights.params, network.onnx, history.csv, predictions.csv, heatmaps.npy.
-    data, plan, shop, trunk, cache, mark
-        As for :class:`heatcrop.training.pieces.BranchWork`.
+    Each task's folder gets ``stage1/``: weights.params, network.onnx, the folds' weights, history.csv,
+    predictions (.npz and .csv) and heatmaps.npy; tasks that share networks get links to them.
     """
 
-    stage, section = 1, "cam"
-    mapped = True
+    name, number, with_maps = "cam", 1, True
+    seconds_as = {"compute_features": "train", "train": "train"}
+    titles = {"compute_features": "features", "train": "train", "infer": "heatmaps of"}
 
-    def __init__(
-        self,
-        data: TaskData,
-        folder: TaskFolder,
-        plan: CamPlan,
-        shop: Workshop,
-        trunk: Callable[[], Runner | None],
-        cache: Path,
-        mark: str = "",
-    ) -> None:
-        super().__init__(data, plan, shop, trunk, cache, mark)
-        self.folder, self.plan = folder, plan
-        self._fold_of = fold_rows(data, plan.folds, shop.seed)
-        self.names = ["final", *(f"fold {fold}" for fold in range(int(self._fold_of.max(initial=-1)) + 1))]
-
-    def pictures(self) -> Pictures:
-        return Pictures(self.data.paths)
-
-    def rounds(self) -> Iterator[list[Piece]]:
-        if not len(self.data):
-            raise ValueError(f"{self.data.task.name}: no picture to look at")
-        if self.plan.folds > 1 and len(self.names) == 1:
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._fold_of = fold_rows(self.group, self.plan.folds, self.context.seed)
+        self.networks = ["final", *(f"fold {fold}" for fold in range(self._fold_of.max(initial=-1) + 1))]
+        if self.plan.folds > 1 and len(self.networks) == 1:
             log(
-                f"{self.data.task.short}: all training pictures are one group; "
-                "their heatmaps come from the network they trained"
+                f"{self.group.short}: all training images are one group; "
+                "their heatmaps come from the network that they trained"
             )
-        yield from super().rounds()
 
-    def compute(self, part: int) -> Seconds:
-        """Compute a part of the cached features."""
-        started = time.perf_counter()
-        with progress(f"{self.data.task.short}: features", self.features.pictures_in(part)) as bar:
-            self.compute_features(part, bar)
-        return {"train": time.perf_counter() - started}
+    def images(self) -> Pictures:
+        return Pictures(self.group.paths)
 
-    def train(self, name: str) -> Seconds:
-        """Train one network."""
-        started, short, seed = time.perf_counter(), self.data.task.short, self.shop.seed
-        rows = self.train_rows
-        if name != "final":
-            rows = rows[self._fold_of[rows] != _number(name)]
-        net = self.new_network()
-        self.shop.maps.check(len(net.blocks))
-        with progress(f"{short}: train {name}", self.plan.training.epochs) as bar:
-            self.train_network(name, net, rows, seed, self._weights(name), self._exported(name), bar)
-        return {"train": time.perf_counter() - started}
+    def network_rows(self, network: str) -> np.ndarray:
+        return self.train_rows[(self._fold_of[self.train_rows] != _fold(network)) | (network == "final")]
 
-    def look(self, name: str, first: int, end: int) -> Seconds:
-        """Predict a part of a network's rows and take their heatmaps."""
-        started, rows = time.perf_counter(), self.shown(name)[first:end]
-        runner = self.runner(name, self._weights(name), self._exported(name))
-        logits, heatmaps = [], []
-        with progress(f"{self.data.task.short}: heatmaps of {name}", len(rows)) as bar:
-            for some, maps in self._look(runner, rows):
-                logits.append(some)
-                heatmaps.append(maps)
-                bar(len(some))
-        self.leave_looks(name, first, logits=np.concatenate(logits), heatmaps=np.concatenate(heatmaps))
-        return {"cam": time.perf_counter() - started}
+    def predicted_rows(self, network: str) -> np.ndarray:
+        return np.flatnonzero(self._fold_of == _fold(network))
 
-    def _look(self, runner: Runner, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return look(runner, self.inputs, rows, self.plan)
+    def initial_weights(self, network: str) -> Path | None:
+        return None
 
-    def finish(self) -> Seconds:
-        """Put together what the networks have said."""
-        started = time.perf_counter()
-        write_looks(self.folder, self.data, self._said(), self.cache / "heatmaps")
-        write_table(self.folder.history(1), pd.DataFrame(self.history(self.names)))
-        return {"cam": time.perf_counter() - started}
+    def weights(self, network: str) -> Path:
+        folder = self.networks_folder
+        return folder.weights(1) if network == "final" else folder.fold_weights(network)
 
-    def _said(self) -> Iterator[Look]:
-        for _, (name, first, end) in self.all_looks():
-            said = self.looks(name, first)
-            yield self.shown(name)[first:end], said["logits"], said["heatmaps"], name
+    def keep(self, logits: np.ndarray, maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+        views, heatmaps = self.plan.test.unit(), np.empty((len(rows), *maps.shape[3:]), np.float32)
+        for number in np.unique(self.group.task_of[rows]).tolist():
+            own, classes = self.group.task_of[rows] == number, self.group.columns(number)
+            heatmaps[own] = predicted_heatmaps(
+                logits[own][:, classes], maps[own][:, :, classes], views, self.plans[number].heatmap
+            )
+        return {"logits": logits, "heatmaps": heatmaps}
 
-    def shown(self, name: str) -> np.ndarray:
-        """The rows that a network looks at."""
-        return np.flatnonzero(self._fold_of == _number(name))
+    def finish(self) -> None:
+        history = pd.DataFrame(self.history())
+        for number, folder in enumerate(self.tasks):
+            self._write_predictions(number, folder)
+            write_table(folder.history(1), history)
+            for file in (folder.weights(1), folder.network(1), *map(folder.fold_weights, self.networks[1:])):
+                link(file, self.networks_folder.stage(1) / file.name)
 
-    def _weights(self, name: str) -> Path:
-        return self.folder.weights(1) if name == "final" else self.folder.fold_weights(name)
-
-    def _exported(self, name: str) -> Path:
-        return self.folder.network(1) if name == "final" else self.cache / f"{name}.onnx"
+    def _write_predictions(self, number: int, folder: TaskFolder) -> None:
+        """Write one task's heatmaps and predictions, joined from all networks."""
+        data, span, classes = self.group.tasks[number], self.group.rows_of(number), self.group.columns(number)
+        logits, networks = np.zeros(data.letters.shape, np.float32), np.full(len(data), "", "U8")
+        shape = next(part["heatmaps"].shape[1:] for _, _, part in self.predictions())
+        with atomic_array(folder.heatmaps, (len(data), *shape), np.float32) as heatmaps:
+            for network, rows, part in self.predictions():
+                own = (rows >= span.start) & (rows < span.stop)
+                mine = rows[own] - span.start
+                heatmaps[mine] = part["heatmaps"][own]
+                logits[mine], networks[mine] = part["logits"][own][:, classes], network
+        probabilities = softmax(logits.astype(np.float64))
+        full = write_predictions(folder.predictions_csv(1), data, probabilities, networks)
+        write_arrays(folder.predictions(1), full=full, networks=networks)
 
 
-def _number(name: str) -> int:
-    """The fold that a network has not seen; -1 for the final one."""
-    return -1 if name == "final" else int(name.removeprefix("fold "))
+def _fold(network: str) -> int:
+    """Return the fold that a network has not trained on; -1 for the final one."""
+    return -1 if network == "final" else int(network.removeprefix("fold "))
 
 
-def fold_rows(data: TaskData, n_folds: int, seed: int) -> np.ndarray:
-    """The fold whose network looks at each row, (N,) int.
+def fold_rows(group: TaskGroup, n_folds: int, seed: int) -> np.ndarray:
+    """Choose the fold whose network predicts each row.
 
-    -1 is the final network, which trains on all training rows: it looks at all others, and at the
-    training rows too where there are no two groups to hold apart.
+    Returns
+    -------
+    ndarray of int, shape (N,)
+        -1 for the final network, which trains on all training rows: it predicts all others, and the training
+        rows too where there are no two groups to separate.
     """
-    fold_of, rows = np.full(len(data), -1), data.rows("train", labelled=True)
+    fold_of, rows = np.full(len(group), -1), group.rows("train")
     if n_folds > 1 and len(rows):
-        folds = assign_folds(data.letters[rows], list(data.groups[rows]), n_folds, seed)
+        folds = assign_folds(group.letters[rows], list(group.groups[rows]), n_folds, seed)
         fold_of[rows] = folds if folds.max() > 0 else -1
     return fold_of
-
-
-def look(
-    runner: Runner, inputs: Inputs, rows: np.ndarray, plan: CamPlan
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield logits (B, C) of rows in turn, and the predicted class's heatmap (B, h, w) of each.
-
-    Both come from the same forward pass.
-    """
-    views = plan.test.unit()
-    for logits, maps, _ in predict(runner, inputs, rows):
-        yield logits, predicted_heatmaps(logits, maps, views, plan.heatmap)
-
-
-def write_looks(folder: TaskFolder, data: TaskData, looks: Iterable[Look], scratch: Path) -> None:
-    """Leave ``heatmaps.npy`` and ``predictions.csv`` of what the networks have said of all rows.
-
-    Parameters
-    ----------
-    looks : iterable of Look
-        Parts of the rows, in any order.
-    scratch : Path
-        Where heatmaps are collected: those of millions of pictures are more than memory holds.
-    """
-    n = len(data)
-    logits, network = np.zeros((n, len(data.task.classes)), np.float32), np.full(n, "", object)
-    collected: RowFile | None = None
-    for rows, some, heatmaps, name in looks:
-        if collected is None:
-            collected = RowFile(scratch, n, heatmaps.shape[1:], np.float32)
-        collected.write(rows, heatmaps)
-        logits[rows], network[rows] = some, name
-    assert collected is not None
-    with atomic_path(folder.heatmaps) as partial:
-        collected.save(partial)
-    write_predictions(
-        folder.predictions(1),
-        data.images,
-        data.splits,
-        softmax(logits.astype(np.float64)),
-        data.task.classes,
-        network.tolist(),
-    )

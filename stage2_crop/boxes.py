@@ -1,14 +1,14 @@
-"""``boxes.csv``: the box of every picture, the file that stage 3 and people read."""
+"""The boxes of many images by one rule, and ``boxes.csv``."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from heatcrop.files import ROWS_AT_ONCE, atomic_table
+from heatcrop.data.dataset import TaskData
+from heatcrop.files import write_table
 from heatcrop.training.views import framed
 from stage2_crop.rule import Crop, CropRule, find_crop
 
@@ -22,46 +22,32 @@ def find_crops(
     ----------
     heatmaps : ndarray of float, shape (N, h, w)
     sizes : ndarray of int, shape (N, 2)
-        Width and height of each picture in pixels.
+        Width and height of each image in pixels.
     fit : {'stretch', 'pad'}
-        How stage 1 framed the pictures.
+        How stage 1 framed the images, see :func:`heatcrop.training.views.framed`.
     invisible : ndarray of bool, shape (N,)
-        Where the full image says that the attribute is not in the picture.
+        Where the attribute is predicted to be invisible.
     """
-    return list(map(crop_finder(heatmaps, sizes, fit, rule, invisible), range(len(heatmaps))))
+    views = [framed((0, 0, width, height), fit) for width, height in sizes.tolist()]
+    frames = [(view.x0, view.y0, view.x1, view.y1) for view in views]
+    maps = np.asarray(heatmaps)  # a view of a memory map, which costs less to index
+    rows = zip(maps, frames, sizes.tolist(), invisible.tolist(), strict=True)
+    return [find_crop(one, frame, *size, rule, gone) for one, frame, size, gone in rows]
 
 
-def crop_finder(
-    heatmaps: np.ndarray, sizes: np.ndarray, fit: str, rule: CropRule, invisible: np.ndarray
-) -> Callable[[int], Crop]:
-    """Make the function that applies the rule to the i-th of the same; threads may call it at once."""
-    maps = np.asarray(heatmaps)  # of a memory map, a view that costs less to index
-
-    def find(i: int) -> Crop:
-        return _crop(maps[i], sizes[i].tolist(), fit, rule, bool(invisible[i]))
-
-    return find
-
-
-def _crop(heatmap: np.ndarray, size: tuple[int, int], fit: str, rule: CropRule, invisible: bool) -> Crop:
-    width, height = size
-    view = framed((0, 0, width, height), fit)
-    return find_crop(heatmap, (view.x0, view.y0, view.x1, view.y1), width, height, rule, invisible)
-
-
-def with_usual(
+def complete_rule(
     rule: CropRule, heatmaps: np.ndarray, sizes: np.ndarray, fit: str, invisible: np.ndarray
 ) -> CropRule:
-    """Complete a rule that wants the attribute's usual place and does not know it yet.
+    """Complete a rule that needs the attribute's usual place and does not know it yet.
 
-    The usual place is the median, over the pictures whose heatmaps give a crop, of the crop's centre and
-    side. Where no heatmap does, it stays unknown and the whole picture is taken.
+    The usual place is the median, over the images whose heatmaps give a crop, of the crop's centre and side.
+    Where no heatmap does, it stays unknown and images are not cropped.
 
     Parameters
     ----------
     rule : CropRule
     heatmaps, sizes, fit, invisible
-        Of the pictures to learn it from, as in :func:`find_crops`; no test pictures, please.
+        Of the images to learn it from, as in :func:`find_crops`; none of the test split.
     """
     if rule.invisible != "usual" or rule.usual is not None:
         return rule
@@ -87,17 +73,17 @@ def jitter_boxes(
     spread: float,
     seed: int,
 ) -> np.ndarray:
-    """Cut some pictures by rules that lie around the chosen one, for training.
+    """Find boxes of some images by rules around the chosen one, for training.
 
-    A network that has only seen one exact cut is at a loss before a map that is a little hotter or
-    cooler than those it was trained on; and no map of a new picture is exactly like them.
+    A network that has seen one exact crop of each image generalises badly to a map that is a little hotter or
+    cooler than those it was trained on, and the map of a new image always is.
 
     Parameters
     ----------
     rows : ndarray of int, shape (R,)
-        Which pictures.
+        Which images.
     count : int
-        Boxes a picture.
+        Boxes of each image.
     spread : float
         The threshold is multiplied by 1 - spread to 1 + spread, and up to `spread` of the square's
         side is added to the margin or taken from it, both evenly. The usual place widens as the margin does.
@@ -105,41 +91,48 @@ def jitter_boxes(
     Returns
     -------
     ndarray of int32, shape (R, count, 4)
-        Other parameters are those of :func:`find_crops`. A cut that would fall back where the chosen
-        rule does not is left out in favour of the chosen rule's.
+        Other parameters are those of :func:`find_crops`. A box that would fall back where the chosen
+        rule does not is replaced by the chosen rule's.
     """
     boxes = np.zeros((len(rows), count, 4), np.int32)
     for place, row in enumerate(rows.tolist()):
         rng = np.random.default_rng((seed, row))
-        one = (heatmaps[row], sizes[row].tolist(), fit)
-        plain = _crop(*one, rule, bool(invisible[row]))
+        one = (heatmaps[row : row + 1], sizes[row : row + 1], fit)
+        plain = find_crops(*one, rule, invisible[row : row + 1])[0]
+        boxes[place] = plain.box
         for i, (warmer, wider) in enumerate(rng.uniform(-spread, spread, (count, 2))):
+            if plain.fallback not in ("", "usual"):
+                continue
             near = dataclasses.replace(
                 rule, threshold=min(rule.threshold * (1 + warmer), 1.0), margin=max(rule.margin + wider, 0.0)
             )
             if rule.usual is not None:
                 near = dataclasses.replace(near, usual=(*rule.usual[:2], rule.usual[2] * (1 + 2 * wider)))
-            crop = plain if plain.fallback not in ("", "usual") else _crop(*one, near, bool(invisible[row]))
-            boxes[place, i] = crop.box if crop.fallback == plain.fallback else plain.box
+            crop = find_crops(*one, near, invisible[row : row + 1])[0]
+            if crop.fallback == plain.fallback:
+                boxes[place, i] = crop.box
     return boxes
 
 
 def write_boxes(
-    path: Path, images: Sequence[str], splits: Sequence[str], crops: Sequence[Crop], rule: CropRule
+    path: Path, data: TaskData, rule: CropRule, boxes: np.ndarray, fallback: np.ndarray, score: np.ndarray
 ) -> None:
-    """Write image,split,x0,y0,x1,y1,threshold,margin,fallback,score, one row a picture."""
-    import pandas as pd  # pictures are predicted where it is not installed
+    """Write image,split,x0,y0,x1,y1,threshold,margin,fallback,score, one row an image.
 
-    with atomic_table(path) as write:
-        # At least once: a table without rows has a header all the same.
-        for start in range(0, max(1, len(crops)), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            some = crops[rows]
-            boxes = np.array([c.box for c in some]).reshape(-1, 4)
-            table = pd.DataFrame({"image": list(images[rows]), "split": list(splits[rows])})
-            for column, name in enumerate(("x0", "y0", "x1", "y1")):
-                table[name] = boxes[:, column]
-            table["threshold"], table["margin"] = rule.threshold, rule.margin
-            table["fallback"] = [c.fallback for c in some]
-            table["score"] = [f"{c.score:.4f}" for c in some]
-            write(table)
+    Parameters
+    ----------
+    path : Path
+    data : TaskData
+        N images.
+    rule : CropRule
+    boxes : ndarray of int, shape (N, 4)
+    fallback : ndarray of str, shape (N,)
+    score : ndarray of float, shape (N,)
+    """
+    import pandas as pd  # not installed where only ONNX Runtime is
+
+    table = pd.DataFrame({"image": list(data.images), "split": data.splits})
+    table[["x0", "y0", "x1", "y1"]] = boxes
+    table["threshold"], table["margin"] = rule.threshold, rule.margin
+    table["fallback"], table["score"] = fallback, [f"{value:.4f}" for value in score]
+    write_table(path, table)

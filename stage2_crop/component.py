@@ -1,4 +1,8 @@
-"""From a heatmap to its connected component: scale, upsample, threshold, choose."""
+"""From a heatmap to its connected component: scale, upsample, threshold, choose.
+
+Pure functions on arrays. Labelling is scikit-image's: 0.4 ms a map where OpenCV takes 0.1 ms, which is
+below a twentieth of what stage 2 spends on an image.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,16 @@ import dataclasses
 
 import cv2
 import numpy as np
+from skimage.measure import label, regionprops
 
 
 def scale_heat(heatmap: np.ndarray, percentile: float = 100.0) -> np.ndarray:
-    """Clamp negative evidence and scale a heatmap so that its reference is 1.
+    """Set negative values to 0 and scale a heatmap so that its reference value is 1.
 
     Parameters
     ----------
     heatmap : ndarray of float, shape (h, w)
-        A class activation map; values below 0 speak against the class.
+        A class activation map; values below 0 are evidence against the class.
     percentile : float
         Of the map's values, the one that becomes 1; 100 is the maximum. A lower one keeps a single
         hot position from deciding alone (Choe et al., CVPR 2020, section 5.2, compare both).
@@ -42,8 +47,8 @@ def scale_heat(heatmap: np.ndarray, percentile: float = 100.0) -> np.ndarray:
 def upsample(heat: np.ndarray, side: int) -> np.ndarray:
     """Scale a map to `side` x `side` by bilinear interpolation between its positions' centres.
 
-    A position stands for an equal tile of the picture, so a map's outermost centres lie half a
-    tile inside the border; beyond them the border's values continue.
+    A position represents an equal tile of the image, so the outermost centres are half a tile inside the
+    border; beyond them the border's values continue.
     """
     return cv2.resize(np.asarray(heat, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
 
@@ -74,7 +79,7 @@ def components(heat: np.ndarray, threshold: float) -> list[Component]:
     ----------
     heat : ndarray of float, shape (h, w)
     threshold : float
-        In the unit of `heat`; must be above 0, or cold ground would count.
+        In the unit of `heat`; must be above 0, or positions without heat would count.
 
     Returns
     -------
@@ -101,19 +106,14 @@ def components(heat: np.ndarray, threshold: float) -> list[Component]:
     if not threshold > 0:
         raise ValueError(f"threshold is {threshold}; it must be above 0")
     heat = np.asarray(heat, np.float32)
-    count, labels = cv2.connectedComponents((heat >= threshold).view(np.uint8), connectivity=8)
-    total = cv2.sumElems(np.maximum(heat, 0))[0]  # in double precision, like all that follows
+    labels = label(heat >= threshold, connectivity=2)
+    mass = np.bincount(labels.ravel(), weights=heat.ravel())
+    total = np.maximum(heat, 0).sum(dtype=np.float64)
     found = []
-    # One look a component: there are few, and OpenCV's own statistics take three times as long as labelling.
-    for i in range(1, count):
-        inside = labels == i
-        mask, positions = inside.view(np.uint8), int(np.count_nonzero(inside))
-        x, y, width, height = cv2.boundingRect(mask)
-        mass = cv2.mean(heat, mask)[0] * positions
-        box = (x, y, x + width, y + height)
-        found.append((int(inside.argmax()), Component(box, positions / heat.size, mass / total)))
-    # OpenCV numbers components by blocks of two rows; ties want reading order.
-    return [component for _, component in sorted(found, key=lambda item: item[0])]
+    for region in regionprops(labels):
+        y0, x0, y1, x1 = region.bbox
+        found.append(Component((x0, y0, x1, y1), region.area / heat.size, mass[region.label] / total))
+    return found
 
 
 def choose(found: list[Component], by: str = "area", together: float = 0.0) -> Component | None:
@@ -124,7 +124,7 @@ def choose(found: list[Component], by: str = "area", together: float = 0.0) -> C
     found : list of Component
     by : {'area', 'mass'}
         ``area`` is the competition entry's "largest connected block"; ``mass`` weighs each position
-        by its heat, so that a wide lukewarm block does not beat a small hot one.
+        by its heat, so that a wide warm block does not beat a small hot one.
     together : float
         Above 0: join all components whose area (or mass) is at least this share of the chosen one's,
         for attributes seen in two places (two sleeves).

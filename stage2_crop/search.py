@@ -1,15 +1,15 @@
-"""Choose a task's crop rule on validation, by fused AP.
+"""Choose a task's crop rule on rows that no network trained on, by fused AP.
 
-One setting at a time, the others held: threshold, margin, least side, greatest side, what to do
-where nothing is predicted to be visible, and whether to crop at all. Each candidate's crops are judged
-by what they add to the full image: a linear probe on the crops' features, fused with stage 1's
-predictions. Rows are training pictures whose heatmaps and predictions come from networks that had
-not seen them, and validation pictures; no test picture is looked at.
+One setting at a time, the others held: threshold, margin, least side, greatest side, what to do where the
+attribute is predicted to be invisible, and whether to crop at all. Each candidate is evaluated by what its
+crops add to the full image: a linear probe on the crops' features, fused with stage 1's predictions. Rows
+are training images whose heatmaps and predictions come from networks that did not train on them, and
+validation images; test images are not used.
 
-Validation sets are small and the best of a dozen noisy figures is an optimist's choice. So a
-candidate must be better than the configured value by more than two standard errors of the
-difference: the one-standard-error rule (Breiman et al., "Classification and Regression Trees", 1984,
-section 3.4.3), made stricter because a dozen differences are looked at.
+Validation sets are small and the best of a dozen noisy figures is an optimistic choice. So a candidate must
+be better than the configured value by more than two standard errors of the difference: the one-standard-
+error rule (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3), stricter because a
+dozen differences are compared.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class SearchPlan:
     Attributes
     ----------
     pictures : int
-        How many pictures judge; 0 leaves the configured rule as it is.
+        How many images evaluate a candidate; 0 keeps the configured rule.
     thresholds, margins, least_sides, greatest_sides : tuple of float
-        Values tried beside the configured one, see :class:`CropRule`. Hotter thresholds and thinner
-        margins than these often score a little higher still, by cutting into the region itself: the
-        defaults stop where a person looking at the crops would.
+        Values tried beside the configured one, see :class:`CropRule`. Higher thresholds and smaller margins
+        often score a little higher still by cutting into the region itself: the defaults stop where a
+        person looking at the crops would.
     """
 
     pictures: int = 400
@@ -50,7 +50,7 @@ class SearchPlan:
     greatest_sides: tuple[float, ...] = (0.6, 0.8, 0.95)
 
     def steps(self, names_invisible: bool) -> list[tuple[str, tuple[Any, ...]]]:
-        """The settings in the order they are searched, each with its values."""
+        """Return the settings in the order in which they are searched, each with its values."""
         steps: list[tuple[str, tuple[Any, ...]]] = [
             ("threshold", self.thresholds),
             ("margin", self.margins),
@@ -63,8 +63,8 @@ class SearchPlan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-    """One candidate's figures; a row of ``rule.json``'s curve.
+class Candidate:
+    """The figures of one candidate; an entry of the ``curve`` in ``rule.json``.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Judged:
     difference, error : float
         Mean and standard error (bootstrap over rows) of its fused AP less the configured value's.
     side : float
-        Median side of its crops as a share of the picture's shorter side.
+        Median side of its crops as a share of the image's shorter side.
     chosen : bool
     """
 
@@ -93,18 +93,18 @@ class Judged:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judges:
-    """The rows that judge.
+class SearchRows:
+    """The rows that candidates are evaluated on.
 
     Attributes
     ----------
     letters : ndarray of int8, shape (N, C)
     soft, full : ndarray of float, shape (N, C)
-        Soft labels, and the full image's probabilities from networks that had not seen the rows.
+        Soft labels, and the full image's probabilities from networks that did not train on the rows.
     folds : ndarray of int, shape (N,)
         Of the probe.
     shorter_side : ndarray of int, shape (N,)
-        Of each picture, in pixels.
+        Of each image, in pixels.
     """
 
     letters: np.ndarray
@@ -117,11 +117,11 @@ class Judges:
 def search_rule(
     start: CropRule,
     steps: Sequence[tuple[str, Sequence[Any]]],
-    judges: Judges,
+    rows: SearchRows,
     boxes_of: Callable[[CropRule], Sequence[Box]],
     features_of: Callable[[Sequence[Sequence[Box]]], Sequence[np.ndarray]],
     seed: int = 0,
-) -> tuple[CropRule, list[Judged]]:
+) -> tuple[CropRule, list[Candidate]]:
     """Improve a rule one setting at a time.
 
     Parameters
@@ -129,27 +129,27 @@ def search_rule(
     start : CropRule
         The configured rule.
     steps : sequence of (setting, values)
-    judges : Judges
+    rows : SearchRows
         N rows.
     boxes_of : callable
-        Given a rule, the N boxes that it cuts.
+        Returns the N boxes of a rule.
     features_of : callable
-        Given some boxes of each of the N rows, their features, (K_i, F) each; never asked twice for the
-        same box.
+        Returns the features, shape (K_i, F), of some boxes of each of the N rows; never called twice for
+        the same box.
+    seed : int
+        Of the bootstrap.
 
     Returns
     -------
     rule : CropRule
-    curve : list of Judged
+    curve : list of Candidate
         Every candidate tried, in order.
     """
-    known: list[dict[Box, np.ndarray]] = [{} for _ in judges.letters]
-    resamples = np.random.default_rng(seed).integers(
-        0, len(judges.letters), (_RESAMPLES, len(judges.letters))
-    )
+    known: list[dict[Box, np.ndarray]] = [{} for _ in rows.letters]
+    resamples = np.random.default_rng(seed).integers(0, len(rows.letters), (_RESAMPLES, len(rows.letters)))
     figures: dict[tuple[Box, ...], tuple[np.ndarray, float, float, float]] = {}
 
-    def learn(candidates: Sequence[Sequence[Box]]) -> None:
+    def add_features(candidates: Sequence[Sequence[Box]]) -> None:
         missing = [
             list(dict.fromkeys(box for box in row if box not in known[i]))
             for i, row in enumerate(zip(*candidates, strict=True))
@@ -157,21 +157,19 @@ def search_rule(
         for i, (new, found) in enumerate(zip(missing, features_of(missing), strict=True)):
             known[i].update(zip(new, found, strict=True))
 
-    def judge(boxes: Sequence[Box]) -> tuple[np.ndarray, float, float, float]:
+    def evaluate(boxes: Sequence[Box]) -> tuple[np.ndarray, float, float, float]:
         key = tuple(boxes)
         if key not in figures:
             features = np.stack([known[i][box] for i, box in enumerate(boxes)])
-            crop = probe_predictions(
-                features, judges.letters.argmax(axis=1), judges.letters.shape[1], judges.folds
-            )
-            how = fit_fusion(judges.full, crop, judges.letters, judges.soft)
-            fused = fuse(judges.full, crop, how)
-            resampled = np.array([average_precision(fused[r], judges.letters[r]) for r in resamples])
+            crop = probe_predictions(features, rows.letters.argmax(axis=1), rows.letters.shape[1], rows.folds)
+            fusion = fit_fusion(rows.full, crop, rows.letters, rows.soft)
+            fused = fuse(rows.full, crop, fusion)
+            resampled = np.array([average_precision(fused[r], rows.letters[r]) for r in resamples])
             figures[key] = (
                 resampled,
-                average_precision(crop, judges.letters),
-                average_precision(fused, judges.letters),
-                how.weight,
+                average_precision(crop, rows.letters),
+                average_precision(fused, rows.letters),
+                fusion.weight,
             )
         return figures[key]
 
@@ -182,15 +180,15 @@ def search_rule(
         values = [getattr(rule, setting), *(v for v in values if v != getattr(rule, setting))]
         rules = [dataclasses.replace(rule, **{setting: value}) for value in values]
         boxes = [list(boxes_of(one)) for one in rules]
-        learn(boxes)
-        base = judge(boxes[0])[0]
+        add_features(boxes)
+        base = evaluate(boxes[0])[0]
         tried = []
         for value, cut in zip(values, boxes, strict=True):
-            resampled, crop_ap, fused_ap, weight = judge(cut)
+            resampled, crop_ap, fused_ap, weight = evaluate(cut)
             gain = resampled - base
-            sides = np.array([box[2] - box[0] for box in cut]) / judges.shorter_side
+            sides = np.array([box[2] - box[0] for box in cut]) / rows.shorter_side
             tried.append(
-                Judged(
+                Candidate(
                     setting,
                     value,
                     crop_ap,

@@ -1,4 +1,4 @@
-"""From a box to the square that is cut: circumscribe, widen, move inside."""
+"""From a box to the square that is cropped: circumscribe, widen, move inside the image."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def widen(square: Box, margin: float, least_px: float = 0.0) -> Box:
 
 
 def move_inside(square: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Move a square inside a picture rather than cut it, and round it to whole pixels.
+    """Move a square inside the image instead of cutting it off, and round it to whole pixels.
 
     Parameters
     ----------
     square : tuple (x0, y0, x1, y1)
         Pixels.
     width, height : int
-        Of the picture.
+        Of the image, in pixels.
 
     Returns
     -------
     tuple of int (x0, y0, x1, y1)
-        Inside the picture, x1/y1 exclusive. A square larger than the picture's shorter side keeps
-        its full reach along the longer one, so that nothing it framed is lost: it is then as wide
-        (or as high) as the picture and no longer a square.
+        Inside the image, x1/y1 exclusive. A square larger than the image's shorter side keeps its full
+        extent along the longer one, so that nothing inside it is lost: it is then as wide (or as high)
+        as the image and no longer a square.
 
     >>> move_inside((-10, 5, 30, 45), 100, 100)
     (0, 5, 40, 45)

@@ -1,31 +1,33 @@
-"""Fine-tune stage 1's network on one task's crops and fuse both branches."""
+"""Stage 3: fine-tune stage 1's networks on the crops, then fuse both predictions.
+
+The crops are cut from the original images by the boxes rather than read from the crop folder: the same pixels
+without a second JPEG compression, and augmentation can reach beyond the crop.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
+import math
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.texts import take
-from heatcrop.files import write_json, write_table
+from heatcrop.errors import DataError
+from heatcrop.files import link, write_json, write_table
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
-from heatcrop.nets.inference import Runner, softmax
-from heatcrop.runs.boxes import read_cuts
+from heatcrop.nets.inference import softmax
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.runs.predictions import read_networks, write_predictions
-from heatcrop.runs.progress import progress
+from heatcrop.runs.predictions import read_arrays, write_arrays, write_predictions
 from heatcrop.runs.reading import damaged, read_array, read_json
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import Workshop, load_classifier, predict
 from heatcrop.training.inputs import TestViews
 from heatcrop.training.loop import TrainingPlan
-from heatcrop.training.pieces import BranchWork, Seconds
+from heatcrop.training.stage import BranchStage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,150 +42,113 @@ class FinetunePlan:
         Augmented views of each training crop that are cached behind a frozen trunk.
     test : TestViews
     cross_fit : bool
-        Fit the fusion on training pictures too: for each of stage 1's folds a crop network is
-        trained without it, so that both branches have spoken about every training picture without
-        having seen it. Costs one more training; without it a small validation split decides alone.
+        Fit the fusion on training images too: for each of stage 1's folds a crop network is trained without
+        it, so that both branches have predicted every training image without training on it. Costs one more
+        training; without it a small validation split decides alone.
     """
 
     training: TrainingPlan = TrainingPlan()
     augment: Augmentation = Augmentation()
-    views: int = 4
+    views: Annotated[int, Field(ge=1, le=1000)] = 4
     test: TestViews = TestViews()
     cross_fit: bool = True
 
 
-class FinetuneWork(BranchWork):
-    """Stage 3 of one task, in pieces.
+class FinetuneStage(BranchStage):
+    """Stage 3 of one group of tasks.
 
-    The crops are cut from the original pictures by ``boxes.csv`` rather than read back from the
-    crop folder: the pixels are the same, without a second JPEG compression, and augmentation can
-    reach beyond the cut.
-
-    Parameters
-    ----------
-    folder : TaskFolder
-        Gets ``stage3/``: weights.params, network.onnx, history.csv, predictions.csv, fused.csv,
-        fusion.json.
-    data, plan, shop, trunk, cache, mark
-        As for :class:`heatcrop.training.pieces.BranchWork`.
+    Each task's folder gets ``stage3/``: weights.params, network.onnx, history.csv, predictions (.npz and
+    .csv), fused.csv and fusion.json; tasks that share networks get links to them.
     """
 
-    stage, section = 3, "finetune"
+    name, number = "finetune", 3
+    titles = {"compute_features": "crop features", "train": "fine-tune", "infer": "predict crops with"}
 
-    def __init__(
-        self,
-        data: TaskData,
-        folder: TaskFolder,
-        plan: FinetunePlan,
-        shop: Workshop,
-        trunk: Callable[[], Runner | None],
-        cache: Path,
-        mark: str = "",
-    ) -> None:
-        super().__init__(data, plan, shop, trunk, cache, mark)
-        self.folder, self.plan = folder, plan
-        self._spoke, self._full = self._said_before()
-        folds = sorted(set(self._spoke[self.train_rows]) - {"final"}) if plan.cross_fit else []
-        self.names = ["final", *folds]
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._full = [
+            read_arrays(folder.predictions(1), ("full", "networks"), len(data))
+            for folder, data in zip(self.tasks, self.group.tasks, strict=True)
+        ]
+        # Stage 1's network that predicted each row: its weights are fine-tuned to predict the row's crop.
+        self._network_of = np.concatenate([one["networks"] for one in self._full])
+        folds = sorted(set(self._network_of[self.train_rows].tolist()) - {"final"})
+        self.networks = ["final", *(folds if self.plan.cross_fit else ())]
 
-    def _said_before(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which of stage 1's networks spoke of each row, (N,) str, and what it said, (N, C)."""
-        return read_networks(self.folder.predictions(1))
+    def images(self) -> Pictures:
+        boxes = [
+            read_arrays(folder.boxes, ("boxes",), len(data))["boxes"]
+            for folder, data in zip(self.tasks, self.group.tasks, strict=True)
+        ]
+        training = [read_array(folder.training_boxes) for folder in self.tasks]
+        if len(training) > 1:  # an epoch takes a row's next box: tasks with fewer of them repeat theirs
+            most = math.lcm(*(each.shape[1] for each in training))
+            training = [np.concatenate([np.tile(one, (1, most // one.shape[1], 1)) for one in training])]
+        return Pictures(self.group.paths, np.concatenate(boxes), training[0], self.group.sizes)
 
-    def pictures(self) -> Pictures:
-        boxes = read_cuts(self.folder.boxes, len(self.data))[1]
-        trained = read_array(self.folder.training_boxes)
-        return Pictures(self.data.paths, boxes, trained, self.data.sizes)
+    def network_rows(self, network: str) -> np.ndarray:
+        return self.train_rows[(self._network_of[self.train_rows] != network) | (network == "final")]
 
-    def compute(self, part: int) -> Seconds:
-        """Compute a part of the cached features."""
-        started = time.perf_counter()
-        with progress(f"{self.data.task.short}: crop features", self.features.pictures_in(part)) as bar:
-            self.compute_features(part, bar)
-        return {"finetune": time.perf_counter() - started}
+    def predicted_rows(self, network: str) -> np.ndarray:
+        unseen = (self.group.splits != "train") | (network != "final")
+        return np.flatnonzero((self._network_of == network) & unseen)
 
-    def train(self, name: str) -> Seconds:
-        """Fine-tune one of stage 1's networks."""
-        started, short, seed = time.perf_counter(), self.data.task.short, self.shop.seed + 1
-        rows = self.train_rows
-        if name != "final":
-            rows = rows[self._spoke[rows] != name]
-        net = self.new_network()
-        load_classifier(net, self.folder.weights(1) if name == "final" else self.folder.fold_weights(name))
-        with progress(f"{short}: fine-tune {name}", self.plan.training.epochs) as bar:
-            self.train_network(name, net, rows, seed, self._weights(name), self._exported(name), bar)
-        return {"finetune": time.perf_counter() - started}
+    def initial_weights(self, network: str) -> Path | None:
+        folder = self.networks_folder
+        return folder.weights(1) if network == "final" else folder.fold_weights(network)
 
-    def look(self, name: str, first: int, end: int) -> Seconds:
-        """Predict a part of a network's crops."""
-        started, rows = time.perf_counter(), self.shown(name)[first:end]
-        runner = self.runner(name, self._weights(name), self._exported(name))
-        logits = np.zeros((len(rows), len(self.data.task.classes)), np.float64)
-        done = 0
-        with progress(f"{self.data.task.short}: predict crops with {name}", len(rows)) as bar:
-            for some, _, index in predict(runner, self.inputs, rows):
-                logits[done : done + len(index)] = some
-                done += len(index)
-                bar(len(index))
-        self.leave_looks(name, first, logits=logits)
-        return {"finetune": time.perf_counter() - started}
+    def weights(self, network: str) -> Path:
+        return self.networks_folder.weights(3) if network == "final" else self.cache / f"{network}.params"
 
-    def finish(self) -> Seconds:
-        """Put together what the networks have said, and fuse."""
-        started = time.perf_counter()
-        logits, network = self._said()
-        history = pd.DataFrame(self.history(self.names))
-        write_fused(self.folder, self.data, softmax(logits), network, self._full, history)
-        return {"finetune": time.perf_counter() - started}
+    def keep(self, logits: np.ndarray, maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {"logits": logits.astype(np.float64)}
 
-    def _said(self) -> tuple[np.ndarray, np.ndarray]:
-        """What was said of each row's crop, (N, C) logits, and by which network, (N,); '' for none."""
-        logits = np.zeros((len(self.data), len(self.data.task.classes)), np.float64)
-        network = np.full(len(self.data), "", dtype=object)
-        for _, (name, first, end) in self.all_looks():
-            rows = self.shown(name)[first:end]
-            logits[rows], network[rows] = self.looks(name, first)["logits"], name
-        return logits, network
-
-    def shown(self, name: str) -> np.ndarray:
-        """The rows that a network looks at: training rows only those that it has not seen."""
-        return np.flatnonzero((self._spoke == name) & ((self.data.splits != "train") | (name != "final")))
-
-    def _weights(self, name: str) -> Path:
-        return self.folder.weights(3) if name == "final" else self.cache / f"{name}.params"
-
-    def _exported(self, name: str) -> Path:
-        return self.folder.network(3) if name == "final" else self.cache / f"{name}.onnx"
+    def finish(self) -> None:
+        history = pd.DataFrame(self.history())
+        logits, networks = np.zeros(self.group.letters.shape), np.full(len(self.group), "", "U8")
+        for network, rows, part in self.predictions():
+            logits[rows], networks[rows] = part["logits"], network
+        for number, (data, folder) in enumerate(zip(self.group.tasks, self.tasks, strict=True)):
+            rows, classes = self.group.rows_of(number), self.group.columns(number)
+            crop, full = softmax(logits[rows, classes]), self._full[number]["full"]
+            write_fused(folder, data, full, crop, networks[rows], len(self.networks) > 1)
+            write_table(folder.history(3), history)
+            for file in (folder.weights(3), folder.network(3)):
+                link(file, self.networks_folder.stage(3) / file.name)
 
 
 def write_fused(
     folder: TaskFolder,
     data: TaskData,
-    crop: np.ndarray,
-    network: np.ndarray,
     full: np.ndarray,
-    history: pd.DataFrame,
+    crop: np.ndarray,
+    networks: np.ndarray,
+    cross_fitted: bool,
 ) -> None:
-    """Fuse what both branches have said of one task, and leave its files.
+    """Fit the fusion of one task's two branches, and write their predictions.
 
     Parameters
     ----------
-    crop, full : ndarray of float, shape (N, C)
-        Probabilities.
-    network : ndarray of str, shape (N,)
-        Who spoke of the crop; '' for nobody, whose rows are left out.
+    folder : TaskFolder
+    data : TaskData
+    full, crop : ndarray of float, shape (N, C)
+        Probabilities of the full image and of the crop.
+    networks : ndarray of str, shape (N,)
+        Which network predicted the crop; '' for none, whose rows are left out.
+    cross_fitted : bool
+        Whether training rows have predictions to fit on.
     """
-    train_rows = data.rows("train", labelled=True)
-    fitted = np.union1d(data.rows("val", labelled=True), train_rows[network[train_rows] != ""])
-    how = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
-    shown = np.flatnonzero(network != "")
-    who = (take(data.images, shown), data.splits[shown])
-    fused = fuse(full[shown], crop[shown], how)
-    write_table(folder.history(3), history)
-    write_predictions(folder.predictions(3), *who, crop[shown], data.task.classes, network[shown])
-    write_predictions(folder.fused, *who, fused, data.task.classes, network[shown])
-    fitted_on = "val + folds" if history["network"].nunique() > 1 else "val"
-    write_json(folder.fusion, {**dataclasses.asdict(how), "rows": len(fitted), "fitted_on": fitted_on})
+    train_rows, predicted = data.rows("train", labelled=True), np.flatnonzero(networks != "")
+    fitted = np.union1d(data.rows("val", labelled=True), np.intersect1d(train_rows, predicted))
+    fusion = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
+    fused = fuse(full, crop, fusion)
+    branches = {
+        "crop": write_predictions(folder.predictions_csv(3), data, crop, networks, predicted),
+        "fused": write_predictions(folder.fused_csv, data, fused, networks, predicted),
+    }
+    write_arrays(folder.predictions(3), **branches, networks=networks)
+    fitted_on = {"rows": len(fitted), "fitted_on": "val + folds" if cross_fitted else "val"}
+    write_json(folder.fusion, {**dataclasses.asdict(fusion), **fitted_on})
 
 
 def read_fusion(path: Path) -> Fusion:
@@ -195,8 +160,9 @@ def read_fusion(path: Path) -> Fusion:
         Where it lacks a number.
     """
     values = read_json(path)
-    names = [f.name for f in dataclasses.fields(Fusion)]
+    names = [field.name for field in dataclasses.fields(Fusion)]
     for name in names:
         if type(values.get(name)) not in (int, float):
-            raise damaged(path, f"{name} is {values.get(name)!r}; expected a number")
+            error: DataError = damaged(path, f"{name} is {values.get(name)!r}; expected a number")
+            raise error
     return Fusion(**{name: float(values[name]) for name in names})

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.estimate import Cost, expected_cost
-from heatcrop.cli.loading import open_data
+from heatcrop.cli.loading import load_dataset
 from heatcrop.cli.machine import machine_lines, memory_lines
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import format_letters
@@ -40,12 +40,12 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
     lines, devices = machine_lines(config)
     for line in lines:
         log(line)
-    opened = open_data(config, wanted, None, strict=False)
+    opened = load_dataset(config, wanted, None, strict=False)
     console.print(_pictures_table(opened.tasks))
     console.print(_classes_table(opened.tasks))
-    for note in (*opened.notes, *opened.faults):
+    for note in (*opened.notes, *opened.problems):
         log(note)
-    problems = len(opened.faults) + _tell_rejected(opened.rejected)
+    problems = len(opened.problems) + _tell_rejected(opened.rejected)
     for name, data in opened.tasks.items():
         problems += _tell_leakage(name, data)
     if devices is None:  # told above

@@ -18,7 +18,6 @@ from heatcrop.runs.progress import console, log
 
 if TYPE_CHECKING:
     from heatcrop.cli.config import Config
-    from heatcrop.cli.loading import Opened
     from heatcrop.predict.gallery import Gallery
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
@@ -104,30 +103,14 @@ def _wanted(all_tasks: bool, tasks: list[str] | None) -> list[str]:
     return tasks or []
 
 
-def _tell_plan(config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str]) -> None:
-    from heatcrop.cli.run import plan_stages
+def _log_plan(config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str]) -> None:
+    from heatcrop.cli.startup import plan_run
     from heatcrop.cli.tables import plan_table
 
-    plan = plan_stages(config, folder, wanted, stages)
+    plan = plan_run(config, folder, wanted, stages)
     console.print(plan_table(plan, stages))
-    work = sum(map(len, plan.values()))
-    log(f"{work} of {len(plan) * len(stages)} stages would run in {folder.path}; nothing was done or written")
-
-
-def _run_stages(
-    config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str], scheduler: str | None
-) -> Opened:
-    from heatcrop.cli.run import run_stages
-    from heatcrop.report.tensorboard import event_writer, write_events
-
-    if config.runtime.tensorboard:
-        event_writer()  # tell now what would be missing in the end
-    opened = run_stages(config, folder, wanted, stages, scheduler)
-    if config.runtime.tensorboard:
-        for name in opened.tasks:
-            write_events(folder.task(name))
-        log(f"events: tensorboard --logdir {folder.path}")
-    return opened
+    outdated = sum(map(len, plan.values()))
+    log(f"{outdated} of {len(plan) * len(stages)} stages would run in {folder.path}; nothing was written")
 
 
 def _given(text: str) -> Path:
@@ -175,21 +158,17 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Run all three stages, score them, and write the report."""
-    from heatcrop.cli.holding import claimed, run_folder
-    from heatcrop.cli.run import finish_run, with_finished
+    import pipeline
+    from heatcrop.cli.run_folders import owned, run_folder
     from heatcrop.cli.tables import metrics_table, written_lines
-    from heatcrop.cli.walk import STAGES
-    from heatcrop.report.build import build_report
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
     if dry_run:
-        _tell_plan(configured, folder, wanted, STAGES)
+        _log_plan(configured, folder, wanted, pipeline.STAGES)
         return
-    ctx.with_resource(claimed(folder))
-    opened = with_finished(folder, _run_stages(configured, folder, wanted, STAGES, scheduler))
-    metrics = finish_run(folder, opened)
-    build_report(folder, opened.tasks, metrics, anew=False)
+    ctx.with_resource(owned(folder))
+    _, metrics = pipeline.run(configured, folder, wanted, scheduler=scheduler)
     console.print(metrics_table(metrics))
     written = (
         ("figures", folder.metrics, "for scripts"),
@@ -218,17 +197,18 @@ def stage(
     dry_run: DryRun = False,
 ) -> None:
     """Run one stage, from what the earlier ones left in the run folder."""
-    from heatcrop.cli.holding import claimed, run_folder
+    import pipeline
+    from heatcrop.cli.run_folders import owned, run_folder
 
     wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
     folder = run_folder(configured, out)
     if dry_run:
-        _tell_plan(configured, folder, wanted, (name.value,))
+        _log_plan(configured, folder, wanted, (name.value,))
         return
-    ctx.with_resource(claimed(folder))
-    opened = _run_stages(configured, folder, wanted, (name.value,), scheduler)
+    ctx.with_resource(owned(folder))
+    dataset, _ = pipeline.run(configured, folder, wanted, (name.value,), scheduler)
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
-    for done in opened.tasks:
+    for done in dataset.tasks:
         log(f"{done}: {folder.task(done).path / left}")
 
 
@@ -244,7 +224,7 @@ def check(
 ) -> None:
     """Tell what the data and the machine are, and what a run will take, before hours are spent."""
     from heatcrop.cli.check import check as look
-    from heatcrop.cli.holding import run_folder
+    from heatcrop.cli.run_folders import run_folder
 
     configured = _config(config, data, settings, jobs)
     problems = look(configured, task or [], run_folder(configured, out).path, speed)
@@ -321,15 +301,16 @@ def report(
     ] = False,
 ) -> None:
     """Write the report of a run again."""
-    from heatcrop.cli.holding import claimed
-    from heatcrop.cli.run import finish_run, reopen
+    from heatcrop.cli.run_folders import owned, reload_dataset
     from heatcrop.report.build import ReportPlan, build_report
+    from heatcrop.runs.metrics import write_results
 
     folder = RunFolder(run_)
-    ctx.with_resource(claimed(folder, new=False))
-    opened = reopen(folder)
+    ctx.with_resource(owned(folder, new=False))
+    dataset = reload_dataset(folder)
+    metrics = write_results(dataset.tasks, folder, dataset.boxes_true)
     plan = ReportPlan(worst_first=worst_first)
-    log(f"report: {build_report(folder, opened.tasks, finish_run(folder, opened), plan)}")
+    log(f"report: {build_report(folder, dataset.tasks, metrics, plan)}")
 
 
 @app.command()

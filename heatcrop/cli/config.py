@@ -281,6 +281,13 @@ class Config(Section):
         """The same run with one thread, for a process that works beside others."""
         return self.model_copy(update={"runtime": self.runtime.model_copy(update={"threads": 1})})
 
+    def with_absolute_weights(self) -> Config:
+        """Return the same run with a weight file's path that holds in any working directory."""
+        if self.network.weights in ("imagenet", "none"):
+            return self
+        network = self.network.model_copy(update={"weights": os.path.abspath(self.network.weights)})
+        return self.model_copy(update={"network": network})
+
     def with_tasks(self, tasks: Sequence[Task]) -> Config:
         """Write inferred tasks down, so that a finished run knows its own."""
         if self.data.tasks != "infer":

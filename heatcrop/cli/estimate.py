@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from heatcrop.cli.config import Config
-from heatcrop.cli.run import parallel_jobs
-from heatcrop.cli.walk import workshop
+from heatcrop.cli.runner import network_context
+from heatcrop.cli.startup import parallel_jobs
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.images import read_image
 from heatcrop.runs.folder import RunFolder
@@ -102,7 +102,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
     rows, n = np.arange(len(some)), len(some)
     cam, crop, _ = config.plans(data.task)
     with tempfile.TemporaryDirectory() as folder:
-        shop = workshop(config, RunFolder(Path(folder)))
+        shop = network_context(config, RunFolder(Path(folder)))
         read = _timed(lambda: [_read_and_write(path, crop.quality) for path in paths]) / n
         trunk, cached, cached_bytes = shop.trunk(), 0.0, 0.0
         cache = Path(folder) / "cache"

@@ -1,4 +1,4 @@
-"""Open the data a configuration asks for: read, survey, set aside what is bad, split, sort by task."""
+"""Load the data set of a configuration: read, check every image, reject bad rows, split, sort by task."""
 
 from __future__ import annotations
 
@@ -12,57 +12,60 @@ import pandas as pd
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
 from heatcrop.data.dataset import TaskData, survey_images, task_data
-from heatcrop.data.joined import APART, JoinedData, join_tasks, one_side
+from heatcrop.data.groups import HELD_OUT, TaskGroup, align_splits, shared_group, single_group
 from heatcrop.data.readers import infer_tasks, read_annotations
 from heatcrop.data.readers.collect import picture_paths, sources
 from heatcrop.data.splits import assign_splits
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
-from heatcrop.data.texts import Places, first_of_each
 from heatcrop.errors import DataError, RunError
-from heatcrop.files import ROWS_AT_ONCE, atomic_table, write_table
+from heatcrop.files import write_table
 from heatcrop.rendered import write_dataset
-from heatcrop.runs.fingerprint import files_stamp
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
+from heatcrop.runs.records import file_stamps, fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
+class Dataset:
     """The data of a run.
 
     Attributes
     ----------
     tasks : dict of str to TaskData
         By full name, in the order of the tasks asked for.
+    groups : tuple of TaskGroup
+        The same tasks, by network. Where tasks share one, all of them, whichever were asked for.
     known : tuple of Task
-        All tasks the configuration knows.
+        All tasks that the configuration knows.
     rejected : DataFrame
         image, task, source, reason.
     notes : list of str
+    problems : list of str
+        What is wrong with tasks and classes and does not stop the run: a task that is skipped, a class
+        without a training image.
     boxes_true : DataFrame or None
         image, task, x0, y0, x1, y1 of rendered data.
-    faults : list of str
-        What is wrong with tasks and classes, and borne: a task that is left out, a class never trained on.
-    joined : JoinedData or None
-        All tasks as one, whichever were asked for, where they share a network.
+    stamps : dict of str to str
+        Fingerprint of each task's image files.
     """
 
     tasks: dict[str, TaskData]
+    groups: tuple[TaskGroup, ...]
     known: tuple[Task, ...]
     rejected: pd.DataFrame
     notes: list[str]
+    problems: list[str]
     boxes_true: pd.DataFrame | None
-    faults: list[str] = dataclasses.field(default_factory=list)
-    joined: JoinedData | None = None
+    stamps: dict[str, str]
 
 
 def config_of_run(folder: RunFolder) -> Config:
-    """Read a run's own configuration, to open its data again.
+    """Read a run's configuration, to load its data again.
 
     Raises
     ------
     RunError
-        Where its data are not where it says.
+        Where the data is no longer at its place.
     """
     config = read_config(folder.config)
     for root in config.data.roots if config.data.source == "files" else ():
@@ -75,101 +78,102 @@ def config_of_run(folder: RunFolder) -> Config:
     return config
 
 
-def open_data(
+def load_dataset(
     config: Config, wanted: Sequence[str], folder: RunFolder | None, strict: bool = True, keep: bool = True
-) -> Opened:
-    """Read and check the data of some tasks.
+) -> Dataset:
+    """Load and check the data of some tasks.
 
     Parameters
     ----------
+    config : Config
     wanted : sequence of str
-        Task names or short names; empty for all that have pictures.
+        Task names or short names; empty for all that have images.
     folder : RunFolder or None
-        Where the survey of the pictures is kept, so that they are decoded only once, and where
-        ``rejected.csv`` goes; None leaves nothing behind.
+        Where the result of checking the images is kept, so that they are decoded only once, and where
+        ``rejected.csv`` goes; None writes nothing.
     strict : bool
-        Stop when more rows are bad than the configuration allows.
+        Stop when more rows are rejected than the configuration allows.
     keep : bool
-        False reads a survey that is there and writes nothing.
+        False reads earlier results and writes nothing.
 
     Raises
     ------
     DataError, RunError
-        Also when more than the configured share of pictures had to be set aside.
     """
-    if config.network.shared_trunk and wanted:
-        return _some_of(open_data(config, (), folder, strict, keep), wanted)
-    tasks = config.known_tasks()
-    if config.data.source == "rendered":
-        roots = [_rendered(config)]
-    else:
-        roots = [Path(root) for root in config.data.roots]
+    tasks, roots = config.known_tasks(), _roots(config)
     if tasks is None:
         tasks = _inferred(roots, config.data.layout)
     chosen = [resolve(name, tasks) for name in wanted]
+    shared = config.network.shared_trunk
     read = read_annotations(roots, tasks, config.data.layout)
     rows, rejected, notes = read.table, read.rejected, list(read.notes)
-    if chosen:
-        names = [task.name for task in chosen]
-        # Good rows bear the whole name; rejected ones what their file says.
-        spelled = {"", *(s.casefold() for task in chosen for s in (task.name, task.short))}
-        rows = rows[rows["task"].isin(names)]
-        rejected = rejected[rejected["task"].str.casefold().isin(spelled)]
-    del read
-    rows = rows.copy(deep=False)  # each copy of millions of rows counts
+    if chosen and not shared:
+        # Accepted rows have the full name; rejected ones what their file holds.
+        names = {"", *(text.casefold() for task in chosen for text in (task.name, task.short))}
+        rows = rows[rows["task"].isin([task.name for task in chosen])]
+        rejected = rejected[rejected["task"].str.casefold().isin(names)]
     if config.data.splits:
-        rows["split"] = rows["split"].astype(object).replace(config.data.splits)
-    rows = _limited(rows, config)
-    rows, bad = _surveyed(rows, config, folder, keep)
-    rejected = pd.concat([rejected, bad], ignore_index=True) if len(bad) else rejected
+        rows = rows.assign(split=rows["split"].astype(object).replace(config.data.splits))
+    rows, unreadable = _surveyed(_limited(rows, config), config, folder, keep)
+    rejected = pd.concat([rejected, unreadable], ignore_index=True) if len(unreadable) else rejected
     if folder is not None and keep:
         write_table(folder.rejected, rejected)
     if strict:
-        _refuse_rubbish(rejected, len(rows), config, folder)
-    if rejected.shape[0]:
-        notes.append(f"{len(rejected)} rows set aside, see rejected.csv")
+        _refuse_many_rejected(rejected, len(rows), config, folder)
+    if len(rejected):
+        notes.append(f"{len(rejected)} rows rejected, see rejected.csv")
     rows, paths = rows.drop(columns=["file", "line"]), picture_paths(rows)
     splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed, paths)
-    rows["split"] = one_side(rows, splits, paths) if config.network.shared_trunk else splits
+    rows["split"] = align_splits(rows, splits, paths) if shared else splits
     found: dict[str, TaskData] = {}
-    faults: list[str] = []
-    for task in chosen or tasks:
-        if (rows["task"] == task.name).any():
-            data = task_data(task, rows, paths)
-            reason = _untrainable(data)
-            if not reason:
-                found[task.name] = data
-                faults += _thin(data)
-            elif chosen and strict:
+    problems: list[str] = []
+    for task in tasks if shared or not chosen else chosen:
+        if not (rows["task"] == task.name).any():
+            continue
+        data = task_data(task, rows, paths)
+        if reason := _untrainable(data):
+            if task in chosen and strict:
                 raise DataError(reason)
-            else:
-                faults.append(f"left out: {reason}")
-        elif chosen:
-            raise DataError(f"{task.name} has no usable picture in {', '.join(map(str, roots))}")
+            problems.append(f"skipped: {reason}")
+        else:
+            found[task.name] = data
+            problems += _missing_classes(data)
+    places = ", ".join(map(str, roots))
+    for task in chosen:
+        if task.name not in found and not (rows["task"] == task.name).any():
+            raise DataError(f"{task.name} has no usable image in {places}")
     if not found:
-        nothing = f"no task has a usable picture in {', '.join(map(str, roots))}"
-        raise DataError(faults[0].removeprefix("left out: ") if faults else nothing)
+        empty = f"no task has a usable image in {places}"
+        raise DataError(problems[0].removeprefix("skipped: ") if problems else empty)
     truth = roots[0] / "boxes_true.csv"
     boxes = pd.read_csv(truth, dtype={"image": str, "task": str}) if truth.is_file() else None
-    joined = join_tasks(list(found.values())) if config.network.shared_trunk else None
-    if joined is not None and (apart := int((joined.splits == APART).sum())):
+    groups = (shared_group(list(found.values())),) if shared else tuple(map(single_group, found.values()))
+    if held_out := int(sum((group.splits == HELD_OUT).sum() for group in groups)):
         notes.append(
-            f"{apart} training rows are not trained on: another task validates or tests on the picture"
+            f"{held_out} training rows are not trained on: another task validates or tests on the image"
         )
-    return Opened(found, tuple(tasks), rejected, notes, boxes, faults, joined)
+    stamps = {task: _stamp(rows, task) for task in found}
+    asked = {name: found[name] for name in [task.name for task in chosen] or found if name in found}
+    if not asked:
+        raise DataError(f"{', '.join(task.name for task in chosen)}: nothing can be trained; {problems[0]}")
+    return Dataset(asked, groups, tuple(tasks), rejected, notes, problems, boxes, stamps)
 
 
-def _some_of(opened: Opened, wanted: Sequence[str]) -> Opened:
-    """Keep some tasks; how the others are split tells how these are, where they share a network."""
-    names = [resolve(name, opened.known).name for name in wanted]
-    for name in names:
-        if name not in opened.tasks:
-            raise DataError(f"{name} has no usable picture, or none to learn from")
-    return dataclasses.replace(opened, tasks={name: opened.tasks[name] for name in dict.fromkeys(names)})
+def _roots(config: Config) -> list[Path]:
+    """Return the folders and files of the data; render the default's images first where they are missing."""
+    if config.data.source == "rendered":
+        return [_rendered(config)]
+    return [Path(root) for root in config.data.roots]
+
+
+def _stamp(rows: pd.DataFrame, task: str) -> str:
+    """Hash sizes and modification times of a task's image files, in the order of its rows."""
+    own = rows.loc[rows["task"] == task, ["image", "bytes", "modified"]].sort_values("image", kind="stable")
+    return fingerprint(own[["bytes", "modified"]].to_numpy(np.int64))
 
 
 def _inferred(roots: Sequence[Path], layout: str) -> tuple[Task, ...]:
-    """The tasks that all roots together speak of; one task's classes may be spread over them."""
+    """Infer the tasks of all roots together; one task's classes may be spread over them."""
     found: dict[str, Task] = {}
     for root in roots:
         for task in infer_tasks(root, layout):
@@ -181,7 +185,9 @@ def _inferred(roots: Sequence[Path], layout: str) -> tuple[Task, ...]:
     return tuple(found.values())
 
 
-def _refuse_rubbish(rejected: pd.DataFrame, good: int, config: Config, folder: RunFolder | None) -> None:
+def _refuse_many_rejected(
+    rejected: pd.DataFrame, good: int, config: Config, folder: RunFolder | None
+) -> None:
     """Stop before training when more than the allowed share of rows is bad."""
     count, total = len(rejected), good + len(rejected)
     allowed = config.data.max_rejected_share
@@ -193,29 +199,29 @@ def _refuse_rubbish(rejected: pd.DataFrame, good: int, config: Config, folder: R
     raise RunError(
         f"{count} of {total} rows cannot be used ({count / total:.1%}, more than the allowed {allowed:.1%}), "
         f"for instance {example['source']}: {example['reason']}; {table}"
-        f"mend them, or allow more: --set data.max_rejected_share={more:.2f}"
+        f"fix them, or allow more: --set data.max_rejected_share={more:.2f}"
     )
 
 
 def rendered_folder(config: Config) -> Path:
-    """Where the rendered default lies, or will."""
+    """Return the folder of the rendered default."""
     how = config.data.rendered
     return Path(how.folder) / f"{how.per_class}+{how.test_per_class}-seed{config.seed}"
 
 
-def to_be_drawn(config: Config) -> bool:
-    """Whether the pictures have to be drawn first; their table of true boxes is written last of all."""
+def must_render(config: Config) -> bool:
+    """Return whether the images must be rendered first; their table of true boxes is written last."""
     return config.data.source == "rendered" and not (rendered_folder(config) / "boxes_true.csv").is_file()
 
 
 def _rendered(config: Config) -> Path:
-    """Draw the rendered default, all tasks of it so that the folder serves every later run, or find it."""
+    """Render the default data set, all its tasks so that every later run finds them, or find it."""
     how, root = config.data.rendered, rendered_folder(config)
     total = (how.per_class + how.test_per_class) * sum(len(task.classes) for task in FASHIONAI)
-    with progress("draw pictures", total) as bar:
+    with progress("render images", total) as bar:
         last = 0
 
-        def told(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             nonlocal last
             bar(done - last)
             last = done
@@ -227,7 +233,7 @@ def _rendered(config: Config) -> Path:
                 how.test_per_class,
                 config.seed,
                 workers=config.runtime.threads,
-                progress=told,
+                progress=report,
             )
         except ValueError as error:
             raise RunError(str(error)) from None
@@ -235,7 +241,7 @@ def _rendered(config: Config) -> Path:
 
 
 def _limited(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Keep the first few rows of each task, split and class, for a quick look."""
+    """Keep the first few rows of each task, split and class, for a quick trial."""
     limit = config.data.limit_per_class
     if limit is None:
         return rows
@@ -243,104 +249,81 @@ def _limited(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
     return rows.groupby(alike, sort=False, observed=True).head(limit)
 
 
+_SURVEY = {
+    "path": str,
+    "bytes": np.int64,
+    "modified": np.int64,
+    "width": np.int64,
+    "height": np.int64,
+    "reason": str,
+}
+
+
 def _surveyed(
     rows: pd.DataFrame, config: Config, folder: RunFolder | None, keep: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Add width and height, and set aside pictures that cannot be decoded."""
-    # A picture of several tasks is looked at once.
-    paths = picture_paths(rows)
-    first, which = np.unique(first_of_each(paths), return_inverse=True)
-    distinct = paths.take(first)
-    facts, reasons, others = _known_survey(folder, distinct)
-    stamps = files_stamp(distinct)
-    missing = np.flatnonzero((facts[:, :2] != stamps).any(axis=1))
-    if len(missing):
-        with progress("check pictures", len(missing)) as bar:
-            sizes, told = survey_images(distinct.take(missing), config.runtime.threads, bar)
-        facts[missing, :2], facts[missing, 2:], reasons[missing] = stamps[missing], sizes, told
+    """Add size, time, width and height of each image file; reject images that cannot be decoded."""
+    paths = np.array(picture_paths(rows), object)
+    distinct = pd.unique(paths)  # an image of several tasks is checked once
+    known = _known_survey(folder).reindex(distinct)
+    stamps = file_stamps(distinct)
+    changed = np.flatnonzero((known[["bytes", "modified"]].to_numpy() != stamps).any(axis=1))
+    survey = known.assign(bytes=stamps[:, 0], modified=stamps[:, 1])
+    if len(changed):
+        with progress("check images", len(changed)) as bar:
+            sizes, reasons = survey_images(distinct[changed].tolist(), config.runtime.threads, bar)
+        survey.iloc[changed, survey.columns.get_indexer(["width", "height"])] = sizes
+        survey.iloc[changed, survey.columns.get_loc("reason")] = reasons
         if folder is not None and keep:
-            _write_survey(folder.survey, others, distinct, facts, reasons)
-    rows = rows.assign(width=facts[which, 2], height=facts[which, 3])
-    reasons = reasons[which]
-    spoilt = reasons != ""
-    bad = rows[spoilt]
-    told = {"image": bad["image"].tolist(), "task": bad["task"].tolist(), "source": sources(bad)}
-    return rows[~spoilt] if spoilt.any() else rows, pd.DataFrame({**told, "reason": reasons[spoilt].tolist()})
+            others = _known_survey(folder)
+            others = others[~others.index.isin(distinct)]
+            write_table(folder.survey, pd.concat([others, survey]).reset_index(names="path")[list(_SURVEY)])
+    facts = survey.loc[paths].reset_index(drop=True).set_index(rows.index)
+    rows = rows.assign(
+        **{name: facts[name].astype(np.int64) for name in ("bytes", "modified", "width", "height")}
+    )
+    bad = facts["reason"].to_numpy(object) != ""
+    lost = rows[bad]
+    table = {"image": lost["image"].tolist(), "task": lost["task"].tolist(), "source": sources(lost)}
+    return rows[~bad], pd.DataFrame({**table, "reason": facts.loc[bad, "reason"].tolist()})
 
 
-_FACTS = ("bytes", "modified", "width", "height")
-
-
-def _write_survey(
-    path: Path, others: pd.DataFrame, paths: Sequence[str], facts: np.ndarray, reasons: np.ndarray
-) -> None:
-    columns = ["path", *_FACTS, "reason"]
-    with atomic_table(path) as write:
-        if len(others):
-            write(others[columns])
-        for start in range(0, len(paths), ROWS_AT_ONCE):
-            some = slice(start, start + ROWS_AT_ONCE)
-            now = pd.DataFrame(facts[some], columns=list(_FACTS))
-            write(now.assign(path=list(paths[some]), reason=reasons[some])[columns])
-
-
-def _known_survey(
-    folder: RunFolder | None, paths: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """What earlier commands found of some distinct paths, and of others; a damaged survey is made anew.
-
-    Returns
-    -------
-    facts : ndarray of int64, shape (N, 4)
-        -1 of what is not known.
-    reasons : ndarray of object, shape (N,)
-    others : DataFrame
-    """
-    facts, reasons = np.full((len(paths), len(_FACTS)), -1, np.int64), np.full(len(paths), "", object)
-    others = pd.DataFrame(columns=["path", *_FACTS, "reason"])
+def _known_survey(folder: RunFolder | None) -> pd.DataFrame:
+    """Read what earlier commands found, by path; nothing from a damaged file, which is written anew."""
+    empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _SURVEY.items()}).set_index("path")
     if folder is None or not folder.survey.is_file():
-        return facts, reasons, others
-    types = {"path": str, "reason": str, **dict.fromkeys(_FACTS, np.int64)}
-    found, places = [others], Places(paths)
+        return empty
     try:
-        with pd.read_csv(
-            folder.survey, dtype=types, keep_default_na=False, usecols=list(types), chunksize=ROWS_AT_ONCE
-        ) as parts:
-            for part in parts:
-                at = places.of(part["path"].tolist())
-                own = at >= 0
-                facts[at[own]] = part.loc[own, list(_FACTS)].to_numpy(np.int64)
-                reasons[at[own]] = part.loc[own, "reason"].to_numpy(object)
-                found.append(part[~own])
+        table = pd.read_csv(folder.survey, dtype=_SURVEY, keep_default_na=False, usecols=list(_SURVEY))
     except (ValueError, KeyError, OSError):
-        return np.full_like(facts, -1), np.full_like(reasons, ""), others
-    return facts, reasons, pd.concat([part for part in found if len(part)] or [others], ignore_index=True)
+        return empty
+    return table.drop_duplicates("path").set_index("path")
 
 
 def _untrainable(data: TaskData) -> str:
-    """Say why a task cannot be trained; '' when it can."""
+    """Return why a task cannot be trained; '' when it can."""
     train = data.rows("train", labelled=True)
     present = len(np.unique(data.letters[train].argmax(axis=1))) if len(train) else 0
     if present >= 2:
         return ""
     return (
-        f"{data.task.name}: {len(train)} labelled training pictures of {present} classes; at least two "
-        f"classes are needed to learn a difference. Add pictures, or leave the task out with --task"
+        f"{data.task.name}: {len(train)} labelled training images of {present} classes; at least two "
+        f"classes are needed. Add images, or choose other tasks with --task"
     )
 
 
-def _thin(data: TaskData) -> list[str]:
-    """Tell the classes that no network will know."""
+def _missing_classes(data: TaskData) -> list[str]:
+    """List the classes that no network will learn."""
     counts = {
         split: np.bincount(data.letters[rows].argmax(axis=1), minlength=len(data.task.classes))
         for split in ("train", "val", "test")
         if len(rows := data.rows(split, labelled=True))
     }
     unknown = counts["train"] == 0
-    asked = unknown & (sum(c for split, c in counts.items() if split != "train") > 0)
-    told = [("tested but never trained on", asked), ("classes without a training picture", unknown & ~asked)]
+    tested = unknown & (sum(c for split, c in counts.items() if split != "train") > 0)
+    found = [("tested but never trained on", tested), ("classes without a training image", unknown & ~tested)]
     return [
-        f"{data.task.name}: {words}: {', '.join(data.task.classes[i] for i in np.flatnonzero(which))}"
-        for words, which in told
+        f"{data.task.name}: {what}: {', '.join(data.task.classes[i] for i in np.flatnonzero(which))}"
+        for what, which in found
         if np.any(which)
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnxruntime
 
 from heatcrop.cli.config import Config
-from heatcrop.cli.walk import workshop
+from heatcrop.cli.runner import network_context
 from heatcrop.data.dataset import TaskData
 from heatcrop.errors import EngineError
 from heatcrop.nets.cards import Card, Devices
@@ -99,7 +99,7 @@ def _line(section: str, plan: TrainingPlan, need: Need, card: Card, gpus: int) -
 
 def _need(config: Config, data: TaskData, plan: TrainingPlan, amp: bool) -> Need:
     """What a training takes, from a network that is built and not run."""
-    shop = workshop(config, RunFolder(Path()))
+    shop = network_context(config, RunFolder(Path()))
     trunk = build_trunk(split_blocks(shop.network, shop.seed)[0])
     shape = shop.picture_shape if trunk is None else output_shape(trunk, shop.picture_shape)
     return training_need(new_classifier(shop, shape, len(data.task.classes), 0), shape, plan, amp)

@@ -99,8 +99,7 @@ def describe_run(
     RunError, DataError
         When a file of one of them is missing or damaged.
     """
-    from heatcrop.runs.boxes import read_rule
-    from heatcrop.runs.reading import damaged
+    from stage2_crop.stage import used_rule
     from stage3_finetune.stage import read_fusion
 
     found = []
@@ -108,7 +107,7 @@ def describe_run(
     outputs = read_outputs(folder) if shared and tasks else {}
     for task in tasks:
         files = folder.task(task.name)
-        networks = folder.joined if shared else files
+        networks = folder.shared if shared else files
         for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
             if not path.is_file():
                 raise RunError(
@@ -116,11 +115,7 @@ def describe_run(
                 )
         cam, _, finetune = config.plans(task)
         trunk = folder.trunk_network if config.network.frozen_blocks else None
-        rule = read_rule(files.rule)["rule"]
-        try:
-            rule = CropRule(**rule)
-        except (TypeError, ValueError) as error:
-            raise damaged(files.rule, str(error)) from None
+        rule = used_rule(files.rule)
         found.append(
             Described(
                 task,

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from heatcrop.cli.config_file import read_config
-from heatcrop.cli.holding import refuse_others
-from heatcrop.cli.walk import workshop
+from heatcrop.cli.run_folders import refuse_others
+from heatcrop.cli.runner import network_context
 from heatcrop.errors import REMAKE, RunError
 from heatcrop.files import atomic_path, write_json
 from heatcrop.predict.description import UNFINISHED, as_json, describe_run, is_description
@@ -40,7 +40,7 @@ def export_run(folder: RunFolder, out: Path) -> Path:
         raise RunError(f"{out}: is a run folder itself; give --out a new or an empty folder")
     refuse_others(out, description, "an export's", is_description)
     exported, copies = [], {}
-    for one in describe_run(config, folder, workshop(config, folder).form, done):
+    for one in describe_run(config, folder, network_context(config, folder).form, done):
         new = {"full": out / f"{one.task.name}.stage1.onnx", "crop": out / f"{one.task.name}.stage3.onnx"}
         if one.outputs is not None:  # all tasks have the same ones
             new = {"full": out / "stage1.onnx", "crop": out / "stage3.onnx"}

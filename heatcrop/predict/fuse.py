@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from heatcrop.cli.holding import refuse_others
-from heatcrop.cli.loading import config_of_run, open_data
-from heatcrop.cli.walk import same_rows
+from heatcrop.cli.loading import config_of_run, load_dataset
+from heatcrop.cli.run_folders import refuse_others
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_json, write_table
 from heatcrop.metrics.ensemble import Ensemble, equal_weights, fit_ensemble, join
@@ -97,9 +96,7 @@ def fuse_runs(
     refuse_others(out, out / WEIGHTS, "an ensemble's", _is_weights)
     first = RunFolder(runs[0])
     tasks = finished_tasks(first, wanted)
-    opened = open_data(config_of_run(first), [task.name for task in tasks], first, keep=False)
-    for name, data in opened.tasks.items():
-        same_rows(first.task(name), data)
+    opened = load_dataset(config_of_run(first), [task.name for task in tasks], first, keep=False)
     members = [
         run_member(name, RunFolder(path), first, opened.tasks)
         for name, path in zip(names[: len(runs)], runs, strict=True)

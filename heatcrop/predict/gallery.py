@@ -14,8 +14,9 @@ from heatcrop.data.texts import printable
 from heatcrop.errors import RunError
 from heatcrop.predict.predictor import Answer, Predictor
 from heatcrop.report.build import build_gallery, may_be_rebuilt
-from heatcrop.report.rows import BRANCHES, TaskRows, read_settings
+from heatcrop.report.rows import TaskRows, read_settings
 from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.predictions import BRANCHES
 
 SPLIT = "new"
 """What the gallery calls pictures that belong to no split."""

@@ -21,7 +21,7 @@ from heatcrop.nets.cards import DeviceName
 from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS, table
 from heatcrop.predict.predictor import Answer, Predictor, look_once, open_pipeline
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.predictions import DECIMALS, join
+from heatcrop.runs.predictions import DECIMALS, join_probabilities
 from heatcrop.runs.progress import log, progress
 
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
@@ -204,4 +204,4 @@ def _box_rows(task: Task, images: Sequence[str], answer: Answer) -> Iterator[tup
 def _rows(task: Task, images: Sequence[str], fused: np.ndarray) -> Iterator[tuple[str, ...]]:
     names = [task.classes[i] for i in fused.argmax(axis=1)]
     confident = [f"{p:.{DECIMALS}f}" for p in fused.max(axis=1)]
-    return zip(images, [task.name] * len(images), names, confident, join(fused), strict=True)
+    return zip(images, [task.name] * len(images), names, confident, join_probabilities(fused), strict=True)

@@ -14,7 +14,7 @@ from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.metrics.submissions import read_predictions as read_submission
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.predictions import read_predictions
+from heatcrop.runs.predictions import read_table as read_predictions
 from heatcrop.runs.progress import log
 
 SPLITS = ("val", "test")
@@ -91,7 +91,7 @@ def run_member(name: str, folder: RunFolder, first: RunFolder, tasks: dict[str, 
                 f"{folder.config}: {task} has the classes {', '.join(own.classes)}; expected those of "
                 f"{first.config}: {', '.join(data.task.classes)}"
             )
-        file = folder.task(task).fused
+        file = folder.task(task).fused_csv
         table, probabilities = read_predictions(file)
         for split in SPLITS:
             has = set(table["image"][table["split"] == split])
@@ -127,14 +127,14 @@ def file_member(
             if missing:
                 raise DataError(
                     f"{path}: {len(missing)} of {len(expected)} {split} pictures of {task} have no row, for "
-                    f"instance {missing[0]}; expected all of them, as in {first.task(task).fused}"
+                    f"instance {missing[0]}; expected all of them, as in {first.task(task).fused_csv}"
                 )
         said[task] = _aligned(data, rows.images, rows.values)
     if silent:
         where = "any task" if not said else ", ".join(silent)
         log(
             f"{path}: holds no row of a validation picture of {where}, so it gets no weight there; add its "
-            f"predictions of the pictures that {first.task(silent[0]).fused} calls val"
+            f"predictions of the pictures that {first.task(silent[0]).fused_csv} calls val"
         )
     return Member(name, "csv", path, said)
 

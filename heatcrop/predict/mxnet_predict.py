@@ -11,7 +11,7 @@ import numpy as np
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
-from heatcrop.cli.walk import workshop
+from heatcrop.cli.runner import network_context
 from heatcrop.data.tasks import resolve
 from heatcrop.errors import RunError
 from heatcrop.nets.cards import DeviceName
@@ -36,7 +36,7 @@ class MXNetNetworks:
     def __init__(self, folder: RunFolder, engine: str, device: DeviceName = "auto") -> None:
         self._folder = folder
         self._config = _on(device, read_config(folder.config))
-        self._shop = dataclasses.replace(workshop(self._config, folder), engine=engine)
+        self._shop = dataclasses.replace(network_context(self._config, folder), engine=engine)
         self._trunk: Runner | None = None
         self._pair: tuple[tuple[Path, Path], tuple[Runner, Runner]] | None = None
 

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.files import atomic_path, write_json
+from heatcrop.files import atomic_path
 from heatcrop.report.page import Scores, TaskPart, write_page
 from heatcrop.report.plots import scores_plot, task_plots
 from heatcrop.report.rows import TaskRows, choose_rows, gather, read_settings
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheets
 from heatcrop.report.thumbs import gallery_rows
 from heatcrop.runs.built import building, take_place
-from heatcrop.runs.fingerprint import fingerprint, is_current, read_mark
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
+from heatcrop.runs.records import StageInputs, fingerprint, is_current, read_record, write_record
 
 # In the report's folder, and what of this package a report is made by.
 _MADE_OF, _OWN = ".report.json", (".py", ".j2", ".js", ".css")
@@ -85,7 +85,7 @@ def build_report(
     """
     settings, home = read_settings(folder), folder.report.parent
     mark = _mark(folder, tasks, metrics, settings, plan)
-    if not anew and is_current(home / _MADE_OF, mark):
+    if not anew and is_current(home / _MADE_OF, StageInputs({}, mark).fingerprint):
         return folder.report
     beside: list[Path] = []
     with _rebuilt(home, mark, beside) as new:
@@ -112,8 +112,8 @@ def _mark(
 ) -> str:
     """Fingerprint of what a report is made of, this package's own files among it."""
     own = sorted(p for p in Path(__file__).parent.rglob("*") if p.suffix in _OWN)
-    stages = [folder.task(name).marker(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
-    made_of = [read_mark(marker) for marker in stages]
+    stages = [folder.task(name).record(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
+    made_of = [(read_record(path) or {"fingerprint": ""})["fingerprint"] for path in stages]
     rows = [[data.task, list(data.images), list(data.splits), data.letters] for data in tasks.values()]
     shown = {name: values for name, values in settings.items() if name != "runtime"}
     return fingerprint(
@@ -183,7 +183,7 @@ def _rebuilt(home: Path, mark: str = "", beside: Sequence[Path] = ()) -> Iterato
         yield new
         made = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
         made += [Path(os.path.relpath(path, home)).as_posix() for path in beside]
-        write_json(new / _MADE_OF, {"fingerprint": mark, "files": made})
+        write_record(new / _MADE_OF, StageInputs({}, mark), made, {})
         take_place(home, _made_before(home))
     finally:
         shutil.rmtree(new, ignore_errors=True)

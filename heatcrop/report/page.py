@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from heatcrop.data.tasks import Task
 from heatcrop.files import write_text
 from heatcrop.report.heat import heat_colours
-from heatcrop.report.rows import BRANCHES
 from heatcrop.report.sheets import Sheet
+from heatcrop.runs.predictions import BRANCHES
 
 HERE = Path(__file__).parent
 ASSETS = ("report.css", "pictures.js", "report.js")

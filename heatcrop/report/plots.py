@@ -18,10 +18,10 @@ from matplotlib.ticker import MaxNLocator
 
 from heatcrop.data.labels import YES
 from heatcrop.files import write_text
-from heatcrop.report.rows import BRANCHES, TaskRows
-from heatcrop.runs.boxes import read_rule
+from heatcrop.report.rows import TaskRows
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.runs.reading import read_history
+from heatcrop.runs.predictions import BRANCHES
+from heatcrop.runs.reading import read_history, read_rule
 
 COLOURS = {"full": "#6b83ad", "crop": "#d9822b", "fused": "#14967c"}
 SPLITS = {"train": "#8a94a6", "val": "#d9822b", "test": "#14967c"}

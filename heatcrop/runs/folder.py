@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heatcrop.data.groups import TaskGroup
+
+STAGES = ("cam", "crop", "finetune")
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskFolder:
-    """Where one task's artefacts lie."""
+    """Where one task's artefacts are."""
 
     path: Path
 
     @property
     def boxes(self) -> Path:
+        """Arrays of one row an image: ``boxes`` (N, 4), ``fallback`` (N,), ``score`` (N,)."""
+        return self.path / "boxes.npz"
+
+    @property
+    def boxes_csv(self) -> Path:
         return self.path / "boxes.csv"
 
     @property
@@ -22,7 +33,7 @@ class TaskFolder:
 
     @property
     def sheets(self) -> Path:
-        """Contact sheets: ``sheets/<split>/<class>.jpg`` tells of ``crops/<split>/<class>/``."""
+        """Contact sheets: ``sheets/<split>/<class>.jpg`` shows ``crops/<split>/<class>/``."""
         return self.path / "sheets"
 
     @property
@@ -32,19 +43,19 @@ class TaskFolder:
 
     @property
     def training_boxes(self) -> Path:
-        """(N, J, 4) int32: J crops of each picture for stage 3 to train on."""
+        """Array of int32, shape (N, J, 4): J crops of each image for stage 3 to train on."""
         return self.path / "training_boxes.npy"
 
     def stage(self, number: int) -> Path:
-        """Folder of stage 1 or 3 (stage 2's artefacts are `boxes` and `crops`)."""
+        """Return the folder of stage 1 or 3; stage 2's artefacts are in the task's folder itself."""
         return self.path / f"stage{number}"
 
     def weights(self, number: int) -> Path:
         return self.stage(number) / "weights.params"
 
-    def fold_weights(self, name: str) -> Path:
-        """Stage 1's weights of a network that trained without one fold, `name` being ``fold 0``."""
-        return self.stage(1) / f"{name.replace(' ', '')}.params"
+    def fold_weights(self, network: str) -> Path:
+        """Return stage 1's weights of a network that trained without one fold, such as ``fold 0``."""
+        return self.stage(1) / f"{network.replace(' ', '')}.params"
 
     def network(self, number: int) -> Path:
         return self.stage(number) / "network.onnx"
@@ -53,59 +64,59 @@ class TaskFolder:
         return self.stage(number) / "history.csv"
 
     def predictions(self, number: int) -> Path:
+        """Arrays of one row an image: stage 1's ``full``, stage 3's ``crop`` and ``fused``, ``networks``."""
+        return self.stage(number) / "predictions.npz"
+
+    def predictions_csv(self, number: int) -> Path:
         return self.stage(number) / "predictions.csv"
 
     @property
-    def heatmaps(self) -> Path:
-        """(N, h, w) float32, one map a row of stage 1's predictions."""
-        return self.stage(1) / "heatmaps.npy"
+    def fused_csv(self) -> Path:
+        return self.stage(3) / "fused.csv"
 
     @property
-    def fused(self) -> Path:
-        return self.stage(3) / "fused.csv"
+    def heatmaps(self) -> Path:
+        """Array of float32, shape (N, h, w)."""
+        return self.stage(1) / "heatmaps.npy"
 
     @property
     def fusion(self) -> Path:
         return self.stage(3) / "fusion.json"
 
     def artefacts(self, stage: str) -> list[str]:
-        """Paths of what a stage has left, below the task's folder; the crop folder counts as one.
-
-        What else somebody lays beside them is not its own.
-        """
+        """List what a stage has left, from the task's folder on; the crop folder counts as one."""
         if stage == "crop":
-            found = [self.rule, self.boxes, self.training_boxes, self.crops]
+            found = [self.rule, self.boxes, self.boxes_csv, self.training_boxes, self.crops]
         else:
             number = 1 if stage == "cam" else 3
-            ours = [
-                self.weights(number),
-                self.network(number),
-                self.history(number),
-                self.predictions(number),
-            ]
-            ours += [self.heatmaps, *self.stage(1).glob("fold*.params")] if number == 1 else []
-            ours += [self.fused, self.fusion] if number == 3 else []
-            found = sorted(path for path in ours if path.exists())
-        return [path.relative_to(self.path).as_posix() for path in found]
+            files = (self.weights, self.network, self.history, self.predictions, self.predictions_csv)
+            found = [file(number) for file in files]
+            found += [self.heatmaps, *self.stage(1).glob("fold*.params")] if number == 1 else []
+            found += [self.fused_csv, self.fusion] if number == 3 else []
+        return sorted(path.relative_to(self.path).as_posix() for path in found if path.exists())
 
-    def marker(self, stage: str) -> Path:
-        """Fingerprint, seconds and artefacts of a finished stage."""
+    def record(self, stage: str) -> Path:
+        """Return the record of a finished stage, see :mod:`heatcrop.runs.records`."""
         return self.path / f".{stage}.json"
 
     @property
     def finished(self) -> bool:
         """Whether all three stages are done, the later ones since the earlier ones."""
-        return self.marker("finetune").is_file() and self.fusion.is_file()
+        return self.record("finetune").is_file() and self.fusion.is_file()
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Where a run's artefacts lie."""
+    """Where a run's artefacts are."""
 
     path: Path
 
     def task(self, name: str) -> TaskFolder:
         return TaskFolder(self.path / name)
+
+    def networks(self, group: TaskGroup) -> TaskFolder:
+        """Return the folder whose ``stage1/`` and ``stage3/`` hold the networks of a group."""
+        return self.task(group.name) if len(group.tasks) == 1 else self.shared
 
     @property
     def config(self) -> Path:
@@ -117,7 +128,7 @@ class RunFolder:
 
     @property
     def description(self) -> Path:
-        """What prediction must be told of the finished tasks; not there while a run works."""
+        """What prediction needs to know of the finished tasks; absent while a run works."""
         return self.path / "heatcrop.json"
 
     @property
@@ -146,18 +157,13 @@ class RunFolder:
         return self.trunk / "trunk.onnx"
 
     @property
-    def trunk_marker(self) -> Path:
-        """How many bytes that file has."""
-        return self.trunk / ".trunk.json"
-
-    @property
-    def joined(self) -> TaskFolder:
-        """Where ``stage1/`` and ``stage3/`` hold the networks that serve all tasks, if they share one."""
+    def shared(self) -> TaskFolder:
+        """Folder of the networks that serve all tasks, where tasks share them."""
         return TaskFolder(self.trunk)
 
     @property
     def outputs(self) -> Path:
-        """Which outputs of the networks that serve all tasks are whose: ``{"<task>": [first, end]}``."""
+        """Which outputs of the shared networks belong to which task: ``{"<task>": [first, end]}``."""
         return self.trunk / "outputs.json"
 
     @property

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from heatcrop.errors import RunError
 from heatcrop.files import write_json
 
 LOCK, NOTE = ".lock", ".holder.json"
 _TRIES, _EVERY_SECONDS = 5, 2.0
 
 
-class HeldError(Exception):
+class LockedError(RunError):
     """Another process works on the run folder; the message says which."""
 
 
@@ -38,14 +39,14 @@ def hold(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    HeldError
+    LockedError
         At once, saying who holds it.
     """
     lock, note = FileLock(path / LOCK, timeout=0), path / NOTE
     try:
         lock.acquire()
     except Timeout:
-        raise HeldError(
+        raise LockedError(
             f"{path}: {_holder(note)} is working on it; wait until it is done, or give another folder (--out)"
         ) from None
     try:
@@ -80,7 +81,7 @@ def lent(path: Path, held_by: str) -> Iterator[None]:
 
     Raises
     ------
-    HeldError
+    LockedError
         When it does not hold the folder.
     """
     for _ in range(_TRIES):  # a network file system may take a moment to show what is new
@@ -88,7 +89,7 @@ def lent(path: Path, held_by: str) -> Iterator[None]:
             break
         time.sleep(1)
     else:
-        raise HeldError(f"{path}: is not the folder that the run was started in, or that run has ended")
+        raise LockedError(f"{path}: is not the folder that the run was started in, or that run has ended")
     done = threading.Event()
 
     def watch() -> None:

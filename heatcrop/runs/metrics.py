@@ -2,71 +2,72 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.texts import Places
+from heatcrop.files import write_json
 from heatcrop.metrics.localisation import localisation
 from heatcrop.metrics.score import score_task
-from heatcrop.runs.boxes import is_uncropped, read_cuts
-from heatcrop.runs.folder import RunFolder, TaskFolder
-from heatcrop.runs.predictions import read_aligned
+from heatcrop.metrics.submissions import write_submission
+from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
+from heatcrop.runs.predictions import BRANCHES, is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import damaged
+from heatcrop.runs.records import read_record
 
-BRANCHES = ("full", "crop", "fused")
 
+def scored_branches(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
+    """Read each branch's probabilities, float64, shape (N, C); NaN only for training images.
 
-def branch_probabilities(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
-    """Read each branch's (N, C) probabilities, NaN where a branch did not speak: of training pictures."""
-    found, places, shown = {}, Places(data.images), np.flatnonzero(data.splits != "train")
-    files = {"full": folder.predictions(1), "crop": folder.predictions(3), "fused": folder.fused}
-    for branch, file in files.items():
-        found[branch] = read_aligned(file, places, data.letters.shape)
-        silent = shown[np.isnan(found[branch][shown, 0])]
-        if len(silent):
-            example = data.images[silent[0]]
-            raise damaged(file, f"has no row of {len(silent)} pictures, for instance {example}")
+    Raises
+    ------
+    DataError
+        Where a branch lacks the prediction of a validation or test image.
+    """
+    found = read_branches(folder, data)
+    for branch, probabilities in found.items():
+        missing = np.flatnonzero(np.isnan(probabilities[:, 0]) & (data.splits != "train"))
+        if len(missing):
+            file = folder.predictions(1 if branch == "full" else 3)
+            example = data.images[missing[0]]
+            raise damaged(
+                file, f"has no {branch} prediction of {len(missing)} images, for instance {example}"
+            )
     return found
 
 
 def task_metrics(
     data: TaskData, folder: TaskFolder, split: str, boxes_true: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """All figures of one task on one split."""
+    """Compute all figures of one task on one split."""
     rows = data.rows(split, labelled=True)
     out: dict[str, Any] = {}
-    for branch, probabilities in branch_probabilities(data, folder).items():
+    for branch, probabilities in scored_branches(data, folder).items():
         score = score_task(probabilities[rows], data.letters[rows])
         out[branch] = {"map": score.ap, "basic_precision": score.basic_precision, "accuracy": score.accuracy}
-    fallback, boxes = read_cuts(folder.boxes, len(data))
-    whole = is_uncropped(fallback)
+    crops = read_arrays(folder.boxes, ("boxes", "fallback"), len(data))
+    uncropped = is_uncropped(crops["fallback"])
     out["localisation"] = None
     if boxes_true is not None:
-        out["localisation"] = localisation(data, whole, boxes, boxes_true, rows)
-    fell = whole[data.rows(split)]
-    out["crops"] = {"n": int(len(fell)), "fallback_rate": float(fell.mean()) if len(fell) else 0.0}
+        out["localisation"] = localisation(data, uncropped, crops["boxes"], boxes_true, rows)
+    fallbacks = uncropped[data.rows(split)]
+    rate = float(fallbacks.mean()) if len(fallbacks) else 0.0
+    out["crops"] = {"n": len(fallbacks), "fallback_rate": rate}
     out["seconds"] = stage_seconds(folder)
     out["n"] = int(len(rows))
     return out
 
 
 def stage_seconds(folder: TaskFolder) -> dict[str, float]:
-    """Seconds each step took when it was last run."""
-    seconds: dict[str, float] = {}
-    for stage in ("cam", "crop", "finetune"):
-        try:
-            seconds.update(json.loads(folder.marker(stage).read_text(encoding="utf-8"))["seconds"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return seconds
+    """Return the seconds that each part of the work took when it was last done."""
+    records = (read_record(folder.record(stage)) for stage in STAGES)
+    return {name: took for record in records if record for name, took in record["seconds"].items()}
 
 
 def report_split(tasks: dict[str, TaskData]) -> str:
-    """The split that is reported: test where it has answers, else val."""
+    """Return the split that is reported: test where it has answers, else val."""
     tested = any(len(data.rows("test", labelled=True)) for data in tasks.values())
     return "test" if tested else "val"
 
@@ -74,9 +75,9 @@ def report_split(tasks: dict[str, TaskData]) -> str:
 def run_metrics(
     tasks: dict[str, TaskData], folder: RunFolder, boxes_true: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """All figures of a run, in the form of ``metrics.json``.
+    """Compute all figures of a run, in the form of ``metrics.json``.
 
-    Splits other than the reported one come under ``"splits"``.
+    Splits other than the reported one are under ``"splits"``.
     """
     split = report_split(tasks)
     by_split = {}
@@ -96,3 +97,15 @@ def run_metrics(
 def _mean(figures: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     keys = ("map", "basic_precision", "accuracy")
     return {b: {k: float(np.mean([f[b][k] for f in figures.values()])) for k in keys} for b in BRANCHES}
+
+
+def write_results(
+    tasks: dict[str, TaskData], folder: RunFolder, boxes_true: pd.DataFrame | None
+) -> dict[str, Any]:
+    """Score a run; write ``metrics.json``, and the test images' fused predictions to ``submission.csv``."""
+    metrics = run_metrics(tasks, folder, boxes_true)
+    write_json(folder.metrics, metrics)
+    fused = {name: read_branches(folder.task(name), data)["fused"] for name, data in tasks.items()}
+    rows = ((data.images[i], name, fused[name][i]) for name, data in tasks.items() for i in data.rows("test"))
+    write_submission(folder.submission, rows)
+    return metrics

@@ -1,75 +1,143 @@
-"""The prediction tables that stages leave for each other: one row a picture."""
+"""Predictions and boxes that stages leave: arrays for the program, CSV files for people and for ``fuse``.
+
+Rows of the arrays are those of the task's data, in order; a branch that has no prediction of an image has a
+row of NaN. Arrays hold what the CSV files show, 8 decimals, so that both tell the same.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heatcrop.data.texts import Places
-from heatcrop.files import ROWS_AT_ONCE, atomic_table
+from heatcrop.data.dataset import TaskData
+from heatcrop.files import ROWS_AT_ONCE, atomic_path, atomic_table
+from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.reading import damaged, need_columns, readable_table
 
 if TYPE_CHECKING:
-    import pandas as pd  # pictures are predicted where it is not installed
+    import pandas as pd  # not installed where only ONNX Runtime is
 
 DECIMALS = 8
+"""Of a written probability: fewer would tie 5 to 8 % of the rows of a real submission."""
+BRANCHES = ("full", "crop", "fused")
 
 
-def join(probabilities: np.ndarray) -> list[str]:
-    """Write (N, C) probabilities as ``p1;p2;…`` with 8 decimals, the precision of a submission.
+def join_probabilities(probabilities: np.ndarray) -> list[str]:
+    """Write probabilities, shape (N, C), as ``p1;p2;…`` with 8 decimals.
 
-    >>> join(np.array([[0.25, 0.75]]))
+    >>> join_probabilities(np.array([[0.25, 0.75]]))
     ['0.25000000;0.75000000']
     """
     return [";".join(f"{p:.{DECIMALS}f}" for p in row) for row in probabilities]
 
 
-def split(column: Sequence[str]) -> np.ndarray:
-    """Read them back, (N, C) float64; (0, 1) without rows, which do not tell their classes."""
-    if not len(column):
-        return np.empty((0, 1))
-    parts = [column[i : i + ROWS_AT_ONCE] for i in range(0, len(column), ROWS_AT_ONCE)]
-    return np.concatenate([np.array([row.split(";") for row in part], np.float64) for part in parts])
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write named arrays as an ``.npz`` file, atomically."""
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path, names: Sequence[str] = (), rows: int | None = None) -> dict[str, np.ndarray]:
+    """Read the arrays of an ``.npz`` file.
+
+    Parameters
+    ----------
+    path : Path
+    names : sequence of str
+        Which ones; all by default.
+    rows : int, optional
+        How many rows each must have.
+
+    Raises
+    ------
+    DataError
+        Where the file is damaged, lacks an array, or has another number of rows.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in names or file.files}
+    except KeyError as error:
+        raise damaged(path, f"has no array {error.args[0]}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        cause = " ".join(str(error).split())[:160]
+        raise damaged(path, f"is not a complete file of arrays ({cause})") from None
+    for name, array in arrays.items():
+        if rows is not None and len(array) != rows:
+            raise damaged(path, f"{name} has {len(array)} rows; expected {rows}, one an image")
+    return arrays
 
 
 def write_predictions(
     path: Path,
-    images: Sequence[str],
-    splits: Sequence[str],
+    data: TaskData,
     probabilities: np.ndarray,
-    classes: Sequence[str],
-    network: Sequence[str] | None = None,
-) -> None:
-    """Write a table with columns image, split, [network,] class, confidence, probabilities.
+    networks: np.ndarray,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """Write the CSV of a branch: image, split, network, class, confidence, probabilities.
 
     Parameters
     ----------
-    network : sequence of str, optional
-        Which network spoke: ``final``, or ``fold 0`` for one that did not train on the picture.
+    path : Path
+    data : TaskData
+        N images.
+    probabilities : ndarray of float, shape (N, C)
+    networks : ndarray of str, shape (N,)
+        Which network predicted: ``final``, or ``fold 0`` for one that did not train on the image.
+    rows : ndarray of int, optional
+        Those that have a prediction; all by default.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, C)
+        As written, NaN elsewhere: what goes into the ``.npz`` file.
     """
     import pandas as pd
 
+    rows = np.arange(len(data)) if rows is None else rows
+    written = np.full(data.letters.shape, np.nan)
+    written[rows] = np.round(probabilities[rows], DECIMALS)
     with atomic_table(path) as write:
         # At least once: a table without rows has a header all the same.
-        for start in range(0, max(1, len(images)), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            some = probabilities[rows]
-            columns = {"image": list(images[rows]), "split": list(splits[rows])}
-            if network is not None:
-                columns["network"] = list(network[rows])
-            columns["class"] = [classes[i] for i in some.argmax(axis=1)]
-            columns["confidence"] = [f"{p:.{DECIMALS}f}" for p in some.max(axis=1)]
-            columns["probabilities"] = join(some)
+        for start in range(0, max(1, len(rows)), ROWS_AT_ONCE):
+            part = rows[start : start + ROWS_AT_ONCE]
+            values = probabilities[part]
+            columns: dict[str, Any] = {
+                "image": [data.images[i] for i in part],
+                "split": data.splits[part],
+                "network": networks[part],
+                "class": [data.task.classes[i] for i in values.argmax(axis=1)],
+                "confidence": [f"{p:.{DECIMALS}f}" for p in values.max(axis=1)],
+                "probabilities": join_probabilities(values),
+            }
             write(pd.DataFrame(columns))
+    return written
 
 
-def read_parts(path: Path) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Read a table part by part: image, split, [network,] class, and (B, C) probabilities; at least once.
+def read_branches(folder: TaskFolder, data: TaskData) -> dict[str, np.ndarray]:
+    """Read each branch's probabilities, float64, shape (N, C); NaN where it has no prediction.
+
+    A branch whose stage has not run yet has none at all.
+    """
+    found = {branch: np.full(data.letters.shape, np.nan) for branch in BRANCHES}
+    for number, names in ((1, ("full",)), (3, ("crop", "fused"))):
+        if folder.predictions(number).is_file():
+            found |= read_arrays(folder.predictions(number), names, len(data))
+    for branch in found:
+        if found[branch].shape != data.letters.shape:
+            raise damaged(
+                folder.predictions(1 if branch == "full" else 3),
+                f"{branch} has shape {found[branch].shape}; expected {data.letters.shape}",
+            )
+    return found
+
+
+def read_table(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """Read the CSV of a branch: image, split, class, and the probabilities, float64, shape (N, C).
 
     Raises
     ------
@@ -78,59 +146,18 @@ def read_parts(path: Path) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """
     import pandas as pd
 
-    named = ("image", "split", "network", "class", "probabilities")
-    with (
-        readable_table(path),
-        pd.read_csv(
-            path, dtype=str, keep_default_na=False, usecols=named.__contains__, chunksize=ROWS_AT_ONCE
-        ) as parts,
-    ):
-        for part in parts:
-            need_columns(path, part, ("image", "split", "class", "probabilities"))
-            probabilities = _split_whole(path, part.pop("probabilities"))
-            for name in part.columns.drop("image"):  # few different texts, each kept once
-                part[name] = np.array([sys.intern(text) for text in part[name]], object)
-            yield part, probabilities
+    columns = ("image", "split", "class", "probabilities")
+    with readable_table(path):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=columns.__contains__)
+    need_columns(path, table, columns)
+    texts = table.pop("probabilities")
+    numbers = texts.str.split(";", expand=True).apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    if np.isnan(numbers).any():
+        row = int(np.isnan(numbers).any(axis=1).argmax())
+        raise damaged(path, f"probabilities are {texts[row][:60]!r}; expected p1;p2;…, one a class", row + 2)
+    return table, numbers
 
 
-def _split_whole(path: Path, column: pd.Series) -> np.ndarray:
-    """As :func:`split`, telling which row it cannot read."""
-    texts = column.tolist()
-    try:
-        return split(texts)
-    except (ValueError, AttributeError):
-        usual, _ = Counter(str(text).count(";") for text in texts).most_common(1)[0]
-        for row, text in zip(column.index, texts, strict=True):
-            try:
-                whole = split([text]).shape[1] == usual + 1
-            except (ValueError, AttributeError):
-                whole = False
-            if not whole:
-                what = f"probabilities are {str(text)[:60]!r}; expected p1;p2;…, one a class"
-                raise damaged(path, what, row + 2) from None
-        raise
-
-
-def read_predictions(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Read the table, without its ``confidence`` and ``probabilities``, and these as (N, C) numbers."""
-    import pandas as pd
-
-    tables, numbers = zip(*read_parts(path), strict=True)
-    return pd.concat(tables, ignore_index=True), np.concatenate(numbers)
-
-
-def read_networks(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read which network spoke of each row, (N,) str, and its (N, C) probabilities."""
-    networks, numbers = zip(
-        *((part["network"].to_numpy(object), p) for part, p in read_parts(path)), strict=True
-    )
-    return np.concatenate(networks), np.concatenate(numbers)
-
-
-def read_aligned(path: Path, places: Places, shape: tuple[int, int]) -> np.ndarray:
-    """Read (N, C) probabilities in the order of N pictures, NaN where the table has none of a picture."""
-    values = np.full(shape, np.nan)
-    for part, numbers in read_parts(path):
-        at = places.of(part["image"].tolist())
-        values[at[at >= 0]] = numbers[at >= 0]
-    return values
+def is_uncropped(fallback: np.ndarray) -> np.ndarray:
+    """Return which images were not cropped: neither by their heatmap nor at the attribute's usual place."""
+    return ~np.isin(fallback, ("", "usual"))

@@ -99,3 +99,21 @@ def read_history(path: Path) -> pd.DataFrame:
             row = int(wrong.to_numpy().argmax())
             raise damaged(path, f"{name} is {table[name][row]!r}; expected a number", row + 2)
     return table
+
+
+def read_rule(path: Path) -> dict[str, Any]:
+    """Read ``rule.json``: the ``rule`` that was used, the configured one (``start``), the search's ``curve``.
+
+    Raises
+    ------
+    DataError
+        Where the file does not hold a rule and a curve.
+    """
+    values = read_json(path)
+    rule = values.get("rule")
+    numbers = [rule.get(name) for name in ("threshold", "percentile")] if isinstance(rule, dict) else [None]
+    if not all(type(number) in (int, float) for number in numbers) or not isinstance(
+        values.get("curve"), list
+    ):
+        raise damaged(path, "holds no crop rule and its search; expected what stage crop has written")
+    return values

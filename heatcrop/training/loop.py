@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from heatcrop.data.settings import SILENT
 from heatcrop.errors import DivergedError
 from heatcrop.nets.engine import mxnet
 from heatcrop.nets.mixed import loss_scaler, mixed_block
@@ -59,7 +58,7 @@ class TrainingPlan:
     warmup: float = 0.0
     reload_best: bool = True
     average: float = 0.0
-    accumulate: int = dataclasses.field(default=1, metadata=SILENT)
+    accumulate: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,9 @@ import pytest
 
 from heatcrop.cli.config_file import is_resolved
 from heatcrop.cli.errors import explain
-from heatcrop.cli.limits import memory_fault
 from heatcrop.errors import RunError
 from heatcrop.nets.engine import mxnet
+from heatcrop.runs.limits import memory_fault
 from tests.soak.crash import (
     ROOT,
     TASKS,

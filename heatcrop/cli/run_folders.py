@@ -1,0 +1,126 @@
+"""Open run folders: own one while working on it, and never write into a folder of other files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from heatcrop.cli.config import Config
+from heatcrop.cli.config_file import is_resolved, read_config
+from heatcrop.cli.loading import Dataset, config_of_run, load_dataset
+from heatcrop.cli.runner import require_same_rows
+from heatcrop.data.tasks import Task
+from heatcrop.errors import DataError, RunError
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.leftovers import is_ours, sweep
+from heatcrop.runs.lock import hold
+from heatcrop.runs.progress import log
+from heatcrop.runs.records import refuse_old_records, rows_fingerprint
+
+
+def run_folder(config: Config, out: Path | None) -> RunFolder:
+    """Return the run's folder: `out`, or ``runs/<name>``."""
+    return RunFolder(out if out is not None else Path("runs") / config.name)
+
+
+@contextlib.contextmanager
+def owned(folder: RunFolder, new: bool = True) -> Iterator[None]:
+    """Own a run folder for the length of the block, and remove what dead processes left in it.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    new : bool
+        Make the folder where there is none.
+
+    Raises
+    ------
+    RunError
+        When another process owns it, it is not a run's, or an earlier version made it.
+    """
+    if new:
+        make_folder(folder)
+    else:
+        refuse_no_run(folder)
+    refuse_old_records(folder)
+    with hold(folder.path):
+        sweep(folder)
+        yield
+
+
+def make_folder(folder: RunFolder) -> None:
+    """Make the run folder, or refuse one that has other files."""
+    refuse_foreign(folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_foreign(folder: RunFolder) -> None:
+    """Raise RunError where a folder has files that are not a run's."""
+    refuse_others(folder.path, folder.config, "a run's", is_resolved)
+
+
+def refuse_others(path: Path, first_file: Path, whose: str, is_own: Callable[[str], bool]) -> None:
+    """Raise RunError where a folder to be written has other files.
+
+    Parameters
+    ----------
+    path : Path
+    first_file : Path
+        The file that is written into such a folder first: where it is the program's, so is the folder.
+    whose : str
+        Such as "a run's", for the message.
+    is_own : callable
+        Returns whether the text of such a file can be the program's.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path}: is a file; give --out a folder")
+    if first_file.is_file():
+        if not is_own(first_file.read_text(encoding="utf-8", errors="replace")):
+            raise RunError(
+                f"{first_file}: was not written by this program; give --out a new or an empty folder"
+            )
+    elif path.is_dir() and not all(map(is_ours, path.iterdir())):
+        raise RunError(f"{path}: has files that are not {whose}; give --out a new or an empty folder")
+
+
+def refuse_no_run(folder: RunFolder) -> None:
+    """Raise RunError where a folder is not a run's."""
+    if not folder.config.is_file():
+        raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
+
+
+def finished_tasks(folder: RunFolder) -> list[Task]:
+    """List the tasks that a run has finished, in the order of its configuration."""
+    known = read_config(folder.config).known_tasks() or ()
+    return [task for task in known if folder.task(task.name).finished]
+
+
+def reload_dataset(folder: RunFolder) -> Dataset:
+    """Load the data of a run again, as its own configuration says; finished tasks only.
+
+    Raises
+    ------
+    RunError
+        When the folder is not a run's, nothing in it is finished, or the data has changed.
+    """
+    refuse_no_run(folder)
+    finished = finished_tasks(folder)
+    if not finished:
+        raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
+    dataset = load_dataset(config_of_run(folder), [task.name for task in finished], folder)
+    for name, data in dataset.tasks.items():
+        require_same_rows(folder, name, rows_fingerprint(data))
+    return dataset
+
+
+def with_finished(folder: RunFolder, dataset: Dataset) -> Dataset:
+    """Add the tasks that earlier commands have finished, so that scores and submission keep them."""
+    others = {task.name for task in finished_tasks(folder)} - set(dataset.tasks)
+    if not others:
+        return dataset
+    try:
+        return reload_dataset(folder)
+    except (DataError, RunError) as error:
+        log(f"not in the scores: {', '.join(sorted(others))} ({error})")
+        return dataset

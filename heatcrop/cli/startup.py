@@ -1,0 +1,141 @@
+"""What surrounds the stages of a run: its configuration file, what is logged, who does the work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from heatcrop.cli.config import Config
+from heatcrop.cli.config_file import dump_config
+from heatcrop.cli.loading import Dataset, load_dataset, must_render
+from heatcrop.cli.run_folders import finished_tasks, refuse_foreign
+from heatcrop.cli.runner import StageRunner
+from heatcrop.data.tasks import resolve
+from heatcrop.errors import DataError, RunError, UsageError
+from heatcrop.files import write_json, write_text
+from heatcrop.nets.cards import Devices
+from heatcrop.nets.devices import find_devices
+from heatcrop.predict.description import as_json, describe_run, read_description
+from heatcrop.report.tensorboard import event_writer, write_events
+from heatcrop.runs.executors import Executor, InlineExecutor, open_executor
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.limits import memory_limit
+from heatcrop.runs.metrics import report_split
+from heatcrop.runs.progress import log
+
+
+def begin_run(config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]) -> None:
+    """Refuse what cannot run, and write the configuration of a new run."""
+    refuse_single_of_shared(config, wanted, stages)
+    find_devices(config.runtime.device, config.runtime.amp)
+    if config.runtime.tensorboard:
+        event_writer()  # a missing package is reported now, not after hours
+    if not folder.config.is_file():
+        write_text(folder.config, dump_config(config))
+
+
+def refuse_single_of_shared(config: Config, wanted: Sequence[str], stages: Sequence[str]) -> None:
+    """Raise UsageError where one task of those that share a network is to be trained."""
+    if config.network.shared_trunk and wanted and tuple(stages) != ("crop",):
+        raise UsageError(
+            f"--task {wanted[0]}: with network.shared_trunk one network learns all tasks together; "
+            "give --all instead (stage crop takes --task), or --set network.shared_trunk=false"
+        )
+
+
+@contextlib.contextmanager
+def choose_executor(
+    runner: StageRunner, dataset: Dataset, stages: Sequence[str], scheduler: str | None
+) -> Iterator[Executor]:
+    """Log what is going to run, and give the executor that runs it."""
+    config, folder = runner.config, runner.folder
+    write_text(folder.config, dump_config(config.with_tasks(dataset.known)))
+    for note in (*dataset.notes, *dataset.problems):
+        log(note)
+    if report_split(dataset.tasks) == "val":
+        log("no test images with answers: scores are on val, which also chose rule and fusion")
+    jobs, n_tasks = parallel_jobs(config, len(dataset.tasks)), len(dataset.tasks)
+    where = f"spread over the workers of {scheduler}" if scheduler else f"{jobs} at once"
+    images = sum(len(data) for data in dataset.tasks.values())
+    log(f"{images} images, {n_tasks} task{'s' * (n_tasks > 1)}, {where}; run folder {folder.path}")
+    for note in device_notes(find_devices(config.runtime.device, config.runtime.amp)):
+        log(note)
+    if not any(outdated_stages(runner, dataset, stages).values()):
+        yield InlineExecutor()
+        return
+    # Under a limit on memory libraries may crash where they get none; in a worker that can be reported.
+    with open_executor(jobs, scheduler, isolated=memory_limit() is not None) as executor:
+        yield executor
+
+
+def finish_stages(runner: StageRunner, dataset: Dataset) -> None:
+    """Repair what no stage records, and describe the finished tasks for prediction."""
+    runner.finish()
+    config, folder = runner.config, runner.folder
+    if config.runtime.tensorboard:
+        for name in dataset.tasks:
+            write_events(folder.task(name))
+        log(f"events: tensorboard --logdir {folder.path}")
+    if config.heatmap.by_gradient:  # ONNX Runtime has no backward pass
+        folder.description.unlink(missing_ok=True)
+        return
+    with contextlib.suppress(RunError):
+        if read_description(folder.description):
+            return
+    try:
+        done = finished_tasks(folder)
+        described = describe_run(config.with_tasks(dataset.known), folder, runner.context.form, done)
+    except (DataError, RunError) as error:  # an earlier task has lost a file: no reason to fail this one
+        log(f"{folder.description.name} was not written: {error}")
+        return
+    if described:
+        write_json(folder.description, as_json(described, folder.path))
+
+
+def plan_run(
+    config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Return which stages a run would do, and why; write nothing.
+
+    Returns
+    -------
+    dict of str to dict
+        By short task name, each stage that would run with the reason; empty where all is up to date.
+    """
+    refuse_foreign(folder)
+    refuse_single_of_shared(config, wanted, stages)
+    if must_render(config):
+        known = config.known_tasks() or ()
+        tasks = [resolve(name, known) for name in wanted] or known
+        return {task.short: dict.fromkeys(stages, "its images must be rendered first") for task in tasks}
+    dataset = load_dataset(config, wanted, folder, keep=False)
+    runner = StageRunner(config, folder, dataset.groups, dataset.stamps)
+    return outdated_stages(runner, dataset, stages)
+
+
+def outdated_stages(
+    runner: StageRunner, dataset: Dataset, stages: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Return, by short task name, each outdated stage of the tasks asked for, with the reason."""
+    plans = {name: plan for group in dataset.groups for name, plan in runner.plan(stages, group).items()}
+    return {data.task.short: plans[data.task.short] for data in dataset.tasks.values()}
+
+
+def device_notes(devices: Devices) -> list[str]:
+    """Describe where a run trains: on GPUs, or on the CPU though there is a driver."""
+    if devices.training:
+        names = ", ".join(card.name for card in devices.training)
+        return [f"training on {names}" + (", in mixed precision" if devices.amp else "")]
+    return [f"training on the CPU: {devices.reason}"] if devices.driver else []
+
+
+def parallel_jobs(config: Config, n_tasks: int) -> int:
+    """Return how many jobs to run at once.
+
+    MXNet's training keeps one core busy whatever its thread count, so on a CPU two tasks at once take little
+    longer than one; a GPU is not shared.
+    """
+    if config.runtime.jobs != "auto":
+        return config.runtime.jobs
+    on_gpu = find_devices(config.runtime.device, config.runtime.amp).training
+    return 1 if on_gpu else min(max(1, config.runtime.threads), n_tasks)

@@ -1,0 +1,355 @@
+"""Executors of job graphs: inline in this process, or on Dask's worker processes.
+
+A job graph is a generator: it yields a step, the arguments of calls that do not depend on each other, and is
+sent their results. What it does between the steps runs in this process. Both executors give the same files,
+since jobs exchange files and how the work is divided does not depend on who does it.
+
+With Dask, a worker that dies costs the job that it was doing: another worker repeats it. An error of a job
+ends all of them. What workers log is shown by this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+import uuid
+import warnings
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from heatcrop.errors import HeatCropError, RunError
+from heatcrop.runs.limits import allow_open_files
+from heatcrop.runs.processes import deaf_to_ctrl_c, end_with_parent
+from heatcrop.runs.progress import listening, speak_through
+
+if TYPE_CHECKING:
+    from distributed import Client, LocalCluster, Nanny
+
+_CONNECT_SECONDS, _FORWARD_SECONDS = 60, 0.2
+_FILES, _FILES_PER_WORKER = 64, 32  # this process's own; connections and pipes to a worker
+_MIN_FILES, _MIN_FILES_PER_WORKER = 40, 10  # at most 52, 70 and 91 were seen open with 2, 4 and 6 workers
+_WORKER_DEATHS = 3  # of workers, one after another, during the same job
+
+JobGraph = Generator[list[tuple[Any, ...]], list[Any], None]
+
+
+class Executor(Protocol):
+    """Runs the jobs of graphs; the first graphs are the most urgent."""
+
+    def run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
+        """Call a function for each job.
+
+        Parameters
+        ----------
+        function : callable
+            Called with a graph's shared argument and a job's arguments.
+        graphs : sequence of (shared argument, JobGraph)
+        """
+        ...
+
+
+class InlineExecutor:
+    """Runs one graph after the other in this process."""
+
+    def run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
+        """Call a function for each job; see :class:`Executor`."""
+        for shared, graph in graphs:
+            results: list[Any] | None = None
+            with contextlib.suppress(StopIteration):
+                while True:
+                    step = graph.send(results)  # type: ignore[arg-type]
+                    results = [function(shared, *job) for job in step]
+
+
+def merge_graphs(graphs: Sequence[JobGraph]) -> JobGraph:
+    """Merge graphs that do not depend on each other into one, step by step."""
+    running: dict[JobGraph, list[Any] | None] = dict.fromkeys(graphs)
+    while running:
+        steps: list[tuple[JobGraph, list[tuple[Any, ...]]]] = []
+        for graph, results in list(running.items()):
+            try:
+                steps.append((graph, graph.send(results)))  # type: ignore[arg-type]
+            except StopIteration:
+                del running[graph]
+        if steps:
+            results = iter((yield [job for _, step in steps for job in step]))
+            running = {graph: [next(results) for _ in step] for graph, step in steps}
+
+
+def run_calls(
+    executor: Executor, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
+) -> list[Any]:
+    """Call a function with each tuple of arguments; return the results in order."""
+    results: list[Any] = []
+
+    def graph() -> JobGraph:
+        results.extend((yield list(calls)))
+
+    executor.run(_apply, [(function, graph())])
+    return results
+
+
+def _apply(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+class DaskExecutor(contextlib.AbstractContextManager["DaskExecutor"]):
+    """Runs graphs on Dask's workers; use it as a context manager, whose end ends the local workers.
+
+    Parameters
+    ----------
+    workers : int
+        Worker processes to start on this machine, one computing thread each.
+    scheduler : str, optional
+        Use the workers of this Dask scheduler instead, such as ``tcp://10.0.0.1:8786``.
+    """
+
+    def __init__(self, workers: int, scheduler: str | None = None) -> None:
+        self._workers, self._scheduler = workers, scheduler
+        self._resources = contextlib.ExitStack()
+        self._client: Client | None = None
+        self._topic = f"heatcrop-{uuid.uuid4().hex}"  # what the workers log to this process alone
+
+    def __enter__(self) -> DaskExecutor:
+        import dask
+        from distributed import Client
+        from distributed.security import Security
+
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        settings = {
+            "distributed.scheduler.allowed-failures": _WORKER_DEATHS,
+            "distributed.worker.memory.terminate": False,
+            "distributed.scheduler.http.routes": [],
+            "distributed.worker.http.routes": [],
+        }
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(dask.config.set(settings))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", message="Sending large graph")  # a group's rows, sent once
+            if self._scheduler is None:
+                _require_open_files(self._workers)
+                # Any process that can connect could run code: other users of this machine must not.
+                with deaf_to_ctrl_c():
+                    cluster = _local_cluster(self._workers, Security.temporary())
+                stack.callback(_end, cluster)
+                self._client = Client(cluster, set_as_default=False)
+            else:
+                self._client = _connect(self._scheduler)
+            stack.callback(self._client.close, timeout=2)
+            messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            stack.enter_context(listening(messages))
+            self._client.subscribe_topic(self._topic, lambda event: messages.put(tuple(event[1])))
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._resources.close()
+
+    def run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
+        """Call a function for each job, each graph at its own pace; see :class:`Executor`."""
+        from distributed import CancelledError, KilledWorker
+        from distributed.comm import CommClosedError
+
+        try:
+            self._run(function, graphs)
+        except KilledWorker:
+            raise RunError(
+                "a worker process was killed again and again, as happens when memory runs out; the same "
+                "command continues with what is finished, --jobs 1 needs least memory"
+            ) from None
+        except (CancelledError, CommClosedError):
+            raise RunError(
+                f"the connection to the scheduler {self._scheduler or 'of the workers'} was lost; when it is "
+                "back, the same command continues with what is finished"
+            ) from None
+
+    def _run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
+        from distributed import as_completed
+
+        assert self._client is not None
+        # Submitted as a job of its own, it comes back when the worker that holds it dies.
+        shared = [self._submit(i, _identity, argument) for i, (argument, _) in enumerate(graphs)]
+        step: dict[int, list[Any]] = {}
+        unfinished: Counter[int] = Counter()
+        graph_of: dict[Any, int] = {}
+        running = as_completed(loop=self._client.loop)
+
+        def advance(number: int, results: list[Any] | None) -> None:
+            try:
+                jobs = graphs[number][1].send(results)  # type: ignore[arg-type]
+            except StopIteration:
+                shared[number].release()
+                return
+            if not jobs:
+                advance(number, [])
+                return
+            step[number] = [self._submit(number, function, shared[number], *job) for job in jobs]
+            unfinished[number] = len(jobs)
+            for future in step[number]:
+                graph_of[future.key] = number
+                running.add(future)
+
+        for number in range(len(graphs)):
+            advance(number, None)
+        for future in running:
+            number = graph_of.pop(future.key)
+            future.result()  # raises an error here and now
+            unfinished[number] -= 1
+            if not unfinished[number]:
+                advance(number, [one.result() for one in step.pop(number)])
+
+    def _submit(self, number: int, function: Callable[..., Any], *arguments: Any) -> Any:
+        assert self._client is not None
+        return self._client.submit(
+            _call, self._topic, function, *arguments, pure=False, priority=-number, retries=0
+        )
+
+
+def _identity(argument: Any) -> Any:
+    return argument
+
+
+def _call(topic: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Do one job in a worker process."""
+    speak_through(_Forwarder.here(topic))
+    try:
+        return function(*arguments)
+    except Exception as error:
+        failed = _picklable(error)
+    raise failed  # out here it has no context that would be pickled with it
+
+
+def _picklable(error: BaseException) -> BaseException:
+    """Replace a library's error by its text, for a process that has not loaded what raised it.
+
+    Unpickling would import the engine directly, past the preparations of :mod:`heatcrop.nets.engine`.
+    """
+    kind, traceback, chain = type(error), error.__traceback__, (error.__cause__, error.__context__)
+    if kind.__module__ != "builtins" and not isinstance(error, HeatCropError):
+        error = RuntimeError(f"{kind.__module__}.{kind.__qualname__}: {error}")
+    error.__cause__, error.__context__ = (None if one is None else _picklable(one) for one in chain)
+    return error.with_traceback(traceback)
+
+
+def _require_open_files(workers: int) -> None:
+    """Raise the limit on open files as workers need; Dask, short of them, would retry forever."""
+    allowed = allow_open_files(_FILES + _FILES_PER_WORKER * workers)
+    needed = _MIN_FILES + _MIN_FILES_PER_WORKER * workers
+    if allowed < needed:
+        raise RunError(
+            f"a process may have {allowed} open files here (ulimit -Hn), and {workers} worker processes need "
+            f"{needed}: allow more, or give a smaller --jobs; --jobs 1 needs next to none"
+        )
+
+
+def _local_cluster(workers: int, security: Any) -> LocalCluster:
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        security=security,
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _end(cluster: LocalCluster) -> None:
+    """End the local workers at once, whatever they are doing."""
+    nannies: list[Nanny] = list(cluster.workers.values())
+    for nanny in nannies:
+        nanny.close_gracefully()  # it does not start another worker instead
+    for nanny in nannies:
+        with contextlib.suppress(ProcessLookupError):
+            if nanny.pid:
+                os.kill(nanny.pid, signal.SIGKILL)
+    cluster.close(timeout=3)
+
+
+def _connect(scheduler: str) -> Client:
+    """Connect to a running scheduler that has workers."""
+    from distributed import Client
+    from distributed import TimeoutError as NoAnswerError
+
+    try:
+        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError, NoAnswerError) as error:
+        raise RunError(
+            f"{scheduler}: no Dask scheduler answers ({error}); start one (dask scheduler) and its workers "
+            "(dask worker ADDRESS --nthreads 1), or omit --scheduler"
+        ) from None
+    try:
+        client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+    except NoAnswerError:
+        client.close()
+        raise RunError(
+            f"{scheduler}: has no workers; start some: dask worker {scheduler} --nthreads 1"
+        ) from None
+    return client
+
+
+class _Forwarder:
+    """Sends what a worker logs to the process that shows it; see :mod:`heatcrop.runs.progress`."""
+
+    def __init__(self, worker: Any, topic: str) -> None:
+        self._worker, self._topic, self._where = worker, topic, f"{socket.gethostname()} {os.getpid()}"
+        self._steps: dict[str, tuple[int, float]] = {}
+        self._lock = threading.Lock()
+
+    @staticmethod
+    @functools.cache
+    def here(topic: str) -> _Forwarder:
+        """Return this process's forwarder; from then on the process ends with the one that started it."""
+        from distributed import get_worker
+
+        end_with_parent()
+        return _Forwarder(get_worker(), topic)
+
+    def put(self, message: tuple[Any, ...]) -> None:
+        """Send a message; many small steps of progress become few large ones."""
+        kind, *content = message
+        if kind != "say":
+            content[0] = f"{self._where} {content[0]}"
+        with self._lock:
+            if kind == "step":
+                before, last = self._steps.get(content[0], (0, 0.0))
+                now, count = time.monotonic(), before + content[1]
+                if now - last < _FORWARD_SECONDS:
+                    self._steps[content[0]] = count, last
+                    return
+                self._steps[content[0]] = 0, now
+                content[1] = count
+            elif kind == "end" and (left := self._steps.pop(content[0], (0, 0.0))[0]):
+                self._worker.log_event(self._topic, ["step", content[0], left])
+        self._worker.log_event(self._topic, [kind, *content])
+
+
+@contextlib.contextmanager
+def open_executor(workers: int, scheduler: str | None = None, isolated: bool = False) -> Iterator[Executor]:
+    """Choose an executor for the length of the block.
+
+    Parameters
+    ----------
+    workers : int
+        How many jobs at once.
+    scheduler : str, optional
+        A Dask scheduler whose workers do the work.
+    isolated : bool
+        Run even one job at a time in a worker process, whose crash can be reported.
+    """
+    if scheduler is None and workers == 1 and not isolated:
+        yield InlineExecutor()
+        return
+    with DaskExecutor(workers, scheduler) as executor:
+        yield executor

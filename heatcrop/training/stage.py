@@ -1,0 +1,294 @@
+"""What stages 1 and 3 share: cached features, networks by name, predictions part by part.
+
+A stage lists its jobs step by step: those of a step do not depend on each other. Jobs are methods that may be
+called twice and by different processes; they exchange files below the stage's cache, and how the work is
+divided depends on the number of images alone.
+"""
+
+from __future__ import annotations
+
+import abc
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from heatcrop.data.groups import TaskGroup
+from heatcrop.errors import DivergedError
+from heatcrop.files import atomic_path
+from heatcrop.nets.inference import Runner
+from heatcrop.runs.folder import RunFolder, TaskFolder
+from heatcrop.runs.predictions import read_arrays, write_arrays
+from heatcrop.runs.progress import progress
+from heatcrop.training.augment import Augmentation, AugmentationByRow
+from heatcrop.training.batches import Pictures
+from heatcrop.training.branch import (
+    Workshop,
+    export_classifier,
+    fit,
+    load_classifier,
+    make_inputs,
+    new_classifier,
+    open_trained,
+    predict,
+    save_classifier,
+)
+from heatcrop.training.checkpoint import Checkpoint
+from heatcrop.training.inputs import FeatureCache, Inputs, TestViews
+from heatcrop.training.loop import TrainingPlan
+
+Job = tuple[str, list[Any]]
+"""A method's name and its arguments."""
+
+_IMAGES_PER_JOB = 8192
+
+
+class BranchPlan(Protocol):
+    """What the plans of stages 1 and 3 have in common."""
+
+    training: TrainingPlan
+    augment: Augmentation
+    views: int
+    test: TestViews
+
+
+class Stage(abc.ABC):
+    """One stage of one group of tasks.
+
+    Parameters
+    ----------
+    group : TaskGroup
+    folder : RunFolder
+    plans : sequence
+        One a task.
+    context : Workshop
+    trunk : callable
+        Opens the frozen part of the network; None where nothing is frozen.
+    fingerprint : str
+        Of the stage's inputs: an interrupted training continues only under the same one.
+    """
+
+    name: ClassVar[str]
+    seconds_as: ClassVar[dict[str, str]] = {}
+    """Under which name a job's seconds are reported; the stage's own by default."""
+
+    def __init__(
+        self,
+        group: TaskGroup,
+        folder: RunFolder,
+        plans: Sequence[Any],
+        context: Workshop,
+        trunk: Callable[[], Runner | None],
+        fingerprint: str,
+    ) -> None:
+        self.group, self.plans, self.plan, self.context = group, plans, plans[0], context
+        self.tasks = [folder.task(data.task.name) for data in group.tasks]
+        self.networks_folder: TaskFolder = folder.networks(group)
+        self.cache = folder.cache / group.name / self.name
+        self.fingerprint, self.open_trunk = fingerprint, trunk
+
+    @abc.abstractmethod
+    def jobs(self) -> Iterator[list[Job]]:
+        """List the jobs, step by step; a step is asked for when the one before is done."""
+
+    def perform(self, method: str, arguments: Sequence[Any]) -> dict[str, float]:
+        """Do one job; return how many seconds it took, by the name they are reported under."""
+        started = time.perf_counter()
+        getattr(self, method)(*arguments)
+        return {self.seconds_as.get(method, self.name): time.perf_counter() - started}
+
+
+class BranchStage(Stage):
+    """A stage that trains networks and predicts with them: ``final``, and one for each fold."""
+
+    number: ClassVar[int]
+    with_maps: ClassVar[bool] = False
+    """Whether heatmaps are made of the predictions' class maps."""
+    titles: ClassVar[dict[str, str]]
+    """How progress names features, training and prediction."""
+    networks: list[str]
+    """``final`` first, then ``fold 0`` and so on."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        group = self.group
+        self.train_rows, self.val_rows = group.rows("train"), group.rows("val")
+        ends = tuple(group.rows_of(number).stop for number in range(len(group.tasks)))
+        self._augment = AugmentationByRow(kinds=tuple(plan.augment for plan in self.plans), ends=ends)
+        self._inputs: Inputs | None = None
+        self._runner: tuple[str, Runner] | None = None
+
+    @abc.abstractmethod
+    def images(self) -> Pictures:
+        """Return what the networks are shown."""
+
+    @abc.abstractmethod
+    def network_rows(self, network: str) -> np.ndarray:
+        """Return the rows that a network trains on."""
+
+    @abc.abstractmethod
+    def predicted_rows(self, network: str) -> np.ndarray:
+        """Return the rows that a network predicts."""
+
+    @abc.abstractmethod
+    def initial_weights(self, network: str) -> Path | None:
+        """Return the weights that a training starts from; None for the backbone's own."""
+
+    @abc.abstractmethod
+    def keep(self, logits: np.ndarray, maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what is kept of some predictions: ``logits`` and others, one row an image."""
+
+    @abc.abstractmethod
+    def weights(self, network: str) -> Path:
+        """Return where a network's weights are."""
+
+    @abc.abstractmethod
+    def finish(self) -> None:
+        """Join the predictions of all networks and write the stage's artefacts."""
+
+    def jobs(self) -> Iterator[list[Job]]:
+        """List the jobs: features of the frozen part, trainings, predictions, and joining these."""
+        if self.context.network.frozen_blocks:
+            yield [("compute_features", [part]) for part in range(self.features.parts)]
+        yield [("train", [network]) for network in self.networks]
+        yield [("infer", list(part)) for part in self.parts()]
+        yield [("finish", [])]
+
+    def parts(self) -> list[tuple[str, int, int]]:
+        """Divide the predictions: network, first and end of its :meth:`predicted_rows`."""
+        views = len(self.plan.test.unit())
+        batch = max(1, 32 // views)
+        size = batch * max(1, _IMAGES_PER_JOB // (batch * views))
+        return [
+            (network, first, first + size)
+            for network in self.networks
+            for first in range(0, len(self.predicted_rows(network)), size)
+        ]
+
+    @property
+    def features(self) -> FeatureCache:
+        """Cached features of the rows that every epoch reads."""
+        return FeatureCache(
+            self.images(),
+            self.train_rows,
+            self.context.form,
+            self._augment,
+            self.plan.test,
+            self.plan.views,
+            self.cache,
+            self.context.seed,
+            np.union1d(self.train_rows, self.val_rows),
+        )
+
+    @property
+    def inputs(self) -> Inputs:
+        """What enters the trained part of the networks; their features must be computed."""
+        if self._inputs is None:
+            trunk = self.open_trunk()
+            if trunk is not None:
+                self._inputs = self.features.open(trunk)
+            else:
+                plan = self.plan
+                how = (self.images(), self.train_rows, self._augment, plan.test, plan.views)
+                self._inputs = make_inputs(self.context, None, *how, None)
+        return self._inputs
+
+    def compute_features(self, part: int) -> None:
+        """Compute a part of the cached features."""
+        trunk = self.open_trunk()
+        assert trunk is not None
+        title = f"{self.group.short}: {self.titles['compute_features']}"
+        with progress(title, self.features.pictures_in(part)) as bar:
+            self.features.compute(part, trunk, bar)
+
+    def train(self, network: str) -> None:
+        """Train one network; leave its weights, its ONNX file and its history."""
+        net = new_classifier(self.context, self.inputs.shape, self.group.n_classes, self.context.seed)
+        if self.with_maps:
+            self.context.maps.check(len(net.blocks))
+        if start := self.initial_weights(network):
+            load_classifier(net, start)
+        checkpoint = Checkpoint(self.cache / f"{network}.checkpoint", f"{self.fingerprint} {network}")
+        title = f"{self.group.short}: {self.titles['train']} {network}"
+        with progress(title, self.plan.training.epochs) as bar:
+            try:
+                history = fit(
+                    net,
+                    self.inputs,
+                    self.group.soft,
+                    self.group.letters,
+                    self.network_rows(network),
+                    self.val_rows,
+                    self.plan.training,
+                    self.context.seed + (self.number == 3),
+                    network,
+                    bar,
+                    checkpoint,
+                    self.context.devices,
+                )
+            except DivergedError as error:
+                raise self._diverged(network, str(error)) from None
+        weights = self.weights(network)
+        with atomic_path(weights) as partial:
+            save_classifier(net, partial)
+        export_classifier(net, self.inputs.shape, self.exported(network))
+        write_arrays(self.cache / f"{network}.history.npz", rows=np.array(json.dumps(history)))
+
+    def infer(self, network: str, first: int, end: int) -> None:
+        """Predict a part of a network's rows."""
+        rows = self.predicted_rows(network)[first:end]
+        kept: list[dict[str, np.ndarray]] = []
+        title = f"{self.group.short}: {self.titles['infer']} {network}"
+        with progress(title, len(rows)) as bar:
+            for logits, maps, index in predict(self._open(network), self.inputs, rows):
+                kept.append(self.keep(logits, maps, index))
+                bar(len(index))
+        arrays = {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
+        if not np.isfinite(arrays["logits"]).all():  # after the last update, which no validation has seen
+            raise self._diverged(network, "has diverged (its logits are not finite)")
+        write_arrays(self.cache / f"{network}.{first}.predictions.npz", **arrays)
+
+    def predictions(self) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
+        """Yield the parts of all predictions: network, rows, and what :meth:`keep` kept of them."""
+        for network, first, end in self.parts():
+            rows = self.predicted_rows(network)[first:end]
+            yield network, rows, read_arrays(self.cache / f"{network}.{first}.predictions.npz")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the rows of ``history.csv``: the epochs of each network."""
+        files = [self.cache / f"{network}.history.npz" for network in self.networks]
+        return [row for file in files for row in json.loads(str(read_arrays(file)["rows"]))]
+
+    def exported(self, network: str) -> Path:
+        """Return where a network's ONNX file is."""
+        if network == "final":
+            return self.networks_folder.network(self.number)
+        return self.cache / f"{network}.onnx"
+
+    def _open(self, network: str) -> Runner:
+        """Open a trained network; the last one stays open."""
+        if self._runner is None or self._runner[0] != network:
+
+            def build() -> Any:
+                shape, n_classes, seed = self.inputs.shape, self.group.n_classes, self.context.seed
+                return new_classifier(self.context, shape, n_classes, seed)
+
+            files = (self.weights(network), self.exported(network))
+            self._runner = network, open_trained(self.context, build, *files, self.with_maps)
+        return self._runner[1]
+
+    def _diverged(self, network: str, how: str) -> DivergedError:
+        """Make the error that names the training and the settings that drive it."""
+        plan, section = self.plan.training, f"{self.name}.training"
+        settings = [f"{section}.learning_rate (it is {plan.learning_rate:g})"]
+        if plan.head_rate > 1:
+            settings.append(f"{section}.head_rate (it is {plan.head_rate:g})")
+        if plan.weight_decay:
+            settings.append(f"{section}.weight_decay (it is {plan.weight_decay:g})")
+        return DivergedError(
+            f"{self.group.short}: the training of stage {self.number} ({network}) {how}; "
+            f"lower {' or '.join(settings)}"
+        )
