@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,11 +11,12 @@ import pandas as pd
 
 from heatcrop.data.joined import JoinedData
 from heatcrop.files import link, write_table
+from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.training.augment import AugmentationByRow
-from heatcrop.training.branch import Workshop, predict
+from heatcrop.training.augment import Augmentation
 from heatcrop.training.pieces import Seconds
+from heatcrop.training.prediction import predict
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage1_cam.stage import CamPlan, CamWork, Look, write_looks
 
@@ -45,16 +45,17 @@ class JoinedCamWork(CamWork):
         home: TaskFolder,
         folders: Sequence[TaskFolder],
         plans: Sequence[CamPlan],
-        shop: Workshop,
+        shop: NetworkContext,
         trunk: Callable[[], Runner | None],
         cache: Path,
         mark: str = "",
     ) -> None:
-        ends = tuple(data.rows_of(number).stop for number in range(len(plans)))
-        augment = AugmentationByRow(kinds=tuple(plan.augment for plan in plans), ends=ends)
-        super().__init__(data, home, dataclasses.replace(plans[0], augment=augment), shop, trunk, cache, mark)
+        super().__init__(data, home, plans[0], shop, trunk, cache, mark)
         self._joined, self._folders, self._plans = data, folders, plans
         self._task_of = np.repeat(np.arange(len(plans)), [len(part) for part in data.parts])
+
+    def augment_of(self, i: int) -> Augmentation:
+        return self._plans[self._task_of[i]].augment
 
     def _look(self, runner: Runner, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         views = self.plan.test.unit()
@@ -71,7 +72,7 @@ class JoinedCamWork(CamWork):
     def finish(self) -> Seconds:
         started, history = time.perf_counter(), pd.DataFrame(self.history(self.names))
         for number, (part, folder) in enumerate(zip(self._joined.parts, self._folders, strict=True)):
-            write_looks(folder, part, self._said_of(number), self.cache / "heatmaps")
+            write_looks(folder, part, self._said_of(number))
             write_table(folder.history(1), history)
             for network in ("weights.params", "network.onnx", *map(_file, self.names[1:])):
                 link(folder.stage(1) / network, self.folder.stage(1) / network)

@@ -20,17 +20,19 @@ import pandas as pd
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.splits import assign_folds
 from heatcrop.files import atomic_path, write_table
+from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner, softmax
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import write_predictions
 from heatcrop.runs.progress import log, progress
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import Workshop, predict
-from heatcrop.training.inputs import Inputs, TestViews
+from heatcrop.training.batches import Images
+from heatcrop.training.inputs import Inputs
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.pieces import BranchWork, Piece, Seconds
-from heatcrop.training.rowfile import RowFile
+from heatcrop.training.prediction import predict
+from heatcrop.training.rowfile import create_rows, write_rows
+from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import predicted_heatmaps
 
 
@@ -83,7 +85,7 @@ class CamWork(BranchWork):
         data: TaskData,
         folder: TaskFolder,
         plan: CamPlan,
-        shop: Workshop,
+        shop: NetworkContext,
         trunk: Callable[[], Runner | None],
         cache: Path,
         mark: str = "",
@@ -93,8 +95,8 @@ class CamWork(BranchWork):
         self._fold_of = fold_rows(data, plan.folds, shop.seed)
         self.names = ["final", *(f"fold {fold}" for fold in range(int(self._fold_of.max(initial=-1)) + 1))]
 
-    def pictures(self) -> Pictures:
-        return Pictures(self.data.paths)
+    def pictures(self) -> Images:
+        return Images(self.data.paths)
 
     def rounds(self) -> Iterator[list[Piece]]:
         if not len(self.data):
@@ -109,7 +111,7 @@ class CamWork(BranchWork):
     def compute(self, part: int) -> Seconds:
         """Compute a part of the cached features."""
         started = time.perf_counter()
-        with progress(f"{self.data.task.short}: features", self.features.pictures_in(part)) as bar:
+        with progress(f"{self.data.task.short}: features", self.features.images_in(part)) as bar:
             self.compute_features(part, bar)
         return {"train": time.perf_counter() - started}
 
@@ -120,7 +122,7 @@ class CamWork(BranchWork):
         if name != "final":
             rows = rows[self._fold_of[rows] != _number(name)]
         net = self.new_network()
-        self.shop.maps.check(len(net.blocks))
+        self.shop.maps.check(len(net.net.blocks))
         with progress(f"{short}: train {name}", self.plan.training.epochs) as bar:
             self.train_network(name, net, rows, seed, self._weights(name), self._exported(name), bar)
         return {"train": time.perf_counter() - started}
@@ -144,7 +146,7 @@ class CamWork(BranchWork):
     def finish(self) -> Seconds:
         """Put together what the networks have said."""
         started = time.perf_counter()
-        write_looks(self.folder, self.data, self._said(), self.cache / "heatmaps")
+        write_looks(self.folder, self.data, self._said())
         write_table(self.folder.history(1), pd.DataFrame(self.history(self.names)))
         return {"cam": time.perf_counter() - started}
 
@@ -194,27 +196,23 @@ def look(
         yield logits, predicted_heatmaps(logits, maps, views, plan.heatmap)
 
 
-def write_looks(folder: TaskFolder, data: TaskData, looks: Iterable[Look], scratch: Path) -> None:
+def write_looks(folder: TaskFolder, data: TaskData, looks: Iterable[Look]) -> None:
     """Leave ``heatmaps.npy`` and ``predictions.csv`` of what the networks have said of all rows.
 
     Parameters
     ----------
     looks : iterable of Look
-        Parts of the rows, in any order.
-    scratch : Path
-        Where heatmaps are collected: those of millions of pictures are more than memory holds.
+        Parts of the rows, in any order. Their heatmaps go straight to the file: those of millions of
+        pictures are more than memory holds.
     """
     n = len(data)
     logits, network = np.zeros((n, len(data.task.classes)), np.float32), np.full(n, "", object)
-    collected: RowFile | None = None
-    for rows, some, heatmaps, name in looks:
-        if collected is None:
-            collected = RowFile(scratch, n, heatmaps.shape[1:], np.float32)
-        collected.write(rows, heatmaps)
-        logits[rows], network[rows] = some, name
-    assert collected is not None
     with atomic_path(folder.heatmaps) as partial:
-        collected.save(partial)
+        for rows, some, heatmaps, name in looks:
+            if not partial.exists():
+                create_rows(partial, (n, *heatmaps.shape[1:]), np.float32)
+            write_rows(partial, rows, heatmaps)
+            logits[rows], network[rows] = some, name
     write_predictions(
         folder.predictions(1),
         data.images,

@@ -14,13 +14,13 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.splits import assign_folds
 from heatcrop.data.tasks import class_folders
 from heatcrop.files import join_tables, write_array, write_json
+from heatcrop.nets.backbones import InputForm
+from heatcrop.nets.classifier import NetworkContext
 from heatcrop.runs.boxes import read_rule
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import read_networks
 from heatcrop.runs.progress import progress
 from heatcrop.runs.reading import read_array
-from heatcrop.training.batches import InputForm
-from heatcrop.training.branch import Workshop, backbone_runner
 from heatcrop.training.inputs import part_size
 from heatcrop.training.pieces import Piece, Seconds
 from heatcrop.training.probe import box_features
@@ -70,13 +70,13 @@ class CropWork:
         Gets ``rule.json`` (the rule and how it was chosen), ``boxes.csv``, ``crops/`` and
         ``training_boxes.npy`` (the crops that stage 3 trains on).
     plan : CropPlan
-    shop : Workshop
+    shop : NetworkContext
     cache : Path
         For the probe's network, and for what pieces leave for each other.
     """
 
     def __init__(
-        self, data: TaskData, folder: TaskFolder, plan: CropPlan, shop: Workshop, cache: Path
+        self, data: TaskData, folder: TaskFolder, plan: CropPlan, shop: NetworkContext, cache: Path
     ) -> None:
         self.data, self.folder, self.plan, self.shop, self.cache = data, folder, plan, shop, cache
         spoke, self._probabilities = read_networks(folder.predictions(1))
@@ -246,7 +246,7 @@ def _some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
 def _search(
     data: TaskData,
     plan: CropPlan,
-    shop: Workshop,
+    shop: NetworkContext,
     heatmaps: np.ndarray,
     probabilities: np.ndarray,
     invisible: np.ndarray,
@@ -262,7 +262,7 @@ def _search(
         assign_folds(letters, data.groups[rows], _PROBE_FOLDS, shop.seed),
         sizes.min(axis=1),
     )
-    runner = backbone_runner(shop, cache)
+    runner = shop.open_backbone(cache)
     gone = invisible[rows]
 
     def boxes_of(rule: CropRule) -> list[tuple[int, int, int, int]]:

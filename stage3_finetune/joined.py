@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,14 +12,14 @@ import pandas as pd
 
 from heatcrop.data.joined import JoinedData
 from heatcrop.files import link
+from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner, softmax
 from heatcrop.runs.boxes import read_cuts
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import read_networks
 from heatcrop.runs.reading import read_array
-from heatcrop.training.augment import AugmentationByRow
-from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import Workshop
+from heatcrop.training.augment import Augmentation
+from heatcrop.training.batches import Images
 from heatcrop.training.pieces import Seconds
 from stage3_finetune.stage import FinetunePlan, FinetuneWork, write_fused
 
@@ -48,15 +47,15 @@ class JoinedFinetuneWork(FinetuneWork):
         home: TaskFolder,
         folders: Sequence[TaskFolder],
         plans: Sequence[FinetunePlan],
-        shop: Workshop,
+        shop: NetworkContext,
         trunk: Callable[[], Runner | None],
         cache: Path,
         mark: str = "",
     ) -> None:
         self._joined, self._folders = data, folders
-        ends = tuple(data.rows_of(number).stop for number in range(len(plans)))
-        augment = AugmentationByRow(kinds=tuple(plan.augment for plan in plans), ends=ends)
-        super().__init__(data, home, dataclasses.replace(plans[0], augment=augment), shop, trunk, cache, mark)
+        self._augment = [plan.augment for plan in plans]
+        self._task_of = np.repeat(np.arange(len(plans)), [len(part) for part in data.parts])
+        super().__init__(data, home, plans[0], shop, trunk, cache, mark)
 
     def _said_before(self) -> tuple[np.ndarray, np.ndarray]:
         spoke, full = [], np.full(self._joined.letters.shape, np.nan)
@@ -66,7 +65,10 @@ class JoinedFinetuneWork(FinetuneWork):
             full[self._joined.rows_of(number), self._joined.columns(number)] = said
         return np.concatenate(spoke), full
 
-    def pictures(self) -> Pictures:
+    def augment_of(self, i: int) -> Augmentation:
+        return self._augment[self._task_of[i]]
+
+    def pictures(self) -> Images:
         boxes = [
             read_cuts(folder.boxes, len(part))[1]
             for folder, part in zip(self._folders, self._joined.parts, strict=True)
@@ -75,7 +77,7 @@ class JoinedFinetuneWork(FinetuneWork):
         # Training takes a row's boxes in turn: tasks with fewer of them begin again.
         most = math.lcm(*(each.shape[1] for each in trained))
         trained = [np.tile(each, (1, most // each.shape[1], 1)) for each in trained]
-        return Pictures(self.data.paths, np.concatenate(boxes), np.concatenate(trained), self.data.sizes)
+        return Images(self.data.paths, np.concatenate(boxes), np.concatenate(trained), self.data.sizes)
 
     def finish(self) -> Seconds:
         started, history = time.perf_counter(), pd.DataFrame(self.history(self.names))

@@ -14,6 +14,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.texts import take
 from heatcrop.files import write_json, write_table
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
+from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner, softmax
 from heatcrop.runs.boxes import read_cuts
 from heatcrop.runs.folder import TaskFolder
@@ -21,11 +22,11 @@ from heatcrop.runs.predictions import read_networks, write_predictions
 from heatcrop.runs.progress import progress
 from heatcrop.runs.reading import damaged, read_array, read_json
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import Workshop, load_classifier, predict
-from heatcrop.training.inputs import TestViews
+from heatcrop.training.batches import Images
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.pieces import BranchWork, Seconds
+from heatcrop.training.prediction import predict
+from heatcrop.training.views import TestViews
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ class FinetuneWork(BranchWork):
         data: TaskData,
         folder: TaskFolder,
         plan: FinetunePlan,
-        shop: Workshop,
+        shop: NetworkContext,
         trunk: Callable[[], Runner | None],
         cache: Path,
         mark: str = "",
@@ -90,15 +91,15 @@ class FinetuneWork(BranchWork):
         """Which of stage 1's networks spoke of each row, (N,) str, and what it said, (N, C)."""
         return read_networks(self.folder.predictions(1))
 
-    def pictures(self) -> Pictures:
+    def pictures(self) -> Images:
         boxes = read_cuts(self.folder.boxes, len(self.data))[1]
         trained = read_array(self.folder.training_boxes)
-        return Pictures(self.data.paths, boxes, trained, self.data.sizes)
+        return Images(self.data.paths, boxes, trained, self.data.sizes)
 
     def compute(self, part: int) -> Seconds:
         """Compute a part of the cached features."""
         started = time.perf_counter()
-        with progress(f"{self.data.task.short}: crop features", self.features.pictures_in(part)) as bar:
+        with progress(f"{self.data.task.short}: crop features", self.features.images_in(part)) as bar:
             self.compute_features(part, bar)
         return {"finetune": time.perf_counter() - started}
 
@@ -109,7 +110,7 @@ class FinetuneWork(BranchWork):
         if name != "final":
             rows = rows[self._spoke[rows] != name]
         net = self.new_network()
-        load_classifier(net, self.folder.weights(1) if name == "final" else self.folder.fold_weights(name))
+        net.load(self.folder.weights(1) if name == "final" else self.folder.fold_weights(name))
         with progress(f"{short}: fine-tune {name}", self.plan.training.epochs) as bar:
             self.train_network(name, net, rows, seed, self._weights(name), self._exported(name), bar)
         return {"finetune": time.perf_counter() - started}

@@ -24,8 +24,8 @@ from heatcrop.data.texts import absolute
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_json, write_text
 from heatcrop.metrics.submissions import write_submission
-from heatcrop.nets.cards import Devices
-from heatcrop.nets.devices import find_devices
+from heatcrop.nets.backbones import InputForm
+from heatcrop.nets.devices import Devices, find_devices
 from heatcrop.predict.description import as_json, describe_run, read_description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import HeldError, lent, signature
@@ -33,7 +33,6 @@ from heatcrop.runs.metrics import report_split, run_metrics
 from heatcrop.runs.predictions import read_parts
 from heatcrop.runs.progress import log
 from heatcrop.runs.workers import in_rounds
-from heatcrop.training.batches import InputForm
 from heatcrop.training.pieces import Seconds
 
 

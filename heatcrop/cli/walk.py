@@ -19,8 +19,8 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.joined import NAME, JoinedData
 from heatcrop.errors import RunError
 from heatcrop.files import write_json
-from heatcrop.nets.backbones import backbone
-from heatcrop.nets.classifier import NetworkPlan
+from heatcrop.nets.backbones import InputForm, backbone
+from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.gradients import MapPlan
 from heatcrop.nets.inference import Runner
 from heatcrop.predict.description import read_outputs
@@ -30,8 +30,6 @@ from heatcrop.runs.fingerprint import files_stamp, fingerprint, first_fault, is_
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.predictions import read_parts
 from heatcrop.runs.progress import log
-from heatcrop.training.batches import InputForm
-from heatcrop.training.branch import Workshop
 from heatcrop.training.pieces import Piece, Seconds, Work, do
 from stage1_cam.joined import JoinedCamWork
 from stage1_cam.stage import CamWork
@@ -47,13 +45,15 @@ Errand = tuple[str, str, Piece]
 """A piece of a stage's work: stage, the stage's fingerprint, piece."""
 
 
-def workshop(config: Config, folder: RunFolder) -> Workshop:
+def workshop(config: Config, folder: RunFolder) -> NetworkContext:
     """Collect what all tasks and stages share."""
     net = config.network
     plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout, net.dilated)
     form = InputForm(net.input_px, net.fit, backbone(net.backbone), config.runtime.threads)
     how = config.runtime
-    return Workshop(plan, form, folder.trunk, how.engine, config.seed, how.device, how.amp, config.heatmap)
+    return NetworkContext(
+        plan, form, folder.trunk, how.engine, config.seed, how.device, how.amp, config.heatmap
+    )
 
 
 class Walk:
@@ -80,7 +80,7 @@ class Walk:
     def trunk(self) -> Runner | None:
         """Open the frozen part once, when the first stage needs it."""
         if not self._trunk_open:
-            self._trunk, self._trunk_open = self.shop.trunk(), True
+            self._trunk, self._trunk_open = self.shop.open_trunk(), True
             if self._trunk is not None:
                 write_json(
                     self.folder.trunk_marker, vouched(self.folder.trunk, [self.folder.trunk_network.name])

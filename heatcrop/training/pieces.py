@@ -8,6 +8,7 @@ is cut does not depend on how many do it, so the files that a stage leaves do no
 from __future__ import annotations
 
 import abc
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,21 +19,15 @@ import numpy as np
 from heatcrop.data.dataset import TaskData
 from heatcrop.errors import DivergedError
 from heatcrop.files import atomic_path
+from heatcrop.nets.classifier import Classifier, NetworkContext
 from heatcrop.nets.inference import Runner
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import (
-    Workshop,
-    export_classifier,
-    fit,
-    make_inputs,
-    new_classifier,
-    open_trained,
-    save_classifier,
-)
+from heatcrop.training.batches import Images
 from heatcrop.training.checkpoint import Checkpoint
-from heatcrop.training.inputs import FeatureCache, Inputs, TestViews
+from heatcrop.training.fit import fit
+from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs
 from heatcrop.training.loop import TrainingPlan
+from heatcrop.training.views import TestViews
 
 Piece = tuple[str, list[Any]]
 """A method's name and its arguments, plain enough for JSON."""
@@ -80,7 +75,7 @@ class BranchWork(abc.ABC):
     ----------
     data : TaskData
     plan : BranchPlan
-    shop : Workshop
+    shop : NetworkContext
     trunk : callable
         Opens the frozen part; None when nothing is frozen.
     cache : Path
@@ -90,7 +85,7 @@ class BranchWork(abc.ABC):
     """
 
     data: TaskData
-    shop: Workshop
+    shop: NetworkContext
     names: list[str]
     """Of the networks: ``final`` first, then those of the folds."""
     stage: int
@@ -103,19 +98,18 @@ class BranchWork(abc.ABC):
         self,
         data: TaskData,
         plan: BranchPlan,
-        shop: Workshop,
+        shop: NetworkContext,
         trunk: Callable[[], Runner | None],
         cache: Path,
         mark: str,
     ) -> None:
         self.data, self.shop, self.cache, self.mark = data, shop, cache, mark
         self._plan, self._open_trunk = plan, trunk
-        self._inputs: Inputs | None = None
         self._runner: tuple[str, Runner] | None = None
         self.train_rows, self.val_rows = data.rows("train", labelled=True), data.rows("val", labelled=True)
 
     @abc.abstractmethod
-    def pictures(self) -> Pictures:
+    def pictures(self) -> Images:
         """What the branch looks at."""
 
     @abc.abstractmethod
@@ -133,21 +127,25 @@ class BranchWork(abc.ABC):
         """Pieces ``look`` of all networks."""
         return [piece for name in self.names for piece in self.look_pieces(name, self.shown(name))]
 
+    def augment_of(self, i: int) -> Augmentation:
+        """How the training views of row i vary."""
+        return self._plan.augment
+
+    @functools.cached_property
+    def inputs(self) -> Inputs:
+        """The branch's inputs: from cached features, where blocks are frozen."""
+        form, seed = self.shop.form, self.shop.seed
+        live = LiveInputs(self.pictures(), form, self._plan.test, self.augment_of, seed, self._open_trunk)
+        if not self.shop.network.frozen_blocks:
+            return live
+        again = np.union1d(self.train_rows, self.val_rows)
+        return CachedInputs(live, self.train_rows, again, self._plan.views, self.cache)
+
     @property
-    def features(self) -> FeatureCache:
-        """Where features are cached: of what is looked at every epoch."""
-        plan, again = self._plan, np.union1d(self.train_rows, self.val_rows)
-        return FeatureCache(
-            self.pictures(),
-            self.train_rows,
-            self.shop.form,
-            plan.augment,
-            plan.test,
-            plan.views,
-            self.cache,
-            self.shop.seed,
-            again,
-        )
+    def features(self) -> CachedInputs:
+        """The inputs, where blocks are frozen."""
+        assert isinstance(self.inputs, CachedInputs)
+        return self.inputs
 
     def feature_pieces(self) -> list[Piece]:
         """Pieces ``compute``; none where nothing is frozen."""
@@ -157,30 +155,16 @@ class BranchWork(abc.ABC):
 
     def compute_features(self, part: int, done: Callable[[int], None]) -> None:
         """Compute one part of the cached features."""
-        trunk = self._open_trunk()
-        assert trunk is not None
-        self.features.compute(part, trunk, done)
+        self.features.compute(part, done)
 
-    @property
-    def inputs(self) -> Inputs:
-        """The branch's inputs, its features being computed."""
-        if self._inputs is None:
-            trunk, plan = self._open_trunk(), self._plan
-            if trunk is not None:
-                self._inputs = self.features.open(trunk)
-            else:
-                look = (self.pictures(), self.train_rows, plan.augment, plan.test, plan.views)
-                self._inputs = make_inputs(self.shop, None, *look, None)
-        return self._inputs
-
-    def new_network(self) -> Any:
+    def new_network(self) -> Classifier:
         """A fresh classifier of the task's classes."""
-        return new_classifier(self.shop, self.inputs.shape, len(self.data.task.classes), self.shop.seed)
+        return self.shop.classifier(self.inputs.shape, len(self.data.task.classes))
 
     def train_network(
         self,
         name: str,
-        net: Any,
+        classifier: Classifier,
         rows: np.ndarray,
         seed: int,
         weights: Path,
@@ -191,7 +175,7 @@ class BranchWork(abc.ABC):
         checkpoint = Checkpoint(self.cache / f"{name}.checkpoint", f"{self.mark} {name}")
         try:
             history = fit(
-                net,
+                classifier.net,
                 self.inputs,
                 self.data.soft,
                 self.data.letters,
@@ -206,10 +190,8 @@ class BranchWork(abc.ABC):
             )
         except DivergedError as error:
             raise self._diverged(name, str(error)) from None
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(weights) as partial:
-            save_classifier(net, partial)
-        export_classifier(net, self.inputs.shape, exported)
+        classifier.save(weights)
+        classifier.export(exported)
         self._leave(f"{name}.history", rows=np.array(json.dumps(history)))
 
     def _diverged(self, name: str, how: str) -> DivergedError:
@@ -230,7 +212,9 @@ class BranchWork(abc.ABC):
         if self._runner is None or self._runner[0] != name:
             self._runner = (
                 name,
-                open_trained(self.shop, self.new_network, weights, exported, self.mapped),
+                self.shop.open_classifier(
+                    weights, exported, self.inputs.shape, len(self.data.task.classes), self.mapped
+                ),
             )
         return self._runner[1]
 
