@@ -15,18 +15,19 @@ import numpy as np
 from benchmarks.arena import Work, serve
 from heatcrop.data.dataset import TaskData, survey_images
 from heatcrop.data.tasks import Task
-from heatcrop.nets.backbones import backbone
-from heatcrop.nets.classifier import NetworkPlan
+from heatcrop.nets.backbones import InputForm, backbone
+from heatcrop.nets.classifier import Classifier, NetworkContext, NetworkPlan
 from heatcrop.nets.engine import mxnet
-from heatcrop.nets.inference import Runner, mxnet_runner
+from heatcrop.nets.inference import Runner, open_network
 from heatcrop.predict.predictor import open_pipeline
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.progress import be_quiet
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.batches import InputForm, Pictures, batched
-from heatcrop.training.branch import Workshop, fit, new_classifier, open_classifier
-from heatcrop.training.inputs import LiveInputs, TestViews
+from heatcrop.training.batches import Images, batched
+from heatcrop.training.fit import fit
+from heatcrop.training.inputs import LiveInputs
 from heatcrop.training.loop import TrainingPlan
+from heatcrop.training.views import TestViews
 from stage1_cam.stage import CamPlan, Look, look, write_looks
 from stage2_crop.boxes import find_crops
 from stage2_crop.rule import CropRule
@@ -36,23 +37,24 @@ N_CLASSES = 8
 _PART = 32
 
 
-def _shop(net: str, px: int, threads: int) -> Workshop:
+def _shop(net: str, px: int, threads: int) -> NetworkContext:
     """The program's own way of building a network, with random weights where none are at hand."""
     weights = "imagenet" if net == "efficientnet_lite0" else "none"
     form = InputForm(px, "pad", backbone(net), threads)
-    return Workshop(NetworkPlan(net, weights), form, Path(tempfile.mkdtemp()), "onnx")
+    return NetworkContext(NetworkPlan(net, weights), form, Path(tempfile.mkdtemp()), "onnx")
 
 
-def _classifier(shop: Workshop) -> Any:
-    return new_classifier(shop, shop.picture_shape, N_CLASSES, 0)
+def _classifier(shop: NetworkContext) -> Classifier:
+    return shop.classifier(shop.image_shape, N_CLASSES)
 
 
-def _runner(shop: Workshop) -> Runner:
-    return open_classifier(shop, _classifier(shop), shop.picture_shape, shop.trunk_folder / "net.onnx")
+def _runner(shop: NetworkContext) -> Runner:
+    _classifier(shop).export(shop.trunk_folder / "net.onnx")
+    return open_network(shop.trunk_folder / "net.onnx")
 
 
-def _batch(shop: Workshop, pictures: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(pictures, *shop.picture_shape)).astype(np.float32)
+def _batch(shop: NetworkContext, pictures: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(pictures, *shop.image_shape)).astype(np.float32)
 
 
 def _data(files: list[str], threads: int) -> TaskData:
@@ -82,9 +84,7 @@ def forward(net: str, px: int, threads: int, pictures: int, views: int = 1, pass
 def mxnet_forward(net: str, px: int, threads: int, pictures: int) -> Work:
     """Run the same network hybridized on MXNet; refuse to be timed where answers differ."""
     shop = _shop(net, px, threads)
-    classifier, x = _classifier(shop), _batch(shop, pictures)
-    ours = open_classifier(shop, classifier, shop.picture_shape, shop.trunk_folder / "net.onnx")
-    theirs = mxnet_runner(classifier)
+    ours, theirs, x = _runner(shop), _classifier(shop).runner(), _batch(shop, pictures)
     for a, b in zip(ours(x[:4]), theirs(x[:4]), strict=True):
         off = float(np.abs(a - b).max() / max(1e-9, float(np.abs(b).max())))
         if off > 1e-4:
@@ -105,14 +105,14 @@ def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> W
     folder = TaskFolder(shop.trunk_folder / "task")
 
     def looks() -> Iterator[Look]:
-        inputs = LiveInputs(Pictures(data.paths), shop.form, plan.augment, plan.test, 0)
+        inputs = LiveInputs(Images(data.paths), shop.form, plan.test)
         done = 0
         for logits, maps in look(runner, inputs, np.arange(len(data)), plan):
             yield np.arange(done, done + len(logits)), logits, maps, "final"
             done += len(logits)
 
     def work() -> int:
-        write_looks(folder, data, looks(), shop.trunk_folder / "heatmaps")
+        write_looks(folder, data, looks())
         return len(data)
 
     return work
@@ -135,8 +135,8 @@ class _Memory:
         raise AssertionError("nothing is validated")
 
 
-def _training(shop: Workshop, inputs: Any, data: TaskData, batch: int) -> Work:
-    net, rows, none = _classifier(shop), np.arange(len(data)), np.array([], np.int64)
+def _training(shop: NetworkContext, inputs: Any, data: TaskData, batch: int) -> Work:
+    net, rows, none = _classifier(shop).net, np.arange(len(data)), np.array([], np.int64)
     plan = TrainingPlan(epochs=1, batch_size=batch, learning_rate=1e-5, reload_best=False)
 
     def work() -> int:
@@ -150,7 +150,7 @@ def training(net: str, px: int, threads: int, files: list[str], batch: int) -> W
     """The training loop from JPEG files, augmented."""
     shop, data = _shop(net, px, threads), _data(files, threads)
     how = Augmentation(crop_scale=0.7, aspect=1.2, brightness=0.2, erase=0.5)
-    inputs = LiveInputs(Pictures(data.paths), shop.form, how, TestViews(), 0)
+    inputs = LiveInputs(Images(data.paths), shop.form, TestViews(), lambda i: how)
     return _training(shop, inputs, data, batch)
 
 

@@ -32,16 +32,17 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.files import atomic_path, write_array, write_json
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
 from heatcrop.metrics.localisation import true_boxes
-from heatcrop.nets.inference import onnx_runner
+from heatcrop.nets.inference import open_network
 from heatcrop.runs.boxes import read_boxes
 from heatcrop.runs.fingerprint import fingerprint
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.metrics import branch_probabilities
 from heatcrop.runs.progress import be_quiet, log
 from heatcrop.runs.workers import side_by_side
-from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import make_inputs, predict
+from heatcrop.training.batches import Images
+from heatcrop.training.inputs import LiveInputs
 from heatcrop.training.pieces import do_all
+from heatcrop.training.prediction import predict
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops, write_boxes
 from stage2_crop.rule import Crop, CropRule
@@ -161,11 +162,10 @@ def _final_maps(unit: Unit, walk: Walk) -> tuple[np.ndarray, np.ndarray]:
     """Plain maps, and the method's, of all pictures, from the network that trained on the train ones."""
     data, files = unit.data, unit.folder.task(unit.data.task.name)
     cam = walk.config.plans(data.task)[0]
-    none = np.array([], np.int64)
-    inputs = make_inputs(walk.shop, walk.trunk(), Pictures(data.paths), none, cam.augment, cam.test, 0, None)
+    inputs = LiveInputs(Images(data.paths), walk.shop.form, cam.test, open_trunk=walk.trunk)
     views = cam.test.unit()
     found: dict[str, list[np.ndarray]] = {"plain": [], cam.heatmap: []}
-    runner = onnx_runner(files.network(1))
+    runner = open_network(files.network(1))
     for logits, maps, _ in predict(runner, inputs, np.arange(len(data))):
         for kind, heatmaps in found.items():
             heatmaps.append(predicted_heatmaps(logits, maps, views, kind))

@@ -24,7 +24,7 @@ from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import write_arrays, write_predictions
 from heatcrop.runs.progress import log
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.batches import Pictures
+from heatcrop.training.batches import Images
 from heatcrop.training.inputs import TestViews
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.stage import BranchStage
@@ -78,8 +78,8 @@ class CamStage(BranchStage):
                 "their heatmaps come from the network that they trained"
             )
 
-    def images(self) -> Pictures:
-        return Pictures(self.group.paths)
+    def images(self) -> Images:
+        return Images(self.group.paths)
 
     def network_rows(self, network: str) -> np.ndarray:
         return self.train_rows[(self._fold_of[self.train_rows] != _fold(network)) | (network == "final")]

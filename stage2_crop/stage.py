@@ -18,7 +18,6 @@ from heatcrop.files import write_array, write_json
 from heatcrop.runs.predictions import read_arrays, write_arrays
 from heatcrop.runs.progress import progress
 from heatcrop.runs.reading import damaged, read_array, read_rule
-from heatcrop.training.branch import backbone_runner
 from heatcrop.training.inputs import part_size
 from heatcrop.training.probe import box_features
 from heatcrop.training.stage import Job, Stage
@@ -164,7 +163,7 @@ class CropStage(Stage):
         invisible, paths = self._invisible[rows], [data.paths[i] for i in rows]
         folds = assign_folds(letters, data.groups[rows], _PROBE_FOLDS, seed)
         search_rows = SearchRows(letters, data.soft[rows], self._full[rows], folds, sizes.min(axis=1))
-        runner = backbone_runner(self.context, self.cache)
+        runner = self.context.open_backbone(self.cache)
 
         def boxes_of(rule: CropRule) -> list[tuple[int, int, int, int]]:
             complete = complete_rule(rule, maps, sizes, form.fit, invisible)

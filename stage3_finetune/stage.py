@@ -24,7 +24,7 @@ from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import read_arrays, write_arrays, write_predictions
 from heatcrop.runs.reading import damaged, read_array, read_json
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.batches import Pictures
+from heatcrop.training.batches import Images
 from heatcrop.training.inputs import TestViews
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.stage import BranchStage
@@ -75,7 +75,7 @@ class FinetuneStage(BranchStage):
         folds = sorted(set(self._network_of[self.train_rows].tolist()) - {"final"})
         self.networks = ["final", *(folds if self.plan.cross_fit else ())]
 
-    def images(self) -> Pictures:
+    def images(self) -> Images:
         boxes = [
             read_arrays(folder.boxes, ("boxes",), len(data))["boxes"]
             for folder, data in zip(self.tasks, self.group.tasks, strict=True)
@@ -84,7 +84,7 @@ class FinetuneStage(BranchStage):
         if len(training) > 1:  # an epoch takes a row's next box: tasks with fewer of them repeat theirs
             most = math.lcm(*(each.shape[1] for each in training))
             training = [np.concatenate([np.tile(one, (1, most // one.shape[1], 1)) for one in training])]
-        return Pictures(self.group.paths, np.concatenate(boxes), training[0], self.group.sizes)
+        return Images(self.group.paths, np.concatenate(boxes), training[0], self.group.sizes)
 
     def network_rows(self, network: str) -> np.ndarray:
         return self.train_rows[(self._network_of[self.train_rows] != network) | (network == "final")]

@@ -19,7 +19,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import format_letters
 from heatcrop.data.splits import identical_groups, leakage
 from heatcrop.errors import EngineError, WeightsError
-from heatcrop.nets.cards import Devices
+from heatcrop.nets.devices import Devices
 from heatcrop.runs.progress import console, log
 
 SPLITS = ("train", "val", "test")

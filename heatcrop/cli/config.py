@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.nets.backbones import BACKBONES, unknown_backbone
-from heatcrop.nets.cards import DeviceName
+from heatcrop.nets.devices import DeviceName
 from heatcrop.nets.gradients import MapPlan
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.inputs import TestViews
 from heatcrop.training.loop import TrainingPlan
+from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import KINDS
 from stage1_cam.stage import CamPlan
 from stage2_crop.rule import CropRule

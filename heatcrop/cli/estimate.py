@@ -19,8 +19,9 @@ from heatcrop.cli.startup import parallel_jobs
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.images import read_image
 from heatcrop.runs.folder import RunFolder
-from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import backbone_runner, fit, make_inputs, new_classifier
+from heatcrop.training.batches import Images
+from heatcrop.training.fit import fit
+from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs
 from heatcrop.training.probe import box_features
 
 _SAMPLE = 16
@@ -104,17 +105,18 @@ def _measure(config: Config, data: TaskData) -> _Speed:
     with tempfile.TemporaryDirectory() as folder:
         shop = network_context(config, RunFolder(Path(folder)))
         read = _timed(lambda: [_read_and_write(path, crop.quality) for path in paths]) / n
-        trunk, cached, cached_bytes = shop.trunk(), 0.0, 0.0
-        cache = Path(folder) / "cache"
-        if trunk is not None:
-            trunk(np.zeros((1, *shop.picture_shape), np.float32))
-        started = time.perf_counter()
-        inputs = make_inputs(shop, trunk, Pictures(paths), rows, cam.augment, cam.test, cam.views, cache)
-        if trunk is not None:
-            items = n * (len(cam.test.unit()) + cam.views)
-            cached = (time.perf_counter() - started) / items
+        cached, cached_bytes, cache = 0.0, 0.0, Path(folder) / "cache"
+        live = LiveInputs(
+            Images(paths), shop.form, cam.test, lambda i: cam.augment, shop.seed, shop.open_trunk
+        )
+        inputs: Inputs = live
+        shape = live.shape  # opens the trunk, and runs it once
+        if live.trunk is not None:
+            inputs = features = CachedInputs(live, rows, rows, cam.views, cache)
+            items = n * (live.n_views + cam.views)
+            cached = _timed(lambda: features.compute(0)) / items
             cached_bytes = _folder_bytes(cache) / items
-        net = new_classifier(shop, inputs.shape, len(data.task.classes), 0)
+        net = shop.classifier(shape, len(data.task.classes)).net
         # Two epochs, of which the first prepares.
         batch = min(cam.training.batch_size, n)
         plan = dataclasses.replace(cam.training, epochs=2, average=0, batch_size=batch)
@@ -126,7 +128,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         net.save_parameters(str(weights))
         probe = 0.0
         if crop.search.pictures:
-            runner = backbone_runner(shop, Path(folder) / "probe")
+            runner = shop.open_backbone(Path(folder) / "probe")
             boxes = [[(0, 0, int(w), int(h))] * 2 for w, h in data.sizes[some]]
             probe = _timed(lambda: box_features(runner, shop.form, paths, boxes)) / (2 * n)
         return _Speed(read, cached, history[-1]["seconds"] / n, probe, weights.stat().st_size, cached_bytes)

@@ -13,14 +13,11 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.runner import network_context
 from heatcrop.data.dataset import TaskData
 from heatcrop.errors import EngineError
-from heatcrop.nets.cards import Card, Devices
-from heatcrop.nets.classifier import build_trunk, split_blocks
-from heatcrop.nets.devices import find_devices
+from heatcrop.nets.devices import Card, Devices, find_devices
 from heatcrop.nets.engine import mxnet
-from heatcrop.nets.memory import Need, output_shape, training_need
 from heatcrop.runs.folder import RunFolder
-from heatcrop.training.branch import new_classifier
 from heatcrop.training.loop import TrainingPlan
+from heatcrop.training.memory import Need, training_need
 
 
 def machine_lines(config: Config) -> tuple[list[str], Devices | None]:
@@ -99,7 +96,6 @@ def _line(section: str, plan: TrainingPlan, need: Need, card: Card, gpus: int) -
 
 def _need(config: Config, data: TaskData, plan: TrainingPlan, amp: bool) -> Need:
     """What a training takes, from a network that is built and not run."""
-    shop = network_context(config, RunFolder(Path()))
-    trunk = build_trunk(split_blocks(shop.network, shop.seed)[0])
-    shape = shop.picture_shape if trunk is None else output_shape(trunk, shop.picture_shape)
-    return training_need(new_classifier(shop, shape, len(data.task.classes), 0), shape, plan, amp)
+    context = network_context(config, RunFolder(Path()))
+    shape = context.feature_shape()
+    return training_need(context.classifier(shape, len(data.task.classes)).net, shape, plan, amp)

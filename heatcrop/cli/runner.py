@@ -20,8 +20,8 @@ from heatcrop.cli.config_file import dump_config
 from heatcrop.data.groups import TaskGroup, single_group
 from heatcrop.errors import RunError
 from heatcrop.files import write_json
-from heatcrop.nets.backbones import backbone
-from heatcrop.nets.classifier import NetworkPlan
+from heatcrop.nets.backbones import InputForm, backbone
+from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.inference import Runner as NetworkRunner
 from heatcrop.runs.built import clear_built, is_sheet
 from heatcrop.runs.executors import Executor, InlineExecutor, JobGraph
@@ -39,8 +39,6 @@ from heatcrop.runs.records import (
     why_outdated,
     write_record,
 )
-from heatcrop.training.batches import InputForm
-from heatcrop.training.branch import Workshop
 from heatcrop.training.stage import Stage
 from stage1_cam.stage import CamStage
 from stage2_crop.stage import CropStage
@@ -52,12 +50,12 @@ _CODE = {"cam": 4, "crop": 4, "finetune": 4}
 _NEEDS = {"crop": ("cam", "heatmaps"), "finetune": ("crop", "boxes")}
 
 
-def network_context(config: Config, folder: RunFolder) -> Workshop:
+def network_context(config: Config, folder: RunFolder) -> NetworkContext:
     """Collect what all networks of a run share."""
     net, runtime = config.network, config.runtime
     plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout, net.dilated)
     form = InputForm(net.input_px, net.fit, backbone(net.backbone), runtime.threads)
-    return Workshop(
+    return NetworkContext(
         plan, form, folder.trunk, runtime.engine, config.seed, runtime.device, runtime.amp, config.heatmap
     )
 
@@ -91,7 +89,7 @@ class StageRunner:
     def trunk(self) -> NetworkRunner | None:
         """The frozen part of the networks, exported and opened when a stage first needs it."""
         (self.folder.trunk / ".trunk.json").unlink(missing_ok=True)  # written again when the run ends
-        return self.context.trunk()
+        return self.context.open_trunk()
 
     @functools.cached_property
     def inputs(self) -> dict[tuple[str, str], StageInputs]:

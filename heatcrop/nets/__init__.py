@@ -1,5 +1,4 @@
-"""What a network does: the engines' door, backbones, batches, training, inference.
+"""Networks: engines, devices, backbones, the classifier and its export, inference.
 
-MXNet trains, ONNX Runtime infers. Nothing here knows a stage, a run folder or a configuration
-file; stages hand over arrays, paths and small frozen dataclasses.
+MXNet trains, ONNX Runtime infers. Nothing here knows a stage, a run folder or a configuration file.
 """

@@ -1,8 +1,8 @@
-"""Backbones: a name, how its input is prepared, and how to get its blocks with weights.
+"""Backbones: their names, how their input is prepared, and how to build their blocks with weights.
 
-A backbone is handed out as a flat list of blocks that ends with the last feature map. Whatever the
-program does with it (freeze the first k blocks, train the rest, read the last feature map) it does
-with that list, so a new backbone is one entry in :data:`BACKBONES` and one row in its test.
+A backbone is a flat list of blocks that ends with the last feature map. Freezing the first k blocks,
+training the rest and reading the last feature map all work on that list, so a new backbone is one entry in
+:data:`BACKBONES` and one row in its test.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from heatcrop.errors import EngineError, WeightsError
-from heatcrop.nets.dissection import blocks_to_last_map
 from heatcrop.nets.engine import gluoncv_net, mxnet
+from heatcrop.nets.feature_blocks import feature_blocks
 from heatcrop.nets.inceptionv4 import inception_v4
 from heatcrop.nets.lite0 import lite0_blocks, load_lite0
 
@@ -27,7 +27,7 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """How one network wants its input and where its blocks come from.
+    """How one network's input is prepared and where its blocks come from.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Backbone:
     least_px, most_px : int
         The input side's bounds.
     head_px : int
-        A side that the network's own head is made for.
+        A side that the network's original head accepts.
     source : str
         ``lite0``, ``inceptionv4`` or ``gluoncv``.
     """
@@ -55,7 +55,7 @@ class Backbone:
     source: str = "gluoncv"
 
     def misfit(self, input_px: int) -> str:
-        """Tell why an input side does not fit; '' where it does."""
+        """Explain why an input side does not fit; '' where it does."""
         if self.least_px <= input_px <= self.most_px and input_px % self.multiple_of == 0:
             return ""
         needed = f"a multiple of {self.multiple_of}, {self.least_px} or more"
@@ -66,8 +66,30 @@ class Backbone:
         return f"input_px is {input_px}; {self.name} needs {needed}"
 
 
-# The image classifiers of GluonCV's model zoo. Left out are its int8 networks, which cannot be trained, those
-# with group norm, which cannot be exported, and nasnet, whose maps MXNet's oneDNN cannot slice in training.
+@dataclasses.dataclass(frozen=True)
+class InputForm:
+    """How an image becomes a network's input.
+
+    Attributes
+    ----------
+    side_px : int
+        The network's input side.
+    fit : {'stretch', 'pad'}
+        See :func:`heatcrop.training.views.framed`.
+    backbone : Backbone
+        Gives mean and standard deviation.
+    threads : int
+        That read images.
+    """
+
+    side_px: int
+    fit: str
+    backbone: Backbone
+    threads: int = 2
+
+
+# The image classifiers of GluonCV's model zoo, except its int8 networks, which cannot be trained, those with
+# group norm, which cannot be exported, and nasnet, whose maps MXNet's oneDNN cannot slice in training.
 ZOO = (
     "resnet{18,34,50,101,152}_v{1,2}",
     "resnet{18,34}_v1b",
@@ -98,7 +120,7 @@ ZOO = (
 
 
 def expand(pattern: str) -> list[str]:
-    """List the names that a pattern with braces stands for.
+    """Expand the braces of a pattern of names.
 
     >>> expand("vgg{11,13}{,_bn}")
     ['vgg11', 'vgg11_bn', 'vgg13', 'vgg13_bn']
@@ -107,11 +129,11 @@ def expand(pattern: str) -> list[str]:
     return ["".join(chosen) for chosen in itertools.product(*parts)]
 
 
-def _of_the_zoo(name: str) -> Backbone:
-    # Without padding, small inputs leave no map; the others' maps lie evenly on multiples of 32.
+def _zoo_backbone(name: str) -> Backbone:
+    # Inception and Xception do not pad, so small inputs leave no map; others divide the side by 32.
     if name.startswith(("inception", "xception")):
         return Backbone(name, multiple_of=1, least_px=75, head_px=299)
-    if name.startswith("residualattention"):  # its maps are enlarged to fixed sizes
+    if name.startswith("residualattention"):  # its maps are scaled up to fixed sizes
         return Backbone(name, least_px=224, most_px=224)
     return Backbone(name, least_px=64 if name == "alexnet" else 32)
 
@@ -121,13 +143,13 @@ BACKBONES = {
     for backbone in (
         Backbone("efficientnet_lite0", (0.498,) * 3, (0.502,) * 3, source="lite0"),
         Backbone("inceptionv4", (0.5,) * 3, (0.5,) * 3, 1, 75, head_px=299, source="inceptionv4"),
-        *(_of_the_zoo(name) for pattern in ZOO for name in expand(pattern)),
+        *(_zoo_backbone(name) for pattern in ZOO for name in expand(pattern)),
     )
 }
 
 
 def unknown_backbone(name: str) -> str:
-    """Tell that there is no backbone of a name, and which there are.
+    """Explain that a backbone does not exist, and which ones do.
 
     >>> unknown_backbone("resnet18v2")[:59]
     "unknown backbone 'resnet18v2'; near: resnet18_v2, resnet18_"
@@ -141,26 +163,20 @@ def unknown_backbone(name: str) -> str:
 
 
 def backbone(name: str) -> Backbone:
-    """Look a backbone up by name.
-
-    Raises
-    ------
-    EngineError
-        Listing the names there are.
-    """
+    """Return a backbone by name; EngineError for an unknown one."""
     try:
         return BACKBONES[name]
     except KeyError:
         raise EngineError(unknown_backbone(name)) from None
 
 
-def _whole_net(spec: Backbone, pretrained: bool = False) -> Any:
-    """Build a whole classifier, head and all."""
+def _original_net(spec: Backbone, pretrained: bool = False) -> Any:
+    """Build a published classifier with its original head."""
     if spec.source != "inceptionv4":
         return gluoncv_net(spec.name, pretrained=True) if pretrained else gluoncv_net(spec.name)
     if pretrained:
         raise WeightsError(
-            "no ImageNet weights of inceptionv4 are published for MXNet; give a file of your own "
+            "no ImageNet weights of inceptionv4 are published for MXNet; give a file "
             "(--set network.weights=FILE.params), or --set network.weights=none"
         )
     return inception_v4()
@@ -175,7 +191,7 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
         A key of :data:`BACKBONES`.
     weights : str
         ``imagenet`` (the published weights), ``none`` (random, from `seed`), or the path of a
-        ``.params`` file of the whole model zoo network (``.pth`` for efficientnet_lite0).
+        ``.params`` file of the complete model zoo network (``.pth`` for efficientnet_lite0).
     seed : int
         For random weights.
 
@@ -186,8 +202,10 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
 
     Raises
     ------
-    EngineError, WeightsError
-        One line that says what to do.
+    EngineError
+        When there is no such backbone, or it has no feature map.
+    WeightsError
+        When the weights are missing or do not fit.
     """
     spec, mx = backbone(name), mxnet()
     mx.random.seed(seed)
@@ -205,18 +223,18 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
         return blocks
     if weights == "imagenet":
         try:
-            net = _whole_net(spec, pretrained=True)
+            net = _original_net(spec, pretrained=True)
         except (EngineError, WeightsError):
             raise
-        except Exception as error:  # the hub's client raises whatever its transport raises
+        except Exception as error:  # the download may raise any error of its transport
             cause = f"{type(error).__name__}: {error}".splitlines()[0][:160]
             raise WeightsError(
                 f"ImageNet weights of {name} could not be fetched ({cause}). On a machine with a network, "
-                f"run once so that they lie in ~/.mxnet/models; or give a local file "
+                f"run once to store them in ~/.mxnet/models; or give a local file "
                 f"(--set network.weights=FILE.params), or --set network.weights=none"
             ) from error
     else:
-        net = _whole_net(spec)
+        net = _original_net(spec)
         net.initialize(initializer)
         if path is not None:
             try:
@@ -225,8 +243,8 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
                 raise WeightsError(
                     f"{path}: does not fit {name}: {str(error).splitlines()[0][:200]}"
                 ) from error
-    blocks = blocks_to_last_map(net, spec.head_px, name)
-    # Model zoo layers learn their input channels from the first picture they see: show them one.
+    blocks = feature_blocks(net, spec.head_px, name)
+    # Model zoo layers learn their number of input channels from the first input: give them one.
     side = max(64, spec.least_px)
     x = mx.nd.zeros((1, 3, side, side))
     for block in blocks:

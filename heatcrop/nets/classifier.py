@@ -1,69 +1,41 @@
-"""The classifier every stage trains: backbone blocks, pooling, one linear layer that is its own CAM.
+"""The classifier that every stage trains: backbone blocks, pooling, and a linear layer that is its own CAM.
 
-A class activation map (Zhou et al., "Learning Deep Features for Discriminative Localization",
-CVPR 2016, eq. 2) applies the classifier's weights to the last feature map at each position.
-Averaged over positions and shifted by the bias it *is* the logit (eq. 1), so one graph yields
-both; no hook, no backward pass.
+A class activation map (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016,
+eq. 2) applies the classifier's weights to the last feature map at each position. Averaged over positions
+and shifted by the bias it *is* the logit (eq. 1), so one graph yields both; no hook, no backward pass.
+
+:class:`NetworkContext` builds the three networks of a run: the frozen trunk, the complete backbone, and the
+:class:`Classifier` behind the trunk, which loads, saves, exports and runs itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
+from pathlib import Path
 from typing import Any
 
-from heatcrop.nets.backbones import build_blocks
+import numpy as np
+
+from heatcrop.errors import REMAKE, WeightsError
+from heatcrop.files import atomic_path
+from heatcrop.nets.backbones import InputForm, build_blocks
+from heatcrop.nets.devices import DeviceName, Devices, find_devices
 from heatcrop.nets.dilation import dilate_last_stage
 from heatcrop.nets.engine import mxnet
+from heatcrop.nets.feature_blocks import output_shape
+from heatcrop.nets.gradients import MapPlan, gradient_runner
+from heatcrop.nets.inference import Runner, mxnet_runner, open_network, takes_mxnet
 
-
-def class_logits(F: Any, features: Any, weight: Any, bias: Any, n_classes: int, dropout: float = 0.0) -> Any:
-    """Pool (N, F, h, w) features and weigh them into (N, C) logits, with MXNet's arrays or symbols."""
-    pooled = F.Flatten(F.Pooling(features, global_pool=True, pool_type="avg", kernel=(1, 1)))  # (N, F)
-    if dropout:
-        pooled = F.Dropout(pooled, p=dropout)
-    return F.FullyConnected(pooled, weight, bias, num_hidden=n_classes)
-
-
-@functools.cache
-def _classifier_class() -> type:
-    mx = mxnet()
-
-    class Classifier(mx.gluon.nn.HybridBlock):
-        """Blocks, then logits; with ``with_maps`` also the class maps they are the mean of."""
-
-        def __init__(self, blocks: list[Any], n_features: int, n_classes: int, dropout: float) -> None:
-            super().__init__()
-            self.with_maps = False
-            self.dropout_rate = dropout
-            self.blocks = mx.gluon.nn.HybridSequential()
-            if blocks:
-                self.blocks.add(*blocks)
-            with self.name_scope():
-                self.weight = self.params.get(
-                    "weight", shape=(n_classes, n_features), init=mx.init.Normal(0.01)
-                )
-                self.bias = self.params.get("bias", shape=(n_classes,), init="zeros")
-
-        def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any) -> Any:
-            features = self.blocks(x) if len(self.blocks) else x  # (N, F, h, w)
-            if not self.with_maps:
-                return class_logits(F, features, weight, bias, weight_rows(self), self.dropout_rate)
-            kernel = F.expand_dims(F.expand_dims(weight, 2), 3)  # (C, F, 1, 1)
-            maps = F.Convolution(features, kernel, kernel=(1, 1), num_filter=weight_rows(self), no_bias=True)
-            mean = F.Flatten(F.Pooling(maps, global_pool=True, pool_type="avg", kernel=(1, 1)))
-            logits = F.broadcast_add(mean, F.expand_dims(bias, 0))
-            return logits, maps  # (N, C), (N, C, h, w)
-
-    def weight_rows(net: Any) -> int:
-        return int(net.weight.shape[0])
-
-    return Classifier
+OUTPUTS = ("logits", "maps")
+"""Names of an exported classifier's outputs."""
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkPlan:
-    """What network to build.
+    """Which network to build.
 
     Attributes
     ----------
@@ -72,13 +44,13 @@ class NetworkPlan:
     weights : str
         ``imagenet``, ``none`` or a file.
     frozen_blocks : int
-        How many of the backbone's first blocks keep their weights; -1 for all. What is frozen is
-        computed once a picture and cached.
+        How many of the backbone's first blocks keep their weights; -1 for all. Their output is computed
+        once for each image and cached.
     dropout : float
         On the pooled features, 0..1.
     dilated : bool
-        Twice as fine a last feature map, see :mod:`heatcrop.nets.dilation`; its stage costs four times
-        as much.
+        Double the resolution of the last feature map, see :mod:`heatcrop.nets.dilation`; its stage costs
+        four times as much.
     """
 
     backbone: str
@@ -88,18 +60,237 @@ class NetworkPlan:
     dilated: bool = False
 
 
-def fresh_names() -> Any:
-    """Count the names of layers from 0 within the block.
+@dataclasses.dataclass(frozen=True)
+class NetworkContext:
+    """What all networks of a run share: their plan, their input, and the machine.
 
-    MXNet goes on counting for as long as a process lives, and the names come to lie in exported files:
-    these would depend on which networks the process happened to make before.
+    Attributes
+    ----------
+    network : NetworkPlan
+    form : InputForm
+    trunk_folder : Path
+        For the exported trunk.
+    engine : {'auto', 'onnx', 'mxnet'}
+        See :func:`heatcrop.nets.inference.takes_mxnet`.
+    seed : int
+        For random weights.
+    device : {'auto', 'cpu', 'gpu'}
+    amp : bool
+        Mixed precision.
+    maps : MapPlan
+        How the class maps of full images are made.
     """
-    return mxnet().name.NameManager()
+
+    network: NetworkPlan
+    form: InputForm
+    trunk_folder: Path
+    engine: str = "auto"
+    seed: int = 0
+    device: DeviceName = "auto"
+    amp: bool = False
+    maps: MapPlan = MapPlan()
+
+    @property
+    def devices(self) -> Devices:
+        """Where to compute; EngineError where the required device does not work."""
+        return find_devices(self.device, self.amp)
+
+    @property
+    def image_shape(self) -> Shape:
+        """(3, S, S)."""
+        return 3, self.form.side_px, self.form.side_px
+
+    def feature_shape(self) -> Shape:
+        """Infer what enters the trained part: (F, h, w) behind the trunk, an image's shape without one."""
+        return output_shape(split_blocks(self.network, self.seed)[0], self.image_shape)
+
+    def open_trunk(self) -> Runner | None:
+        """Build, export and open the frozen blocks: (B, 3, S, S) to (B, F, h, w); None without any."""
+        if self.network.frozen_blocks == 0:
+            return None
+        return self._open_blocks(self.network, self.trunk_folder / "trunk.onnx")
+
+    def open_backbone(self, folder: Path) -> Runner:
+        """Open the complete backbone with its published weights: (B, 3, S, S) to its last feature map."""
+        return self._open_blocks(
+            dataclasses.replace(self.network, frozen_blocks=-1), folder / "backbone.onnx"
+        )
+
+    def _open_blocks(self, plan: NetworkPlan, path: Path) -> Runner:
+        block = mxnet().gluon.nn.HybridSequential()
+        block.add(*split_blocks(plan, self.seed)[0])
+        export_block(block, self.image_shape, path, ("features",))
+        if takes_mxnet(self.engine, self.devices):
+            return mxnet_runner(block, self.devices.mxnet_gpu, self.devices.amp)
+        return open_network(path, self.devices.inference)
+
+    def classifier(self, input_shape: Shape, n_classes: int) -> Classifier:
+        """Build the trained part: the backbone's published weights and a fresh linear layer.
+
+        Parameters
+        ----------
+        input_shape : tuple (c, h, w)
+            Of an image, or of the trunk's feature map.
+        n_classes : int
+        """
+        blocks = split_blocks(self.network, self.seed)[1]
+        net = build_classifier(blocks, input_shape, n_classes, self.network.dropout, self.seed)
+        return Classifier(net, input_shape, self)
+
+    def open_classifier(
+        self, weights: Path, exported: Path, input_shape: Shape, n_classes: int, maps: bool = False
+    ) -> Runner:
+        """Open a trained classifier: logits (B, C) and class maps (B, C, h, w).
+
+        Parameters
+        ----------
+        weights : Path
+            As :meth:`Classifier.save` has written it; read where MXNet computes.
+        exported : Path
+            As :meth:`Classifier.export` has written it; read where ONNX Runtime computes, and made from
+            `weights` where it is missing.
+        input_shape : tuple (c, h, w)
+        n_classes : int
+        maps : bool
+            Make class maps as the context's `maps` plan says, by a backward pass if need be; otherwise they
+            are class activation maps.
+        """
+        by_gradient = maps and self.maps.by_gradient
+        by_mxnet = by_gradient or takes_mxnet(self.engine, self.devices)
+        if by_mxnet or not exported.is_file():
+            classifier = self.classifier(input_shape, n_classes).load(weights)
+            if by_mxnet:
+                return classifier.runner(by_gradient)
+            classifier.export(exported)
+        return open_network(exported, self.devices.inference)
+
+
+class Classifier:
+    """The trained part of a network.
+
+    Attributes
+    ----------
+    net : HybridBlock
+        Maps (N, c, h, w) to logits (N, C); what :func:`heatcrop.training.loop.train` trains.
+    input_shape : tuple (c, h, w)
+    """
+
+    def __init__(self, net: Any, input_shape: Shape, context: NetworkContext) -> None:
+        self.net, self.input_shape, self._context = net, input_shape, context
+
+    def load(self, path: Path) -> Classifier:
+        """Load weights that :meth:`save` has written, and return the classifier.
+
+        Raises
+        ------
+        WeightsError
+            When the file is missing, damaged or of another network.
+        """
+        mx = mxnet()
+        try:
+            self.net.load_parameters(str(path))
+        except (mx.MXNetError, AssertionError, ValueError, OSError) as error:
+            # MXNet's text begins with a traceback and ends with the cause.
+            cause = str(error).strip().splitlines()[-1].removeprefix("MXNetError: ")[:200]
+            raise WeightsError(f"{path}: weights do not fit this network ({cause}); {REMAKE}") from error
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write the weights atomically, and verify them.
+
+        Raises
+        ------
+        OSError
+            When the disk took only a part of them, which MXNet does not report.
+        """
+        mx = mxnet()
+        parameters = self.net._collect_params_with_prefix()
+        with atomic_path(path) as partial:
+            try:
+                self.net.save_parameters(str(partial))
+                written = mx.nd.load(str(partial))
+                complete = all(
+                    np.array_equal(written[name].asnumpy(), _value(p).asnumpy(), equal_nan=True)
+                    for name, p in parameters.items()
+                )
+            except (mx.MXNetError, KeyError):
+                complete = False
+            if not complete:
+                raise OSError(errno.ENOSPC, "the weights could not be written completely", str(path))
+
+    def export(self, path: Path) -> None:
+        """Write an ONNX file that gives logits and class maps."""
+        export_block(self._with_maps(), self.input_shape, path, OUTPUTS)
+
+    def runner(self, by_gradient: bool = False) -> Runner:
+        """Run on MXNet: logits and class maps, with `by_gradient` those of the context's `maps` plan."""
+        devices = self._context.devices
+        if by_gradient:
+            return gradient_runner(self.net, self._context.maps, devices.mxnet_gpu)
+        return mxnet_runner(self._with_maps(), devices.mxnet_gpu, devices.amp)
+
+    def _with_maps(self) -> Any:
+        self.net.with_maps = True
+        self.net.hybridize(False)  # forget the graph of training, which has no maps
+        return self.net
+
+
+def export_block(block: Any, input_shape: Shape, path: Path, outputs: tuple[str, ...]) -> None:
+    """Write a block as an ONNX file, see :func:`heatcrop.nets.onnx_export.export_onnx`."""
+    from heatcrop.nets.onnx_export import export_onnx  # `onnx` is not installed where networks are only run
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    export_onnx(block, input_shape, path, outputs)
+
+
+def _value(parameter: Any) -> Any:
+    return parameter.data(parameter.list_ctx()[0])
+
+
+@functools.cache
+def _classifier_class() -> type:
+    mx = mxnet()
+
+    class ClassifierNet(mx.gluon.nn.HybridBlock):
+        """Blocks, then logits; with ``with_maps`` also the class maps, whose means they are."""
+
+        def __init__(self, blocks: list[Any], n_features: int, n_classes: int, dropout: float) -> None:
+            super().__init__()
+            self.with_maps = False
+            self.dropout = dropout
+            self.blocks = mx.gluon.nn.HybridSequential()
+            if blocks:
+                self.blocks.add(*blocks)
+            with self.name_scope():
+                self.weight = self.params.get(
+                    "weight", shape=(n_classes, n_features), init=mx.init.Normal(0.01)
+                )
+                self.bias = self.params.get("bias", shape=(n_classes,), init="zeros")
+
+        def head(self, F: Any, features: Any, weight: Any, bias: Any) -> Any:
+            """Pool features (N, F, h, w) and weigh them into logits (N, C)."""
+            pooled = F.Flatten(F.Pooling(features, global_pool=True, pool_type="avg", kernel=(1, 1)))
+            if self.dropout:
+                pooled = F.Dropout(pooled, p=self.dropout)  # (N, F)
+            return F.FullyConnected(pooled, weight, bias, num_hidden=self.weight.shape[0])
+
+        def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any) -> Any:
+            features = self.blocks(x) if len(self.blocks) else x  # (N, F, h, w)
+            if not self.with_maps:
+                return self.head(F, features, weight, bias)
+            n_classes = self.weight.shape[0]
+            kernel = F.expand_dims(F.expand_dims(weight, 2), 3)  # (C, F, 1, 1)
+            maps = F.Convolution(features, kernel, kernel=(1, 1), num_filter=n_classes, no_bias=True)
+            mean = F.Flatten(F.Pooling(maps, global_pool=True, pool_type="avg", kernel=(1, 1)))
+            logits = F.broadcast_add(mean, F.expand_dims(bias, 0))
+            return logits, maps  # (N, C), (N, C, h, w)
+
+    return ClassifierNet
 
 
 def split_blocks(plan: NetworkPlan, seed: int) -> tuple[list[Any], list[Any]]:
     """Build the backbone and cut it into the frozen trunk and the trained rest."""
-    with fresh_names():
+    with _fresh_names():
         blocks = build_blocks(plan.backbone, plan.weights, seed)
     if plan.dilated:
         dilate_last_stage(blocks, plan.backbone)
@@ -107,42 +298,37 @@ def split_blocks(plan: NetworkPlan, seed: int) -> tuple[list[Any], list[Any]]:
     return blocks[:cut], blocks[cut:]
 
 
-def feature_count(blocks: list[Any], input_shape: tuple[int, ...]) -> int:
-    """Infer how many channels the last feature map has, without computing it."""
-    if not blocks:
-        return input_shape[0]
-    x = mxnet().sym.var("data")
-    for block in blocks:
-        x = block(x)
-    _, (shape,), _ = x.infer_shape(data=(1, *input_shape))
-    return int(shape[1])
-
-
-def build_trunk(blocks: list[Any]) -> Any:
-    """Join the frozen blocks; ``None`` when nothing is frozen."""
-    if not blocks:
-        return None
-    trunk = mxnet().gluon.nn.HybridSequential()
-    trunk.add(*blocks)
-    return trunk
-
-
-def build_classifier(
-    blocks: list[Any], input_shape: tuple[int, ...], n_classes: int, dropout: float, seed: int
-) -> Any:
-    """Put a fresh classifier behind the trained blocks.
+def build_classifier(blocks: list[Any], input_shape: Shape, n_classes: int, dropout: float, seed: int) -> Any:
+    """Put a fresh linear layer behind the trained blocks.
 
     Parameters
     ----------
     blocks : list of HybridBlock
-        Initialised blocks; may be empty when all is frozen.
+        Initialised blocks; may be empty when all are frozen.
     input_shape : tuple (c, h, w)
-        Of what enters the first of them: a picture or the trunk's feature map.
+        Of what enters the first of them: an image or the trunk's feature map.
+    n_classes : int
+    dropout : float
+    seed : int
+
+    Returns
+    -------
+    HybridBlock
+        Maps (N, c, h, w) to logits (N, C); with ``with_maps`` set also to class maps (N, C, h, w).
     """
     mx = mxnet()
-    with fresh_names():
-        net = _classifier_class()(blocks, feature_count(blocks, input_shape), n_classes, dropout)
+    with _fresh_names():
+        net = _classifier_class()(blocks, output_shape(blocks, input_shape)[0], n_classes, dropout)
     mx.random.seed(seed)
     net.weight.initialize()
     net.bias.initialize()
     return net
+
+
+def _fresh_names() -> Any:
+    """Count the names of layers from 0 within a block.
+
+    MXNet otherwise counts for as long as a process lives, and exported files hold the names: they would
+    depend on which networks the process made before.
+    """
+    return mxnet().name.NameManager()

@@ -1,13 +1,13 @@
-"""The door to MXNet and GluonCV: the only module that imports them.
+"""Import MXNet and GluonCV: no other module does.
 
-MXNet 1.9.1 was made for numpy 1 and Python up to 3.8 and is retired by its makers. It runs
-on today's Python and numpy all the same, once three things are seen to before the import:
+MXNet 1.9.1 was made for numpy 1 and Python up to 3.8 and is no longer maintained. It runs on current Python
+and numpy versions with three measures:
 
-* numpy gives back, for the length of the import, the names that MXNet still asks for;
+* numpy provides the names that MXNet still reads, for the duration of the import;
 * the CUDA libraries that come as Python packages are opened first (GPU build only);
-* the system libraries that the wheel expects are named when they are missing.
+* missing system libraries are reported with the packages that hold them.
 
-Everything else in the program calls :func:`mxnet` or :func:`gluoncv_net`.
+All other modules call :func:`mxnet` or :func:`gluoncv_net`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ import numpy as np
 
 from heatcrop.errors import EngineError
 
-# Names that numpy 2 dropped, with what they meant. MXNet reads some while it is imported.
-_DROPPED_VALUES: dict[str, Any] = {
+# Names that numpy 2 removed, with their meaning. MXNet reads some of them during its import.
+_REMOVED_VALUES: dict[str, Any] = {
     "PZERO": 0.0,
     "NZERO": -0.0,
     "PINF": np.inf,
@@ -53,10 +53,10 @@ _DROPPED_VALUES: dict[str, Any] = {
     "round_": np.round,
     "trapz": getattr(np, "trapezoid", None),
 }
-# Financial functions left numpy in 1.20. MXNet lists them for its own numpy dialect and never calls them.
-_DROPPED_FUNCTIONS = ("mirr", "msort", "npv", "pmt", "ppmt", "pv", "rate", "fv", "ipmt", "irr", "nper")
+# Financial functions that numpy 1.20 removed. MXNet lists them for its own numpy API and never calls them.
+_REMOVED_FUNCTIONS = ("mirr", "msort", "npv", "pmt", "ppmt", "pv", "rate", "fv", "ipmt", "irr", "nper")
 
-# System library -> Debian package that holds it. The first two are MXNet's, the others OpenCV's.
+# System library -> its Debian package. The first two are MXNet's, the others OpenCV's.
 _SYSTEM_LIBRARIES = {
     "libquadmath.so.0": "libquadmath0",
     "libgomp.so.1": "libgomp1",
@@ -67,7 +67,7 @@ _SYSTEM_LIBRARIES = {
     "libXext.so.6": "libxext6",
 }
 
-# What mxnet-cu112 needs beside the driver; requirements/gpu.txt brings it.
+# What mxnet-cu112 needs beside the driver; requirements/gpu.txt installs it.
 _CUDA_LIBRARIES = (
     "libcudart",
     "libcudnn",
@@ -84,17 +84,17 @@ _CUDA_LIBRARIES = (
 
 @contextlib.contextmanager
 def _numpy_one() -> Iterator[None]:
-    """Give numpy its dropped names back for the length of the block."""
+    """Let numpy provide its removed names within the block."""
     for name, builtin in (("int", int), ("float", float), ("object", object)):
-        # These three are read later too. `bool` must stay away: numpy.ma of numpy 2 breaks on it.
+        # MXNet reads these three later too. `bool` must not be set: it breaks numpy.ma of numpy 2.
         if name not in vars(np):
             setattr(np, name, builtin)
     original = np.__dict__.get("__getattr__")
 
-    def dropped(name: str) -> Any:
-        if name in _DROPPED_VALUES:
-            return _DROPPED_VALUES[name]
-        if name in _DROPPED_FUNCTIONS:
+    def removed(name: str) -> Any:
+        if name in _REMOVED_VALUES:
+            return _REMOVED_VALUES[name]
+        if name in _REMOVED_FUNCTIONS:
 
             def gone(*_args: object, **_kwargs: object) -> None:
                 raise AttributeError(f"numpy.{name} was removed from numpy")
@@ -105,7 +105,7 @@ def _numpy_one() -> Iterator[None]:
             return original(name)
         raise AttributeError(name)
 
-    np.__getattr__ = dropped  # type: ignore[attr-defined]
+    np.__getattr__ = removed  # type: ignore[attr-defined]
     try:
         yield
     finally:
@@ -118,8 +118,8 @@ def _numpy_one() -> Iterator[None]:
 def open_cuda_libraries() -> list[str]:
     """Open the CUDA 11 libraries that were installed as Python packages (``nvidia-*-cu11``).
 
-    They lie in ``site-packages/nvidia/*/lib``, where the loader does not look. They need each
-    other, so the list is walked until a whole round opens nothing more.
+    They are in ``site-packages/nvidia/*/lib``, which the loader does not search. They depend on each other,
+    so all that failed are tried again until none more opens.
 
     Returns
     -------
@@ -133,28 +133,23 @@ def open_cuda_libraries() -> list[str]:
         file for root in spec.submodule_search_locations for file in sorted(Path(root).glob("*/lib/lib*.so*"))
     ]
     while waiting:
-        still = []
-        for file in waiting:
-            try:
-                ctypes.CDLL(str(file), mode=ctypes.RTLD_GLOBAL)
-            except OSError:
-                still.append(file)
-        if len(still) == len(waiting):
+        failed = [file for file in waiting if not _opens(str(file), ctypes.RTLD_GLOBAL)]
+        if len(failed) == len(waiting):
             break
-        waiting = still
+        waiting = failed
     return [file.name for file in waiting]
 
 
-def _opens(library: str) -> bool:
+def _opens(library: str, mode: int = ctypes.DEFAULT_MODE) -> bool:
     try:
-        ctypes.CDLL(library)
+        ctypes.CDLL(library, mode=mode)
     except OSError:
         return False
     return True
 
 
 def explain_import_failure(error: BaseException) -> str:
-    """Turn a failed import of the engine into one line that says what to do.
+    """Turn a failed import of the engine into one line with the fix.
 
     >>> explain_import_failure(OSError("libquadmath.so.0: cannot open shared object file"))
     'system libraries are missing (libquadmath.so.0); on Debian or Ubuntu: apt install libquadmath0'
@@ -170,7 +165,7 @@ def explain_import_failure(error: BaseException) -> str:
         library = text.split(":", 1)[0]
         return f"a CUDA 11 library is missing ({library}); install what MXNet needs: make install GPU=1"
     if any(library in text for library in _SYSTEM_LIBRARIES):
-        # One is reported; name all that would follow, so that one command is enough.
+        # The loader reports one library; name all missing ones, so that one command is enough.
         missing = [lib for lib in _SYSTEM_LIBRARIES if lib in text or not _opens(lib)]
         packages = " ".join(dict.fromkeys(_SYSTEM_LIBRARIES[lib] for lib in missing))
         names = ", ".join(missing)
@@ -182,13 +177,7 @@ def explain_import_failure(error: BaseException) -> str:
 
 @functools.cache
 def mxnet() -> ModuleType:
-    """Import MXNet on today's Python and numpy.
-
-    Raises
-    ------
-    EngineError
-        With one line that says what to install.
-    """
+    """Import MXNet; EngineError with what to install where that fails."""
     if not (3, 10) <= sys.version_info[:2] < (3, 14):
         raise EngineError(
             f"Python {sys.version_info[0]}.{sys.version_info[1]} is not supported; use CPython 3.10 to 3.13"
@@ -199,7 +188,7 @@ def mxnet() -> ModuleType:
         with _numpy_one(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = importlib.import_module("mxnet")
-            # Parts that are loaded on demand read the dropped names too.
+            # Parts that MXNet loads on demand read the removed names too.
             for part in ("mxnet.gluon.nn", "mxnet.autograd", "mxnet.onnx"):
                 importlib.import_module(part)
     except (ImportError, OSError, AttributeError) as error:
@@ -213,13 +202,13 @@ def _model_zoo() -> Callable[..., Any]:
     try:
         with _numpy_one(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # `import gluoncv` hides the true cause of a failure behind "missing mxnet & torch";
-            # the parts it needs, imported by name first, tell it.
+            # `import gluoncv` reports any failure as "missing mxnet & torch"; import what it needs by
+            # name first, to see the cause.
             for part in ("portalocker", "yacs", "matplotlib", "scipy", "tqdm", "requests", "PIL", "cv2"):
                 importlib.import_module(part)
             from PIL import ImageFile
 
-            # GluonCV tells Pillow to fill cut-off pictures with grey, for the whole process.
+            # GluonCV makes Pillow accept truncated images, for the entire process.
             lenient = ImageFile.LOAD_TRUNCATED_IMAGES
             zoo = importlib.import_module("gluoncv.model_zoo")
             ImageFile.LOAD_TRUNCATED_IMAGES = lenient
@@ -230,13 +219,7 @@ def _model_zoo() -> Callable[..., Any]:
 
 
 def gluoncv_net(name: str, **options: Any) -> Any:
-    """Build a network of GluonCV's model zoo by name.
-
-    Raises
-    ------
-    EngineError
-        When GluonCV is missing or knows no network of that name.
-    """
+    """Build a network of GluonCV's model zoo; EngineError where GluonCV or the network is missing."""
     try:
         return _model_zoo()(name, **options)
     except ValueError as error:
@@ -246,14 +229,14 @@ def gluoncv_net(name: str, **options: Any) -> Any:
 
 
 def mixed_precision() -> ModuleType:
-    """MXNet's automatic mixed precision, a part that is loaded on demand."""
+    """Import MXNet's automatic mixed precision, which it loads on demand."""
     mxnet()
     with _numpy_one():
         return importlib.import_module("mxnet.contrib.amp")
 
 
 def gpu_build() -> bool:
-    """Whether the installed MXNet is the build for GPUs."""
+    """Return whether the installed MXNet is the build for GPUs."""
     try:
         importlib.metadata.version("mxnet-cu112")
     except importlib.metadata.PackageNotFoundError:
@@ -262,7 +245,7 @@ def gpu_build() -> bool:
 
 
 def gpu_fault(number: int) -> str:
-    """Compute something on a GPU; why it failed, or '' where it did not."""
+    """Compute something on a GPU; return why it failed, or ''."""
     mx = mxnet()
     try:
         if (mx.nd.ones((2,), ctx=mx.gpu(number)) + 1).sum().asscalar() == 4:
@@ -270,11 +253,11 @@ def gpu_fault(number: int) -> str:
         return "computes wrong sums with MXNet"
     except mx.MXNetError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"does not compute with MXNet ({lines[-1][:200] if lines else 'it does not say why'})"
+        return f"does not compute with MXNet ({lines[-1][:200] if lines else 'for an unknown reason'})"
 
 
 def main() -> int:
-    """Check that the engine can be had: ``python -m heatcrop.nets.engine``."""
+    """Check that the engine can be imported: ``python -m heatcrop.nets.engine``."""
     try:
         version = mxnet().__version__
         gluoncv_net("resnet18_v2")

@@ -1,25 +1,25 @@
 """Class maps by a backward pass: Grad-CAM and LayerCAM, at any trained block.
 
-Class activation maps need a linear layer on pooled features, and are the last map's. A gradient tells
-what any map's positions do for a class, whatever lies behind it: so an earlier and finer map can be
-asked. Both methods differ in one thing, how gradients weigh the map's channels.
+Class activation maps need a linear layer on pooled features, and describe the last map only. The gradient
+of a class's logit works at any map, so also at an earlier and finer one. The two methods differ in one
+thing: how gradients weigh the map's channels.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from heatcrop.errors import EngineError
-from heatcrop.nets.classifier import class_logits
 from heatcrop.nets.engine import mxnet
 from heatcrop.nets.inference import Runner
 
-_ITEMS = 64
-"""Pictures times classes that go back at once."""
+_IMAGES_TIMES_CLASSES = 64
+"""Of one backward pass."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,45 +33,42 @@ class MapPlan:
         gradient (Selvaraju et al., "Grad-CAM", ICCV 2017, eq. 1 and 2), ``layer_cam`` each position of each
         channel by its positive gradient (Jiang et al., "LayerCAM", IEEE TIP 2021, eq. 5 and 6).
     layer : int
-        Which map is asked, counted in blocks before the last one; 0 is the last map, as CAM's.
+        Which map is used, counted in blocks before the last one; 0 is the last map, as for CAM.
     """
 
     method: Literal["cam", "grad_cam", "layer_cam"] = "cam"
-    layer: int = 0
+    layer: Annotated[int, Field(ge=0, le=10_000)] = 0
 
     @property
     def by_gradient(self) -> bool:
-        """Whether a backward pass is needed, which ONNX Runtime does not have."""
+        """Whether a backward pass is needed, which ONNX Runtime lacks."""
         return self.method != "cam"
 
     def check(self, trained_blocks: int) -> None:
-        """Refuse a layer that the trained part of a network does not have.
-
-        Raises
-        ------
-        EngineError
-        """
+        """Raise EngineError for a layer that the trained part of a network does not have."""
         if self.layer > trained_blocks:
             raise EngineError(
-                f"heatmap.layer is {self.layer}, but only the last {trained_blocks} blocks are trained "
-                f"and can be asked; lower it, or lower network.frozen_blocks"
+                f"heatmap.layer is {self.layer}, but only the last {trained_blocks} blocks are trained; "
+                f"lower it, or lower network.frozen_blocks"
             )
 
 
 def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
     """Run a classifier on MXNet for its logits (N, C) and its class maps (N, C, h, w).
 
-    The maps are those of the papers without their last ReLU, since the classes' maps are compared with
-    one another first, and multiplied by the number of positions, which makes Grad-CAM's on the last map
-    the class activation maps themselves (Selvaraju et al., section 3.1).
-
     Parameters
     ----------
     net : HybridBlock
-        As :func:`heatcrop.nets.classifier.build_classifier` gives it, trained.
+        A trained network of :func:`heatcrop.nets.classifier.build_classifier`.
     plan : MapPlan
     gpu : int or None
-        Which GPU, or the CPU.
+        Number of the GPU; None for the CPU.
+
+    Notes
+    -----
+    The maps are those of the papers without their last ReLU, since the maps of the classes are compared
+    first, and multiplied by the number of positions, which makes Grad-CAM's on the last map the class
+    activation maps themselves (Selvaraju et al., section 3.1).
     """
     mx = mxnet()
     context = mx.cpu() if gpu is None else mx.gpu(gpu)
@@ -80,37 +77,37 @@ def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
     blocks = list(net.blocks._children.values())
     plan.check(len(blocks))
     cut = len(blocks) - plan.layer
-    alone = threading.Lock()  # a block is not to be entered by two threads at once
-
-    def pass_through(some: list[Any], x: Any) -> Any:
-        for block in some:
-            x = block(x)
-        return x
+    lock = threading.Lock()  # two threads must not enter a block at once
 
     def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        asked = pass_through(blocks[:cut], mx.nd.array(x, ctx=context, dtype="float32"))  # (n, F, h, w)
+        features = mx.nd.array(x, ctx=context, dtype="float32")
+        for block in blocks[:cut]:
+            features = block(features)  # (n, F, h, w)
         weight, bias = net.weight.data(context), net.bias.data(context)
         n_classes = weight.shape[0]
-        # Each picture once a class: one backward pass from all of their logits.
-        tiled = mx.nd.repeat(asked, n_classes, axis=0)  # (n * C, F, h, w)
+        # Repeat each image for each class: one backward pass serves the logits of all classes.
+        tiled = mx.nd.repeat(features, n_classes, axis=0)  # (n * C, F, h, w)
         tiled.attach_grad()
         classes = mx.nd.tile(mx.nd.arange(n_classes, ctx=context), len(x))
         with mx.autograd.record(train_mode=False):
-            logits = class_logits(mx.nd, pass_through(blocks[cut:], tiled), weight, bias, n_classes)
+            last = tiled
+            for block in blocks[cut:]:
+                last = block(last)
+            logits = net.head(mx.nd, last, weight, bias)  # (n * C, C)
             own = mx.nd.pick(logits, classes)
         own.backward()
         gradient = tiled.grad
         if plan.method == "grad_cam":
-            weighed = gradient.sum(axis=(2, 3), keepdims=True)
+            channel_weights = gradient.sum(axis=(2, 3), keepdims=True)  # (n * C, F, 1, 1)
         else:
-            weighed = mx.nd.relu(gradient) * (gradient.shape[2] * gradient.shape[3])
-        maps = mx.nd.broadcast_mul(tiled, weighed).sum(axis=1)
+            channel_weights = mx.nd.relu(gradient) * (gradient.shape[2] * gradient.shape[3])
+        maps = mx.nd.broadcast_mul(tiled, channel_weights).sum(axis=1)  # (n * C, h, w)
         maps = maps.reshape((len(x), n_classes, *maps.shape[1:]))
         return logits[::n_classes].asnumpy(), maps.asnumpy()
 
     def in_parts(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        step = max(1, _ITEMS // net.weight.shape[0])
-        with alone:
+        step = max(1, _IMAGES_TIMES_CLASSES // net.weight.shape[0])
+        with lock:
             parts = [run(x[i : i + step]) for i in range(0, len(x), step)]
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 

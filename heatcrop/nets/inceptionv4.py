@@ -2,7 +2,7 @@
 
 Source: Szegedy, Ioffe, Vanhoucke and Alemi, "Inception-v4, Inception-ResNet and the Impact of Residual
 Connections on Learning", AAAI 2017 (arXiv:1602.07261), figures 3 to 9. Every convolution is followed by
-batch norm and ReLU; those that the figures mark V pad nothing, all others keep the map's size.
+batch norm and ReLU; those that the figures mark V do not pad, all others keep the map's size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _EPSILON = 1e-3
 
 
 def _conv(out: int, kernel: int | tuple[int, int] = 1, stride: int = 1, valid: bool = False) -> Any:
-    """Convolution, batch norm and ReLU; `kernel` is a side or (height, width)."""
+    """Build convolution, batch norm and ReLU; `kernel` is a side or (height, width)."""
     nn = mxnet().gluon.nn
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     pad = (0, 0) if valid else (height // 2, width // 2)
@@ -33,7 +33,7 @@ def _chain(*layers: Any) -> Any:
 
 
 def _concat(*branches: Any) -> Any:
-    """Branches side by side, their channels one after another."""
+    """Concatenate the channels of branches."""
     block = mxnet().gluon.contrib.nn.HybridConcurrent(axis=1)
     block.add(*branches)
     return block
@@ -116,7 +116,7 @@ def _inception_c() -> Any:
 
 
 def inception_v4(classes: int = 1000) -> Any:
-    """Build the whole classifier, figure 9.
+    """Build the complete classifier, figure 9.
 
     Returns
     -------

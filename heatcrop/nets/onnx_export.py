@@ -19,7 +19,7 @@ from heatcrop.files import write_atomic
 from heatcrop.nets.engine import mxnet
 
 
-def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outputs: tuple[str, ...]) -> None:
+def export_onnx(block: Any, input_shape: tuple[int, ...], path: Path, outputs: tuple[str, ...]) -> None:
     """Export a hybrid block with a free batch size.
 
     Parameters
@@ -29,12 +29,12 @@ def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outpu
     input_shape : tuple (c, h, w)
         Of one item of the batch.
     path : Path
-        Where the file goes, written whole or not at all.
+        Written atomically.
     outputs : tuple of str
-        Names for the outputs, in the order in which the block returns them.
+        Names for the outputs, in the block's order.
     """
     mx = mxnet()
-    # The exporter reads weights without waiting for those that the engine has yet to write.
+    # The exporter does not wait for weights that the engine is still writing.
     mx.nd.waitall()
     symbol = block(mx.sym.var("data"))
     symbol = mx.sym.Group(list(symbol)) if isinstance(symbol, (tuple, list)) else symbol
@@ -45,7 +45,7 @@ def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outpu
         params[name] = parameter.data(parameter.list_ctx()[0]).as_in_context(mx.cpu())
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.onnx"
-        # The exporter prints and logs a line for each node.
+        # The exporter prints and logs one line per node.
         logging.disable(logging.INFO)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
@@ -62,7 +62,7 @@ def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outpu
             logging.disable(logging.NOTSET)
         model = onnx.load(str(file), load_external_data=False)
     graph = model.graph
-    # Initializers listed among the inputs count as overridable: ONNX Runtime would fold none of them.
+    # ONNX Runtime folds no initializer that is also listed as an input.
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
     del graph.input[:]
@@ -73,8 +73,8 @@ def export_onnx(block: Any, input_shape: tuple[int, int, int], path: Path, outpu
     write_atomic(path, model.SerializeToString(), durable=True)
 
 
-def _plain_reshapes(symbol: Any, input_shape: tuple[int, int, int]) -> Any:
-    """Write the sizes into reshapes that split or join axes (channel shuffles): ONNX has no such codes."""
+def _plain_reshapes(symbol: Any, input_shape: tuple[int, ...]) -> Any:
+    """Write sizes into reshapes that split or join axes (channel shuffles), for which ONNX has no codes."""
     inner = symbol.get_internals()
     graph = json.loads(inner.tojson())
     coded = {
@@ -88,12 +88,12 @@ def _plain_reshapes(symbol: Any, input_shape: tuple[int, int, int]) -> Any:
     shapes = inner.infer_shape(data=(1, *input_shape))[1]
     for (i, *_), shape in zip(graph["heads"], shapes, strict=True):
         if i in coded:
-            plain["nodes"][i]["attrs"]["shape"] = str((0, *shape[1:]))  # 0 keeps the batch's size
+            plain["nodes"][i]["attrs"]["shape"] = str((0, *shape[1:]))  # 0 keeps the batch size
     return mxnet().sym.load_json(json.dumps(plain))
 
 
 def _rename_outputs(graph: Any, order: list[str], names: tuple[str, ...]) -> None:
-    """Give the outputs our names in our order; the exporter may list them in another."""
+    """Rename and reorder the outputs, which the exporter may list in another order."""
     found = {}
     for value in graph.output:
         # MXNet calls the output of node `x` `x_output`; the exporter calls it `x`.
@@ -112,7 +112,7 @@ def _rename_outputs(graph: Any, order: list[str], names: tuple[str, ...]) -> Non
 
 
 def _join_clips(graph: Any) -> None:
-    """Make one Clip, which a runtime fuses with the convolution, of each Relu and a Min with a constant."""
+    """Replace each Relu and Min with a constant by one Clip, which a runtime fuses with the convolution."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
     relus = {node.output[0]: node for node in graph.node if node.op_type == "Relu"}
@@ -129,13 +129,3 @@ def _join_clips(graph: Any) -> None:
         node.input[:] = [relu.input[0], zero.name, top.name]
         graph.node.remove(relu)
         graph.initializer.remove(bound)
-
-
-def tiny_onnx() -> bytes:
-    """The smallest network that computes something: x + x, for (1, 1) float32."""
-    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 1]) for name in ("x", "y")]
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Add", ["x", "x"], ["y"])], "tiny", ends[:1], ends[1:]
-    )
-    opset = onnx.helper.make_opsetid("", 13)
-    return bytes(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())

@@ -1,9 +1,8 @@
 """Read PyTorch's old weight format with numpy alone, running no code from the file.
 
-The file is a sequence of pickles (magic number, protocol, system description, state dict whose
-tensors point at storages by persistent id, list of storage keys) followed by the storages, each
-led by its element count. A pickle can call anything it names; the reader here knows an explicit
-list of names and refuses every other one.
+The file is a sequence of pickles (magic number, protocol, system description, state dict whose tensors refer
+to storages by persistent id, list of storage keys) followed by the storages, each preceded by its number of
+elements. A pickle can call anything that it names; this reader accepts a fixed list of names.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _DTYPES = {
 
 
 class _Storage:
-    """A place for one storage's elements, filled after the pickles are read."""
+    """One storage, whose data follow the pickles."""
 
     def __init__(self, dtype: np.dtype[Any], size: int) -> None:
         self.dtype, self.size = dtype, size
@@ -49,7 +48,7 @@ class _Tensor:
         assert self.storage.data is not None
         if len(self.stride) != len(self.shape) or min(self.shape + self.stride + (self.offset,)) < 0:
             raise WeightsError("a tensor has an impossible shape; the file is damaged")
-        if math.prod(self.shape) > self.storage.size:  # with a stride of 0, a few bytes could fill the memory
+        if math.prod(self.shape) > self.storage.size:  # a stride of 0 could make it huge
             raise WeightsError("a tensor is larger than its storage; the file is damaged")
         if 0 not in self.shape:
             last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
@@ -69,10 +68,10 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_rest: 
 
 
 class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
-    """Knows OrderedDict, the tensor rebuilder and the storage types, and nothing else.
+    """Accept OrderedDict, the tensor rebuilder and the storage types, and no other name.
 
-    Python's own unpickler and not the one in C, which makes room for as many objects as a damaged
-    file says there are.
+    Derived from the unpickler in Python, since the one in C allocates memory for as many objects as a
+    damaged file announces.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -86,7 +85,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
             return _rebuild_tensor
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        raise WeightsError(f"the file asks for {module}.{name}, which weights have no need of; refused")
+        raise WeightsError(f"the file asks for {module}.{name}, which weights do not need; refused")
 
     def persistent_load(self, pid: Any) -> _Storage:
         try:
@@ -118,14 +117,14 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        # From memory: reading more than there is ends early, without making room for it first.
+        # From memory, so that reading beyond the end allocates nothing.
         with io.BytesIO(path.read_bytes()) as file:
             if file.getbuffer()[:2] == b"PK":
                 raise WeightsError("it is a zip, PyTorch's newer format; a file in its old format is needed")
             for expected in (_MAGIC, _PROTOCOL):
                 if _Unpickler(file).load() != expected:
                     raise WeightsError("it is not a weight file in PyTorch's old format")
-            _Unpickler(file).load()  # byte order and type sizes of the writer; the dtypes above say theirs
+            _Unpickler(file).load()  # byte order and type sizes, which the dtypes above fix
             reader = _Unpickler(file)
             state = reader.load()
             keys = _Unpickler(file).load()

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from heatcrop.data.tasks import Task
 from heatcrop.errors import RunError
 from heatcrop.metrics.fusion import Fusion
-from heatcrop.nets.backbones import Backbone
-from heatcrop.training.batches import InputForm
-from heatcrop.training.branch import OUTPUTS
-from heatcrop.training.inputs import TestViews
+from heatcrop.nets.backbones import Backbone, InputForm
+from heatcrop.nets.classifier import OUTPUTS
+from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import KINDS
 from stage2_crop.rule import CropRule
 

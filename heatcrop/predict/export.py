@@ -11,8 +11,8 @@ from heatcrop.cli.run_folders import refuse_others
 from heatcrop.cli.runner import network_context
 from heatcrop.errors import REMAKE, RunError
 from heatcrop.files import atomic_path, write_json
+from heatcrop.nets.inference import open_network
 from heatcrop.predict.description import UNFINISHED, as_json, describe_run, is_description
-from heatcrop.predict.predictor import open_network
 from heatcrop.runs.folder import RunFolder
 
 

@@ -17,7 +17,7 @@ from heatcrop.data.images import SUFFIXES
 from heatcrop.data.tasks import Task
 from heatcrop.data.texts import NOT_UTF8, PicturePaths, printable, take
 from heatcrop.errors import DataError
-from heatcrop.nets.cards import DeviceName
+from heatcrop.nets.devices import DeviceName
 from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS, table
 from heatcrop.predict.predictor import Answer, Predictor, look_once, open_pipeline
 from heatcrop.runs.folder import RunFolder

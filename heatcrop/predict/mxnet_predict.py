@@ -14,12 +14,10 @@ from heatcrop.cli.config_file import read_config
 from heatcrop.cli.runner import network_context
 from heatcrop.data.tasks import resolve
 from heatcrop.errors import RunError
-from heatcrop.nets.cards import DeviceName
-from heatcrop.nets.devices import find_devices
+from heatcrop.nets.devices import DeviceName, find_devices
 from heatcrop.nets.inference import Runner
 from heatcrop.predict.description import Described, describe_run, read_outputs
 from heatcrop.runs.folder import RunFolder
-from heatcrop.training.branch import load_classifier, new_classifier, open_classifier, open_mapped
 
 
 class MXNetNetworks:
@@ -61,7 +59,7 @@ class MXNetNetworks:
     def trunk(self) -> Runner | None:
         """Build the frozen part; None when nothing is frozen."""
         with tempfile.TemporaryDirectory() as scratch:  # what is exported on the way is not the run's
-            self._trunk = dataclasses.replace(self._shop, trunk_folder=Path(scratch)).trunk()
+            self._trunk = dataclasses.replace(self._shop, trunk_folder=Path(scratch)).open_trunk()
         return self._trunk
 
     def pair(self, one: Described) -> tuple[Runner, Runner]:
@@ -72,7 +70,7 @@ class MXNetNetworks:
         return self._pair[1]
 
     def _built(self, one: Described) -> tuple[Runner, Runner]:
-        shape = self._shop.picture_shape
+        shape = self._shop.image_shape
         if self._trunk is not None:
             shape = self._trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
         files = self._folder.task(one.task.name)
@@ -89,14 +87,12 @@ class MXNetNetworks:
         return self._shop.maps.by_gradient
 
     def _open(
-        self, one: Described, weights: Path, shape: tuple[int, int, int], onnx: Path, mapped: bool
+        self, one: Described, weights: Path, shape: tuple[int, ...], onnx: Path, mapped: bool
     ) -> Runner:
         n_outputs = len(one.task.classes)
         if one.outputs is not None:
             n_outputs = max(end for _, end in read_outputs(self._folder).values())
-        net = new_classifier(self._shop, shape, n_outputs, 0)
-        load_classifier(net, weights)
-        return (open_mapped if mapped else open_classifier)(self._shop, net, shape, onnx)
+        return self._shop.open_classifier(weights, onnx, shape, n_outputs, mapped)
 
 
 def _on(device: DeviceName, config: Config) -> Config:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,14 @@ import numpy as np
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import REMAKE, RunError
 from heatcrop.metrics.fusion import Fusion, fuse
-from heatcrop.nets.cards import Card, DeviceName
-from heatcrop.nets.devices import find_devices
-from heatcrop.nets.inference import Runner, onnx_runner, softmax, takes_mxnet
+from heatcrop.nets.devices import Card, DeviceName, find_devices
+from heatcrop.nets.inference import Runner, open_network, softmax, takes_mxnet
 from heatcrop.predict.description import Described, read_description
 from heatcrop.runs.folder import RunFolder
-from heatcrop.training.augment import Augmentation
-from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import predict
-from heatcrop.training.inputs import LiveInputs, TestViews
+from heatcrop.training.batches import Images
+from heatcrop.training.inputs import LiveInputs
+from heatcrop.training.prediction import predict
+from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops
 
@@ -87,14 +85,14 @@ class Predictor:
         invisible = full.argmax(axis=1) == self.task.invisible
         crops = find_crops(heat, sizes, self.fit, self.rule, invisible)
         boxes = np.array([c.box for c in crops])
-        inputs = self._inputs(Pictures(paths, boxes, None, sizes), how.crop_views)
+        inputs = self._inputs(Images(paths, boxes, None, sizes), how.crop_views)
         logits = [some[:, self._mine] for some, _, _ in predict(self._cropped, inputs, rows)]
         crop = softmax(np.concatenate(logits).astype(np.float64))
         return Answer(full, crop, fuse(full, crop, self.fusion), boxes, [c.fallback for c in crops], heat)
 
     def full_outputs(self, paths: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the full-image network's logits (B, O) and maps (B, T, O, h, w), of all its outputs."""
-        inputs = self._inputs(Pictures(paths), self._how.full_views)
+        inputs = self._inputs(Images(paths), self._how.full_views)
         for logits, maps, _ in predict(self._full, inputs, np.arange(len(paths))):
             yield logits, maps
 
@@ -103,8 +101,8 @@ class Predictor:
         mine, how = logits[:, self._mine], self._how
         return mine, predicted_heatmaps(mine, maps[:, :, self._mine], how.full_views.unit(), how.heatmap)
 
-    def _inputs(self, pictures: Pictures, views: TestViews) -> LiveInputs:
-        return LiveInputs(pictures, self._how.form, Augmentation(), views, 0, self._trunk)
+    def _inputs(self, images: Images, views: TestViews) -> LiveInputs:
+        return LiveInputs(images, self._how.form, views, open_trunk=lambda: self._trunk)
 
 
 def look_once(predictors: Sequence[Predictor], paths: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -236,27 +234,6 @@ def _open_onnx(described: Sequence[Described], card: Card | None, exported: bool
         open_network(trunk, card, remedy) if trunk else None,
         lambda one: (network(one.full), network(one.crop)),
     )
-
-
-def open_network(path: Path, card: Card | None, remedy: str) -> Runner:
-    """Open an ONNX file.
-
-    Parameters
-    ----------
-    remedy : str
-        What helps where it is damaged.
-
-    Raises
-    ------
-    RunError
-    """
-    try:
-        return onnx_runner(path, card)
-    except Exception as error:  # ONNX Runtime's own classes, one a kind of damage
-        if isinstance(error, MemoryError) or "alloc" in str(error):
-            raise
-        cause = str(error).splitlines()[0][:160]
-        raise RunError(f"{path}: cannot be opened as a network ({cause}); {remedy}") from None
 
 
 def _opened(

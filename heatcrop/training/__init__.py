@@ -1,1 +1,1 @@
-"""training"""
+"""Training: augmentation, views, batches, cached features, the training loop, checkpoints, prediction."""

@@ -1,8 +1,8 @@
-"""Where an interrupted training goes on: one file a network, arrays and numbers only.
+"""Checkpoints: where an interrupted training continues, one file per network, arrays and JSON only.
 
-MXNet's own files of optimiser state are pickles, which run code when they are read. Here the state is
-taken out of the optimiser as arrays, so that a checkpoint is read without running anything, and its
-zip archive's checksums tell damage.
+MXNet's own files of optimiser state are pickles, which can run code when they are read. Here the state is
+read from the optimiser as arrays, so a checkpoint is read without running anything, and the checksums of
+its zip archive reveal damage.
 """
 
 from __future__ import annotations
@@ -19,89 +19,80 @@ import numpy as np
 from heatcrop.files import atomic_path
 from heatcrop.nets.engine import mxnet
 
-_FORM = 1
+_FORMAT = 2
 
 
 @dataclasses.dataclass
 class Checkpoint:
-    """A file that training writes as it goes, and takes up where it finds one of the same training.
+    """A file that a training writes as it proceeds, and continues from.
 
     Parameters
     ----------
     path : Path
-    mark : str
-        Fingerprint of everything the training is made from; a file with another one is not taken.
+    fingerprint : str
+        Of everything the training depends on; a file with another one is ignored.
     share : float
-        Of the time spent training, how much may go into writing. Epochs of less than a second would
-        otherwise spend more time on the disk than on learning; those that take long each leave a file.
+        The share of the training time that may be spent on writing. Epochs of less than a second would
+        otherwise spend more time on the disk than on training; long epochs each leave a file.
     """
 
     path: Path
-    mark: str
+    fingerprint: str
     share: float = 0.05
     _written: float = dataclasses.field(default=0.0, init=False)
     _cost: float = dataclasses.field(default=0.0, init=False)
 
     @property
     def due(self) -> bool:
-        """Whether enough has been learned since the last file to write another."""
+        """Whether enough time has passed since the last file to write another."""
         return (time.perf_counter() - self._written) * self.share >= self._cost
 
     def write(self, history: list[dict[str, Any]], groups: dict[str, list[np.ndarray]]) -> None:
-        """Write it, whole or not at all.
-
-        Parameters
-        ----------
-        history : list of dict
-            A row an epoch that is done.
-        groups : dict of str to list of ndarray
-            Any number of lists of arrays.
-        """
+        """Write the rows of all finished epochs and any number of lists of arrays, atomically."""
         started = time.perf_counter()
-        told = {
-            "form": _FORM,
-            "mark": self.mark,
+        description = {
+            "format": _FORMAT,
+            "fingerprint": self.fingerprint,
             "history": history,
             "groups": {name: len(arrays) for name, arrays in groups.items()},
         }
         arrays = {f"{name}/{i}": array for name, group in groups.items() for i, array in enumerate(group)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.path) as partial, partial.open("wb") as file:
-            np.savez(file, told=np.array(json.dumps(told, default=float)), **arrays)
+            np.savez(file, description=np.array(json.dumps(description, default=float)), **arrays)
         self._written = time.perf_counter()
         self._cost = self._written - started
 
     def read(self) -> tuple[list[dict[str, Any]], dict[str, list[np.ndarray]]] | None:
-        """Read history and arrays; None where there is no file, a damaged one, or one of another training."""
+        """Read history and arrays; None for a missing or damaged file, or one of another training."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
-                told = json.loads(str(file["told"]))
-                if told["form"] != _FORM or told["mark"] != self.mark:
+                description = json.loads(str(file["description"]))
+                if (description["format"], description["fingerprint"]) != (_FORMAT, self.fingerprint):
                     return None
-                return list(told["history"]), {
+                return list(description["history"]), {
                     name: [file[f"{name}/{i}"] for i in range(count)]
-                    for name, count in told["groups"].items()
+                    for name, count in description["groups"].items()
                 }
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 
 
 def optimiser_arrays(trainer: Any, params: Any) -> list[np.ndarray]:
-    """Take an optimiser's state out, in the order of `params`.
+    """Read an optimiser's state, in the order of `params`.
 
     Parameters
     ----------
     trainer : gluon.Trainer
-        Made with ``update_on_kvstore=False``, so that the state is its own.
+        Made with ``update_on_kvstore=False``, so that it holds the state.
     params : ParameterDict
-        The parameters it was made with. Their order is the network's; names and the trainer's own order
-        depend on how many networks the process made before.
+        The parameters it was made with, in the network's order. (Their names and the trainer's order depend
+        on how many networks the process made before.)
 
     Returns
     -------
     list of ndarray
-        First the number of updates of each parameter, (P,) int64, -1 for those that are not trained;
-        then their states.
+        First the number of updates of each parameter, (P,) int64, -1 for untrained ones; then their states.
     """
     states, counts = trainer._updaters[0].states, trainer._optimizer._index_update_count
     places = [trainer._param2idx[p.name] for p in params.values()]
@@ -112,7 +103,7 @@ def optimiser_arrays(trainer: Any, params: Any) -> list[np.ndarray]:
 
 
 def restore_optimiser(trainer: Any, params: Any, arrays: list[np.ndarray]) -> None:
-    """Put the state back that :func:`optimiser_arrays` took out; ValueError when it does not fit."""
+    """Restore the state that :func:`optimiser_arrays` has read; ValueError when it does not fit."""
     mx = mxnet()
     optimizer, rest = trainer._optimizer, iter(arrays[1:])
     for p, count in zip(params.values(), arrays[0].tolist(), strict=True):
@@ -123,7 +114,7 @@ def restore_optimiser(trainer: Any, params: Any, arrays: list[np.ndarray]) -> No
         fresh = _parts(optimizer.create_state_multi_precision(place, p.data(p.list_ctx()[0])))
         values = [next(rest) for _ in fresh]
         if any(a.shape != b.shape for a, b in zip(fresh, values, strict=True)):
-            raise ValueError("the optimiser's state is of other parameters")
+            raise ValueError("the optimiser's state belongs to other parameters")
         for updater, context in zip(trainer._updaters, trainer._contexts, strict=True):
             optimizer._set_current_context(context.device_id)
             optimizer._index_update_count[place] = count
@@ -133,7 +124,7 @@ def restore_optimiser(trainer: Any, params: Any, arrays: list[np.ndarray]) -> No
 
 
 def _parts(state: Any) -> list[Any]:
-    """One parameter's state as a list: Adam keeps two arrays, momentum one, untrained parameters none."""
+    """List one parameter's state: Adam keeps two arrays, momentum one, untrained parameters none."""
     if state is None:
         return []
     return list(state) if isinstance(state, (list, tuple)) else [state]

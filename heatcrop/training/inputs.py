@@ -1,13 +1,11 @@
-"""What enters the trained part of a network, by item: read live, or computed once and cached.
+"""The input of a network's trained part: images read live, or features of the frozen trunk from a cache.
 
-With frozen blocks the trunk's features of every view that is used again are computed once through
-ONNX Runtime and lie in a file; without, pictures are read and augmented anew each epoch. Training and
-prediction see no difference.
+Training and prediction see no difference: both kinds are :class:`Inputs`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,340 +13,273 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.inference import Runner
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.batches import (
-    InputForm,
-    Pictures,
-    augmented,
-    batched,
-    image_views,
-    normalise,
-    read_ahead,
-)
-from heatcrop.training.rowfile import RowFile, RowFiles
-from heatcrop.training.views import View, test_views
+from heatcrop.training.batches import Images, batched, normalise, read_ahead, read_augmented, read_views
+from heatcrop.training.rowfile import create_rows, write_rows
+from heatcrop.training.views import TestViews
 
-
-@dataclasses.dataclass(frozen=True)
-class TestViews:
-    """Test-time augmentation.
-
-    Attributes
-    ----------
-    scales : tuple of float
-        The picture is scaled to this multiple of the input side, and windows of the input side are
-        cut; 1 is the picture itself.
-    grid : int
-        Windows a row and a column at scales above 1 (3 gives nine crops).
-    flip : bool
-        Add the mirror of each.
-    """
-
-    __test__ = False
-    scales: tuple[float, ...] = (1.0,)
-    grid: int = 3
-    flip: bool = True
-
-    def unit(self) -> list[View]:
-        """The views on a unit square."""
-        return test_views(
-            View(0, 0, 1, 1), 1000, tuple(round(1000 * s) for s in self.scales), self.grid, self.flip
-        )
-
-    def on(self, view: View) -> list[View]:
-        """The views on a picture's base view."""
-        return [
-            View(
-                view.x0 + u.x0 * view.width,
-                view.y0 + u.y0 * view.height,
-                view.x0 + u.x1 * view.width,
-                view.y0 + u.y1 * view.height,
-                u.flip,
-            )
-            for u in self.unit()
-        ]
-
-
-_TRUNK_PICTURES = 4
-"""Pictures that enter the trunk at once: the activations of a few stay in a processor's caches."""
+_TRUNK_BATCH = 4
+"""Images that enter the trunk at once: the activations of a few stay in a processor's caches."""
 
 PART = 1024
-"""Pictures that are worth a part of their own, which another process can take over."""
+"""Images that justify a part that another process can compute."""
 _MOST_PARTS, _BATCH = 16, 32
 
-Work = Callable[[np.ndarray], Any]
+Batch = tuple[Any, np.ndarray]
 
 
-def _as_it_is(x: np.ndarray) -> np.ndarray:
+def _identity(x: np.ndarray) -> np.ndarray:
     return x
 
 
 class Inputs(Protocol):
-    """Input of the trained part of a network.
+    """The input of the trained part of a network.
 
-    A batch is made from files by one thread of several, while others make the next ones; what `work`
-    does with it, such as run a network, that thread does too.
+    One of several threads makes a batch from files while others make the next ones; the same thread also
+    applies `work`, such as inference, to it.
     """
 
-    shape: tuple[int, int, int]
     n_views: int
 
-    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (B, c, h, w) float32 and the (B,) items it shows, augmented, in the given order."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(c, h, w) of what enters the trained part."""
+        ...
+
+    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
+        """Yield augmented batches (B, c, h, w) float32 and their (B,) items, in the given order."""
         ...
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _as_it_is
-    ) -> Iterator[tuple[Any, np.ndarray]]:
-        """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, in the given order.
+        self, index: np.ndarray, size: int, plain: bool = False, work: Callable[[np.ndarray], Any] = _identity
+    ) -> Iterator[Batch]:
+        """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
 
-        With `plain` only the first view, which is the picture as it is: what an epoch is validated on.
+        With `plain` only the first view, which is the unchanged image: for validation.
         """
         ...
 
 
 class LiveInputs:
-    """Reads pictures each time, and passes them through the frozen trunk where there is one."""
+    """Read images each time, and pass them through the frozen trunk where there is one.
+
+    Parameters
+    ----------
+    images : Images
+    form : InputForm
+    test : TestViews
+    augment_of : callable, optional
+        Gives the augmentation of item i; needed for training only.
+    seed : int
+    open_trunk : callable, optional
+        Opens the frozen trunk, at first use; None where nothing is frozen.
+    """
 
     def __init__(
         self,
-        pictures: Pictures,
+        images: Images,
         form: InputForm,
-        how: Augmentation,
         test: TestViews,
-        seed: int,
-        trunk: Runner | None = None,
+        augment_of: Callable[[int], Augmentation] = lambda i: Augmentation(),
+        seed: int = 0,
+        open_trunk: Callable[[], Runner | None] = lambda: None,
     ) -> None:
-        self._form, self._trunk = form, trunk
-        self._entrance = (3, form.side_px, form.side_px)
-        self.shape = self._entrance
-        if trunk is not None:
-            self.shape = trunk(np.zeros((1, *self._entrance), np.float32))[0].shape[1:]
-        self.n_views = len(test.unit())
-        self._train = augmented(pictures, form, how, seed)
-        self._test = image_views(pictures, form, test.on)
-        self._plain = image_views(pictures, form, lambda view: test.on(view)[:1])
+        self.images, self.form, self.test, self.n_views = images, form, test, len(test.unit())
+        self._augment_of, self._seed, self._open_trunk = augment_of, seed, open_trunk
 
-    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        def make(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return self._enter(index, 1, lambda i: self._train((epoch, i))[None])[:, 0], index
+    @functools.cached_property
+    def trunk(self) -> Runner | None:
+        """The frozen trunk."""
+        return self._open_trunk()
 
-        # A batch a thread and no more: whole batches of large pictures wait here, not single pictures.
-        return read_ahead(make, batched(order, size), self._form.threads, self._form.threads)
+    @functools.cached_property
+    def shape(self) -> tuple[int, ...]:
+        """(c, h, w) of what enters the trained part."""
+        image = (3, self.form.side_px, self.form.side_px)
+        return image if self.trunk is None else self.trunk(np.zeros((1, *image), np.float32))[0].shape[1:]
+
+    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
+        def make(index: np.ndarray) -> Batch:
+            def read(i: int) -> np.ndarray:
+                return read_augmented(self.images, i, self.form, epoch, self._seed, self._augment_of(i))[None]
+
+            return self._enter(index, 1, read)[:, 0], index
+
+        # One batch per thread and no more: complete batches of large images wait here, not single images.
+        threads = self.form.threads
+        return read_ahead(make, batched(order, size), threads, threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _as_it_is
-    ) -> Iterator[tuple[Any, np.ndarray]]:
-        def make(part: np.ndarray) -> tuple[Any, np.ndarray]:
-            return work(self.look(part, plain)), part
+        self, index: np.ndarray, size: int, plain: bool = False, work: Callable[[np.ndarray], Any] = _identity
+    ) -> Iterator[Batch]:
+        def make(part: np.ndarray) -> Batch:
+            return work(self.read(part, plain)), part
 
-        return read_ahead(make, batched(index, size), self._form.threads)
+        return read_ahead(make, batched(index, size), self.form.threads)
 
-    def look(self, index: np.ndarray, plain: bool) -> np.ndarray:
-        """All test views (with `plain` the first) of the (B,) items, (B, T, c, h, w) float32."""
-        n_views, read = (1, self._plain) if plain else (self.n_views, self._test)
-        return self._enter(index, n_views, read)
+    def read(self, index: np.ndarray, plain: bool) -> np.ndarray:
+        """Read all test views (with `plain` the first) of the (B,) items, (B, T, c, h, w) float32."""
+
+        def read(i: int) -> np.ndarray:
+            return read_views(self.images, i, self.form, lambda v: self.test.on(v)[: 1 if plain else None])
+
+        return self._enter(index, 1 if plain else self.n_views, read)
 
     def _enter(self, index: np.ndarray, n_views: int, read: Callable[[int], np.ndarray]) -> np.ndarray:
-        """Read items into what the trained part is fed, (B, V, c, h, w) float32."""
+        """Turn what `read` gives of each item, (V, S, S, 3) uint8, into (B, V, c, h, w) float32."""
         out = np.empty((len(index), n_views, *self.shape), np.float32)
-        backbone = self._form.backbone
-        if self._trunk is None:
+        backbone, side = self.form.backbone, self.form.side_px
+        if self.trunk is None:
             for i, place in zip(index.tolist(), out, strict=True):
                 normalise(read(i), backbone, place)
             return out
         flat, filled = out.reshape(-1, *self.shape), 0
-        waiting = np.empty((_TRUNK_PICTURES + n_views, *self._entrance), np.float32)
+        waiting = np.empty((_TRUNK_BATCH + n_views, 3, side, side), np.float32)
         ready = 0
         for i in index.tolist():
             normalise(read(i), backbone, waiting[ready : ready + n_views])
             ready += n_views
-            if ready >= _TRUNK_PICTURES:
-                flat[filled : filled + ready] = self._trunk(waiting[:ready])[0]
+            if ready >= _TRUNK_BATCH:
+                flat[filled : filled + ready] = self.trunk(waiting[:ready])[0]
                 filled, ready = filled + ready, 0
         if ready:
-            flat[filled:] = self._trunk(waiting[:ready])[0]
+            flat[filled:] = self.trunk(waiting[:ready])[0]
         return out
 
 
 class CachedInputs:
-    """Features of the frozen trunk: from files where they are used again and again, live elsewhere.
+    """Features of the frozen trunk: cached for images that are used in every epoch, live for all others.
+
+    The cache is a pair of files for each part of the images. Parts can be computed in any order and by
+    different processes, also on machines that share the folder: each writes its own files. The features do
+    not depend on where parts are cut.
 
     Parameters
     ----------
     live : LiveInputs
-    train, test : RowFiles
-        Augmented views of each training item, and test views of each item that is kept, one after another.
-    stored : int
-        Augmented views an item.
-    train_place, test_place : ndarray of int, shape (N,)
-        Where an item lies in the files; -1 for one that does not.
-    threads : int
+        With a trunk, which is opened when a part is computed or a batch asked for.
+    train_rows : ndarray of int
+        Items that are trained on, whose augmented views are cached too.
+    cached_rows : ndarray of int
+        Items whose test views are cached, the training ones among them.
+    n_augmented : int
+        Augmented views per training item.
+    folder : Path
+        For the files.
+    part : int, optional
+        Least number of images in a part.
     """
 
     def __init__(
         self,
         live: LiveInputs,
-        train: RowFiles,
-        test: RowFiles,
-        stored: int,
-        train_place: np.ndarray,
-        test_place: np.ndarray,
-        threads: int,
-    ) -> None:
-        self.shape, self.n_views = live.shape, live.n_views
-        self._live, self._train, self._test, self._stored = live, train, test, stored
-        self._train_place, self._test_place, self._threads = train_place, test_place, threads
-
-    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        # Each item walks through its augmented and its test views in turn, from a start of its own, so
-        # that an epoch mixes them and all are used evenly.
-        def make(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            place = self._train_place[index]
-            view = (place * 7919 + epoch) % (self._stored + self.n_views)
-            x = np.empty((len(index), *self.shape), np.float32)
-            mine = view < self._stored
-            x[mine] = self._train.read(place[mine] * self._stored + view[mine])
-            tested = self._test_place[index[~mine]] * self.n_views + view[~mine] - self._stored
-            x[~mine] = self._test.read(tested)
-            return x, index
-
-        return read_ahead(make, batched(order, size), self._threads)
-
-    def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _as_it_is
-    ) -> Iterator[tuple[Any, np.ndarray]]:
-        n_views = 1 if plain else self.n_views
-
-        def make(part: np.ndarray) -> tuple[Any, np.ndarray]:
-            x = np.empty((len(part), n_views, *self.shape), np.float32)
-            kept = self._test_place[part] >= 0
-            rows = self._test_place[part[kept]][:, None] * self.n_views + np.arange(n_views)
-            x[kept] = self._test.read(rows.ravel()).reshape(-1, *x.shape[1:])
-            if not kept.all():
-                x[~kept] = self._live.look(part[~kept], plain)
-            return work(x), part
-
-        return read_ahead(make, batched(index, size), self._threads)
-
-
-class FeatureCache:
-    """The trunk's features of pictures that are used more than once, in files, a pair of them a part.
-
-    Parts can be computed in any order and by different processes, also on machines that share the folder:
-    each writes files of its own. Where they are cut does not show in the features.
-
-    Parameters
-    ----------
-    pictures : Pictures
-        N of them.
-    train_rows : ndarray of int
-        Which of them are trained on, and so get augmented views.
-    views : int
-        Augmented views a training picture.
-    folder : Path
-        For the files, see :class:`heatcrop.training.rowfile.RowFile`.
-    again : ndarray of int, optional
-        Which pictures are looked at more than once, the training ones among them; all by default.
-        The features of others are computed when they are asked for, and take no room on the disk.
-    part : int, optional
-        About how many pictures a part has at least.
-    """
-
-    def __init__(
-        self,
-        pictures: Pictures,
         train_rows: np.ndarray,
-        form: InputForm,
-        how: Augmentation,
-        test: TestViews,
-        views: int,
+        cached_rows: np.ndarray,
+        n_augmented: int,
         folder: Path,
-        seed: int,
-        again: np.ndarray | None = None,
         part: int | None = None,
     ) -> None:
-        self._live = (pictures, form, how, test, seed)
-        self._train_rows, self._views, self._folder, self._threads = train_rows, views, folder, form.threads
-        self._again = np.arange(len(pictures)) if again is None else again
-        self._n_views = len(test.unit())
-        self._batch = max(1, _BATCH // self._n_views)
-        most = max(len(train_rows), len(self._again))
-        # A part ends where a batch does, so that the same pictures enter the trunk together.
-        self._each = part_size(most, math.lcm(_BATCH, self._batch), part)
-        self.parts = max(1, -(-most // self._each))
+        self.n_views = live.n_views
+        self._live, self._folder, self._n_augmented = live, folder, n_augmented
+        self._train_rows, self._cached_rows = train_rows, cached_rows
+        self._batch = max(1, _BATCH // self.n_views)
+        most = max(len(train_rows), len(cached_rows))
+        # A part ends where a batch does, so that the same images enter the trunk together.
+        self._per_part = part_size(most, math.lcm(_BATCH, self._batch), part)
+        self.parts = max(1, -(-most // self._per_part))
+        # Where an item's views are in the files; -1 for none.
+        self._train_place, self._test_place = (np.full(len(live.images), -1, np.int64) for _ in range(2))
+        self._train_place[train_rows] = np.arange(len(train_rows))
+        self._test_place[cached_rows] = np.arange(len(cached_rows))
 
-    def pictures_in(self, part: int) -> int:
-        """How many views of pictures, all test views counted once, a part stands for."""
-        return len(self._cut(self._again, part)) + self._views * len(self._cut(self._train_rows, part))
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(c, h, w) of what enters the trained part."""
+        return self._live.shape
 
-    def compute(self, part: int, trunk: Runner, done: Callable[[int], None] = lambda _: None) -> None:
-        """Compute one part; `done` is told how many of :meth:`pictures_in` are done since."""
+    def images_in(self, part: int) -> int:
+        """Count the images that a part passes through the trunk, all test views counted as one."""
+        return len(self._cut(self._cached_rows, part)) + self._n_augmented * len(
+            self._cut(self._train_rows, part)
+        )
+
+    def compute(self, part: int, done: Callable[[int], None] = lambda _: None) -> None:
+        """Compute one part; `done` gets the number of :meth:`images_in` that are new."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        live = LiveInputs(*self._live, trunk)
-        again, train_rows = self._cut(self._again, part), self._cut(self._train_rows, part)
-        tested, trained = self._files(part, live.shape, True)
-        place = np.zeros(len(self._live[0]), np.int64)
-        place[again] = np.arange(len(again))
-        for x, index in live.testing(again, self._batch):
-            rows = place[index][:, None] * self._n_views + np.arange(self._n_views)
-            tested.write(rows.ravel(), x.reshape(-1, *live.shape))
+        first = part * self._per_part
+        for name, rows, views in (
+            ("test", self._cached_rows, self.n_views),
+            ("train", self._train_rows, self._n_augmented),
+        ):
+            n_rows = len(self._cut(rows, part)) * views
+            create_rows(self._file(name, part), (n_rows, *self.shape), np.float16)
+        for x, index in self._live.testing(self._cut(self._cached_rows, part), self._batch):
+            places = self._test_places(index, np.arange(self.n_views)) - first * self.n_views
+            write_rows(self._file("test", part), places.ravel(), x.reshape(-1, *self.shape))
             done(len(index))
-        place[train_rows] = np.arange(len(train_rows))
-        for view in range(self._views):
-            for x, index in live.training(view, train_rows, _BATCH):
-                trained.write(place[index] * self._views + view, x)
+        train_rows = self._cut(self._train_rows, part)
+        for view in range(self._n_augmented):
+            for x, index in self._live.training(view, train_rows, _BATCH):
+                places = (self._train_place[index] - first) * self._n_augmented + view
+                write_rows(self._file("train", part), places, x)
                 done(len(index))
 
-    def open(self, trunk: Runner) -> CachedInputs:
-        """Open what has been computed."""
-        live = LiveInputs(*self._live, trunk)
-        train_place, test_place = (np.full(len(self._live[0]), -1, np.int64) for _ in range(2))
-        train_place[self._train_rows] = np.arange(len(self._train_rows))
-        test_place[self._again] = np.arange(len(self._again))
-        files = [self._files(part, live.shape, False) for part in range(self.parts)]
-        tested = RowFiles([test for test, _ in files], self._each * self._n_views)
-        trained = RowFiles([train for _, train in files], self._each * self._views)
-        return CachedInputs(live, trained, tested, self._views, train_place, test_place, self._threads)
+    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
+        # Each item takes its augmented and its test views in turn, from its own start, so that an epoch
+        # mixes them and all are used evenly.
+        def make(index: np.ndarray) -> Batch:
+            place = self._train_place[index]
+            view = (place * 7919 + epoch) % (self._n_augmented + self.n_views)
+            x = np.empty((len(index), *self.shape), np.float32)
+            augmented = view < self._n_augmented
+            x[augmented] = self._read("train", place[augmented] * self._n_augmented + view[augmented])
+            tested = self._test_place[index[~augmented]] * self.n_views
+            x[~augmented] = self._read("test", tested + view[~augmented] - self._n_augmented)
+            return x, index
+
+        return read_ahead(make, batched(order, size), self._live.form.threads)
+
+    def testing(
+        self, index: np.ndarray, size: int, plain: bool = False, work: Callable[[np.ndarray], Any] = _identity
+    ) -> Iterator[Batch]:
+        n_views = 1 if plain else self.n_views
+
+        def make(part: np.ndarray) -> Batch:
+            x = np.empty((len(part), n_views, *self.shape), np.float32)
+            cached = self._test_place[part] >= 0
+            places = self._test_places(part[cached], np.arange(n_views))
+            x[cached] = self._read("test", places.ravel()).reshape(-1, *x.shape[1:])
+            if not cached.all():
+                x[~cached] = self._live.read(part[~cached], plain)
+            return work(x), part
+
+        return read_ahead(make, batched(index, size), self._live.form.threads)
 
     def _cut(self, rows: np.ndarray, part: int) -> np.ndarray:
-        return rows[part * self._each : (part + 1) * self._each]
+        return rows[part * self._per_part : (part + 1) * self._per_part]
 
-    def _files(self, part: int, shape: tuple[int, ...], new: bool) -> tuple[RowFile, RowFile]:
-        counts = (
-            len(self._cut(self._again, part)) * self._n_views,
-            len(self._cut(self._train_rows, part)) * self._views,
-        )
-        test, train = (
-            RowFile(self._folder / f"{name}{part or ''}.f16", count, shape, new=new)
-            for name, count in zip(("test", "train"), counts, strict=True)
-        )
-        return test, train
+    def _test_places(self, index: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """Return where the test views of items are in the files of all parts, (B, V)."""
+        return self._test_place[index][:, None] * self.n_views + views
 
+    def _file(self, name: str, part: int) -> Path:
+        return self._folder / f"{name}{part}.npy"
 
-def cache_features(
-    pictures: Pictures,
-    train_rows: np.ndarray,
-    form: InputForm,
-    how: Augmentation,
-    test: TestViews,
-    views: int,
-    trunk: Runner,
-    folder: Path,
-    seed: int,
-    done: Callable[[int], None] = lambda _: None,
-    again: np.ndarray | None = None,
-) -> CachedInputs:
-    """Compute all parts of a :class:`FeatureCache` and open it."""
-    cache = FeatureCache(pictures, train_rows, form, how, test, views, folder, seed, again)
-    for part in range(cache.parts):
-        cache.compute(part, trunk, done)
-    return cache.open(trunk)
+    def _read(self, name: str, places: np.ndarray) -> np.ndarray:
+        """Read rows of the files of all parts, (B, c, h, w) float32."""
+        per_part = self._per_part * (self.n_views if name == "test" else self._n_augmented)
+        out, part = np.empty((len(places), *self.shape), np.float32), places // max(1, per_part)
+        for number in np.unique(part).tolist():
+            mine = part == number
+            file = np.load(self._file(name, number), mmap_mode="r")
+            out[mine] = file[places[mine] - number * per_part]
+        return out
 
 
 def part_size(rows: int, multiple: int, least: int | None = None) -> int:
-    """How many of some rows make a part: about `least` (by default PART), more where there would be over 16.
+    """Size parts of about `least` rows (PART by default), or larger ones where there would be over 16.
 
     >>> part_size(100, 32), part_size(10_000, 3), part_size(1_000_000, 32)
     (1024, 1026, 62528)

@@ -1,4 +1,4 @@
-"""The one training loop. Stage 1 and stage 3 both call it, told what to do by a frozen dataclass."""
+"""The one training loop, which stage 1 and stage 3 both run, configured by a frozen dataclass."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from heatcrop.errors import DivergedError
 from heatcrop.nets.engine import mxnet
@@ -24,11 +25,11 @@ class TrainingPlan:
     ----------
     epochs, batch_size : int
     optimizer : {'adam', 'sgd'}
-        SGD runs with Nesterov momentum 0.9.
+        SGD has Nesterov momentum 0.9.
     learning_rate : float
         At the start (after `warmup`).
     head_rate : float
-        The classifier's learning rate as a multiple of the backbone's.
+        The linear layer's learning rate as a multiple of the backbone's.
     weight_decay : float
     schedule : {'cosine', 'step'}
     steps : tuple of int
@@ -37,33 +38,33 @@ class TrainingPlan:
     warmup : float
         Epochs over which the rate rises from 0.
     reload_best : bool
-        At each step, and at the end, go back to the epoch with the best validation score.
+        At each step, and at the end, return to the epoch with the best validation score.
     average : float
-        Decay of an exponential moving average of the weights, an update; 0 for none. The average
-        is what is validated and kept (Polyak and Juditsky, 1992).
+        Decay per update of an exponential moving average of the weights; 0 for none. The average is what
+        is validated and kept (Polyak and Juditsky, 1992).
     accumulate : int
         Parts that a batch is computed in, one after another, their gradients added: a batch that is too
-        large for a card's memory is still one update. Batch norm sees a part at a time.
+        large for a card's memory is still one update. Batch norm sees one part at a time.
     """
 
-    epochs: int = 10
-    batch_size: int = 32
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    head_rate: float = 1.0
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    steps: tuple[int, ...] = ()
-    factor: float = 0.1
-    warmup: float = 0.0
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Annotated[float, Field(ge=1e-12, le=10)] = 1e-3
+    head_rate: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    schedule: Literal["cosine", "step"] = "cosine"
+    steps: tuple[Annotated[int, Field(ge=0, le=100_000)], ...] = ()
+    factor: Annotated[float, Field(ge=1e-6, le=1)] = 0.1
+    warmup: Annotated[float, Field(ge=0, le=100_000)] = 0.0
     reload_best: bool = True
-    average: float = 0.0
-    accumulate: int = 1
+    average: Annotated[float, Field(ge=0, le=0.999999)] = 0.0
+    accumulate: Annotated[int, Field(ge=1, le=1_000_000)] = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """What one epoch left behind: a row of ``history.csv``."""
+    """The figures of one epoch: a row of ``history.csv``."""
 
     epoch: int
     learning_rate: float
@@ -75,7 +76,7 @@ class Epoch:
 
 
 def rate_at(plan: TrainingPlan, progress: float) -> float:
-    """Learning rate after `progress` epochs (a float, 0 at the start).
+    """Return the learning rate after `progress` epochs (a float, 0 at the start).
 
     >>> plan = TrainingPlan(epochs=15, learning_rate=1e-4, schedule="step", steps=(7, 12))
     >>> [float(f"{rate_at(plan, e):.6g}") for e in (0, 6.9, 7, 12)]
@@ -84,26 +85,13 @@ def rate_at(plan: TrainingPlan, progress: float) -> float:
     rate = plan.learning_rate
     if plan.schedule == "step":
         rate *= plan.factor ** sum(progress >= step for step in plan.steps)
-    elif plan.schedule == "cosine":
-        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, progress / plan.epochs)))
     else:
-        raise ValueError(f"schedule is {plan.schedule!r}; expected 'cosine' or 'step'")
+        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, progress / plan.epochs)))
     return rate * min(1.0, (progress + 1e-3) / plan.warmup) if plan.warmup else rate
 
 
-def soft_cross_entropy(logits: np.ndarray, soft: np.ndarray) -> float:
-    """Mean cross entropy of (N, C) logits against (N, C) soft labels, in nats.
-
-    >>> round(soft_cross_entropy(np.zeros((1, 4)), np.array([[0.8, 0.2, 0, 0]])), 6) == round(math.log(4), 6)
-    True
-    """
-    top = logits.max(axis=1, keepdims=True)
-    log_norm = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
-    return float((log_norm * soft.sum(axis=1) - (logits * soft).sum(axis=1)).mean())
-
-
-_BARRED = 1e4
-"""Taken off the logit of a class that is not asked about: its probability is 0, also in float16."""
+_MASKED = 1e4
+"""Subtracted from the logits of classes that do not belong to a row: probability 0, in float16 too."""
 
 Batches = Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]
 Validate = Callable[[Callable[[np.ndarray], np.ndarray]], tuple[float, float, float]]
@@ -112,7 +100,7 @@ Validate = Callable[[Callable[[np.ndarray], np.ndarray]], tuple[float, float, fl
 def train(
     net: Any,
     batches: Batches,
-    batches_an_epoch: int,
+    n_batches: int,
     validate: Validate,
     plan: TrainingPlan,
     seed: int,
@@ -123,33 +111,32 @@ def train(
 ) -> list[Epoch]:
     """Train a classifier; on return it holds the weights to keep.
 
-    With a checkpoint, a training that was broken off goes on after the last epoch that it holds and
-    ends with the same weights, on a CPU to the last bit, as one that was not: it holds weights,
-    optimiser state, average and best epoch; rates, dropout and batches follow from seed and epoch.
-
     Parameters
     ----------
     net : HybridBlock
         Maps (N, c, h, w) to logits (N, C); initialised.
     batches : callable
-        ``batches(epoch)`` yields pairs of input (B, c, h, w) float32 and soft labels (B, C) float32,
-        the same ones each time it is asked for that epoch. A label below 0 marks a class that the row
-        is not asked about: its softmax goes over the others.
-    batches_an_epoch : int
+        ``batches(epoch)`` yields pairs of input (B, c, h, w) float32 and soft labels (B, C) float32, the
+        same ones each time it is called for that epoch. A label below 0 marks a class that does not belong
+        to the row: the softmax is over the others.
+    n_batches : int
+        Per epoch.
     validate : callable
-        Given a function from input to logits, returns loss, mAP and accuracy on validation.
-        NaN for mAP means there is nothing to validate on: the last epoch is kept. DivergedError where the
-        logits are no finite numbers.
+        Given a function from input to logits, returns validation loss, mAP and accuracy, or raises
+        DivergedError where the logits are not finite. NaN for mAP: there is nothing to validate on, and the
+        last epoch is kept.
     plan : TrainingPlan
     seed : int
     on_epoch : callable
-        Told after each epoch, also after those that a checkpoint holds.
+        Called after each epoch, also for those that a checkpoint holds.
     checkpoint : Checkpoint, optional
-        Left behind when training is done, holding the weights to keep.
+        An interrupted training continues after its last epoch and ends with the same weights, on a CPU to
+        the last bit, as an uninterrupted one: it holds weights, optimiser state, average and best epoch;
+        rates, dropout and batches follow from seed and epoch. At the end it holds the weights to keep.
     contexts : sequence of Context
-        Devices that each batch is split among; none for the CPU. Each normalises its share by the
-        share's own statistics; the running ones that batch norm keeps are averaged over the devices
-        after each epoch, as Gluon does when it saves.
+        Devices that each batch is split among; none for the CPU. Each normalises its share by the share's
+        own statistics; batch norm's running statistics are averaged over the devices after each epoch, as
+        Gluon does when it saves.
     amp : bool
         Mixed precision, on GPUs only: float16 where that is safe, float32 weights and updates.
 
@@ -160,33 +147,70 @@ def train(
     Raises
     ------
     DivergedError
-        Telling the epoch, before a checkpoint holds such weights. In mixed precision only what is said of
-        validation counts: updates from a loss that overflowed are left out there.
+        Naming the epoch, before a checkpoint holds such weights. In mixed precision only the validation
+        logits count: updates from a loss that overflowed are skipped there.
     """
     mx = mxnet()
     contexts = list(contexts) or [mx.cpu()]
     params = net.collect_params()
     params.reset_ctx(contexts)
-    forward = mixed_block(net) if amp else net
+    forward = mixed_block(net) if amp else net  # (N, c, h, w) -> (N, C)
     forward.hybridize(static_alloc=True, static_shape=len(contexts) == 1)
     net.weight.lr_mult = net.bias.lr_mult = plan.head_rate
     options = {"learning_rate": plan.learning_rate, "wd": plan.weight_decay}
     if plan.optimizer == "sgd":
         options["momentum"] = 0.9
-    # The optimiser's state stays with the trainer rather than in a store, where a checkpoint finds it.
+    # The trainer, not a key-value store, keeps the optimiser's state, so that a checkpoint can read it.
     trainer = mx.gluon.Trainer(
         params, "nag" if plan.optimizer == "sgd" else "adam", options, update_on_kvstore=False
     )
-    step = _Step(forward, params, trainer, contexts, plan.accumulate, amp)
+    scaler = trainer._amp_loss_scaler = loss_scaler() if amp else None
+    loss_of = mx.gluon.loss.SoftmaxCELoss(sparse_label=False)  # (N, C), (N, C) -> (N,)
+    trained = [p for p in params.values() if p.grad_req != "null"]
+    for p in trained:
+        p.grad_req = "write" if plan.accumulate == 1 else "add"
+    if len(contexts) > 1:
+        # The first use copies the first device's values to all. They are equal now; after a forward pass
+        # batch norm's statistics would be overwritten by the first device's.
+        trainer.allreduce_grads()
+
+    def scatter(array: np.ndarray) -> list[Any]:
+        """Split rows among the devices."""
+        parts = np.array_split(array, min(len(contexts), len(array)))
+        return [
+            mx.nd.array(part, ctx=context, dtype="float32")
+            for part, context in zip(parts, contexts, strict=False)
+        ]
+
+    def update(x: np.ndarray, y: np.ndarray) -> float:
+        """Update the weights from (B, c, h, w) and (B, C); return the sum of the losses before it."""
+        scale, losses = scaler.loss_scale if scaler else 1.0, []
+        masked = bool((y < 0).any())
+        n_parts = max(1, min(plan.accumulate, len(x) // len(contexts)))
+        for part_x, part_y in zip(np.array_split(x, n_parts), np.array_split(y, n_parts), strict=True):
+            part_losses = []
+            with mx.autograd.record():
+                for some_x, some_y in zip(scatter(part_x), scatter(part_y), strict=True):
+                    logits = forward(some_x)  # (b, C)
+                    if masked:
+                        own = some_y >= 0
+                        logits, some_y = logits + (own - 1) * _MASKED, some_y * own
+                    part_losses.append(loss_of(logits, some_y))  # (b,)
+                heads = [loss * scale for loss in part_losses] if scaler else part_losses
+            mx.autograd.backward(heads)
+            losses += part_losses
+        for p in trained:
+            for context in contexts[len(x) :]:  # no row was left for these devices: they add nothing
+                p.grad(context)[:] = 0
+                p.data(context)._fresh_grad = True
+        trainer.step(len(x) * scale)
+        if plan.accumulate > 1:
+            for p in trained:
+                p.zero_grad()
+        return sum(float(loss.sum().asscalar()) for loss in losses)
 
     def logits_of(x: np.ndarray) -> np.ndarray:
         return forward(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
-
-    def validated() -> tuple[float, float, float]:
-        try:
-            return validate(logits_of)
-        except DivergedError:
-            raise _diverged(epoch, "what it says of validation pictures") from None
 
     history: list[Epoch] = []
     best_map, best = -math.inf, None
@@ -194,172 +218,94 @@ def train(
     saved = checkpoint.read() if checkpoint is not None else None
     if saved is not None:
         history = [Epoch(**row) for row in saved[0]]
-        _restore(params, _named(params, saved[1]["weights"]))
+        optimiser = saved[1].pop("optimiser", [])
+        groups = {
+            name: [mx.nd.array(a, ctx=contexts[0], dtype=a.dtype) for a in arrays]
+            for name, arrays in saved[1].items()
+        }
+        _restore(params, groups["weights"])
         for row in history:
             on_epoch(row)
         if len(history) < plan.epochs:
-            restore_optimiser(trainer, params, saved[1]["optimiser"])
-            average = _named(params, saved[1]["average"]) if average is not None else None
-            if "best" in saved[1]:
-                best = _named(params, saved[1]["best"])
-                best_map = max(row.val_map for row in history if row.val_map == row.val_map)
-    for epoch in range(len(history), plan.epochs):
+            restore_optimiser(trainer, params, optimiser)
+            average, best = groups.get("average"), groups.get("best")
+            scores = [row.val_map for row in history if not math.isnan(row.val_map)]
+            best_map = max(scores, default=-math.inf)
+    resumed_at = len(history)
+    for epoch in range(resumed_at, plan.epochs):
         started = time.perf_counter()
-        # Each epoch draws from its own seed, so that it is the same one after an interruption.
+        # Each epoch draws from its own seed, so that it is the same after an interruption.
         mx.random.seed(seed * 1000 + epoch)
         if plan.reload_best and best is not None and epoch in plan.steps and plan.schedule == "step":
             _restore(params, best)
         total, seen = 0.0, 0
         for number, (x, y) in enumerate(batches(epoch)):
-            trainer.set_learning_rate(rate_at(plan, epoch + number / batches_an_epoch))
-            total += step(x, y)
+            trainer.set_learning_rate(rate_at(plan, epoch + number / n_batches))
+            total += update(x, y)
             seen += len(x)
             if not (amp or math.isfinite(total)):
-                raise _diverged(epoch, "its loss")
+                raise _diverged(epoch, "loss")
             if average is not None:
-                # Short runs: let the average forget its start (as if it were a mean at first).
-                steps_done = epoch * batches_an_epoch + number + 1
-                keep = min(plan.average, steps_done / (steps_done + 10))
-                for name, value in _snapshot(params).items():
-                    average[name] = keep * average[name] + (1 - keep) * value
+                # In short trainings the average must forget its start, so it begins as a mean.
+                updates = epoch * n_batches + number + 1
+                keep = min(plan.average, updates / (updates + 10))
+                average = [
+                    keep * mean + (1 - keep) * value
+                    for mean, value in zip(average, _snapshot(params), strict=True)
+                ]
         if len(contexts) > 1:
-            _restore(params, _snapshot(params))  # each device has gathered statistics of its own
+            _restore(params, _snapshot(params))  # each device has gathered its own statistics
         live = None
         if average is not None:
             live = _snapshot(params)
             _restore(params, average)
-        val_loss, val_map, val_accuracy = validated()
-        row = Epoch(
-            epoch + 1,
-            trainer.learning_rate,
-            total / max(1, seen),
-            val_loss,
-            val_map,
-            val_accuracy,
-            time.perf_counter() - started,
-        )
+        try:
+            val_loss, val_map, val_accuracy = validate(logits_of)
+        except DivergedError:
+            raise _diverged(epoch, "validation logits") from None
+        seconds, rate = time.perf_counter() - started, trainer.learning_rate
+        row = Epoch(epoch + 1, rate, total / max(1, seen), val_loss, val_map, val_accuracy, seconds)
         history.append(row)
         if plan.reload_best and val_map >= best_map:
             best_map, best = val_map, _snapshot(params)
         if live is not None and epoch + 1 < plan.epochs:
             _restore(params, live)
         if checkpoint is not None and epoch + 1 < plan.epochs and checkpoint.due:
-            groups = {"weights": _snapshot(params), "best": best, "average": average}
-            arrays = {name: _arrays(values) for name, values in groups.items() if values is not None}
+            state = {"weights": _snapshot(params), "best": best, "average": average}
+            arrays = {name: _arrays(values) for name, values in state.items() if values is not None}
             arrays["optimiser"] = optimiser_arrays(trainer, params)
             checkpoint.write([dataclasses.asdict(row) for row in history], arrays)
         on_epoch(row)
     if plan.reload_best and best is not None:
         _restore(params, best)
-    if checkpoint is not None and (saved is None or len(saved[0]) < plan.epochs):
+    if checkpoint is not None and resumed_at < plan.epochs:
         checkpoint.write([dataclasses.asdict(r) for r in history], {"weights": _arrays(_snapshot(params))})
     params.reset_ctx(mx.cpu())
-    step.close()
+    for p in trained:
+        p.grad_req = "write"
     return history
 
 
 def _diverged(epoch: int, what: str) -> DivergedError:
-    return DivergedError(f"diverged in epoch {epoch + 1} ({what} is not finite)")
+    return DivergedError(f"diverged in epoch {epoch + 1} (its {what} is not finite)")
 
 
-class _Step:
-    """One update from one batch: computed in parts, each split among the devices."""
-
-    def __init__(
-        self,
-        forward: Any,
-        params: Any,
-        trainer: Any,
-        contexts: list[Any],
-        parts: int,
-        amp: bool,
-    ) -> None:
-        self._forward, self._trainer, self._contexts, self._parts = forward, trainer, contexts, parts
-        self._marked = False
-        self._loss = mxnet().gluon.loss.SoftmaxCELoss(sparse_label=False)
-        self._trained = [p for p in params.values() if p.grad_req != "null"]
-        for p in self._trained:
-            p.grad_req = "write" if parts == 1 else "add"
-        self._scaler = trainer._amp_loss_scaler = loss_scaler() if amp else None
-        if len(contexts) > 1:
-            # The store hands the first device's values to all when it is first used. Now they are the same
-            # ones; after a way forward they would be that device's share of batch norm's figures.
-            trainer.allreduce_grads()
-
-    def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
-        """Train on (B, c, h, w) and (B, C); the sum of the rows' losses before the update."""
-        mx = mxnet()
-        scale = 1.0 if self._scaler is None else self._scaler.loss_scale
-        found = []
-        self._marked = bool((y < 0).any())
-        parts = max(1, min(self._parts, len(x) // len(self._contexts)))
-        for part_x, part_y in zip(np.array_split(x, parts), np.array_split(y, parts), strict=True):
-            losses = []
-            with mx.autograd.record():
-                for some_x, some_y in zip(self._scatter(part_x), self._scatter(part_y), strict=True):
-                    losses.append(self._loss_of(self._forward(some_x), some_y))
-                heads = losses if self._scaler is None else [loss * scale for loss in losses]
-            mx.autograd.backward(heads)
-            found += losses
-        self._rest(idle=self._contexts[len(x) :])
-        self._trainer.step(len(x) * scale)
-        if self._parts > 1:
-            for p in self._trained:
-                p.zero_grad()
-        return sum(float(loss.sum().asscalar()) for loss in found)
-
-    def _loss_of(self, logits: Any, soft: Any) -> Any:
-        """Each row's cross entropy, over the classes that it is asked about."""
-        if not self._marked:
-            return self._loss(logits, soft)
-        asked = soft >= 0
-        return self._loss(logits + (asked - 1) * _BARRED, soft * asked)
-
-    def close(self) -> None:
-        """Leave the parameters as other trainings expect them."""
-        for p in self._trained:
-            p.grad_req = "write"
-
-    def _scatter(self, array: np.ndarray) -> list[Any]:
-        """Share rows among devices."""
-        parts = np.array_split(array, min(len(self._contexts), len(array)))
-        return [
-            mxnet().nd.array(part, ctx=c, dtype="float32")
-            for part, c in zip(parts, self._contexts, strict=False)
-        ]
-
-    def _rest(self, idle: list[Any]) -> None:
-        """Let devices that a small batch had no row for add nothing, and be updated all the same."""
-        for p in self._trained:
-            for context in idle:
-                p.grad(context)[:] = 0
-                p.data(context)._fresh_grad = True
+def _snapshot(params: Any) -> list[Any]:
+    """Copy the parameters; of what each device gathers for itself (batch norm's statistics), the mean."""
+    copies = []
+    for p in params.values():
+        values = p.list_data()
+        if len(values) == 1 or p.grad_req != "null":
+            copies.append(values[0].copy())
+        else:
+            copies.append(sum(value.as_in_context(values[0].context) for value in values) / len(values))
+    return copies
 
 
-def _value(p: Any) -> Any:
-    """A parameter's value; of what each device gathers for itself (batch norm's figures), the mean."""
-    values = p.list_data()
-    if len(values) == 1 or p.grad_req != "null":
-        return values[0].copy()
-    return sum(value.as_in_context(values[0].context) for value in values) / len(values)
+def _arrays(values: list[Any]) -> list[np.ndarray]:
+    return [value.asnumpy() for value in values]
 
 
-def _snapshot(params: Any) -> dict[str, Any]:
-    return {name: _value(p) for name, p in params.items()}
-
-
-def _arrays(values: dict[str, Any]) -> list[np.ndarray]:
-    return [value.asnumpy() for value in values.values()]
-
-
-def _named(params: Any, arrays: list[np.ndarray]) -> dict[str, Any]:
-    """What :func:`_arrays` made, as a snapshot again."""
-    return {
-        name: mxnet().nd.array(array, ctx=p.list_ctx()[0], dtype=array.dtype)
-        for (name, p), array in zip(params.items(), arrays, strict=True)
-    }
-
-
-def _restore(params: Any, values: dict[str, Any]) -> None:
-    for name, value in values.items():
-        params[name].set_data(value)
+def _restore(params: Any, values: list[Any]) -> None:
+    for p, value in zip(params.values(), values, strict=True):
+        p.set_data(value)

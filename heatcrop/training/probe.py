@@ -1,8 +1,8 @@
-"""Ask quickly how well boxes would serve a classifier: fixed features and a linear probe.
+"""Compare boxes quickly by how well they serve a classifier: fixed features and a linear probe.
 
-A linear classifier on the features of a fixed network ranks candidate crops in seconds where a
-fine-tuned network would take minutes each (linear probes: Alain and Bengio, 2017). Its figures
-are for comparing boxes with each other; the networks of stages 1 and 3 do better than it.
+A linear classifier on the features of a fixed network ranks candidate crops in seconds where fine-tuning
+would take minutes each (linear probes: Alain and Bengio, 2017). Its figures only compare boxes with each
+other; the networks of stages 1 and 3 score higher.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from heatcrop.data.images import read_image
+from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.inference import Runner
-from heatcrop.training.batches import InputForm, base_view, normalise, read_ahead
+from heatcrop.training.batches import base_view, normalise, read_ahead
 from heatcrop.training.views import sample
 
 Box = tuple[int, int, int, int]
 
 _INVERSE_PENALTY = 0.003
-"""Of the probe's logistic regression: a thousand standardised features and a few hundred rows want a strong
-penalty; what is left of over-confidence is calibrated away with the branch's temperature."""
+"""Of the probe's logistic regression: a thousand standardised features and a few hundred rows need a strong
+penalty; the branch's temperature corrects the remaining over-confidence."""
 
 
 def box_features(
@@ -35,33 +36,34 @@ def box_features(
     boxes: Sequence[Sequence[Box]],
     done: Callable[[int], None] = lambda _: None,
 ) -> list[np.ndarray]:
-    """Compute the pooled features of several boxes of each picture; each picture is read once.
+    """Compute the pooled features of several boxes of each image; each image is read once.
 
     Parameters
     ----------
     runner : Runner
         (B, 3, S, S) to (B, F, h, w): the last feature map of a fixed network.
+    form : InputForm
     paths : sequence of str
     boxes : sequence of sequences of (x0, y0, x1, y1)
-        Of each picture, in pixels; may be empty.
+        Of each image, in pixels; may be empty.
     done : callable
-        Told how many boxes are done since.
+        Gets the number of boxes done since the last call.
 
     Returns
     -------
     list of ndarray of float32, shape (K_i, F)
-        (0, 0) for a picture without a box.
+        (0, 0) for an image without a box.
     """
 
-    def look(i: int) -> np.ndarray:
-        picture = read_image(paths[i])
-        views = [base_view(picture, np.array(box), form.fit) for box in boxes[i]]
-        pictures = np.stack([sample(picture, view, form.side_px) for view in views])
-        return runner(normalise(pictures, form.backbone))[0].mean(axis=(2, 3))
+    def features_of(i: int) -> np.ndarray:
+        image = read_image(paths[i])
+        views = [base_view(image, np.array(box), form.fit) for box in boxes[i]]
+        samples = np.stack([sample(image, view, form.side_px) for view in views])
+        return runner(normalise(samples, form.backbone))[0].mean(axis=(2, 3))
 
     wanted = [i for i in range(len(paths)) if len(boxes[i])]
     found = [np.zeros((0, 0), np.float32)] * len(paths)
-    for i, features in zip(wanted, read_ahead(look, wanted, form.threads), strict=True):
+    for i, features in zip(wanted, read_ahead(features_of, wanted, form.threads), strict=True):
         found[i] = features
         done(len(features))
     return found
@@ -70,19 +72,20 @@ def box_features(
 def probe_predictions(
     features: np.ndarray, classes: np.ndarray, n_classes: int, folds: np.ndarray
 ) -> np.ndarray:
-    """Predict each row by a linear probe that was fitted on the other folds.
+    """Predict each row by a linear probe that is fitted on the other folds.
 
     Parameters
     ----------
     features : ndarray of float, shape (N, F)
     classes : ndarray of int, shape (N,)
         Class of each row.
+    n_classes : int
     folds : ndarray of int, shape (N,)
 
     Returns
     -------
     ndarray of float64, shape (N, n_classes)
-        Probabilities; classes that the other folds lack get none.
+        Probabilities, 0 for classes that the other folds lack.
     """
     out = np.zeros((len(features), n_classes))
     for fold in np.unique(folds):

@@ -8,6 +8,7 @@ divided depends on the number of images alone.
 from __future__ import annotations
 
 import abc
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,27 +19,18 @@ import numpy as np
 
 from heatcrop.data.groups import TaskGroup
 from heatcrop.errors import DivergedError
-from heatcrop.files import atomic_path
+from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.predictions import read_arrays, write_arrays
 from heatcrop.runs.progress import progress
-from heatcrop.training.augment import Augmentation, AugmentationByRow
-from heatcrop.training.batches import Pictures
-from heatcrop.training.branch import (
-    Workshop,
-    export_classifier,
-    fit,
-    load_classifier,
-    make_inputs,
-    new_classifier,
-    open_trained,
-    predict,
-    save_classifier,
-)
+from heatcrop.training.augment import Augmentation
+from heatcrop.training.batches import Images
 from heatcrop.training.checkpoint import Checkpoint
-from heatcrop.training.inputs import FeatureCache, Inputs, TestViews
+from heatcrop.training.fit import fit
+from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs, TestViews
 from heatcrop.training.loop import TrainingPlan
+from heatcrop.training.prediction import predict
 
 Job = tuple[str, list[Any]]
 """A method's name and its arguments."""
@@ -64,7 +56,7 @@ class Stage(abc.ABC):
     folder : RunFolder
     plans : sequence
         One a task.
-    context : Workshop
+    context : NetworkContext
     trunk : callable
         Opens the frozen part of the network; None where nothing is frozen.
     fingerprint : str
@@ -80,7 +72,7 @@ class Stage(abc.ABC):
         group: TaskGroup,
         folder: RunFolder,
         plans: Sequence[Any],
-        context: Workshop,
+        context: NetworkContext,
         trunk: Callable[[], Runner | None],
         fingerprint: str,
     ) -> None:
@@ -116,13 +108,10 @@ class BranchStage(Stage):
         super().__init__(*arguments)
         group = self.group
         self.train_rows, self.val_rows = group.rows("train"), group.rows("val")
-        ends = tuple(group.rows_of(number).stop for number in range(len(group.tasks)))
-        self._augment = AugmentationByRow(kinds=tuple(plan.augment for plan in self.plans), ends=ends)
-        self._inputs: Inputs | None = None
         self._runner: tuple[str, Runner] | None = None
 
     @abc.abstractmethod
-    def images(self) -> Pictures:
+    def images(self) -> Images:
         """Return what the networks are shown."""
 
     @abc.abstractmethod
@@ -151,8 +140,8 @@ class BranchStage(Stage):
 
     def jobs(self) -> Iterator[list[Job]]:
         """List the jobs: features of the frozen part, trainings, predictions, and joining these."""
-        if self.context.network.frozen_blocks:
-            yield [("compute_features", [part]) for part in range(self.features.parts)]
+        if isinstance(self.inputs, CachedInputs):
+            yield [("compute_features", [part]) for part in range(self.inputs.parts)]
         yield [("train", [network]) for network in self.networks]
         yield [("infer", list(part)) for part in self.parts()]
         yield [("finish", [])]
@@ -168,55 +157,41 @@ class BranchStage(Stage):
             for first in range(0, len(self.predicted_rows(network)), size)
         ]
 
-    @property
-    def features(self) -> FeatureCache:
-        """Cached features of the rows that every epoch reads."""
-        return FeatureCache(
-            self.images(),
-            self.train_rows,
-            self.context.form,
-            self._augment,
-            self.plan.test,
-            self.plan.views,
-            self.cache,
-            self.context.seed,
-            np.union1d(self.train_rows, self.val_rows),
-        )
-
-    @property
+    @functools.cached_property
     def inputs(self) -> Inputs:
-        """What enters the trained part of the networks; their features must be computed."""
-        if self._inputs is None:
-            trunk = self.open_trunk()
-            if trunk is not None:
-                self._inputs = self.features.open(trunk)
-            else:
-                plan = self.plan
-                how = (self.images(), self.train_rows, self._augment, plan.test, plan.views)
-                self._inputs = make_inputs(self.context, None, *how, None)
-        return self._inputs
+        """What enters the trained part of the networks: cached features where blocks are frozen."""
+        task_of, augments = self.group.task_of, [plan.augment for plan in self.plans]
+
+        def augment_of(row: int) -> Augmentation:
+            return augments[task_of[row]]
+
+        form, seed = self.context.form, self.context.seed
+        live = LiveInputs(self.images(), form, self.plan.test, augment_of, seed, self.open_trunk)
+        if not self.context.network.frozen_blocks:
+            return live
+        cached_rows = np.union1d(self.train_rows, self.val_rows)
+        return CachedInputs(live, self.train_rows, cached_rows, self.plan.views, self.cache)
 
     def compute_features(self, part: int) -> None:
         """Compute a part of the cached features."""
-        trunk = self.open_trunk()
-        assert trunk is not None
+        assert isinstance(self.inputs, CachedInputs)
         title = f"{self.group.short}: {self.titles['compute_features']}"
-        with progress(title, self.features.pictures_in(part)) as bar:
-            self.features.compute(part, trunk, bar)
+        with progress(title, self.inputs.images_in(part)) as bar:
+            self.inputs.compute(part, bar)
 
     def train(self, network: str) -> None:
         """Train one network; leave its weights, its ONNX file and its history."""
-        net = new_classifier(self.context, self.inputs.shape, self.group.n_classes, self.context.seed)
+        classifier = self.context.classifier(self.inputs.shape, self.group.n_classes)
         if self.with_maps:
-            self.context.maps.check(len(net.blocks))
+            self.context.maps.check(len(classifier.net.blocks))
         if start := self.initial_weights(network):
-            load_classifier(net, start)
+            classifier.load(start)
         checkpoint = Checkpoint(self.cache / f"{network}.checkpoint", f"{self.fingerprint} {network}")
         title = f"{self.group.short}: {self.titles['train']} {network}"
         with progress(title, self.plan.training.epochs) as bar:
             try:
                 history = fit(
-                    net,
+                    classifier.net,
                     self.inputs,
                     self.group.soft,
                     self.group.letters,
@@ -231,10 +206,8 @@ class BranchStage(Stage):
                 )
             except DivergedError as error:
                 raise self._diverged(network, str(error)) from None
-        weights = self.weights(network)
-        with atomic_path(weights) as partial:
-            save_classifier(net, partial)
-        export_classifier(net, self.inputs.shape, self.exported(network))
+        classifier.save(self.weights(network))
+        classifier.export(self.exported(network))
         write_arrays(self.cache / f"{network}.history.npz", rows=np.array(json.dumps(history)))
 
     def infer(self, network: str, first: int, end: int) -> None:
@@ -271,13 +244,9 @@ class BranchStage(Stage):
     def _open(self, network: str) -> Runner:
         """Open a trained network; the last one stays open."""
         if self._runner is None or self._runner[0] != network:
-
-            def build() -> Any:
-                shape, n_classes, seed = self.inputs.shape, self.group.n_classes, self.context.seed
-                return new_classifier(self.context, shape, n_classes, seed)
-
-            files = (self.weights(network), self.exported(network))
-            self._runner = network, open_trained(self.context, build, *files, self.with_maps)
+            files, n_classes = (self.weights(network), self.exported(network)), self.group.n_classes
+            runner = self.context.open_classifier(*files, self.inputs.shape, n_classes, self.with_maps)
+            self._runner = network, runner
         return self._runner[1]
 
     def _diverged(self, network: str, how: str) -> DivergedError:

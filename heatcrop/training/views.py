@@ -1,26 +1,27 @@
-"""Views: which rectangle of a picture a network looks at, and how it becomes the network's input.
+"""Views: which rectangle of an image a network sees, and how it becomes the network's input.
 
-The whole picture, a crop, a random resized crop, a test-time corner and their mirrors are all
-one thing: a rectangle in the picture's pixels and a flip. Heatmaps travel back the same way.
+The full image, a crop, a random resized crop, a test-time corner and their mirrors are all the same: a
+rectangle in the image's pixels and a flip. Heatmaps are mapped back the same way.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A rectangle in a picture's pixels, possibly mirrored.
+    """A rectangle in an image's pixels, possibly mirrored.
 
     Attributes
     ----------
     x0, y0, x1, y1 : float
-        Pixels, x1/y1 exclusive. The rectangle may reach beyond the picture; what lies outside
-        is filled with mid-grey.
+        Pixels, x1/y1 exclusive. The rectangle may reach beyond the image; mid-grey fills the outside.
     flip : bool
         Mirror left to right after cutting.
     """
@@ -40,6 +41,53 @@ class View:
         return self.y1 - self.y0
 
 
+@dataclasses.dataclass(frozen=True)
+class TestViews:
+    """Test-time augmentation.
+
+    Attributes
+    ----------
+    scales : tuple of float
+        The image is scaled to this multiple of the input side, and windows of the input side are cut; 1 is
+        the image itself.
+    grid : int
+        Windows per row and column at scales above 1 (3 gives nine crops).
+    flip : bool
+        Add the mirror of each.
+    """
+
+    __test__ = False
+    scales: Annotated[tuple[Annotated[float, Field(ge=1, le=10)], ...], Field(min_length=1)] = (1.0,)
+    grid: Annotated[int, Field(ge=1, le=100)] = 3
+    flip: bool = True
+
+    def unit(self) -> list[View]:
+        """List the views of a unit square, plain ones first, then their mirrors."""
+        views = []
+        for scale in self.scales:
+            share = 1000 / round(1000 * scale)
+            if share >= 1:
+                views.append(View(0, 0, 1, 1))
+                continue
+            for y in np.linspace(0, 1 - share, self.grid):
+                for x in np.linspace(0, 1 - share, self.grid):
+                    views.append(View(x, y, x + share, y + share))
+        return views + ([dataclasses.replace(v, flip=True) for v in views] if self.flip else [])
+
+    def on(self, view: View) -> list[View]:
+        """List the views of an image's base view."""
+        return [
+            View(
+                view.x0 + u.x0 * view.width,
+                view.y0 + u.y0 * view.height,
+                view.x0 + u.x1 * view.width,
+                view.y0 + u.y1 * view.height,
+                u.flip,
+            )
+            for u in self.unit()
+        ]
+
+
 def framed(box: tuple[float, float, float, float], fit: str) -> View:
     """Frame a box for a square input.
 
@@ -48,8 +96,12 @@ def framed(box: tuple[float, float, float, float], fit: str) -> View:
     box : tuple (x0, y0, x1, y1)
         Pixels.
     fit : {'stretch', 'pad'}
-        ``stretch`` shows exactly the box and distorts its aspect; ``pad`` grows the shorter side
-        evenly, so that lengths keep their proportion.
+        ``stretch`` shows exactly the box and distorts its aspect; ``pad`` grows the shorter side evenly, so
+        that lengths keep their proportion.
+
+    Returns
+    -------
+    View
     """
     x0, y0, x1, y1 = map(float, box)
     if fit == "stretch":
@@ -61,30 +113,30 @@ def framed(box: tuple[float, float, float, float], fit: str) -> View:
     return View(cx - side / 2, cy - side / 2, cx + side / 2, cy + side / 2)
 
 
-def sample(picture: np.ndarray, view: View, side_px: int, fill: int = 128) -> np.ndarray:
-    """Cut a view out of a picture and scale it to a square.
+def sample(image: np.ndarray, view: View, side_px: int, fill: int = 128) -> np.ndarray:
+    """Cut a view out of an image and scale it to a square.
 
     Parameters
     ----------
-    picture : ndarray of uint8, shape (H, W, 3)
+    image : ndarray of uint8, shape (H, W, 3)
     view : View
     side_px : int
         Side of the result.
     fill : int
-        Grey level outside the picture.
+        Grey level outside the image.
 
     Returns
     -------
     ndarray of uint8, shape (side_px, side_px, 3)
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x0, y0 = int(np.floor(view.x0)), int(np.floor(view.y0))
     x1, y1 = max(x0 + 1, int(np.ceil(view.x1))), max(y0 + 1, int(np.ceil(view.y1)))
-    inner = picture[max(0, y0) : max(0, min(height, y1)), max(0, x0) : max(0, min(width, x1))]
+    inner = image[max(0, y0) : max(0, min(height, y1)), max(0, x0) : max(0, min(width, x1))]
     if inner.size == 0:
         return np.full((side_px, side_px, 3), fill, np.uint8)
     scale_x, scale_y = side_px / (x1 - x0), side_px / (y1 - y0)
-    # Scale what exists, then lay it on the canvas: padding first would scale grey for nothing.
+    # Scale the image's part, then lay it on the canvas: padding first would scale grey in vain.
     left, right = round((max(0, x0) - x0) * scale_x), round((min(width, x1) - x0) * scale_x)
     top, bottom = round((max(0, y0) - y0) * scale_y), round((min(height, y1) - y0) * scale_y)
     size = (max(1, right - left), max(1, bottom - top))
@@ -99,41 +151,3 @@ def sample(picture: np.ndarray, view: View, side_px: int, fill: int = 128) -> np
     left, top = min(max(left, 0), side_px - size[0]), min(max(top, 0), side_px - size[1])
     canvas[top : top + size[1], left : left + size[0]] = scaled
     return canvas
-
-
-def test_views(view: View, side_px: int, scales: tuple[int, ...], grid: int, flip: bool) -> list[View]:
-    """List the views of test-time augmentation.
-
-    Parameters
-    ----------
-    view : View
-        What would be looked at without augmentation.
-    side_px : int
-        The network's input side.
-    scales : tuple of int
-        Sides in px to which the view would be scaled before a window of `side_px` is cut; a scale
-        equal to `side_px` gives the view itself.
-    grid : int
-        Windows a row and a column at each larger scale (3 gives nine crops).
-    flip : bool
-        Add the mirror of each.
-
-    Returns
-    -------
-    list of View
-        Plain ones first, then their mirrors.
-    """
-    views = []
-    for scale in scales:
-        share = side_px / scale
-        if share >= 1:
-            views.append(view)
-            continue
-        for row in np.linspace(0, 1 - share, grid):
-            for column in np.linspace(0, 1 - share, grid):
-                x0, y0 = view.x0 + column * view.width, view.y0 + row * view.height
-                views.append(View(x0, y0, x0 + share * view.width, y0 + share * view.height))
-    return views + ([dataclasses.replace(v, flip=True) for v in views] if flip else [])
-
-
-test_views.__test__ = False  # type: ignore[attr-defined]  # a name of the field, not a test of ours

@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from heatcrop.nets.cards import Card
+from heatcrop.nets.devices import Card
 from tests.soak.crash import ROOT
 from tests.soak.stub_cuda import build_stub
 
-# What mxnet-cu112 links against beside what heatcrop.nets.cards asks.
+# What mxnet-cu112 links against beside what heatcrop.nets.devices asks.
 _MXNETS = (
     "cuDevicePrimaryCtxRetain",
     "cuGetErrorString",

@@ -1,6 +1,6 @@
 """A made-up driver: a small libcuda.so.1, built with the system's C compiler, that tells of cards at will.
 
-It answers what :mod:`heatcrop.nets.cards` asks. The rest of what mxnet-cu112 links against is there and
+It answers what :mod:`heatcrop.nets.devices` asks. The rest of what mxnet-cu112 links against is there and
 says that there is no card, so that MXNet can be loaded and computes on the CPU.
 """
 
@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from heatcrop.nets.cards import Card
+from heatcrop.nets.devices import Card
 
 _ASKED = """
 #include <stddef.h>

@@ -23,12 +23,11 @@ from heatcrop.errors import HeatCropError
 from heatcrop.files import write_json
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.metrics.submissions import score_files
-from heatcrop.nets.backbones import Backbone
+from heatcrop.nets.backbones import Backbone, InputForm
 from heatcrop.nets.torch_weights import read_torch_weights
 from heatcrop.predict.description import Described, as_json, read_description
 from heatcrop.runs.leftovers import is_ours
-from heatcrop.training.batches import InputForm
-from heatcrop.training.inputs import TestViews
+from heatcrop.training.views import TestViews
 from stage2_crop.rule import CropRule
 
 SECONDS = 5.0

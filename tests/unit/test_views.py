@@ -3,22 +3,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heatcrop.training.inputs import TestViews
-from heatcrop.training.views import View, framed, sample
-from heatcrop.training.views import test_views as list_views
+from heatcrop.training.views import TestViews, View, framed, sample
 
 
 def ramp(width, height):
-    """Red tells the column and green the row, both in pixels; blue tells that it is picture."""
-    picture = np.full((height, width, 3), 255, np.uint8)
-    picture[:, :, 0] = np.arange(width)[None, :]
-    picture[:, :, 1] = np.arange(height)[:, None]
-    return picture
+    """Encode the column as red and the row as green, both in pixels; blue is 255 in the image."""
+    image = np.full((height, width, 3), 255, np.uint8)
+    image[:, :, 0] = np.arange(width)[None, :]
+    image[:, :, 1] = np.arange(height)[:, None]
+    return image
 
 
 def test_the_whole_picture_at_its_own_size_is_itself():
-    picture = ramp(80, 80)
-    assert (sample(picture, View(0, 0, 80, 80), 80) == picture).all()
+    image = ramp(80, 80)
+    assert (sample(image, View(0, 0, 80, 80), 80) == image).all()
 
 
 def test_a_view_shows_its_rectangle():
@@ -51,7 +49,7 @@ def test_sampled_coordinates_follow_the_view(width, height, side, u, v, share, f
     assert np.abs(shown[:, :, 1] - rows[:, None]).max() <= 2.01
 
 
-def test_what_lies_beyond_the_border_is_filled():
+def test_the_area_beyond_the_border_is_filled():
     out = sample(ramp(100, 100), View(-50, 0, 50, 100), 100)
     assert (out[:, :50] == 128).all()
     assert (out[:, 50:, 2] == 255).all()
@@ -65,7 +63,7 @@ def test_a_view_outside_the_picture_is_all_fill(view):
     assert (sample(ramp(100, 100), view, 32) == 128).all()
 
 
-def test_flipping_mirrors_left_and_right_padding_included():
+def test_flipping_mirrors_the_padding_too():
     view = View(-30, 10, 70, 90)
     plain = sample(ramp(100, 100), view, 64)
     mirrored = sample(ramp(100, 100), View(-30, 10, 70, 90, True), 64)
@@ -97,29 +95,29 @@ def test_stretching_shows_exactly_the_box_and_padding_keeps_the_aspect():
 
 def test_in_a_padded_view_a_circle_stays_round():
     y, x = np.mgrid[:200, :100]
-    picture = np.zeros((200, 100, 3), np.uint8)
-    picture[(x - 50) ** 2 + (y - 100) ** 2 < 30**2] = 255
-    seen = sample(picture, framed((0, 0, 100, 200), "pad"), 100)[:, :, 0] == 255
+    image = np.zeros((200, 100, 3), np.uint8)
+    image[(x - 50) ** 2 + (y - 100) ** 2 < 30**2] = 255
+    seen = sample(image, framed((0, 0, 100, 200), "pad"), 100)[:, :, 0] == 255
     high, wide = seen.any(axis=1).sum(), seen.any(axis=0).sum()
     assert abs(int(high) - int(wide)) <= 1 and abs(int(high) - 30) <= 2
-    seen = sample(picture, framed((0, 0, 100, 200), "stretch"), 100)[:, :, 0] == 255
+    seen = sample(image, framed((0, 0, 100, 200), "stretch"), 100)[:, :, 0] == 255
     assert seen.any(axis=0).sum() > 1.8 * seen.any(axis=1).sum()
 
 
 # --- views of test-time augmentation
 
 
-def test_the_competition_entrys_views_are_three_scales_nine_crops_and_mirrors():
-    views = list_views(View(0, 0, 512, 512), 448, (480, 512, 576), 3, True)
+def test_the_competition_views_are_three_scales_nine_crops_and_mirrors():
+    views = TestViews((480 / 448, 512 / 448, 576 / 448), 3, True).on(View(0, 0, 512, 512))
     assert len(views) == 3 * 9 * 2
     assert [v.flip for v in views] == [False] * 27 + [True] * 27
     assert len(set(views)) == 54
     # The input's own scale has one view: all nine windows would be the same.
-    assert len(list_views(View(0, 0, 512, 512), 448, (448, 480, 512), 3, True)) == (1 + 9 + 9) * 2
+    assert len(TestViews((1, 480 / 448, 512 / 448), 3, True).unit()) == (1 + 9 + 9) * 2
 
 
-def test_a_window_of_a_larger_scale_has_the_inputs_share():
-    views = list_views(View(100, 0, 300, 400), 100, (200,), 2, False)
+def test_a_window_of_a_larger_scale_has_the_share_of_the_input():
+    views = TestViews((2.0,), 2, False).on(View(100, 0, 300, 400))
     assert views == [
         View(100, 0, 200, 200),
         View(200, 0, 300, 200),

@@ -1,4 +1,4 @@
-"""How much of a card's memory a training takes, counted up from the network's graph before it runs."""
+"""How much of a card's memory a training needs, computed from the network's graph before it runs."""
 
 from __future__ import annotations
 
@@ -10,40 +10,34 @@ from typing import Any
 from heatcrop.nets.engine import mxnet
 from heatcrop.training.loop import TrainingPlan
 
-# Operators whose output takes its input's place: nobody asks for that input again on the way back.
+# Operators whose output replaces their input in memory: the backward pass does not read that input.
 _IN_PLACE = {"Activation", "relu", "Flatten", "Reshape", "elemwise_add", "_plus", "broadcast_add"}
-_BESIDES = 2**30
-"""What CUDA, cuDNN and its workspaces take beside, roughly."""
+_LIBRARIES = 2**30
+"""Rough bytes of CUDA, cuDNN and its workspaces."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """Bytes of memory that a training takes on one card.
+    """Bytes of memory that a training needs on one card.
 
     Attributes
     ----------
     fixed : int
-        Weights, gradients, optimiser's state, weights that are kept, and the libraries' own.
+        Weights, gradients, the optimiser's state, weights that are kept, and the libraries.
     row : int
-        Of each row of a batch: what the way forward leaves for the way back.
+        Of each row of a batch: what the forward pass keeps for the backward pass.
     """
 
     fixed: int
     row: int
 
     def at(self, rows: int) -> int:
-        """Bytes for that many rows at once."""
+        """Return the bytes for that many rows at once."""
         return self.fixed + rows * self.row
 
 
-def output_shape(block: Any, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What leaves a block that (1, *input_shape) enters, without the 1."""
-    _, shapes, _ = block(mxnet().sym.var("data")).infer_shape(data=(1, *input_shape))
-    return tuple(shapes[0][1:])
-
-
 def activation_numbers(net: Any, input_shape: tuple[int, ...]) -> int:
-    """Numbers that stay in memory from the way forward to the way back, for one row."""
+    """Count the numbers of one row that stay in memory from the forward to the backward pass."""
     symbol = net(mxnet().sym.var("data"))
     operators = {node["name"]: node["op"] for node in json.loads(symbol.tojson())["nodes"]}
     internals = symbol.get_internals()
@@ -57,19 +51,24 @@ def activation_numbers(net: Any, input_shape: tuple[int, ...]) -> int:
 
 
 def training_need(net: Any, input_shape: tuple[int, ...], plan: TrainingPlan, amp: bool) -> Need:
-    """Count up what training a network takes; it is not run.
+    """Compute what training a network needs, without running it.
 
     Parameters
     ----------
     net : HybridBlock
         With all shapes known.
     input_shape : tuple (c, h, w)
+    plan : TrainingPlan
     amp : bool
-        In mixed precision: float16 activations, and float16 weights beside those in float32.
+        Mixed precision: float16 activations, and float16 weights beside those in float32.
+
+    Returns
+    -------
+    Need
     """
     weights = sum(4 * math.prod(p.shape) for p in net.collect_params().values())
     states = 2 if plan.optimizer == "adam" else 1
     kept = plan.reload_best + 3 * bool(plan.average)  # the best; average, live and newest
     copies = 2 + states + kept + (0.5 if amp else 0)
     width = 2 if amp else 4
-    return Need(int(weights * copies) + _BESIDES, width * activation_numbers(net, input_shape))
+    return Need(int(weights * copies) + _LIBRARIES, width * activation_numbers(net, input_shape))

@@ -1,0 +1,147 @@
+"""Train a classifier on some rows of a data set, and validate it on others."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from heatcrop.errors import DivergedError
+from heatcrop.metrics.score import accuracy, average_precision
+from heatcrop.nets.devices import ON_CPU, Devices
+from heatcrop.nets.engine import mxnet
+from heatcrop.nets.inference import softmax
+from heatcrop.training.checkpoint import Checkpoint
+from heatcrop.training.inputs import Inputs
+from heatcrop.training.loop import TrainingPlan, train
+from heatcrop.training.prediction import INFERENCE_BATCH
+
+
+def fit(
+    net: Any,
+    inputs: Inputs,
+    soft: np.ndarray,
+    letters: np.ndarray,
+    train_rows: np.ndarray,
+    val_rows: np.ndarray,
+    plan: TrainingPlan,
+    seed: int,
+    name: str,
+    done: Callable[[int], None] = lambda _: None,
+    checkpoint: Checkpoint | None = None,
+    devices: Devices = ON_CPU,
+) -> list[dict[str, Any]]:
+    """Train a classifier on some rows and validate each epoch on others.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        See :func:`heatcrop.training.loop.train`.
+    inputs : Inputs
+    soft : ndarray of float32, shape (N, C)
+        Soft labels, below 0 at classes that do not belong to a row.
+    letters : ndarray of int8, shape (N, C)
+    train_rows, val_rows : ndarray of int
+        `val_rows` may be empty; the last epoch is then kept.
+    plan : TrainingPlan
+    seed : int
+    name : str
+        The network's, for the history.
+    done : callable
+        Gets the number of epochs done since the last call.
+    checkpoint : Checkpoint, optional
+        Its fingerprint covers everything but the initial weights, which are added here.
+    devices : Devices
+
+    Returns
+    -------
+    list of dict
+        Rows of ``history.csv``.
+    """
+
+    def batches(epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = np.random.default_rng((seed, epoch)).permutation(train_rows)
+        for x, index in inputs.training(epoch, order, plan.batch_size):
+            yield x, soft[index]
+
+    def validate(logits_of: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float, float]:
+        if not len(val_rows):
+            return float("nan"), float("nan"), float("nan")
+        parts = [
+            logits_of(x.reshape(-1, *x.shape[2:])).reshape(len(index), x.shape[1], -1).mean(axis=1)
+            for x, index in inputs.testing(val_rows, INFERENCE_BATCH, plain=True)
+        ]
+        return validation_figures(np.concatenate(parts), soft[val_rows], letters[val_rows])
+
+    if checkpoint is not None:
+        digest = hashlib.blake2b(digest_size=16)
+        for parameter in net.collect_params().values():
+            digest.update(parameter.data(parameter.list_ctx()[0]).asnumpy().tobytes())
+        fingerprint = f"{checkpoint.fingerprint} {digest.hexdigest()}"
+        checkpoint = dataclasses.replace(checkpoint, fingerprint=fingerprint)
+    history = train(
+        net,
+        batches,
+        -(-len(train_rows) // plan.batch_size),
+        validate,
+        plan,
+        seed,
+        lambda _: done(1),
+        checkpoint,
+        [mxnet().gpu(card.number) for card in devices.training],
+        devices.amp,
+    )
+    return [{"network": name, **dataclasses.asdict(epoch)} for epoch in history]
+
+
+def validation_figures(
+    logits: np.ndarray, soft: np.ndarray, letters: np.ndarray
+) -> tuple[float, float, float]:
+    """Compute loss, mAP and accuracy; where several tasks share the network, their means over the tasks.
+
+    Parameters
+    ----------
+    logits : ndarray of float, shape (N, C)
+    soft : ndarray of float32, shape (N, C)
+        Below 0 at classes that do not belong to a row. Rows with the same classes form a task.
+    letters : ndarray of int8, shape (N, C)
+
+    Returns
+    -------
+    tuple of float
+
+    Raises
+    ------
+    DivergedError
+        When a logit is not finite.
+    """
+    if not np.isfinite(logits).all():
+        raise DivergedError("the logits are not finite")
+    own = soft >= 0
+    if not own.all():
+        figures = []
+        for task in np.unique(own, axis=0):
+            rows = (own == task).all(axis=1)
+            figures.append(validation_figures(*(a[rows][:, task] for a in (logits, soft, letters))))
+        loss, mean_ap, right = np.mean(figures, axis=0).tolist()
+        return loss, mean_ap, right
+    probabilities = softmax(logits)
+    return (
+        soft_cross_entropy(logits, soft),
+        average_precision(probabilities, letters),
+        accuracy(probabilities, letters),
+    )
+
+
+def soft_cross_entropy(logits: np.ndarray, soft: np.ndarray) -> float:
+    """Compute the mean cross entropy of (N, C) logits against (N, C) soft labels, in nats.
+
+    >>> round(soft_cross_entropy(np.zeros((1, 4)), np.array([[0.8, 0.2, 0, 0]])), 6) == round(np.log(4), 6)
+    True
+    """
+    top = logits.max(axis=1, keepdims=True)
+    log_norm = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
+    return float((log_norm * soft.sum(axis=1) - (logits * soft).sum(axis=1)).mean())
