@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from heatcrop.data.images import encode_jpeg, read_image
-from heatcrop.files import write_bytes
 from heatcrop.runs import built
 from heatcrop.training.batches import read_ahead
 from stage2_crop.rule import Crop, Crops
@@ -113,7 +112,7 @@ def cut_crops(
             x0, y0, x1, y1 = crop.box
             # Only the folder as a whole takes its place, so a file need not be written whole or not at all.
             picture = read_image(paths[i])[y0:y1, x0:x1]
-            write_bytes(f"{building}/{names[i]}", encode_jpeg(picture, quality))
+            (building / names[i]).write_bytes(encode_jpeg(picture, quality))
         return crops
 
     # By several, since handing over costs as much as a tenth of a crop.

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.texts import take
 from heatcrop.files import write_json, write_table
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
 from heatcrop.nets.inference import Runner, softmax
@@ -177,7 +176,7 @@ def write_fused(
     fitted = np.union1d(data.rows("val", labelled=True), train_rows[network[train_rows] != ""])
     how = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
     shown = np.flatnonzero(network != "")
-    who = (take(data.images, shown), data.splits[shown])
+    who = ([data.images[i] for i in shown], data.splits[shown])
     fused = fuse(full[shown], crop[shown], how)
     write_table(folder.history(3), history)
     write_predictions(folder.predictions(3), *who, crop[shown], data.task.classes, network[shown])

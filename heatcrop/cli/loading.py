@@ -14,10 +14,8 @@ from heatcrop.cli.config_file import read_config
 from heatcrop.data.dataset import TaskData, survey_images, task_data
 from heatcrop.data.joined import APART, JoinedData, join_tasks, one_side
 from heatcrop.data.readers import infer_tasks, read_annotations
-from heatcrop.data.readers.collect import picture_paths, sources
 from heatcrop.data.splits import assign_splits
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
-from heatcrop.data.texts import Places, first_of_each
 from heatcrop.errors import DataError, RunError
 from heatcrop.files import ROWS_AT_ONCE, atomic_table, write_table
 from heatcrop.rendered import write_dataset
@@ -108,7 +106,7 @@ def open_data(
         tasks = _inferred(roots, config.data.layout)
     chosen = [resolve(name, tasks) for name in wanted]
     read = read_annotations(roots, tasks, config.data.layout)
-    rows, rejected, notes = read.table, read.rejected, list(read.notes)
+    rows, rejected, notes = read.rows, read.rejected, list(read.notes)
     if chosen:
         names = [task.name for task in chosen]
         # Good rows bear the whole name; rejected ones what their file says.
@@ -118,7 +116,7 @@ def open_data(
     del read
     rows = rows.copy(deep=False)  # each copy of millions of rows counts
     if config.data.splits:
-        rows["split"] = rows["split"].astype(object).replace(config.data.splits)
+        rows["split"] = rows["split"].replace(config.data.splits)
     rows = _limited(rows, config)
     rows, bad = _surveyed(rows, config, folder, keep)
     rejected = pd.concat([rejected, bad], ignore_index=True) if len(bad) else rejected
@@ -128,14 +126,13 @@ def open_data(
         _refuse_rubbish(rejected, len(rows), config, folder)
     if rejected.shape[0]:
         notes.append(f"{len(rejected)} rows set aside, see rejected.csv")
-    rows, paths = rows.drop(columns=["file", "line"]), picture_paths(rows)
-    splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed, paths)
-    rows["split"] = one_side(rows, splits, paths) if config.network.shared_trunk else splits
+    splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
+    rows["split"] = one_side(rows, splits, rows["path"].tolist()) if config.network.shared_trunk else splits
     found: dict[str, TaskData] = {}
     faults: list[str] = []
     for task in chosen or tasks:
         if (rows["task"] == task.name).any():
-            data = task_data(task, rows, paths)
+            data = task_data(task, rows)
             reason = _untrainable(data)
             if not reason:
                 found[task.name] = data
@@ -248,15 +245,13 @@ def _surveyed(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Add width and height, and set aside pictures that cannot be decoded."""
     # A picture of several tasks is looked at once.
-    paths = picture_paths(rows)
-    first, which = np.unique(first_of_each(paths), return_inverse=True)
-    distinct = paths.take(first)
+    which, distinct = pd.factorize(rows["path"].to_numpy(object))
     facts, reasons, others = _known_survey(folder, distinct)
     stamps = files_stamp(distinct)
     missing = np.flatnonzero((facts[:, :2] != stamps).any(axis=1))
     if len(missing):
         with progress("check pictures", len(missing)) as bar:
-            sizes, told = survey_images(distinct.take(missing), config.runtime.threads, bar)
+            sizes, told = survey_images(distinct[missing].tolist(), config.runtime.threads, bar)
         facts[missing, :2], facts[missing, 2:], reasons[missing] = stamps[missing], sizes, told
         if folder is not None and keep:
             _write_survey(folder.survey, others, distinct, facts, reasons)
@@ -264,7 +259,7 @@ def _surveyed(
     reasons = reasons[which]
     spoilt = reasons != ""
     bad = rows[spoilt]
-    told = {"image": bad["image"].tolist(), "task": bad["task"].tolist(), "source": sources(bad)}
+    told = {"image": bad["image"].tolist(), "task": bad["task"].tolist(), "source": bad["source"].tolist()}
     return rows[~spoilt] if spoilt.any() else rows, pd.DataFrame({**told, "reason": reasons[spoilt].tolist()})
 
 
@@ -301,13 +296,13 @@ def _known_survey(
     if folder is None or not folder.survey.is_file():
         return facts, reasons, others
     types = {"path": str, "reason": str, **dict.fromkeys(_FACTS, np.int64)}
-    found, places = [others], Places(paths)
+    found, places = [others], pd.Index(paths, dtype=object)
     try:
         with pd.read_csv(
             folder.survey, dtype=types, keep_default_na=False, usecols=list(types), chunksize=ROWS_AT_ONCE
         ) as parts:
             for part in parts:
-                at = places.of(part["path"].tolist())
+                at = places.get_indexer(part["path"].tolist())
                 own = at >= 0
                 facts[at[own]] = part.loc[own, list(_FACTS)].to_numpy(np.int64)
                 reasons[at[own]] = part.loc[own, "reason"].to_numpy(object)

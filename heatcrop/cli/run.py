@@ -20,7 +20,6 @@ from heatcrop.cli.loading import Opened, config_of_run, open_data, to_be_drawn
 from heatcrop.cli.walk import Walk, in_turn, same_rows
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task, resolve
-from heatcrop.data.texts import absolute
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_json, write_text
 from heatcrop.metrics.submissions import write_submission
@@ -206,7 +205,7 @@ def _elsewhere(config: Config, folder: RunFolder, data: TaskData) -> tuple[Confi
     if weights not in ("imagenet", "none"):
         network = config.network.model_copy(update={"weights": os.path.abspath(weights)})
         config = config.model_copy(update={"network": network})
-    data = dataclasses.replace(data, paths=absolute(data.paths))
+    data = dataclasses.replace(data, paths=[os.path.abspath(path) for path in data.paths])
     folder = RunFolder(folder.path.absolute())
     return config, folder, signature(folder.path), data
 

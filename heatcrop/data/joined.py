@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.splits import units_of
+from heatcrop.data.splits import connected_groups
 from heatcrop.data.tasks import Task
 
 NAME = "shared_trunk"
@@ -65,7 +65,7 @@ def join_tasks(parts: Sequence[TaskData]) -> JoinedData:
     classes = [f"{part.task.name} {name}" for part in parts for name in part.task.classes]
     letters = np.zeros((sum(map(len, parts)), len(classes)), np.int8)
     paths = [path for part in parts for path in part.paths]
-    units = units_of(np.concatenate([part.groups for part in parts]).tolist(), paths)
+    units = connected_groups(np.concatenate([part.groups for part in parts]).tolist(), paths)
     splits = np.concatenate([part.splits for part in parts]).astype("U5")
     held_out = np.zeros(int(units.max()) + 1, bool)
     held_out[units[splits != "train"]] = True
@@ -101,7 +101,7 @@ def one_side(rows: pd.DataFrame, splits: pd.Series[str], paths: Sequence[str]) -
         Of the rows.
     """
     given = rows["split"].to_numpy(object) != ""
-    units = units_of(rows["group"].tolist(), paths)
+    units = connected_groups(rows["group"].tolist(), paths)
     order = np.lexsort(
         (rows["image"].astype(str).to_numpy(str), rows["task"].astype(str).to_numpy(str), ~given)
     )

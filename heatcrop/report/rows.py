@@ -7,11 +7,11 @@ import functools
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import YES
-from heatcrop.data.texts import Places
 from heatcrop.runs.boxes import is_uncropped, read_box_parts, read_rule
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import read_aligned, read_parts
@@ -134,14 +134,14 @@ def gather(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskR
     if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
         return None
     files = {"full": task.predictions(1), "crop": task.predictions(3), "fused": task.fused}
-    places, silent = Places(data.images), np.full(data.letters.shape, np.nan)
+    places, silent = pd.Index(data.images, dtype=object), np.full(data.letters.shape, np.nan)
     probabilities = {
         branch: read_aligned(file, places, data.letters.shape) if file.is_file() else silent
         for branch, file in files.items()
     }
     place, trained, row = np.zeros(len(data), np.int64), data.splits == "train", 0
     for said, _ in read_parts(task.predictions(1)):
-        at = places.of(said["image"].tolist())
+        at = places.get_indexer(said["image"].tolist())
         known, own = np.flatnonzero(at >= 0), at[at >= 0]
         place[own] = row + known
         trained[own] &= ~said["network"].str.startswith("fold").to_numpy(bool)[known]
@@ -149,7 +149,7 @@ def gather(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskR
     boxes = np.concatenate([np.zeros_like(data.sizes), data.sizes], axis=1).astype(np.int64)
     fallback = np.full(len(data), "no box", dtype=object)
     for table, found in read_box_parts(task.boxes):
-        at = places.of(table["image"].tolist())
+        at = places.get_indexer(table["image"].tolist())
         own = at[at >= 0]
         boxes[own], fallback[own] = found[at >= 0], table["fallback"].to_numpy(object)[at >= 0]
     rule = read_rule(task.rule)["rule"]

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.texts import Places
 from heatcrop.metrics.localisation import localisation
 from heatcrop.metrics.score import score_task
 from heatcrop.runs.boxes import is_uncropped, read_cuts
@@ -22,7 +21,7 @@ BRANCHES = ("full", "crop", "fused")
 
 def branch_probabilities(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
     """Read each branch's (N, C) probabilities, NaN where a branch did not speak: of training pictures."""
-    found, places, shown = {}, Places(data.images), np.flatnonzero(data.splits != "train")
+    found, places, shown = {}, pd.Index(data.images, dtype=object), np.flatnonzero(data.splits != "train")
     files = {"full": folder.predictions(1), "crop": folder.predictions(3), "fused": folder.fused}
     for branch, file in files.items():
         found[branch] = read_aligned(file, places, data.letters.shape)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heatcrop.data.texts import Places
 from heatcrop.files import ROWS_AT_ONCE, atomic_table
 from heatcrop.runs.reading import damaged, need_columns, readable_table
 
@@ -127,10 +126,10 @@ def read_networks(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(networks), np.concatenate(numbers)
 
 
-def read_aligned(path: Path, places: Places, shape: tuple[int, int]) -> np.ndarray:
+def read_aligned(path: Path, places: pd.Index, shape: tuple[int, int]) -> np.ndarray:
     """Read (N, C) probabilities in the order of N pictures, NaN where the table has none of a picture."""
     values = np.full(shape, np.nan)
     for part, numbers in read_parts(path):
-        at = places.of(part["image"].tolist())
+        at = places.get_indexer(part["image"].tolist())
         values[at[at >= 0]] = numbers[at >= 0]
     return values
