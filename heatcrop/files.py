@@ -19,31 +19,38 @@ if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
 
 
-def write_bytes(path: str, data: bytes) -> None:
-    """Write a file in place, with as few calls to the system as can be; a full disk is an OSError."""
-    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(number, rest) :]
-    finally:
-        os.close(number)
+ROWS_AT_ONCE = 10_000
+"""Rows of a table that are converted to text at once."""
+
+NOT_UTF8 = "the file's name is not in UTF-8; rename it"
+"""Why an image is rejected whose name `printable` must change."""
+
+
+def printable(name: str) -> str:
+    r"""Replace what is not UTF-8 in a file's name by ``?``, so that it can be written to files.
+
+    Examples
+    --------
+    >>> printable("caf\udce9.jpg"), printable("café.jpg")
+    ('caf?.jpg', 'café.jpg')
+    """
+    return name.encode("utf-8", "replace").decode()
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well it takes `path`'s place.
+    """Yield a temporary path beside `path`; when the block ends without an error, it replaces `path`.
 
-    A run that is broken off leaves the old file or the new one, never a half.
+    An interrupted run leaves the old file or the new one, never a part.
 
     Parameters
     ----------
     path : Path
-        Its folder is made where it is missing.
+        Its folder is created if missing.
     durable : bool
-        Bring the bytes to the disk before the name, so that this holds for a power cut too.
+        Write the bytes to the disk before the name, so that this holds for a power cut too.
     """
-    # Beside the target, since a rename is one step only within a file system; one name a thread.
+    # Beside the target, since a rename is atomic only within a file system; one name per thread.
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f"{_stem(path)}.{os.getpid()}-{threading.get_ident()}.partial"
     try:
@@ -54,54 +61,48 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
         os.replace(partial, path)
     except OSError as error:
         if error.errno and error.filename in (None, str(partial)):
-            error.filename = str(path)  # a full disk does not say which file it had no room for
+            error.filename = str(path)  # the error of a full disk names no file
         raise
     finally:
         partial.unlink(missing_ok=True)
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what :func:`whole` left beside `path` in processes that were killed.
+    """Remove what `atomic_path` left beside `path` in processes that were killed.
 
-    What a living process of this machine may still be writing stays, and so does everything where
-    processes cannot be asked for without harm (Windows).
+    Files of a living process of this machine stay, and so does everything on Windows, where a process cannot
+    be probed without side effects.
     """
     if os.name != "posix":
         return
-    ours = re.compile(re.escape(_stem(path)) + r"\.(\d+)-\d+\.partial")
-    # What cannot be listed or removed, or is gone meanwhile, is no reason to stop.
+    leftover = re.compile(re.escape(_stem(path)) + r"\.(\d+)-\d+\.partial")
+    # A file that cannot be listed or removed, or that is gone meanwhile, is no reason to stop.
     with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
         for entry in list(entries):
-            found = ours.fullmatch(entry.name)
-            if found and entry.is_file(follow_symlinks=False) and not _lives(int(found[1])):
+            found = leftover.fullmatch(entry.name)
+            if found and entry.is_file(follow_symlinks=False) and not _is_alive(int(found[1])):
                 os.unlink(entry.path)
 
 
 def _stem(path: Path) -> str:
-    """How names of unfinished files begin; a name may have 255 bytes, and a letter up to four."""
+    """Start the name of a temporary file; a name may have 255 bytes, and a letter up to four."""
     return "." + path.name.encode("utf-8", "surrogateescape")[:100].decode("utf-8", "ignore")
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)  # asks, and sends nothing
+        os.kill(pid, 0)  # sends no signal
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # another user's; no process's number, and so no name of ours
+    except (OSError, OverflowError):  # another user's process; a number that no process has
         return True
     return True
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes, durable: bool = False) -> None:
-    """Write bytes to a file, whole or not at all; the folder must exist."""
-    with atomic_path(Path(path), durable) as partial:
-        partial.write_bytes(data)
-
-
 def reserve(path: Path, n_bytes: int) -> None:
-    """Have the disk keep room for a file that is going to be written bit by bit.
+    """Reserve disk space for a file that is written in parts.
 
-    A full disk is then an OSError before the work begins, not hours into it.
+    A full disk then raises OSError before the work begins, not hours into it.
     """
     if not n_bytes or not hasattr(os, "posix_fallocate"):
         return
@@ -109,22 +110,23 @@ def reserve(path: Path, n_bytes: int) -> None:
         try:
             os.posix_fallocate(file.fileno(), 0, n_bytes)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # what file systems say that cannot
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot reserve
                 raise
 
 
-ROWS_AT_ONCE = 10_000
-"""Rows of a table that are turned into text at once."""
+def write_atomic(path: str | os.PathLike[str], data: bytes, durable: bool = False) -> None:
+    """Write bytes."""
+    with atomic_path(Path(path), durable) as partial:
+        partial.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text."""
-    with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_atomic(path, text.encode("utf-8"), durable=True)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON; NaN becomes null, since JSON has no word for it."""
+    """Write indented JSON; NaN and infinity become null."""
     write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -136,14 +138,14 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 @contextlib.contextmanager
 def atomic_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Write a CSV with a header, part by part, whole or not at all; give what it yields each part's rows."""
+    """Write a CSV with a header in parts; yield a function that appends rows."""
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        begun = False
+        has_header = False
 
         def write(rows: pd.DataFrame) -> None:
-            nonlocal begun
-            rows.to_csv(file, index=False, header=not begun, lineterminator="\n", chunksize=ROWS_AT_ONCE)
-            begun = True
+            nonlocal has_header
+            rows.to_csv(file, index=False, header=not has_header, lineterminator="\n", chunksize=ROWS_AT_ONCE)
+            has_header = True
 
         yield write
 
@@ -159,18 +161,18 @@ def join_tables(path: Path, parts: Sequence[Path]) -> None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write a ``.npy`` file, to be opened by memory map."""
+    """Write a ``.npy`` file, for `numpy.load` with a memory map."""
     array = np.ascontiguousarray(array)
     header = np.lib.format.header_data_from_array_1_0(array)
     with atomic_path(path) as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        file.write(array.data.cast("B") if array.size else b"")  # numpy's own writing hides why it failed
+        file.write(array.data.cast("B") if array.size else b"")  # np.save hides the reason of an error
 
 
 def link(path: Path, target: Path) -> None:
-    """Let a path stand for another file, by a relative link; by a copy where there are no links.
+    """Link a path to another file by a relative symbolic link; copy the file where links are not supported.
 
-    Whoever writes to the path later takes the link away, not what it stands for.
+    An atomic write to the path later replaces the link, not its target.
     """
     if path == target:
         return

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from heatcrop.data.images import encode_jpeg, read_image
-from heatcrop.files import write_bytes
 from heatcrop.runs import built
 from heatcrop.training.batches import read_ahead
 
@@ -95,16 +94,17 @@ def cut_crops(
     """
     staging = built.building(root)
 
-    def crop(part: range) -> int:
+    def write(part: range) -> int:
         for i in part:
             x0, y0, x1, y1 = boxes[i].tolist()
             # Not atomic: only the folder as a whole is put in place.
-            write_bytes(f"{staging}/{names[i]}", encode_jpeg(read_image(paths[i])[y0:y1, x0:x1], quality))
+            crop = read_image(paths[i])[y0:y1, x0:x1]
+            (staging / names[i]).write_bytes(encode_jpeg(crop, quality))
         return len(part)
 
     # By several, since handing over costs as much as a tenth of a crop.
     parts = (range(i, min(i + _AT_ONCE, len(paths))) for i in range(0, len(paths), _AT_ONCE))
-    for count in read_ahead(crop, parts, threads):
+    for count in read_ahead(write, parts, threads):
         done(count)
 
 

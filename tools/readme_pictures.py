@@ -66,7 +66,7 @@ def idea_picture(rows: TaskRows, row: int) -> Image.Image:
     name, share = words.rsplit(" ", 1)
     text(sheet, (x, EDGE + 146), name, 24, COLOUR_OF[verdict], 210)
     text(sheet, (x, EDGE + 180), share, 24, COLOUR_OF[verdict])
-    text(sheet, (x, EDGE + 216), f"true: {data.label_texts()[row]}", 16, SOFT, 210)
+    text(sheet, (x, EDGE + 216), f"true: {data.task.classes[int(data.letters[row].argmax())]}", 16, SOFT, 210)
     return sheet
 
 

@@ -14,7 +14,6 @@ from heatcrop.cli.config_file import read_config
 from heatcrop.data.dataset import TaskData, survey_images, task_data
 from heatcrop.data.groups import HELD_OUT, TaskGroup, align_splits, shared_group, single_group
 from heatcrop.data.readers import infer_tasks, read_annotations
-from heatcrop.data.readers.collect import picture_paths, sources
 from heatcrop.data.splits import assign_splits
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
 from heatcrop.errors import DataError, RunError
@@ -106,14 +105,14 @@ def load_dataset(
     chosen = [resolve(name, tasks) for name in wanted]
     shared = config.network.shared_trunk
     read = read_annotations(roots, tasks, config.data.layout)
-    rows, rejected, notes = read.table, read.rejected, list(read.notes)
+    rows, rejected, notes = read.rows, read.rejected, list(read.notes)
     if chosen and not shared:
         # Accepted rows have the full name; rejected ones what their file holds.
         names = {"", *(text.casefold() for task in chosen for text in (task.name, task.short))}
         rows = rows[rows["task"].isin([task.name for task in chosen])]
         rejected = rejected[rejected["task"].str.casefold().isin(names)]
     if config.data.splits:
-        rows = rows.assign(split=rows["split"].astype(object).replace(config.data.splits))
+        rows = rows.assign(split=rows["split"].replace(config.data.splits))
     rows, unreadable = _surveyed(_limited(rows, config), config, folder, keep)
     rejected = pd.concat([rejected, unreadable], ignore_index=True) if len(unreadable) else rejected
     if folder is not None and keep:
@@ -122,15 +121,14 @@ def load_dataset(
         _refuse_many_rejected(rejected, len(rows), config, folder)
     if len(rejected):
         notes.append(f"{len(rejected)} rows rejected, see rejected.csv")
-    rows, paths = rows.drop(columns=["file", "line"]), picture_paths(rows)
-    splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed, paths)
-    rows["split"] = align_splits(rows, splits, paths) if shared else splits
+    splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
+    rows = rows.assign(split=align_splits(rows, splits) if shared else splits)
     found: dict[str, TaskData] = {}
     problems: list[str] = []
     for task in tasks if shared or not chosen else chosen:
         if not (rows["task"] == task.name).any():
             continue
-        data = task_data(task, rows, paths)
+        data = task_data(task, rows)
         if reason := _untrainable(data):
             if task in chosen and strict:
                 raise DataError(reason)
@@ -263,7 +261,7 @@ def _surveyed(
     rows: pd.DataFrame, config: Config, folder: RunFolder | None, keep: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Add size, time, width and height of each image file; reject images that cannot be decoded."""
-    paths = np.array(picture_paths(rows), object)
+    paths = rows["path"].to_numpy(object)
     distinct = pd.unique(paths)  # an image of several tasks is checked once
     known = _known_survey(folder).reindex(distinct)
     stamps = file_stamps(distinct)
@@ -277,14 +275,19 @@ def _surveyed(
         if folder is not None and keep:
             others = _known_survey(folder)
             others = others[~others.index.isin(distinct)]
-            write_table(folder.survey, pd.concat([others, survey]).reset_index(names="path")[list(_SURVEY)])
+            table = pd.concat([others, survey]).reset_index(names="path")
+            write_table(folder.survey, table[list(_SURVEY)])
     facts = survey.loc[paths].reset_index(drop=True).set_index(rows.index)
     rows = rows.assign(
         **{name: facts[name].astype(np.int64) for name in ("bytes", "modified", "width", "height")}
     )
     bad = facts["reason"].to_numpy(object) != ""
     lost = rows[bad]
-    table = {"image": lost["image"].tolist(), "task": lost["task"].tolist(), "source": sources(lost)}
+    table = {
+        "image": lost["image"].tolist(),
+        "task": lost["task"].tolist(),
+        "source": lost["source"].tolist(),
+    }
     return rows[~bad], pd.DataFrame({**table, "reason": facts.loc[bad, "reason"].tolist()})
 
 

@@ -13,8 +13,7 @@ from heatcrop.cli.runner import StageRunner
 from heatcrop.data.tasks import resolve
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_json, write_text
-from heatcrop.nets.devices import Devices
-from heatcrop.nets.devices import find_devices
+from heatcrop.nets.devices import Devices, find_devices
 from heatcrop.predict.description import as_json, describe_run, read_description
 from heatcrop.report.tensorboard import event_writer, write_events
 from heatcrop.runs.executors import Executor, InlineExecutor, open_executor

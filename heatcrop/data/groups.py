@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.splits import units_of
+from heatcrop.data.splits import connected_groups
 
 SHARED = "shared_trunk"
 """The name of a group of several tasks."""
@@ -112,7 +112,7 @@ def shared_group(tasks: Sequence[TaskData]) -> TaskGroup:
     byte-identical images connects, whatever their task.
     """
     paths = [path for data in tasks for path in data.paths]
-    units = units_of(np.concatenate([data.groups for data in tasks]).tolist(), paths)
+    units = connected_groups(np.concatenate([data.groups for data in tasks]).tolist(), paths)
     splits = np.concatenate([data.splits for data in tasks]).astype("U5")
     evaluated = np.zeros(int(units.max()) + 1, bool)
     evaluated[units[splits != "train"]] = True
@@ -125,7 +125,7 @@ def shared_group(tasks: Sequence[TaskData]) -> TaskGroup:
     return group
 
 
-def align_splits(rows: pd.DataFrame, splits: pd.Series[str], paths: Sequence[str]) -> pd.Series[str]:
+def align_splits(rows: pd.DataFrame, splits: pd.Series[str]) -> pd.Series[str]:
     """Bring an image that several tasks label, and its group, into one split.
 
     Of connected rows, those whose split was not given take a given one where there is any, else that of the
@@ -134,14 +134,12 @@ def align_splits(rows: pd.DataFrame, splits: pd.Series[str], paths: Sequence[str
     Parameters
     ----------
     rows : DataFrame
-        With ``image, task, split, group``; `split` as the data gives it.
+        With ``image, path, task, split, group``; `split` as the data gives it.
     splits : Series of str
         As :func:`heatcrop.data.splits.assign_splits` makes them, task by task.
-    paths : sequence of str
-        Image file of each row.
     """
     given = rows["split"].to_numpy(object) != ""
-    units = units_of(rows["group"].tolist(), paths)
+    units = connected_groups(rows["group"].tolist(), rows["path"].tolist())
     names, tasks = (rows[column].astype(str).to_numpy(str) for column in ("image", "task"))
     order = np.lexsort((names, tasks, ~given))
     first = np.empty(int(units.max(initial=-1)) + 1, np.int64)

@@ -1,8 +1,8 @@
-"""The one place that reads and writes pictures: ``(H, W, 3) uint8 RGB`` everywhere inside.
+"""Read and write images: ``(H, W, 3) uint8 RGB`` everywhere in the program.
 
-Pillow opens every file: it knows CMYK, palettes and transparency, tells damaged files instead of filling
-them with grey, and writes nothing to stderr. Plain JPEG files, which nearly all are, are then decoded by
-libjpeg-turbo directly (simplejpeg): the same pixels in two thirds of the time.
+Pillow opens every file: it supports CMYK, palettes and transparency, raises an error for damaged files
+instead of filling them with grey, and writes nothing to stderr. Plain JPEG files, which nearly all are, are
+then decoded by libjpeg-turbo directly (simplejpeg): the same pixels in two thirds of the time.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # a phone's MPO opens as JPEG
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
 
-# The reader has its own bound on pixels and its own words for damage: Pillow's warnings only add noise.
+# `read_image` checks the number of pixels and reports damage itself.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# EXIF orientation -> how a decoded (H, W, 3) array becomes upright; 5 to 8 swap the sides.
+# EXIF orientation -> turn a decoded (H, W, 3) array upright; 5 to 8 swap width and height.
 _UPRIGHT = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -42,12 +42,12 @@ _UPRIGHT = {
 }
 _ORIENTATION_TAG = 0x0112
 _STRIP_PIXELS = 8_000_000
-# A pipe opens at once without a writer, to be refused; Windows has a word of its own and lacks the others.
+# O_NONBLOCK: a pipe without a writer opens at once, to be refused. Windows has only O_BINARY.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class ImageError(HeatCropError, ValueError):
-    """A picture that cannot be used: `path`, and the `reason` in words."""
+    """An image cannot be used: `path`, and the `reason` in words."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -55,48 +55,39 @@ class ImageError(HeatCropError, ValueError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
-        return type(self), (self.path, self.reason)  # worker processes send it back pickled
+        return type(self), (self.path, self.reason)  # so that worker processes can send it back
 
 
-def read_image(
-    path: str | os.PathLike[str],
-    at_least_px: int | None = None,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    min_side_px: int = MIN_SIDE_PX,
-) -> NDArray[np.uint8]:
-    """Read a picture, upright, as RGB.
+def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> NDArray[np.uint8]:
+    """Read an image as RGB, upright.
 
-    Grey, palette, 16-bit and CMYK pictures become 8-bit RGB, transparent ones are laid on white, the EXIF
-    orientation is applied, and of several frames the first is taken.
+    Grey, palette, 16-bit and CMYK images become 8-bit RGB, transparent ones are composited on white, the EXIF
+    orientation is applied, and of several frames the first is read.
 
     Parameters
     ----------
     path : path
-        JPEG, PNG, WebP, BMP, TIFF, GIF or PPM, told by its content and not by its name.
+        JPEG, PNG, WebP, BMP, TIFF, GIF or PPM; its content counts, not its name.
     at_least_px : int, optional
         The shorter side that is needed. A plain 8-bit RGB JPEG is then decoded at 1/2, 1/4 or 1/8 of its
         scale, the smallest whose shorter side still has `at_least_px` pixels; this is several times
-        faster. Other pictures come at full scale. Without it the scale is always full.
-    max_pixels, min_side_px : int
-        Bounds on the picture as stored; the header is checked before anything is decoded, so that a small
-        file cannot fill the memory.
+        faster. Other images, and by default all, are read at full scale.
 
     Returns
     -------
-    (H, W, 3) uint8
+    ndarray of uint8, shape (H, W, 3)
         RGB, contiguous and writable.
 
     Raises
     ------
     ImageError
-        A file that is missing, empty, damaged, no picture, too small or too large; `reason` says which.
+        The file is missing, empty, damaged, no image, too small or too large.
     """
     if at_least_px is not None and at_least_px < 1:
         raise ValueError(f"at_least_px must be at least 1, got {at_least_px}")
     data = _read_bytes(path)
     with _open(path, io.BytesIO(data)) as image:
-        _check_size(path, image.size, max_pixels, min_side_px)
+        _check_size(path, *image.size)
         orientation = _orientation(image)
         plain = _is_jpeg(image) and image.mode == "RGB"
         array = _decode_jpeg(data, image.size, at_least_px) if plain else None
@@ -107,7 +98,7 @@ def read_image(
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int], at_least_px: int | None) -> NDArray[np.uint8] | None:
-    """Decode a plain JPEG file; None where the least thing is wrong with it, for Pillow to judge."""
+    """Decode a plain JPEG file; None on any fault, which Pillow then ignores or reports."""
     scale = 1
     while scale < 8 and at_least_px is not None and min(size) // (2 * scale) >= at_least_px:
         scale *= 2
@@ -124,28 +115,28 @@ def _decode_jpeg(data: bytes, size: tuple[int, int], at_least_px: int | None) ->
 def _decode(
     path: str | os.PathLike[str], data: bytes, image: Image.Image, at_least_px: int | None
 ) -> NDArray[np.uint8]:
-    """Decode any picture that Pillow has opened, or tell what is wrong with it; not yet upright."""
+    """Decode any image that Pillow has opened; not yet upright."""
     if _is_jpeg(image) and _jpeg_is_cut(data):
         raise ImageError(path, "the JPEG file is cut off: its end marker is missing; fetch it again")
     if at_least_px is not None and _is_jpeg(image) and image.mode == "RGB":
-        # Pillow takes the largest of 1, 2, 4, 8 by which both sides may be divided.
+        # Pillow reduces by the largest of 1, 2, 4, 8 that leaves both sides at least this long.
         image.draft(None, (at_least_px, at_least_px))
     try:
         return np.require(_to_rgb(image), requirements=("C", "W"))
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
-        # Pillow's decoders raise any of these on damaged bytes.
+        # Pillow's decoders raise any of these on damaged data.
         raise ImageError(path, f"the {image.format} file is damaged: {error}") from None
     except MemoryError:
         raise ImageError(path, f"no memory for {image.size[0]} x {image.size[1]} pixels") from None
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height in pixels, upright, from the header alone: nothing is decoded.
+    """Read width and height in pixels, upright, from the header.
 
     Raises
     ------
     ImageError
-        When there is no picture to read a header of.
+        The file cannot be opened as an image.
     """
     try:
         with open(_opened(path), "rb") as file, _open(path, file) as image:
@@ -156,16 +147,16 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
-    """The bytes of a JPEG file.
+    """Encode an image as JPEG.
 
     Parameters
     ----------
-    rgb : (H, W, 3) uint8
+    rgb : ndarray of uint8, shape (H, W, 3)
     quality : int
         1 to 100.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-        raise ValueError(f"a picture is (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
+        raise ValueError(f"an image is (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, got {quality}")
     encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality, "RGB", "420")
@@ -173,71 +164,67 @@ def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
 
 
 def write_jpeg(path: str | os.PathLike[str], rgb: NDArray[np.uint8], quality: int = 95) -> None:
-    """Write a JPEG file, whole or not at all.
-
-    The folder must exist. Parameters are those of `encode_jpeg`.
-    """
+    """Write a JPEG file atomically; for parameters see `encode_jpeg`."""
     write_atomic(path, encode_jpeg(rgb, quality))
 
 
 def _opened(path: str | os.PathLike[str]) -> int:
-    """Open a plain file with something in it for reading, by number; the caller closes it."""
+    """Open a regular, non-empty file; return its descriptor, which the caller closes."""
     try:
-        number = os.open(path, _READ)
+        descriptor = os.open(path, _READ)
     except FileNotFoundError:
         raise ImageError(path, "there is no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise ImageError(path, f"cannot be read: {getattr(error, 'strerror', '') or error}") from None
-    found = os.fstat(number)
+    found = os.fstat(descriptor)
     reason = ""
     if stat.S_ISDIR(found.st_mode):
-        reason = "is a folder, not a picture"
+        reason = "is a folder, not an image"
     elif not stat.S_ISREG(found.st_mode):
-        reason = "is not a plain file"  # reading a pipe would wait for ever
+        reason = "is not a regular file"  # reading a pipe could block for ever
     elif found.st_size == 0:
         reason = "the file is empty (0 bytes)"
     if reason:
-        os.close(number)
+        os.close(descriptor)
         raise ImageError(path, reason)
-    return number
+    return descriptor
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    # By number, in four calls: each lets another thread have the interpreter, and waits to get it back.
-    number = _opened(path)
+    # With few system calls: after each, a thread waits until another one releases the interpreter.
+    descriptor = _opened(path)
     try:
-        size = os.fstat(number).st_size
-        data = os.read(number, size)
-        while len(data) < size and (more := os.read(number, size - len(data))):
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size)
+        while len(data) < size and (more := os.read(descriptor, size - len(data))):
             data += more
         return data
     except OSError as error:
         raise ImageError(path, f"cannot be read: {error.strerror or error}") from None
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 def _open(path: str | os.PathLike[str], file: IO[bytes]) -> Image.Image:
     try:
         return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageError(path, f"is not a picture (none of {', '.join(FORMATS)})") from None
+        raise ImageError(path, f"is not an image (none of {', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(path, f"too many pixels: {error}") from None
-    except Exception as error:  # a header can be broken in more ways than can be named
+    except Exception as error:  # damaged headers raise many kinds
         raise ImageError(path, f"the header is damaged: {error}") from None
 
 
-def _check_size(
-    path: str | os.PathLike[str], size: tuple[int, int], max_pixels: int, min_side_px: int
-) -> None:
-    width, height = size
-    if width * height > max_pixels:
+def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
+    """Check the stored size before decoding: a small file must not fill the memory."""
+    n_pixels = width * height
+    if n_pixels > MAX_PIXELS:
         raise ImageError(
-            path, f"{width} x {height} px are {width * height:,} pixels; at most {max_pixels:,} are read"
+            path, f"{width} x {height} px are {n_pixels:,} pixels; at most {MAX_PIXELS:,} are read"
         )
-    if min(size) < min_side_px:
-        raise ImageError(path, f"{width} x {height} px; each side must have at least {min_side_px}")
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageError(path, f"{width} x {height} px; each side must have at least {MIN_SIDE_PX}")
 
 
 def _is_jpeg(image: Image.Image) -> bool:
@@ -245,10 +232,10 @@ def _is_jpeg(image: Image.Image) -> bool:
 
 
 def _jpeg_is_cut(data: bytes) -> bool:
-    """Whether no end marker (FFD9) follows the start of the scan.
+    """Check whether the end marker (FFD9) after the start of the scan is missing.
 
-    Within a scan FF is followed by 00 or a restart mark, so the marker is never part of the pixels. The
-    segments before the scan are stepped over: a thumbnail in them has an end marker of its own.
+    Within a scan FF is followed by 00 or a restart marker, so FFD9 is never part of the pixels. The segments
+    before the scan are skipped: a thumbnail in them has its own end marker.
     """
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
@@ -257,18 +244,18 @@ def _jpeg_is_cut(data: bytes) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 (upright) where it is absent, absurd or applied already."""
+    """Read the EXIF orientation, 1 to 8; 1 (upright) where it is absent, invalid or already applied."""
     if image.format == "TIFF" or "exif" not in image.info:
         return 1  # Pillow turns TIFF upright itself; asking a PNG without EXIF would decode it
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # broken EXIF is no reason to refuse the pixels
+    except Exception:  # the pixels can be used in spite of damaged EXIF data
         return 1
     return value if value in _UPRIGHT else 1
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Decode, whatever the mode, to ``(H, W, 3) uint8``; not yet upright."""
+    """Decode any mode to ``(H, W, 3) uint8``; not yet upright."""
     image.load()
     if image.mode == "F":
         raise ValueError("its values are floating point numbers; save it with 8 bits a channel")
@@ -281,7 +268,7 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     rows = max(1, _STRIP_PIXELS // width)
     if rows >= height:
         return _strip(image)
-    # The largest pictures take three times their size on the way, a strip of them does not.
+    # Converting a large image at once needs three times its memory.
     out = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
         out[top : top + rows] = _strip(image.crop((0, top, width, min(height, top + rows))))
@@ -289,9 +276,8 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _strip(image: Image.Image) -> NDArray[np.uint8]:
-    """A decoded picture, or some rows of one, on white where it is transparent."""
+    """Convert a decoded image, or some rows of one, to RGB; composite it on white if transparent."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        paper = Image.new("RGBA", rgba.size, "white")
-        image = Image.alpha_composite(paper, rgba)
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return np.asarray(image.convert("RGB"))

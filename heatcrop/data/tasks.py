@@ -1,4 +1,4 @@
-"""What is to be told apart: a task, its classes in label order, and safe folder names for them."""
+"""Tasks, their classes in label order, and safe folder names."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(
 
 
 def folder_name(class_name: str) -> str:
-    """A readable folder name that is safe on Linux, macOS and Windows.
+    """Make a readable folder name that is safe on Linux, macOS and Windows.
 
-    Separators and what Windows refuses become ``-``; control and invisible characters go; leading dots,
-    trailing dots and spaces go; device names (``NUL``) get a ``_``; the length is bounded.
+    Separators and characters that Windows refuses become ``-``; control and invisible characters, leading
+    dots, trailing dots and spaces are removed; device names (``NUL``) get a ``_``; the length is bounded.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def folder_name(class_name: str) -> str:
     """
     text = "".join(" " if char.isspace() else char for char in class_name)
     text = "".join(char for char in text if unicodedata.category(char)[0] != "C")
-    text = unicodedata.normalize("NFC", text)  # macOS would otherwise spell an accent in its own way
+    text = unicodedata.normalize("NFC", text)  # macOS would decompose accents
     text = _FORBIDDEN.sub("-", text)
     text = re.sub(r"\.{2,}", "", text)
     text = re.sub(r"-{2,}", "-", re.sub(r" {2,}", " ", text))
@@ -45,17 +45,17 @@ def folder_name(class_name: str) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """One attribute of a picture and the classes it can take.
+    """One attribute of an image and its classes.
 
     Parameters
     ----------
     name : str
-        The whole name, as annotation files and run folders spell it (``neck_design_labels``).
+        The full name, as in annotation files and run folders (``neck_design_labels``).
     classes : tuple of str
-        Class names in label order: letter ``i`` of a label speaks about ``classes[i]``.
+        Class names in label order: letter ``i`` of a label belongs to ``classes[i]``.
     kind : {"design", "length"}
-        ``design``: what the part looks like, which a crop shows. ``length``: how far it reaches, which is
-        read against the whole body, so that training cuts nothing away at random.
+        ``design``: the form of a part, which a crop shows. ``length``: how far a part reaches, which needs
+        the full image, so that training uses no random crops.
 
     Examples
     --------
@@ -70,9 +70,9 @@ class Task:
     kind: str = "design"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))  # a list, as YAML gives it, is welcome
+        object.__setattr__(self, "classes", tuple(self.classes))  # YAML gives a list
         if not self.name or self.name != folder_name(self.name) or re.search(r"[,;]", self.name):
-            # The name becomes a folder of the run and a column of comma-separated files.
+            # The name becomes a folder of the run and a field in CSV files.
             raise ValueError(
                 f"task name {self.name!r} cannot serve as a folder and in a CSV file; "
                 "use letters, digits and '_'"
@@ -91,19 +91,15 @@ class Task:
 
     @property
     def invisible(self) -> int | None:
-        """Index of the class that says the attribute is not in the picture, None without one."""
+        """Index of the class of images that do not show the attribute; None without one."""
         names = [name.strip().casefold() for name in self.classes]
         return names.index("invisible") if "invisible" in names else None
 
     @property
     def short(self) -> str:
-        """The name people type: without ``_labels``, then without ``_design`` or ``_length``."""
+        """The name without ``_labels``, then without ``_design`` or ``_length``."""
         stem = self.name.removesuffix("_labels")
-        for ending in ("_design", "_length"):
-            if stem.endswith(ending):
-                stem = stem.removesuffix(ending)
-                break
-        return stem or self.name
+        return re.sub("_(design|length)$", "", stem) or self.name
 
 
 FASHIONAI: tuple[Task, ...] = (
@@ -177,14 +173,14 @@ FASHIONAI: tuple[Task, ...] = (
 
 
 def resolve(name: str, tasks: Sequence[Task] = FASHIONAI) -> Task:
-    """The task of a whole name or a whole short name; upper and lower case are the same.
+    """Find the task of a full or short name; case does not matter.
 
     A prefix never matches: ``neck`` is not ``neckline``.
 
     Raises
     ------
     DataError
-        When no task, or more than one, goes by that name; the message lists what there is.
+        When no task, or more than one, has that name; the message lists the tasks.
 
     Examples
     --------
@@ -205,7 +201,7 @@ collar, lapel, neck, neckline, pant, sleeve
         return found[0]
     if found:
         names = ", ".join(task.name for task in found)
-        raise DataError(f"task {name!r} could be any of {names}; give the whole name")
+        raise DataError(f"task {name!r} could be any of {names}; give the full name")
     spellings = {spelling.casefold(): spelling for task in tasks for spelling in (task.name, task.short)}
     close = difflib.get_close_matches(wanted, spellings, n=1)
     hint = f"; did you mean {spellings[close[0]]}?" if close else "."
@@ -214,18 +210,18 @@ collar, lapel, neck, neckline, pant, sleeve
 
 
 def class_folders(task: Task) -> tuple[str, ...]:
-    """One folder name a class, in label order, none equal to another even where case does not count.
+    """Make one folder name per class, in label order, all different even when case is ignored.
 
     Examples
     --------
     >>> class_folders(Task("size", ("3/4", "3-4", "Full", "full")))
     ('3-4', '3-4 (2)', 'Full', 'full (2)')
     """
-    plain = [folder_name(name) for name in task.classes]
     taken: set[str] = set()
     folders = []
-    for name in plain:
-        folder, count = name, 1
+    for class_name in task.classes:
+        folder = name = folder_name(class_name)
+        count = 1
         while folder.casefold() in taken:
             count += 1
             folder = f"{name} ({count})"

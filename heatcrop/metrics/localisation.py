@@ -1,4 +1,4 @@
-"""How well crops hold the true regions, where these are known (rendered data)."""
+"""How well crops contain the true regions, where these are known (rendered data)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from heatcrop.data.dataset import TaskData
 
 
 def overlap(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """Area of the intersection of (N, 4) boxes with (N, 4) boxes, row by row."""
+    """Compute the areas of the intersections of (N, 4) boxes with (N, 4) boxes, row by row."""
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
     return np.asarray(np.prod(np.maximum(high - low, 0).astype(np.float64), axis=1))
 
 
 def area(boxes: NDArray[Any]) -> NDArray[np.float64]:
-    """Area of (N, 4) boxes x0, y0, x1, y1."""
+    """Compute the areas of (N, 4) boxes x0, y0, x1, y1."""
     return np.asarray(np.prod((boxes[:, 2:] - boxes[:, :2]).astype(np.float64), axis=1))
 
 
 def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """Intersection over union, row by row.
+    """Compute intersection over union of (N, 4) boxes with (N, 4) boxes, row by row.
 
+    Examples
+    --------
     >>> iou(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 3, 2]])).round(4).tolist()
     [0.3333]
     """
@@ -33,14 +35,21 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def true_boxes(data: TaskData, table: pd.DataFrame) -> NDArray[np.float64]:
-    """(N, 4) true boxes of a task's pictures, NaN where no region is in the picture."""
+    """Select the true boxes of a task's images, (N, 4); NaN where the image shows no region.
+
+    Parameters
+    ----------
+    data : TaskData
+    table : DataFrame
+        With ``image, task, x0, y0, x1, y1``.
+    """
     known = table[table["task"] == data.task.name].drop_duplicates("image").set_index("image")
     return known.reindex(list(data.images))[["x0", "y0", "x1", "y1"]].to_numpy(np.float64)
 
 
 def localisation(
     data: TaskData,
-    whole: NDArray[np.bool_],
+    uncropped: NDArray[np.bool_],
     boxes: NDArray[np.int64],
     table: pd.DataFrame,
     rows: NDArray[np.int64],
@@ -49,16 +58,22 @@ def localisation(
 
     Parameters
     ----------
-    whole : ndarray of bool, shape (N,)
-        Pictures that were not cut.
+    data : TaskData
+    uncropped : ndarray of bool, shape (N,)
+        Images whose crop is the full image.
+    boxes : ndarray of int64, shape (N, 4)
+        The crops.
+    table : DataFrame
+        The true boxes, see `true_boxes`.
+    rows : ndarray of int64, shape (M,)
+        The rows to score.
 
     Returns
     -------
     dict
-        ``n`` rows with a region; ``inside``: share of regions wholly inside their crop;
-        ``covered``: mean share of a region's area inside; ``iou``: mean with the crop; ``side_ratio``:
-        median of the crop's side over the region's longer side; ``inside_cropped``: `inside` among
-        rows that were cut, whose crop could have missed.
+        ``n``: rows with a region; ``inside``: share of regions entirely inside their crop; ``covered``: mean
+        share of a region's area inside its crop; ``iou``: mean of region and crop; ``side_ratio``: median of
+        the crop's side over the region's longer side; ``inside_cropped``: `inside` among cropped images.
     """
     truth = true_boxes(data, table)
     rows = rows[~np.isnan(truth[rows, 0])]
@@ -67,7 +82,7 @@ def localisation(
     true, crop = truth[rows], boxes[rows].astype(np.float64)
     covered = overlap(true, crop) / area(true)
     inside = covered > 1 - 1e-9
-    cropped = ~whole[rows]
+    cropped = ~uncropped[rows]
     side = (crop[:, 2:] - crop[:, :2]).max(axis=1) / (true[:, 2:] - true[:, :2]).max(axis=1)
     return {
         "n": int(len(rows)),

@@ -1,18 +1,17 @@
 """The official score of the FashionAI Global Challenge 2018, attributes track, on arrays.
 
-From the rules: for each row the predicted value is the class of the highest probability and its confidence
-that probability. Rows whose confidence is below a threshold are blocked. Of the others, label ``y`` at the
-predicted class counts as predicted and correct, ``n`` as predicted only, ``m`` as neither. With
-P = correct / predicted, AP is the mean of P over every number of blocked rows from 0 to N - 1; mAP is the
-mean of AP over the tasks; basic precision is P with nothing blocked.
+By the rules, a row's predicted class is that of the highest probability, which is its confidence. Rows whose
+confidence is below a threshold are blocked. Of the others, label ``y`` at the predicted class counts as
+predicted and correct, ``n`` as predicted only, ``m`` as neither. With P = correct / predicted, AP is the mean
+of P over every number of blocked rows from 0 to N - 1; mAP is the mean of AP over the tasks; basic precision
+is P with nothing blocked.
 
-So: rank the rows by confidence, take the precision of the top k for each k, and average. This is neither
-the AP of VOC nor a mean reciprocal rank.
+In other words: rank the rows by confidence, compute the precision of the top k for each k, and average. This
+is neither the AP of VOC nor a mean reciprocal rank.
 
 **What the rules leave open**
 
-- *Equal confidences.* Their order must not change the score, so AP is the exact mean over all orders of the
-  rows that are tied; how, is derived at `average_precision`.
+- *Equal confidences.* AP is the exact mean over all orders of the tied rows; `average_precision` derives it.
 - *Rows before the first counted one* (``m`` rows at the top) have no P and are left out of the mean.
 - *No counted row at all*: AP and basic precision are 0; no prediction was right.
 - *Equal probabilities within a row*: the lowest class index is the predicted one.
@@ -35,7 +34,7 @@ from heatcrop.data.labels import MAYBE, NO, YES
 
 @dataclass(frozen=True)
 class TaskScore:
-    """The score of one task, or (`mean_score`) of several: ``n`` is the number of rows."""
+    """The score of one task, or the mean of several; ``n`` is the number of rows."""
 
     ap: float
     basic_precision: float
@@ -44,14 +43,14 @@ class TaskScore:
 
 
 def average_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
-    """AP of one task: the mean over k of the precision of the k most confident rows.
+    """Compute the AP of one task: the mean over k of the precision of the k most confident rows.
 
     Parameters
     ----------
-    probabilities : (N, C) float
-        Any finite numbers whose order is that of the confidences.
-    letters : (N, C) int8
-        Codes of the labels: 2 for ``y``, 1 for ``m``, 0 for ``n``.
+    probabilities : array_like of float, shape (N, C)
+        Any finite numbers in the order of the confidences.
+    letters : array_like of int8, shape (N, C)
+        Label codes: 2 for ``y``, 1 for ``m``, 0 for ``n``.
 
     Returns
     -------
@@ -60,21 +59,21 @@ def average_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
 
     Notes
     -----
-    A tie of n = p + m rows, p counted (c of them correct) and m skipped, comes after K counted rows of
-    which C are correct. Over all orders of the tie:
+    A tie of n = p + m rows, p counted (c of them correct) and m skipped, follows K counted rows of which C
+    are correct. Over all orders of the tie:
 
-    1. Which counted rows come first does not depend on where the skipped ones stand. After h counted rows
-       of the tie, h c / p are correct in the mean, so P = (C + h c / p) / (K + h) in the mean.
-    2. The m skipped rows fall evenly into the p + 1 gaps before, between and after the counted ones, so
-       m / (p + 1) into each in the mean. A skipped row repeats the P before it. The sum of P over the tie
-       is therefore, if K > 0,
+    1. Which counted rows come first does not depend on the positions of the skipped ones. After h counted
+       rows of the tie, h c / p are correct on average, so P = (C + h c / p) / (K + h) on average.
+    2. The m skipped rows spread evenly over the p + 1 gaps before, between and after the counted ones:
+       m / (p + 1) in each on average. A skipped row repeats the P before it. If K > 0, the sum of P over the
+       tie is therefore
 
            sum over h = 0 .. p of  w_h (C + h c / p) / (K + h),
            w_0 = m / (p + 1),  w_h = 1 + m / (p + 1).
 
     3. If K = 0, the g skipped rows before the first counted one have no P, and the number of terms of the
        mean, D - g, depends on the order (D: N less the skipped rows of earlier ties). Given g, the other
-       m - g fall evenly into p gaps, and the sum over the tie is p (1 + (m - g) / p) c / p. With R, the sum
+       m - g spread evenly over p gaps, and the sum over the tie is p (1 + (m - g) / p) c / p. With R, the sum
        over all later ties, which does not depend on the order of this one,
 
            AP = sum over g = 0 .. m of  Pr(g) ((p + m - g) c / p + R) / (D - g),
@@ -96,7 +95,7 @@ def average_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
     counted, correct = outcome != MAYBE, outcome == YES
     if not counted.any():
         return 0.0
-    # One entry a tie, most confident first.
+    # One entry per tie, most confident first.
     start = np.flatnonzero(np.r_[True, confidence[1:] != confidence[:-1]])
     n = np.diff(np.r_[start, len(confidence)])
     p = np.add.reduceat(counted.astype(np.int64), start)
@@ -126,9 +125,9 @@ def average_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
 
 
 def basic_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
-    """Correct / predicted with nothing blocked; rows with ``m`` at the predicted class count as neither.
+    """Compute correct / predicted with nothing blocked; rows with ``m`` at the predicted class are skipped.
 
-    Parameters are those of `average_precision`.
+    For parameters see `average_precision`.
 
     Examples
     --------
@@ -141,9 +140,9 @@ def basic_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
 
 
 def accuracy(probabilities: ArrayLike, letters: ArrayLike) -> float:
-    """Share of all rows whose predicted class is the ``y``; an ``m`` is not counted as correct.
+    """Compute the share of rows whose predicted class is the ``y``; an ``m`` does not count as correct.
 
-    Parameters are those of `average_precision`.
+    For parameters see `average_precision`.
 
     Examples
     --------
@@ -155,7 +154,7 @@ def accuracy(probabilities: ArrayLike, letters: ArrayLike) -> float:
 
 
 def score_task(probabilities: ArrayLike, letters: ArrayLike) -> TaskScore:
-    """All figures of one task; parameters are those of `average_precision`."""
+    """Compute all figures of one task; for parameters see `average_precision`."""
     return TaskScore(
         ap=average_precision(probabilities, letters),
         basic_precision=basic_precision(probabilities, letters),
@@ -164,35 +163,8 @@ def score_task(probabilities: ArrayLike, letters: ArrayLike) -> TaskScore:
     )
 
 
-def score_tasks(
-    probabilities: Mapping[str, ArrayLike], letters: Mapping[str, ArrayLike]
-) -> dict[str, TaskScore]:
-    """The score of each task that has letters.
-
-    Parameters
-    ----------
-    probabilities, letters : mapping of task name to (N, C) array
-        Row i of one is row i of the other.
-
-    Raises
-    ------
-    ValueError
-        When a task has letters but no probabilities, or its arrays do not fit.
-    """
-    missing = [name for name in letters if name not in probabilities]
-    if missing:
-        raise ValueError(f"no probabilities for {', '.join(missing)}")
-    scores = {}
-    for name in letters:
-        try:
-            scores[name] = score_task(probabilities[name], letters[name])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    return scores
-
-
 def mean_score(scores: Mapping[str, TaskScore]) -> TaskScore:
-    """Means over tasks, each of equal weight: ``ap`` is then the mAP; ``n`` is the sum.
+    """Average over tasks with equal weights, so that ``ap`` is the mAP; ``n`` is the sum.
 
     Examples
     --------
@@ -200,7 +172,7 @@ def mean_score(scores: Mapping[str, TaskScore]) -> TaskScore:
     0.75
     """
     if not scores:
-        raise ValueError("there is no task to take the mean of")
+        raise ValueError("there is no task to average over")
     parts = list(scores.values())
     return TaskScore(
         ap=float(np.mean([part.ap for part in parts])),
@@ -211,7 +183,7 @@ def mean_score(scores: Mapping[str, TaskScore]) -> TaskScore:
 
 
 def _outcomes(probabilities: ArrayLike, letters: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-    """Confidence of each row, ``(N,)``, and the letter at its predicted class, ``(N,)``."""
+    """Return each row's confidence and the letter at its predicted class, both (N,)."""
     values = np.asarray(probabilities, dtype=np.float64)
     codes = np.asarray(letters)
     if values.ndim != 2 or values.shape != codes.shape:

@@ -1,10 +1,9 @@
-"""Submission and answer files in FashionAI's form, and the official score of one against the other."""
+"""Submission and answer files in FashionAI's format, and the official score of one against the other."""
 
 from __future__ import annotations
 
 import csv
 import os
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +16,25 @@ from heatcrop.data.labels import parse_letters
 from heatcrop.data.readers.collect import clean_image
 from heatcrop.data.readers.lines import read_lines
 from heatcrop.data.tasks import Task, resolve
-from heatcrop.data.texts import Places, first_of_each
 from heatcrop.errors import DataError
 from heatcrop.files import atomic_path
-from heatcrop.metrics.score import mean_score, score_tasks
+from heatcrop.metrics.score import mean_score, score_task
 
-DECIMALS = 8  # with four, 5 to 8 % of real rows fall into ties
+DECIMALS = 8  # with four, 5 to 8 % of real rows are tied
 
 
 @dataclass(frozen=True, eq=False)
-class TaskRows:
+class SubmissionRows:
     """The rows of one task in a file.
 
     Attributes
     ----------
     images : tuple of str
-        Paths as the file has them, with ``/``.
-    values : (N, C) array
-        Probabilities (float64) or the codes of letters (int8).
+        With ``/`` between folders.
+    values : ndarray, shape (N, C)
+        Probabilities (float64) or label codes (int8).
     lines : tuple of int
-        Where each row stands in the file.
+        The row's line in the file.
     """
 
     images: tuple[str, ...]
@@ -44,74 +42,71 @@ class TaskRows:
     lines: tuple[int, ...]
 
 
-def read_predictions(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, TaskRows]:
-    """Read ``image,task,p1;p2;…`` rows, by whole task name.
+def read_submission(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, SubmissionRows]:
+    """Read ``image,task,p1;p2;…`` rows, by full task name.
 
-    A file without a header, as it is handed in; or with one that names ``image``, ``task`` and
-    ``probabilities`` among its columns, as the ``predict`` command writes it.
-
-    Raises
-    ------
-    DataError
-        On the first fault: an unknown task, a wrong number of probabilities, one that is no finite number
-        or below 0, a row of zeros, one that comes twice, too few columns, a file without rows.
-    """
-    return {name: read.rows() for name, read in _predictions(path, tasks).items()}
-
-
-def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, TaskRows]:
-    """Read ``image,task,letters`` rows, by whole task name; a header ``image,task,label`` is allowed.
+    The file has no header, like a submission; or one with ``image``, ``task`` and ``probabilities`` among its
+    columns, like the output of the ``predict`` command.
 
     Raises
     ------
     DataError
-        On the first fault, as `read_predictions`, or a label that is not one.
+        On the first fault: an unknown task, a wrong number of probabilities, one that is not finite or below
+        0, a row of zeros, a repeated row, a wrong number of columns, a file without rows.
     """
-    return {name: read.rows() for name, read in _answers(path, tasks).items()}
+    return _read(path, tasks, "probabilities", _parse_probabilities)
+
+
+def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, SubmissionRows]:
+    """Read ``image,task,letters`` rows, by full task name; a header ``image,task,label`` is allowed.
+
+    Raises
+    ------
+    DataError
+        On the first fault, as in `read_submission`, or an invalid label.
+    """
+    return _read(path, tasks, "label", _parse_answer)
 
 
 def score_files(
-    predictions_path: str | os.PathLike[str], answers_path: str | os.PathLike[str], tasks: Sequence[Task]
+    submission_path: str | os.PathLike[str], answers_path: str | os.PathLike[str], tasks: Sequence[Task]
 ) -> dict[str, Any]:
-    """The official score of a submission.
+    """Compute the official score of a submission.
 
     Parameters
     ----------
-    predictions_path, answers_path : path
-        The answers may cover some of the tasks; the predictions must cover every answered row.
+    submission_path, answers_path : path
+        The answers may cover some of the tasks; every answered row needs a prediction.
     tasks : sequence of Task
 
     Returns
     -------
     dict
         ``{"map", "basic_precision", "tasks": {name: {"ap", "basic_precision", "n"}}, "ignored_rows"}``;
-        ``ignored_rows`` counts predictions that nobody asked for.
+        ``ignored_rows`` counts predictions without an answer.
 
     Raises
     ------
     DataError
         When a file has a fault, or a prediction is missing.
     """
-    predictions, answers = _predictions(predictions_path, tasks), _answers(answers_path, tasks)
-    places = {
-        name: Places(predictions[name].images if name in predictions else ()).of(asked.images)
-        for name, asked in answers.items()
-    }
-    missing = [
-        (asked.lines[i], asked.images[i], name)
-        for name, asked in answers.items()
-        for i in np.flatnonzero(places[name] < 0).tolist()
-    ]
+    submission, answers = read_submission(submission_path, tasks), read_answers(answers_path, tasks)
+    missing, scores = [], {}
+    for name, answered in answers.items():
+        predicted = submission.get(name)
+        places = {image: row for row, image in enumerate(predicted.images if predicted else ())}
+        rows = np.array([places.get(image, -1) for image in answered.images])
+        absent = np.flatnonzero(rows < 0)
+        missing += [(answered.lines[row], answered.images[row], name) for row in absent]
+        if predicted and not len(absent):
+            scores[name] = score_task(predicted.values[rows], answered.values)
     if missing:
         line, image, name = min(missing)
         more = f" and {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
         raise DataError(
-            f"{answers_path}:{line}: {image} of {name}{more} has no prediction in {predictions_path}; "
+            f"{answers_path}:{line}: {image} of {name}{more} has no prediction in {submission_path}; "
             "every answered row needs one"
         )
-    n_predicted = sum(len(read.images) for read in predictions.values())
-    chosen = {name: predictions[name].array()[at] for name, at in places.items()}
-    scores = score_tasks(chosen, {name: asked.array() for name, asked in answers.items()})
     mean = mean_score(scores)
     return {
         "map": mean.ap,
@@ -120,19 +115,18 @@ def score_files(
             name: {"ap": score.ap, "basic_precision": score.basic_precision, "n": score.n}
             for name, score in scores.items()
         },
-        "ignored_rows": n_predicted - mean.n,
+        "ignored_rows": sum(len(predicted.images) for predicted in submission.values()) - mean.n,
     }
 
 
 def write_submission(path: str | os.PathLike[str], rows: Iterable[tuple[str, str, ArrayLike]]) -> None:
-    """Write ``image,task,p1;p2;…`` rows without a header, with 8 decimals; whole or not at all.
+    """Write ``image,task,p1;p2;…`` rows without a header, with 8 decimals.
 
     Parameters
     ----------
     path : path
-        Its folder must exist.
     rows : iterable of (image, task, probabilities)
-        ``image`` as annotated (``Images/<task>/<id>.jpg``), ``task`` the whole name, ``(C,)`` floats.
+        ``image`` as annotated (``Images/<task>/<id>.jpg``), ``task`` the full name, ``(C,)`` floats.
     """
     with atomic_path(Path(path)) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -143,98 +137,59 @@ def write_submission(path: str | os.PathLike[str], rows: Iterable[tuple[str, str
             writer.writerow([image, task, ";".join(f"{value:.{DECIMALS}f}" for value in values)])
 
 
-class _Read:
-    """What was read of a task so far: of millions of rows, no object a row but the picture's name."""
-
-    def __init__(self, n_classes: int, kind: str) -> None:
-        self.images: list[str] = []
-        self.lines, self._values, self._n_classes = array("Q"), array(kind), n_classes
-
-    def append(self, image: str, line: int, values: NDArray[Any]) -> None:
-        self.images.append(image)
-        self.lines.append(line)
-        self._values.extend(values.tolist())
-
-    def array(self) -> NDArray[Any]:
-        """(N, C) numbers, which lie where they were read to."""
-        return np.asarray(self._values).reshape(-1, self._n_classes)
-
-    def rows(self) -> TaskRows:
-        return TaskRows(tuple(self.images), self.array(), tuple(self.lines))
-
-
-def _predictions(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, _Read]:
-    return _read(path, tasks, "probabilities", "d", _parse_probabilities)
-
-
-def _answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, _Read]:
-    return _read(path, tasks, "label", "b", _parse_answer)
-
-
 def _read(
     path: str | os.PathLike[str],
     tasks: Sequence[Task],
     column: str,
-    kind: str,
     parse: Callable[[str, int], NDArray[Any]],
-) -> dict[str, _Read]:
-    """The rows by task; the first fault of the file is raised."""
-    found: dict[str, _Read] = {}
-    try:
-        for number, name, image, text in _fields(path, column):
-            try:
-                task = resolve(name, tasks)
-                values = parse(text, len(task.classes))
-            except (DataError, ValueError) as error:
-                raise DataError(f"{path}:{number}: {error}") from None
-            image, reason = clean_image(image)
-            if reason:
-                raise DataError(f"{path}:{number}: {image!r}: {reason}")
-            found.setdefault(task.name, _Read(len(task.classes), kind)).append(image, number, values)
-    except DataError:
-        _refuse_repeated(path, found)  # an earlier fault, which only all rows together show
-        raise
-    _refuse_repeated(path, found)
-    return found
-
-
-def _refuse_repeated(path: str | os.PathLike[str], found: dict[str, _Read]) -> None:
-    """Raise for the first row whose picture an earlier one of its task has."""
-    repeated = []
-    for name, read in found.items():
-        first = first_of_each(read.images)
-        later = np.flatnonzero(first < np.arange(len(first)))
-        if len(later):
-            row = int(later[0])
-            repeated.append((read.lines[row], read.images[row], name, read.lines[int(first[row])]))
-    if repeated:
-        number, image, name, earlier = min(repeated)
-        raise DataError(f"{path}:{number}: {image} of {name} is in row {earlier} too; drop one of them")
+) -> dict[str, SubmissionRows]:
+    """Read the rows by task; raise the first fault of the file."""
+    lines: dict[str, dict[str, int]] = {}
+    values: dict[str, list[NDArray[Any]]] = {}
+    for line, name, image, text in _fields(path, column):
+        try:
+            task = resolve(name, tasks)
+            parsed = parse(text, len(task.classes))
+        except (DataError, ValueError) as error:
+            raise DataError(f"{path}:{line}: {error}") from None
+        image, reason = clean_image(image)
+        if reason:
+            raise DataError(f"{path}:{line}: {image!r}: {reason}")
+        earlier = lines.setdefault(task.name, {}).setdefault(image, line)
+        if earlier != line:
+            raise DataError(
+                f"{path}:{line}: {image} of {task.name} is in row {earlier} too; drop one of them"
+            )
+        values.setdefault(task.name, []).append(parsed)
+    return {
+        name: SubmissionRows(tuple(known), np.stack(values[name]), tuple(known.values()))
+        for name, known in lines.items()
+    }
 
 
 def _fields(path: str | os.PathLike[str], column: str) -> Iterator[tuple[int, str, str, str]]:
-    """``(line, task, image, text)`` of each row, the text being that of `column`."""
-    lines = read_lines(path)
-    if lines.faults:
-        number, _, reason = lines.faults[0]
-        raise DataError(f"{path}:{number}: {reason}")
-    rows, first = lines.rows, 0
+    """Yield ``(line, task, image, text of column)`` of each row."""
+    found = read_lines(path)
+    if found.faults:
+        line, _, reason = found.faults[0]
+        raise DataError(f"{path}:{line}: {reason}")
+    rows = found.rows
     header = [field.casefold() for field in rows[0][1]]
-    if {"image", "task"} <= set(header):
-        if column not in header:
-            raise DataError(f"{path}:{rows[0][0]}: the header {','.join(header)!r} lacks {column}")
-        first = 1
-    else:
+    if not {"image", "task"} <= set(header):
         header = ["image", "task", column]
-    if len(rows) == first:
+    elif column not in header:
+        raise DataError(f"{path}:{rows[0][0]}: the header {','.join(header)!r} lacks {column}")
+    else:
+        rows = rows[1:]
+    if not rows:
         raise DataError(f"{path}: holds a header and no rows")
     places = [header.index(name) for name in ("task", "image", column)]
-    for number, fields in rows.after(first):
+    for line, fields in rows:
         if len(fields) != len(header):
             expected = f"expected {len(header)}: {','.join(header)}"
-            raise DataError(f"{path}:{number}: {len(fields)} columns; {expected}")
+            raise DataError(f"{path}:{line}: {len(fields)} columns; {expected}")
         task, image, text = (fields[place] for place in places)
-        yield number, task, image, text
+        yield line, task, image, text
 
 
 def _parse_answer(text: str, n_classes: int) -> NDArray[np.int8]:

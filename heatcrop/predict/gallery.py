@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.texts import printable
 from heatcrop.errors import RunError
+from heatcrop.files import printable
 from heatcrop.predict.predictor import Answer, Predictor
 from heatcrop.report.build import build_gallery, may_be_rebuilt
 from heatcrop.report.rows import TaskRows, read_settings

@@ -15,8 +15,8 @@ import numpy as np
 from heatcrop.data.dataset import survey_images
 from heatcrop.data.images import SUFFIXES
 from heatcrop.data.tasks import Task
-from heatcrop.data.texts import NOT_UTF8, PicturePaths, printable, take
 from heatcrop.errors import DataError
+from heatcrop.files import NOT_UTF8, printable
 from heatcrop.nets.devices import DeviceName
 from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS, table
 from heatcrop.predict.predictor import Answer, Predictor, look_once, open_pipeline
@@ -64,7 +64,7 @@ def find_images(source: Path) -> Named:
         found = list(_below(str(source)))
         if not found:
             raise DataError(f"{source}: holds no picture ({', '.join(sorted(SUFFIXES))})")
-        return Named(found, PicturePaths([str(source)], np.zeros(len(found), np.int8), found))
+        return Named(found, [f"{source}/{name}" for name in found])
     if source.exists() and not source.is_file():  # a pipe's other end may never come
         raise DataError(f"{source}: is no regular file; give a picture, a folder of pictures or a CSV file")
     if source.suffix.lower() == ".csv":
@@ -162,7 +162,7 @@ def predict_images(
             ):
                 for start in range(0, len(usable), _CHUNK):
                     part = usable[start : start + _CHUNK]
-                    paths, images = take(named.paths, part), take(named.images, part)
+                    paths, images = [named.paths[i] for i in part], [named.images[i] for i in part]
                     for number, looked in enumerate(look_once(predictors, paths)):
                         answer = predictors[number](paths, found[part], looked)
                         if seen is not None:

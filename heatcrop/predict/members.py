@@ -12,7 +12,7 @@ from heatcrop.cli.config_file import read_config
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError, RunError, UsageError
-from heatcrop.metrics.submissions import read_predictions as read_submission
+from heatcrop.metrics.submissions import read_submission
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import read_table as read_predictions
 from heatcrop.runs.progress import log

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from heatcrop.data.texts import NOT_UTF8
-from heatcrop.files import remove_leftovers
+from heatcrop.files import NOT_UTF8, remove_leftovers
 from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS
 from tests.soak.crash import make_home
 

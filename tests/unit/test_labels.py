@@ -3,19 +3,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatcrop.data.labels import MAYBE, NO, YES, format_letters, parse_letters, soft_label, soft_labels
+from heatcrop.data.labels import MAYBE, NO, YES, format_letters, parse_letters, soft_labels
 
-labels = (
+label_texts = (
     st.integers(0, 9)
     .flatmap(lambda n: st.tuples(st.integers(0, n), st.text(alphabet="nm", min_size=n, max_size=n)))
     .map(lambda drawn: drawn[1][: drawn[0]] + "y" + drawn[1][drawn[0] :])
 )
 
 
-def test_codes():
+def soft_label(letters):
+    return soft_labels(letters[None])[0]
+
+
+def test_letters_become_codes():
+    assert parse_letters("nmymn", 5).tolist() == [NO, MAYBE, YES, MAYBE, NO]
+
+
+def test_codes_are_those_of_the_file_formats():
     assert (YES, MAYBE, NO) == (2, 1, 0)
-    parsed = parse_letters("nmymn", 5)
-    assert parsed.dtype == np.int8 and parsed.tolist() == [0, 1, 2, 1, 0]
+
+
+def test_codes_are_single_bytes():
+    assert parse_letters("ny", 2).dtype == np.int8
 
 
 @pytest.mark.parametrize(
@@ -33,7 +43,7 @@ def test_codes():
         ("n" * 5000, r"label 'n{37}\.\.\.' has 5000 letters"),
     ],
 )
-def test_a_bad_label_is_told_precisely(text, reason):
+def test_the_error_for_a_bad_label_gives_the_reason(text, reason):
     with pytest.raises(ValueError, match=reason):
         parse_letters(text, 5)
 
@@ -50,29 +60,40 @@ def test_a_bad_label_is_told_precisely(text, reason):
     ],
 )
 def test_the_soft_label_rule(text, shares):
-    soft = soft_label(parse_letters(text, len(text)))
-    assert soft.dtype == np.float32
-    np.testing.assert_allclose(soft, shares, atol=1e-7)
+    np.testing.assert_allclose(soft_label(parse_letters(text, len(text))), shares, atol=1e-7)
 
 
-@given(labels)
-def test_letters_come_back_and_shares_sum_to_one(text):
-    parsed = parse_letters(text, len(text))
-    assert format_letters(parsed) == text
-    soft = soft_label(parsed)
-    assert abs(float(soft.sum()) - 1) < 1e-6
-    assert soft.argmax() == text.index("y")
+def test_soft_labels_are_single_precision():
+    assert soft_labels(np.array([[2, 1]], np.int8)).dtype == np.float32
+
+
+@given(label_texts)
+def test_formatted_letters_are_the_parsed_text(text):
+    assert format_letters(parse_letters(text, len(text))) == text
+
+
+@given(label_texts)
+def test_soft_labels_sum_to_one(text):
+    assert abs(float(soft_label(parse_letters(text, len(text))).sum()) - 1) < 1e-6
+
+
+@given(label_texts)
+def test_the_y_has_the_largest_soft_label(text):
+    assert soft_label(parse_letters(text, len(text))).argmax() == text.index("y")
 
 
 @given(st.lists(st.sampled_from(["ynnnnn", "mynnnn", "mmynnn", "mmmynn", "mmmmyn", "mmmmmy"]), max_size=8))
-def test_many_at_once_equal_one_by_one(texts):
+def test_soft_labels_of_many_rows_equal_those_of_single_rows(texts):
     letters = np.array([parse_letters(text, 6) for text in texts], np.int8).reshape(len(texts), 6)
     one_by_one = np.array([soft_label(row) for row in letters], np.float32).reshape(len(texts), 6)
     np.testing.assert_array_equal(soft_labels(letters), one_by_one)
 
 
-def test_soft_labels_need_one_yes_and_two_dimensions():
+def test_soft_labels_need_one_y_per_row():
     with pytest.raises(ValueError, match="row 1 of the letters has 0 y"):
         soft_labels(np.array([[2, 0], [0, 1]], np.int8))
+
+
+def test_soft_labels_need_two_dimensions():
     with pytest.raises(ValueError, match="must be"):
         soft_labels(np.array([2, 0], np.int8))

@@ -6,26 +6,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heatcrop.data.readers import infer_tasks, read_annotations
-from heatcrop.data.readers.collect import COLUMNS, clean_image
+from heatcrop.data.readers.collect import clean_image
 from heatcrop.data.readers.lines import read_lines
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
+from heatcrop.files import NOT_UTF8
 
 NECK, SKIRT, PANT = (resolve(name) for name in ("neck", "skirt", "pant"))
 BEAK = Task("beak", ("hooked", "long", "3/4"))
 
 
-def put(path, content=b"picture"):
-    """A file with its folders; pictures are never opened by the readers, so any bytes will do."""
+def put(path, content=b"image"):
+    """Write a file and its folders; readers never open images, so that any bytes will do."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
     return path
 
 
-def fashionai(root, rows, pictures=(), sub="base", file="Annotations/label.csv"):
+def fashionai(root, rows, images=(), sub="base", file="Annotations/label.csv"):
     put(root / sub / file, "\n".join(rows) + "\n")
-    for picture in pictures:
-        put(root / sub / picture)
+    for image in images:
+        put(root / sub / image)
     return root
 
 
@@ -44,11 +45,14 @@ def reasons(annotations):
 # FashionAI's layout
 
 
-def test_the_training_set(tmp_path):
+@pytest.fixture
+def two_good_rows(tmp_path):
     fashionai(tmp_path, [neck_row("a"), neck_row("b", "nymnn")], [neck("a"), neck("b")])
-    got = read_annotations([tmp_path], FASHIONAI)
-    assert tuple(got.rows.columns) == COLUMNS
-    assert got.rows.iloc[1].to_dict() == {
+    return read_annotations([tmp_path], FASHIONAI)
+
+
+def test_a_row_of_the_training_set(two_good_rows, tmp_path):
+    assert two_good_rows.rows.iloc[1].to_dict() == {
         "image": neck("b"),
         "path": str(tmp_path / "base" / neck("b")),
         "task": "neck_design_labels",
@@ -57,24 +61,37 @@ def test_the_training_set(tmp_path):
         "group": "",
         "source": "base/Annotations/label.csv:2",
     }
-    assert len(got.rejected) == 0 and list(got.rejected.columns) == ["image", "task", "source", "reason"]
-    assert got.notes == []
 
 
-def test_a_split_file_is_honoured_and_its_bad_rows_are_told(tmp_path):
+def test_good_rows_leave_no_rejected_row(two_good_rows):
+    assert len(two_good_rows.rejected) == 0
+
+
+def test_good_rows_leave_no_note(two_good_rows):
+    assert two_good_rows.notes == []
+
+
+@pytest.fixture
+def with_split_file(tmp_path):
     fashionai(tmp_path, [neck_row("a"), neck_row("b"), neck_row("c")], map(neck, "abc"))
     given_splits = [("a", "train"), ("b", "VAL"), ("c", "later")]
     split = ["image,task,split", *(f"{neck(name)},{NECK.name},{word}" for name, word in given_splits), "x"]
     put(tmp_path / "base/Annotations/split.csv", "\r\n".join(split))
-    got = read_annotations([tmp_path], FASHIONAI)
-    assert got.rows["split"].tolist() == ["train", "val", ""]
-    assert reasons(got) == {
+    return read_annotations([tmp_path], FASHIONAI)
+
+
+def test_a_split_file_gives_the_splits(with_split_file):
+    assert with_split_file.rows["split"].tolist() == ["train", "val", ""]
+
+
+def test_bad_rows_of_a_split_file_are_rejected(with_split_file):
+    assert reasons(with_split_file) == {
         "base/Annotations/split.csv:4": "split 'later'; expected image, task and one of train, val, test",
         "base/Annotations/split.csv:5": "1 columns; expected image, task and one of train, val, test",
     }
 
 
-def test_a_split_file_of_other_data_is_told(tmp_path):
+def test_a_split_file_of_other_data_leaves_a_note(tmp_path):
     fashionai(tmp_path, [neck_row("a")], [neck("a")])
     put(tmp_path / "base/Annotations/split.csv", f"image,task,split\n{neck('z')},neck_design_labels,val\n")
     assert "names no row" in read_annotations([tmp_path], FASHIONAI).notes[0]
@@ -89,81 +106,98 @@ def test_a_split_file_without_its_header_is_an_error(tmp_path):
         read_annotations([tmp_path], FASHIONAI)
 
 
-def test_the_test_set_without_answers(tmp_path):
+def test_a_question_without_an_answer_is_an_unlabelled_test_row(tmp_path):
     fashionai(tmp_path, [neck_row("t", "?")], [neck("t")], "rank", "Tests/question.csv")
     rows = read_annotations([tmp_path], FASHIONAI).rows
-    assert rows[["label", "split"]].values.tolist() == [["", "test"]]
-    assert rows["path"][0] == str(tmp_path / "rank" / neck("t"))
+    path = str(tmp_path / "rank" / neck("t"))
+    assert rows[["path", "label", "split"]].values.tolist() == [[path, "", "test"]]
 
 
 @pytest.mark.parametrize(
     "place", ["rank/Tests/answer.csv", "rank/Tests/answers.csv", "fashionAI_attributes_answer_a_20180428.csv"]
 )
-def test_answers_are_joined_to_the_questions(tmp_path, place):
+def test_answers_give_the_labels_of_questions(tmp_path, place):
     questions = [neck_row(name, "?") for name in "tuv"]
     fashionai(tmp_path, questions, map(neck, "tuvw"), "rank", "Tests/question.csv")
     put(tmp_path / place, "\n".join([neck_row("w", "nnnny"), neck_row("u", "nnnyn"), neck_row("t", "yynnn")]))
     got = read_annotations([tmp_path], FASHIONAI)
     labels = dict(zip(got.rows["image"], got.rows["label"], strict=True))
-    # t: the answer is bad, so its label stays unknown; w: an answer nobody asked for is a test row too.
+    # t: the answer is rejected, so that the label is unknown; w: an answer without a question is a test row.
     assert labels == {neck("t"): "", neck("u"): "nnnyn", neck("v"): "", neck("w"): "nnnny"}
     assert set(got.rows["split"]) == {"test"}
     assert reasons(got) == {f"{place}:3": "label 'yynnn' has two y; exactly one is allowed"}
 
 
-def test_answers_alone_are_enough(tmp_path):
+def test_answers_without_questions_are_test_rows(tmp_path):
     fashionai(tmp_path, [neck_row("t", "nynnn")], [neck("t")], "rank", "Tests/answer.csv")
     assert read_annotations([tmp_path], FASHIONAI).rows["label"].tolist() == ["nynnn"]
 
 
 def test_the_warm_up_set(tmp_path):
-    picture = "Images/skirt_length_labels/s.jpg"
-    row = f"{picture},skirt_length_labels,nnynnn"
-    fashionai(tmp_path, [row], [picture], "web", "Annotations/skirt_length_labels.csv")
+    image = "Images/skirt_length_labels/s.jpg"
+    row = f"{image},skirt_length_labels,nnynnn"
+    fashionai(tmp_path, [row], [image], "web", "Annotations/skirt_length_labels.csv")
     rows = read_annotations([tmp_path], FASHIONAI).rows
-    assert rows["path"].tolist() == [str(tmp_path / "web" / picture)]
-    assert rows["label"].tolist() == ["nnynnn"] and rows["split"].tolist() == [""]
+    path = str(tmp_path / "web" / image)
+    assert rows[["path", "label", "split"]].values.tolist() == [[path, "nnynnn", ""]]
 
 
-def test_roots_are_merged_and_the_first_wins(tmp_path):
+@pytest.fixture
+def two_roots(tmp_path):
     one = fashionai(tmp_path / "one", [neck_row("a"), neck_row("b", "nynnn")], map(neck, "ab"))
     two = fashionai(tmp_path / "two", [neck_row("b", "nnynn"), neck_row("c")], map(neck, "bc"))
-    got = read_annotations([one, two], FASHIONAI)
-    assert got.rows["source"].tolist() == [
-        "one/base/Annotations/label.csv:1",
-        "one/base/Annotations/label.csv:2",
-        "two/base/Annotations/label.csv:2",
-    ]
-    assert got.rows["label"].tolist() == ["ynnnn", "nynnn", "ynnnn"]
-    assert got.notes == ["1 duplicate rows dropped, first root wins"]
-    assert len(got.rejected) == 0
+    return read_annotations([one, two], FASHIONAI)
 
 
-def test_a_later_root_fills_in_for_a_picture_the_first_lacks(tmp_path):
+def test_roots_are_merged_in_order(two_roots):
+    sources = [source.replace("/base/Annotations/label.csv", "") for source in two_roots.rows["source"]]
+    assert sources == ["one:1", "one:2", "two:2"]
+
+
+def test_the_first_of_several_roots_wins(two_roots):
+    assert two_roots.rows["label"].tolist() == ["ynnnn", "nynnn", "ynnnn"]
+
+
+def test_rows_of_later_roots_are_dropped_with_a_note(two_roots):
+    assert two_roots.notes == ["1 duplicate rows dropped, first root wins"]
+
+
+def test_rows_of_later_roots_are_not_rejected(two_roots):
+    assert len(two_roots.rejected) == 0
+
+
+@pytest.fixture
+def roots_of_one_name(tmp_path):
     one = fashionai(tmp_path / "a/data", [neck_row("a"), neck_row("b")], [neck("a")])
     two = fashionai(tmp_path / "b/data", [neck_row("b")], [neck("b")])
-    got = read_annotations([one, two], FASHIONAI)
-    assert len(got.rows) == 2 and str(two) in got.rows["path"][1]
-    # The two folders have the same name, so that sources give the whole path.
+    return one, two, read_annotations([one, two], FASHIONAI)
+
+
+def test_a_later_root_supplies_an_image_that_the_first_lacks(roots_of_one_name):
+    _, two, got = roots_of_one_name
+    assert got.rows["path"][1] == str(two / "base" / neck("b"))
+
+
+def test_sources_give_the_path_of_roots_that_have_the_same_name(roots_of_one_name):
+    one, _, got = roots_of_one_name
     assert list(got.rejected["source"]) == [f"{one.as_posix()}/base/Annotations/label.csv:2"]
 
 
-def test_labels_hidden_by_an_earlier_root_are_told(tmp_path):
+def test_labels_hidden_by_an_earlier_root_leave_a_note(tmp_path):
     one = fashionai(tmp_path / "one", [neck_row("t", "?")], [neck("t")], "rank", "Tests/question.csv")
     two = fashionai(tmp_path / "two", [neck_row("t")], [neck("t")])
-    assert (
-        "1 of them have a label that the first root lacks" in read_annotations([one, two], FASHIONAI).notes[0]
-    )
+    note = read_annotations([one, two], FASHIONAI).notes[0]
+    assert "1 of them have a label that the first root lacks" in note
 
 
-# Bad rows: each is set aside, and the good one beside it is read
+# Bad rows: each is rejected, and the good ones beside it are accepted
 
 
 @pytest.mark.parametrize(
     "row, reason",
     [
-        (neck_row("gone"), "the picture is missing: there is no base/Images/neck_design_labels/gone.jpg"),
-        (neck_row("no/x"), "the picture is missing: there is no folder base/Images/neck_design_labels/no"),
+        (neck_row("gone"), "the image is missing: there is no base/Images/neck_design_labels/gone.jpg"),
+        (neck_row("no/x"), "the image is missing: there is no folder base/Images/neck_design_labels/no"),
         (neck_row("b", "nnnnn"), "label 'nnnnn' has no y; exactly one is needed"),
         (neck_row("b", "nnyny"), "label 'nnyny' has two y; exactly one is allowed"),
         (neck_row("b", "nny"), "label 'nny' has 3 letters; the task has 5 classes"),
@@ -184,37 +218,37 @@ def test_labels_hidden_by_an_earlier_root_are_told(tmp_path):
         (r"..\b.jpg,neck_design_labels,ynnnn", "the path leaves the data folder; give one below it"),
         ("/etc/passwd,neck_design_labels,ynnnn", "the path is absolute; give it relative to the data folder"),
         (r"C:\b.jpg,neck_design_labels,ynnnn", "the path is absolute; give it relative to the data folder"),
-        (",neck_design_labels,ynnnn", "no picture is named"),
-        ("a\0b.jpg,neck_design_labels,ynnnn", "the picture's name holds a control character"),
+        (",neck_design_labels,ynnnn", "no image is named"),
+        ("a\0b.jpg,neck_design_labels,ynnnn", "the image's name holds a control character"),
         (
             "Images/neck_design_labels,neck_design_labels,ynnnn",
-            "base/Images/neck_design_labels is a folder, not a picture",
+            "base/Images/neck_design_labels is a folder, not an image",
         ),
         (neck("b"), "1 columns; expected 3: image, task, label"),
         (neck_row("b") + ",extra", "4 columns; expected 3: image, task, label"),
         ('"' + neck_row("b"), "a double quote is not closed, or stands inside a field"),
     ],
 )
-def test_one_bad_row_is_set_aside(tmp_path, row, reason):
+def test_a_bad_row_is_rejected_alone(tmp_path, row, reason):
     fashionai(tmp_path, [neck_row("a"), row, neck_row("c")], map(neck, "abc"))
     got = read_annotations([tmp_path], FASHIONAI)
     assert got.rows["image"].tolist() == [neck("a"), neck("c")]
     assert reasons(got) == {"base/Annotations/label.csv:2": reason}
-    assert got.notes == ["1 rows set aside, see `rejected`"]
+    assert got.notes == ["1 rows rejected, see `rejected`"]
 
 
-def test_bytes_that_are_not_utf8_spoil_one_row(tmp_path):
+def test_bytes_that_are_not_utf8_reject_one_row(tmp_path):
     fashionai(tmp_path, [], map(neck, "ab"))
     rows = [neck_row("a").encode(), neck_row("gr\xfcn").encode("latin-1"), neck_row("b").encode()]
     put(tmp_path / "base/Annotations/label.csv", b"\n".join(rows))
     got = read_annotations([tmp_path], FASHIONAI)
-    assert len(got.rows) == 2
+    assert got.rows["image"].tolist() == [neck("a"), neck("b")]
     assert reasons(got) == {"base/Annotations/label.csv:2": "the row is not in UTF-8; save the file as UTF-8"}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_line_ends_marks_empty_lines_and_backslashes(tmp_path, end, mark):
+def test_line_ends_byte_order_marks_empty_lines_and_backslashes(tmp_path, end, mark):
     rows = [
         neck_row("a"),
         "",
@@ -228,17 +262,19 @@ def test_line_ends_marks_empty_lines_and_backslashes(tmp_path, end, mark):
     assert got.rows["image"].tolist() == [neck("a"), neck("b"), neck("c")]
     assert got.rows["source"].str[-1].tolist() == ["1", "3", "5"]
     assert len(got.rejected) == 0
-    assert got.notes == ["base/Annotations/label.csv: 2 empty lines passed over"]
+    assert got.notes == ["base/Annotations/label.csv: 2 empty lines skipped"]
 
 
-def test_a_header_that_need_not_be_there_is_passed_over(tmp_path):
+def test_a_header_of_the_training_set_is_skipped(tmp_path):
     fashionai(tmp_path, ["image,task,label", neck_row("a")], [neck("a")])
     got = read_annotations([tmp_path], FASHIONAI)
-    assert len(got.rows) == 1 and len(got.rejected) == 0
+    assert got.rows["source"].tolist() == ["base/Annotations/label.csv:2"]
+    assert len(got.rejected) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
-def test_links_that_leave_the_data_folder(tmp_path):
+@pytest.mark.parametrize("start", ["root", "link to the root"])
+def test_links_out_of_the_data_folder_are_rejected(tmp_path, start):
     root, outside = tmp_path / "root", put(tmp_path / "outside/secret.jpg").parent
     fashionai(root, [neck_row(name) for name in ("a", "in", "out", "up/secret", "broken")], [neck("a")])
     folder = root / "base/Images/neck_design_labels"
@@ -246,15 +282,13 @@ def test_links_that_leave_the_data_folder(tmp_path):
     (folder / "out.jpg").symlink_to(outside / "secret.jpg")
     (folder / "up").symlink_to(outside)
     (folder / "broken.jpg").symlink_to(folder / "none.jpg")
-    link = tmp_path / "link to the root"  # the root itself may be a link
-    link.symlink_to(root)
-    for start in (root, link):
-        got = read_annotations([start], FASHIONAI)
-        assert got.rows["image"].tolist() == [neck("a"), neck("in")]
-        told = list(reasons(got).values())
-        assert "link leads out of the data folder" in told[0]
-        assert "up leads out of the data folder" in told[1]
-        assert "missing" in told[2]
+    (tmp_path / "link to the root").symlink_to(root)
+    got = read_annotations([tmp_path / start], FASHIONAI)
+    assert got.rows["image"].tolist() == [neck("a"), neck("in")]
+    link, up, broken = reasons(got).values()
+    assert "link leads out of the data folder" in link
+    assert "up leads out of the data folder" in up
+    assert "missing" in broken
 
 
 # Tasks
@@ -263,32 +297,33 @@ def test_links_that_leave_the_data_folder(tmp_path):
 def test_rows_of_other_official_tasks_are_left_out_and_counted(tmp_path):
     fashionai(tmp_path, [neck_row("a"), "Images/p.jpg,pant_length_labels,ynnnnn"], [neck("a")])
     got = read_annotations([tmp_path], [NECK])
-    assert len(got.rows) == 1 and len(got.rejected) == 0
+    assert len(got.rejected) == 0
     assert got.notes == ["1 rows of other tasks left out: pant_length_labels 1"]
 
 
-def test_no_task_matches(tmp_path):
+def test_data_without_a_task_of_the_run_are_refused(tmp_path):
     fashionai(tmp_path, [neck_row("a"), f"{neck('b')},crest,yn"], map(neck, "ab"))
     with pytest.raises(DataError, match=r"\(beak\).*neck_design_labels \(1 rows\), crest.*`classes`"):
         read_annotations([tmp_path], [BEAK])
 
 
-def test_no_usable_row_is_an_error_that_shows_the_first(tmp_path):
+def test_data_without_a_usable_row_are_refused_with_the_first_reason(tmp_path):
     fashionai(tmp_path, [neck_row("a"), neck_row("b")])
-    with pytest.raises(DataError, match=r"none of the 2 rows .*label.csv:1: the picture is missing"):
+    with pytest.raises(DataError, match=r"none of the 2 rows .*label.csv:1: the image is missing"):
         read_annotations([tmp_path], FASHIONAI)
 
 
 # A CSV file with a header
 
 
-def birds(tmp_path, text, pictures="abcd", name="annotations.csv"):
-    for picture in pictures:
-        put(tmp_path / f"{picture}.jpg")
+def birds(tmp_path, text, name="annotations.csv"):
+    for image in "abcd":
+        put(tmp_path / f"{image}.jpg")
     return put(tmp_path / name, text)
 
 
-def test_a_csv_with_class_names_letters_splits_and_groups(tmp_path):
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_csv_with_class_names_letters_splits_and_groups(tmp_path, by_name):
     path = birds(
         tmp_path,
         "Group,image,task,label,split,remark\n"
@@ -297,14 +332,14 @@ def test_a_csv_with_class_names_letters_splits_and_groups(tmp_path):
         "g1,c.jpg,beak,nym,,\n"
         'g2,d.jpg,beak,?,,"a remark, with a comma"\n',
     )
-    for root in (path, tmp_path):
-        rows = read_annotations([root], [BEAK]).rows
-        assert rows["label"].tolist() == ["ynn", "nny", "nym", ""]
-        assert rows["split"].tolist() == ["train", "val", "", "test"]
-        assert rows["group"].tolist() == ["g1", "", "g1", "g2"]
-        assert rows["task"].unique().tolist() == ["beak"]
-        assert rows["source"][0] == "annotations.csv:2"
-        assert rows["path"][0] == str(tmp_path / "a.jpg")
+    rows = read_annotations([path if by_name else tmp_path], [BEAK]).rows
+    assert rows.drop(columns="path").values.tolist() == [
+        ["a.jpg", "beak", "ynn", "train", "g1", "annotations.csv:2"],
+        ["b.jpg", "beak", "nny", "val", "", "annotations.csv:3"],
+        ["c.jpg", "beak", "nym", "", "g1", "annotations.csv:4"],
+        ["d.jpg", "beak", "", "test", "g2", "annotations.csv:5"],
+    ]
+    assert rows["path"].tolist() == [str(tmp_path / f"{name}.jpg") for name in "abcd"]
 
 
 def test_bad_rows_of_a_csv(tmp_path):
@@ -313,9 +348,7 @@ def test_bad_rows_of_a_csv(tmp_path):
         "image,task,label,split\na.jpg,beak,long,train\nb.jpg,beak,long,soon\n"
         "b.jpg,beak,long\nb.jpg,beak,?,train\nb.jpg,beak,low,val\n",
     )
-    got = read_annotations([tmp_path], [BEAK])
-    assert len(got.rows) == 1
-    assert reasons(got) == {
+    assert reasons(read_annotations([tmp_path], [BEAK])) == {
         "annotations.csv:3": "split 'soon'; expected train, val, test or nothing",
         "annotations.csv:4": "3 columns; the header has 4",
         "annotations.csv:5": "no label, though it is a row of train",
@@ -335,41 +368,43 @@ def test_bad_rows_of_a_csv(tmp_path):
         (b"\xffimage,task,label\n", r"annotations.csv:1: no row of the file can be read"),
     ],
 )
-def test_a_csv_that_cannot_be_read_is_an_error(tmp_path, text, reason):
+def test_a_csv_that_cannot_be_read_is_refused(tmp_path, text, reason):
     path = birds(tmp_path, text)
     with pytest.raises(DataError, match=reason):
         read_annotations([path], [BEAK])
 
 
-def test_which_csv_of_a_folder(tmp_path):
-    text = "image,task,label\na.jpg,beak,long\n"
-    birds(tmp_path, text, name="one.csv")
+@pytest.mark.parametrize(
+    "names, found", [(["one.csv"], "one.csv"), (["one.csv", "annotations.csv"], "annotations.csv")]
+)
+def test_the_annotations_of_a_folder_are_the_csv_with_the_header_or_the_usual_name(tmp_path, names, found):
     put(tmp_path / "other.csv", "x,y\n1,2\n")
-    assert read_annotations([tmp_path], [BEAK]).rows["source"].tolist() == ["one.csv:2"]
-    put(tmp_path / "two.csv", text)
+    for name in names:
+        birds(tmp_path, "image,task,label\na.jpg,beak,long\n", name)
+    assert read_annotations([tmp_path], [BEAK]).rows["source"].tolist() == [f"{found}:2"]
+
+
+def test_several_possible_csv_files_of_a_folder_are_refused(tmp_path):
+    for name in ("one.csv", "two.csv"):
+        birds(tmp_path, "image,task,label\na.jpg,beak,long\n", name)
     with pytest.raises(DataError, match=r"several files .*one.csv, two.csv"):
         read_annotations([tmp_path], [BEAK])
-    assert read_annotations([tmp_path], [BEAK], csv_name="two.csv").rows["source"][0] == "two.csv:2"
-    put(tmp_path / "annotations.csv", text)
-    assert read_annotations([tmp_path], [BEAK], "csv").rows["source"][0] == "annotations.csv:2"
-    with pytest.raises(DataError, match=r"no three\.csv"):
-        read_annotations([tmp_path], [BEAK], csv_name="three.csv")
 
 
-# A folder a class
+# A folder per class
 
 
-def test_a_folder_a_task_and_class(tmp_path):
+def test_a_folder_per_task_and_class(tmp_path):
     hooked, _, three_quarters = class_folders(BEAK)
     for place in (f"beak/{hooked}/a.jpg", f"beak/{three_quarters}/b.PNG", "beak/Long/c.webp", "beak/d.jpg"):
         put(tmp_path / place)
-    for litter in (
+    for other in (
         "beak/hooked/Thumbs.db",
         "beak/hooked/.DS_Store",
         ".git/x/y.jpg",
         "beak/hooked/deep/e.jpg",
     ):
-        put(tmp_path / litter)
+        put(tmp_path / other)
     got = read_annotations([tmp_path], [BEAK])
     labels = dict(zip(got.rows["image"], got.rows["label"] + got.rows["split"], strict=True))
     assert labels == {
@@ -378,10 +413,11 @@ def test_a_folder_a_task_and_class(tmp_path):
         "beak/hooked/a.jpg": "ynn",
         "beak/d.jpg": "test",
     }
-    assert len(got.rejected) == 0 and "2 files or folders" in got.notes[0]
+    assert len(got.rejected) == 0
+    assert "2 files or folders" in got.notes[0]
 
 
-def test_folders_under_a_split(tmp_path):
+def test_folders_below_a_split(tmp_path):
     for place in ("train/beak/long/a.jpg", "valid/beak/long/b.jpg", "test/beak/c.jpg", "train/beak/d.jpg"):
         put(tmp_path / place)
     got = read_annotations([tmp_path], [BEAK])
@@ -393,24 +429,21 @@ def test_folders_under_a_split(tmp_path):
     assert reasons(got) == {"train/beak/d.jpg": "no label, though it is a row of train"}
 
 
-def test_folders_of_no_class_and_no_task(tmp_path):
+def test_folders_without_a_class_or_task_are_rejected(tmp_path):
     for place in ("beak/long/a.jpg", "beak/short/b.jpg", "beak/short/c.jpg", "wing/red/d.jpg"):
         put(tmp_path / place)
-    got = read_annotations([tmp_path], [BEAK])
-    assert len(got.rows) == 1
-    assert reasons(got) == {
-        "beak/short": "2 pictures in a folder that is no class of beak: hooked, long, 3/4",
+    assert reasons(read_annotations([tmp_path], [BEAK])) == {
+        "beak/short": "2 images in a folder that is no class of beak: hooked, long, 3/4",
         "wing/red/d.jpg": "unknown task 'wing'",
     }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
-def test_a_file_name_that_is_not_utf8(tmp_path):
+def test_a_file_name_that_is_not_utf8_is_rejected(tmp_path):
     put(tmp_path / "beak/long/a.jpg")
     with open(os.fsencode(tmp_path) + b"/beak/long/\xff.jpg", "wb") as file:
         file.write(b"x")
-    got = read_annotations([tmp_path], [BEAK])
-    assert len(got.rows) == 1 and "not in UTF-8" in got.rejected["reason"][0]
+    assert reasons(read_annotations([tmp_path], [BEAK])) == {"beak/long/?.jpg": NOT_UTF8}
 
 
 # Roots and layouts
@@ -425,34 +458,37 @@ def test_layouts_may_differ_between_roots(tmp_path):
     assert [source.split("/")[0] for source in rows["source"]] == ["one", "two", "three"]
 
 
-def test_roots_that_hold_nothing(tmp_path):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    for roots, layout, reason in [
+@pytest.mark.parametrize(
+    "names, layout, reason",
+    [
         ([], "auto", "no data folder is given"),
-        ([tmp_path / "none"], "auto", "there is no such data folder"),
-        ([empty], "auto", "holds nothing; expected base/Annotations/label.csv"),
-        ([empty], "csv", "expected a CSV file"),
-        ([empty], "fashionai", "expected base/Annotations/label.csv"),
-        ([empty], "folders", "expected <task>/<class>/<picture>"),
-        ([empty], "tar", "layout 'tar' is unknown"),
-        ([put(tmp_path / "x.txt")], "auto", "is a file"),
-    ]:
-        with pytest.raises(DataError, match=reason):
-            read_annotations(roots, FASHIONAI, layout)
+        (["none"], "auto", "there is no such data folder"),
+        (["empty"], "auto", "holds nothing; expected base/Annotations/label.csv"),
+        (["empty"], "csv", "expected a CSV file"),
+        (["empty"], "fashionai", "expected base/Annotations/label.csv"),
+        (["empty"], "folders", "expected <task>/<class>/<image>"),
+        (["empty"], "tar", "layout 'tar' is unknown"),
+        (["x.txt"], "auto", "is a file"),
+    ],
+)
+def test_roots_without_data_are_refused(tmp_path, names, layout, reason):
+    (tmp_path / "empty").mkdir()
+    put(tmp_path / "x.txt")
+    with pytest.raises(DataError, match=reason):
+        read_annotations([tmp_path / name for name in names], FASHIONAI, layout)
 
 
-def test_pictures_straight_in_class_folders_are_not_taken_for_tasks(tmp_path):
+def test_class_folders_are_not_taken_for_tasks(tmp_path):
     put(tmp_path / "hooked/a.jpg")
     put(tmp_path / "long/b.jpg")
-    with pytest.raises(DataError, match="holds hooked/, long/; expected .*<task>/<class>/<picture>"):
+    with pytest.raises(DataError, match="holds hooked/, long/; expected .*<task>/<class>/<image>"):
         read_annotations([tmp_path], [BEAK])
 
 
-# Tasks told from the data
+# Tasks inferred from the data
 
 
-def test_tasks_of_folders(tmp_path):
+def test_tasks_inferred_from_folders(tmp_path):
     for place in (
         "beak/long/a.jpg",
         "beak/hooked/b.jpg",
@@ -461,12 +497,10 @@ def test_tasks_of_folders(tmp_path):
         "wing/empty/x.txt",
     ):
         put(tmp_path / place)
-    tasks = infer_tasks(tmp_path)
-    assert tasks == (Task("beak", ("hooked", "long")), Task("wing", ("blue", "red")))
-    assert len(read_annotations([tmp_path], tasks).rows) == 4
+    assert infer_tasks(tmp_path) == (Task("beak", ("hooked", "long")), Task("wing", ("blue", "red")))
 
 
-def test_tasks_of_a_csv(tmp_path):
+def test_tasks_inferred_from_a_csv(tmp_path):
     birds(
         tmp_path,
         "image,task,label\na.jpg,beak,long\nb.jpg,beak,hooked\nc.jpg,beak,?\n"
@@ -475,7 +509,7 @@ def test_tasks_of_a_csv(tmp_path):
     assert infer_tasks(tmp_path) == (Task("beak", ("hooked", "long")), NECK, PANT)
 
 
-def test_tasks_of_fashionai(tmp_path):
+def test_tasks_inferred_from_fashionai_files(tmp_path):
     fashionai(tmp_path, [neck_row("a"), "Images/s.jpg,skirt_length_labels,ynnnnn", "x.jpg,crest,yn"])
     assert infer_tasks(tmp_path) == (SKIRT, NECK)
 
@@ -486,10 +520,10 @@ def test_tasks_of_fashionai(tmp_path):
         ("a.jpg,beak,yn\nb.jpg,beak,ny\n", "annotations.csv: the labels of task 'beak' are letters"),
         ("a.jpg,beak,long\n", "task 'beak' has 1 classes; at least two are needed"),
         ("a.jpg,../beak,long\nb.jpg,../beak,short\n", "cannot serve as a folder"),
-        ("", "no task could be told"),
+        ("", "holds no task"),
     ],
 )
-def test_tasks_that_cannot_be_told(tmp_path, rows, reason):
+def test_data_without_clear_tasks_are_refused(tmp_path, rows, reason):
     birds(tmp_path, "image,task,label\n" + rows)
     with pytest.raises(DataError, match=reason):
         infer_tasks(tmp_path)
@@ -502,14 +536,16 @@ def test_tasks_that_cannot_be_told(tmp_path, rows, reason):
 def test_a_clean_path_stays_below_the_root(text):
     image, reason = clean_image(text)
     if not reason:
-        assert "\\" not in image and not image.startswith("/") and ".." not in image.split("/")
+        assert "\\" not in image
+        assert not image.startswith("/")
+        assert ".." not in image.split("/")
         assert os.path.normpath(os.path.join("/data", image)).startswith("/data")
         assert clean_image(image) == (image, "")
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=8))
-def test_any_bytes_are_read_or_told_and_every_line_is_counted(tmp_path_factory, raw):
+def test_every_line_of_any_file_is_counted_once(tmp_path_factory, raw):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     raw = [line.replace(b"\n", b"").replace(b"\r", b"") for line in raw]
     path.write_bytes(b"\n".join(raw))
@@ -524,13 +560,13 @@ def test_any_bytes_are_read_or_told_and_every_line_is_counted(tmp_path_factory, 
 @given(
     st.lists(st.tuples(st.sampled_from("abcx"), st.sampled_from(["ynnnn", "nynnn", "nn", "?"])), min_size=1)
 )
-def test_every_row_is_kept_or_set_aside_once(tmp_path_factory, drawn):
+def test_every_row_is_accepted_or_rejected_once(tmp_path_factory, drawn):
     root = fashionai(
         tmp_path_factory.getbasetemp() / "kept",
         [neck_row("good"), *(neck_row(name, label) for name, label in drawn)],
         map(neck, ["good", "a", "b", "c"]),
     )
     got = read_annotations([root], FASHIONAI)
-    sources = [*got.rows["source"], *got.rejected["source"]]
-    assert len(sources) == len(set(sources)) == len(drawn) + 1
+    lines = [int(source.rpartition(":")[2]) for source in [*got.rows["source"], *got.rejected["source"]]]
+    assert sorted(lines) == list(range(1, len(drawn) + 2))
     assert not got.rows.duplicated(["task", "image"]).any()

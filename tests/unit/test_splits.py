@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from heatcrop.data.splits import _cut, assign_folds, assign_splits, identical_gr
 
 
 def table(labels, split="", group="", task="beak", folder="/nowhere"):
-    """Rows whose pictures do not exist, so that none is identical to another."""
+    """Make rows whose images do not exist, so that all differ."""
     n = len(labels)
     images = [f"{index:04d}.jpg" for index in range(n)]
     return pd.DataFrame(
@@ -28,35 +29,31 @@ def table(labels, split="", group="", task="beak", folder="/nowhere"):
 HUNDRED = ["ynn"] * 60 + ["nyn"] * 30 + ["nny"] * 10
 
 
-def counts(rows, splits):
-    return Counter(zip(rows["label"], splits, strict=True))
+SOME_GROUPED = table(HUNDRED, group=[f"g{index % 40}" if index % 3 else "" for index in range(100)])
 
 
-def test_a_cut_is_stratified_by_the_yes_class():
+def test_a_cut_is_stratified_by_the_y_class():
     rows = table(HUNDRED)
-    assert counts(rows, assign_splits(rows, 0.1, 0.2, seed=0)) == {
-        ("ynn", "train"): 42,
-        ("ynn", "val"): 6,
-        ("ynn", "test"): 12,
-        ("nyn", "train"): 21,
-        ("nyn", "val"): 3,
-        ("nyn", "test"): 6,
-        ("nny", "train"): 7,
-        ("nny", "val"): 1,
-        ("nny", "test"): 2,
-    }
+    counts = pd.crosstab(rows["label"], assign_splits(rows, 0.1, 0.2, seed=0).tolist())
+    assert counts.loc[["ynn", "nyn", "nny"], ["train", "val", "test"]].values.tolist() == [
+        [42, 6, 12],
+        [21, 3, 6],
+        [7, 1, 2],
+    ]
 
 
-def test_the_seed_decides_and_the_order_of_rows_does_not():
-    rows = table(HUNDRED, group=[f"g{index % 40}" if index % 3 else "" for index in range(100)])
-    split = assign_splits(rows, 0.1, 0.2, seed=3)
-    for order in (np.random.default_rng(0).permutation(100), np.arange(100)[::-1]):
-        shuffled = rows.iloc[order]
-        pd.testing.assert_series_equal(assign_splits(shuffled, 0.1, 0.2, seed=3).sort_index(), split)
-    assert (assign_splits(rows, 0.1, 0.2, seed=4) != split).any()
+@pytest.mark.parametrize("order", [np.random.default_rng(0).permutation(100), np.arange(100)[::-1]])
+def test_splits_do_not_depend_on_the_order_of_rows(order):
+    shuffled = assign_splits(SOME_GROUPED.iloc[order], 0.1, 0.2, seed=3)
+    pd.testing.assert_series_equal(shuffled.sort_index(), assign_splits(SOME_GROUPED, 0.1, 0.2, seed=3))
 
 
-def test_tasks_are_cut_apart_from_each_other():
+def test_splits_depend_on_the_seed():
+    one, other = (assign_splits(SOME_GROUPED, 0.1, 0.2, seed=seed) for seed in (3, 4))
+    assert (one != other).any()
+
+
+def test_the_splits_of_a_task_do_not_depend_on_other_tasks():
     both = pd.concat([table(HUNDRED), table(HUNDRED[::-1], task="wing")], ignore_index=True)
     alone = assign_splits(both[both["task"] == "wing"], 0.1, 0.2, seed=1)
     pd.testing.assert_series_equal(assign_splits(both, 0.1, 0.2, seed=1)[both["task"] == "wing"], alone)
@@ -81,65 +78,76 @@ def test_tasks_are_cut_apart_from_each_other():
         ([""] * 20, {"train": 14, "val": 2, "test": 4}),
     ],
 )
-def test_given_splits_are_used(given_splits, expected):
+def test_splits_of_the_data_are_completed(given_splits, expected):
     rows = table(["yn"] * len(given_splits), split=given_splits)
-    got = assign_splits(rows, 0.1, 0.2, seed=0)
-    assert Counter(got) == expected
-    kept = rows["split"] != ""
-    if "val" in given_splits:
-        assert (got[kept] == rows["split"][kept]).all()
+    assert Counter(assign_splits(rows, 0.1, 0.2, seed=0)) == expected
 
 
-def test_shares_of_zero_and_unlabelled_rows():
+def test_splits_of_the_data_are_kept():
+    given_splits = ["train"] * 9 + ["val", "test"]
+    rows = table(["yn"] * 11, split=given_splits)
+    assert assign_splits(rows, 0.1, 0.2, seed=0).tolist() == given_splits
+
+
+@pytest.mark.parametrize("val_share, expected", [(0, {"train": 10}), (0.2, {"train": 8, "val": 2})])
+def test_a_share_of_zero_cuts_nothing_off(val_share, expected):
     rows = table(["yn"] * 5 + [""] * 5)
-    assert Counter(assign_splits(rows, 0, 0, seed=0)) == {"train": 10}
-    assert Counter(assign_splits(rows, 0.2, 0, seed=0)) == {"train": 8, "val": 2}
+    assert Counter(assign_splits(rows, val_share, 0, seed=0)) == expected
 
 
 @pytest.mark.parametrize(
     "n, expected", [(1, {"train": 1}), (2, {"train": 1, "val": 1}), (3, {"train": 1, "val": 1, "test": 1})]
 )
-def test_few_rows_give_each_split_one_while_train_keeps_one(n, expected):
+def test_few_rows_fill_each_split_as_long_as_train_keeps_one(n, expected):
     assert Counter(assign_splits(table(["yn"] * n), 0.05, 0.05, seed=0)) == expected
 
 
-def test_shares_out_of_range_are_refused():
-    for shares in [(-0.1, 0.1), (0.5, 0.5), (1, 0)]:
-        with pytest.raises(ValueError, match="shares must be"):
-            assign_splits(table(["yn"] * 4), *shares, seed=0)
+@pytest.mark.parametrize("shares", [(-0.1, 0.1), (0.5, 0.5), (1, 0)])
+def test_shares_out_of_range_are_refused(shares):
+    with pytest.raises(ValueError, match="shares must be"):
+        assign_splits(table(["yn"] * 4), *shares, seed=0)
 
 
-def test_no_rows():
+def test_no_rows_have_no_splits():
     assert len(assign_splits(table([]), 0.1, 0.1, seed=0)) == 0
-    assert len(leakage(table([]))) == 0
 
 
-def test_groups_and_identical_pictures_stay_on_one_side(tmp_path):
+@pytest.fixture
+def groups_and_copies(tmp_path):
+    """Make rows of which 0 to 19 are in pairs, and 20 to 39 hold five images four times each."""
     rows = table(["yn", "ny"] * 20, group=[f"g{index // 2}" if index < 20 else "" for index in range(40)])
     rows["path"] = [str(tmp_path / image) for image in rows["image"]]
     for index, path in enumerate(rows["path"]):
-        content = index % 5 if index >= 20 else index  # rows 20 to 39 hold five pictures four times each
-        with open(path, "wb") as file:
-            file.write(b"%d" % (1000 + content))
-    for seed in range(5):
-        split = assign_splits(rows, 0.2, 0.2, seed=seed)
-        assert set(split) == {"train", "val", "test"}
-        for places in (range(0, 20, 2), range(20, 25)):
-            for place in places:
-                same = [place, place + 1] if place < 20 else range(place, 40, 5)
-                assert len(set(split.iloc[list(same)])) == 1
-        assert len(leakage(rows.assign(split=split)).query("kind == 'split'")) == 0
+        Path(path).write_bytes(b"%d" % (1000 + (index % 5 if index >= 20 else index)))
+    return rows
 
 
-def test_a_chain_of_group_and_picture_stays_together(tmp_path):
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_stay_in_one_split(groups_and_copies, seed):
+    split = assign_splits(groups_and_copies, 0.2, 0.2, seed=seed).to_numpy()
+    assert (split[0:20:2] == split[1:20:2]).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_identical_images_stay_in_one_split(groups_and_copies, seed):
+    split = assign_splits(groups_and_copies, 0.2, 0.2, seed=seed).to_numpy()
+    assert (split[20:].reshape(4, 5) == split[20:25]).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_assigned_splits_leak_nothing(groups_and_copies, seed):
+    split = assign_splits(groups_and_copies, 0.2, 0.2, seed=seed)
+    assert "split" not in set(leakage(groups_and_copies.assign(split=split))["kind"])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_chain_of_groups_and_identical_images_stays_together(tmp_path, seed):
     # a and b share a group, b and c hold the same bytes, c and d share another group
     rows = table(["yn"] * 12, group=["g", "g", "h", "h", *[""] * 8])
     rows["path"] = [str(tmp_path / image) for image in rows["image"]]
     for index, path in enumerate(rows["path"]):
-        with open(path, "w") as file:
-            file.write("same" if index in (1, 2) else f"own {index}")
-    for seed in range(8):
-        assert len(set(assign_splits(rows, 0.3, 0.3, seed=seed)[:4])) == 1
+        Path(path).write_text("same" if index in (1, 2) else f"own {index}")
+    assert len(set(assign_splits(rows, 0.3, 0.3, seed=seed)[:4])) == 1
 
 
 @settings(max_examples=80, deadline=None)
@@ -148,14 +156,14 @@ def test_a_chain_of_group_and_picture_stays_together(tmp_path):
     st.sampled_from([(0.9, 0.1, 0.0), (0.7, 0.1, 0.2), (0.34, 0.33, 0.33)]),
     st.integers(0, 3),
 )
-def test_any_cut_keeps_units_and_fills_each_part(drawn, shares, seed):
+def test_any_cut_keeps_groups_and_fills_each_part(drawn, shares, seed):
     classes = np.array([class_ for class_, _ in drawn])
-    units = np.unique([unit for _, unit in drawn], return_inverse=True)[1]
-    part = _cut(units, classes, shares, np.random.default_rng(seed))
-    assert all(len(set(part[units == unit])) == 1 for unit in set(units))
+    groups = np.unique([group for _, group in drawn], return_inverse=True)[1]
+    part = _cut(groups, classes, shares, np.random.default_rng(seed))
+    assert all(len(set(part[groups == group])) == 1 for group in set(groups))
     wanted = [index for index, share in enumerate(shares) if share > 0]
     assert set(part) <= set(wanted)
-    assert len(set(part)) == min(len(wanted), len(set(units)))
+    assert len(set(part)) == min(len(wanted), len(set(groups)))
 
 
 # Folds
@@ -165,44 +173,52 @@ def one_hot(classes, n_classes):
     return (np.eye(n_classes, dtype=np.int8) * 2)[classes]
 
 
-def test_folds_are_stratified_and_keep_groups():
-    classes = np.repeat([0, 1], [60, 40])
-    folds = assign_folds(one_hot(classes, 2), None, 4, seed=0)
-    assert folds.dtype == np.int64
-    assert np.bincount(folds[classes == 0]).tolist() == [15] * 4
-    assert np.bincount(folds[classes == 1]).tolist() == [10] * 4
+SIXTY_FORTY = np.repeat([0, 1], [60, 40])
 
+
+@pytest.mark.parametrize("class_, n", [(0, 15), (1, 10)])
+def test_folds_are_stratified(class_, n):
+    folds = assign_folds(one_hot(SIXTY_FORTY, 2), None, 4, seed=0)
+    assert np.bincount(folds[SIXTY_FORTY == class_]).tolist() == [n] * 4
+
+
+def test_folds_with_groups_have_about_equal_sizes():
     groups = np.array([f"g{index // 4}" for index in range(100)])
-    folds = assign_folds(one_hot(classes, 2), groups, 4, seed=0)
-    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+    folds = assign_folds(one_hot(SIXTY_FORTY, 2), groups, 4, seed=0)
     assert np.bincount(folds).min() >= 20
 
 
-def test_empty_groups_are_groups_of_one():
+def test_rows_without_a_group_are_groups_of_one():
     folds = assign_folds(one_hot(np.zeros(30, int), 2), [""] * 30, 3, seed=0)
     assert np.bincount(folds).tolist() == [10, 10, 10]
 
 
 @pytest.mark.parametrize("classes", [[0] * 20 + [1] * 2 + [2], list(range(7)), [0, 0, 0, 0, 1, 1]])
-def test_small_classes_are_no_error(classes, recwarn):
-    folds = assign_folds(one_hot(classes, 8), None, 5, seed=0)
-    assert set(folds) == set(range(5)) and len(recwarn) == 0
+def test_small_classes_give_folds_without_a_warning(classes, recwarn):
+    assert set(assign_folds(one_hot(classes, 8), None, 5, seed=0)) == set(range(5))
+    assert len(recwarn) == 0
 
 
-def test_fewer_rows_or_groups_than_folds():
-    assert assign_folds(one_hot([0, 1, 0], 2), None, 5, seed=0).tolist() == [0, 1, 2]
-    assert assign_folds(one_hot([0, 1, 0], 2), ["a", "a", "b"], 5, seed=0).tolist() == [0, 0, 1]
-    assert assign_folds(np.zeros((0, 2), np.int8), None, 5, seed=0).tolist() == []
+@pytest.mark.parametrize(
+    "classes, groups, expected",
+    [([0, 1, 0], None, [0, 1, 2]), ([0, 1, 0], ["a", "a", "b"], [0, 0, 1]), ([], None, [])],
+)
+def test_each_group_is_a_fold_when_there_are_few(classes, groups, expected):
+    letters = one_hot(np.array(classes, int), 2)
+    assert assign_folds(letters, groups, 5, seed=0).tolist() == expected
 
 
-def test_impossible_folds_are_refused():
-    for letters, groups, n_folds, reason in [
+@pytest.mark.parametrize(
+    "letters, groups, n_folds, reason",
+    [
         (one_hot([0, 1], 2), None, 1, "at least 2"),
         (np.zeros(3, np.int8), None, 2, r"\(N, C\)"),
         (one_hot([0, 1], 2), ["a"], 2, "1 groups for 2 rows"),
-    ]:
-        with pytest.raises(ValueError, match=reason):
-            assign_folds(letters, groups, n_folds, seed=0)
+    ],
+)
+def test_impossible_folds_are_refused(letters, groups, n_folds, reason):
+    with pytest.raises(ValueError, match=reason):
+        assign_folds(letters, groups, n_folds, seed=0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -210,27 +226,28 @@ def test_impossible_folds_are_refused():
     st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["", *"abcdefgh"])), min_size=1, max_size=40),
     st.integers(2, 5),
 )
-def test_any_folds_are_all_used_and_keep_groups(drawn, n_folds):
+def test_any_folds_are_all_used_and_keep_groups_together(drawn, n_folds):
     classes, groups = [class_ for class_, _ in drawn], np.array([group for _, group in drawn])
     folds = assign_folds(one_hot(classes, 4), groups, n_folds, seed=1)
-    n_units = len(set(groups) - {""}) + int((groups == "").sum())
-    assert set(folds) == set(range(min(n_folds, n_units)))
+    n_groups = len(set(groups) - {""}) + int((groups == "").sum())
+    assert set(folds) == set(range(min(n_folds, n_groups)))
     assert all(len(set(folds[groups == group])) == 1 for group in set(groups) - {""})
 
 
-# Identical pictures
+# Identical images
 
 
 def test_identical_groups(tmp_path):
     long = b"x" * 10_000
-    contents = [b"one", b"two", b"one", b"four", long + b"1", b"0" + long[1:] + b"1", long + b"1", None, None]
-    paths = []
+    # The sixth has the size and the last 4 KB of the fifth, but not its first byte; the last two are missing.
+    contents = [b"one", b"two", b"one", b"four", long + b"1", b"0" + long[1:] + b"1", long + b"1"]
     for index, content in enumerate(contents):
-        paths.append(str(tmp_path / f"{index}"))
-        if content is not None:
-            (tmp_path / f"{index}").write_bytes(content)
-    # The sixth has the size and the last 4 KB of the fifth, but not its first byte.
+        (tmp_path / f"{index}").write_bytes(content)
+    paths = [str(tmp_path / f"{index}") for index in range(9)]
     assert identical_groups(paths).tolist() == [0, 1, 0, 2, 3, 4, 3, 5, 6]
+
+
+def test_no_files_have_no_groups():
     assert identical_groups([]).tolist() == []
 
 
@@ -245,19 +262,19 @@ def test_equal_numbers_mean_equal_bytes(tmp_path_factory, contents):
     assert ids.tolist() == [list(dict.fromkeys(contents)).index(content) for content in contents]
 
 
+def test_no_rows_leak_nothing():
+    assert len(leakage(table([]))) == 0
+
+
 def test_leakage_between_splits_and_labels(tmp_path):
     contents = ["A", "B", "A", "A", "B", "C"]
     rows = table(["yn", "yn", "ny", "yn", "", "yn"], split=["train", "train", "train", "val", "test", "val"])
     rows["path"] = [str(tmp_path / image) for image in rows["image"]]
     for path, content in zip(rows["path"], contents, strict=True):
-        with open(path, "w") as file:
-            file.write(content)
-    other = rows.iloc[:1].assign(task="wing", split="test")  # another task: its networks never meet these
-    found = leakage(pd.concat([rows, other]))
-    assert found[["kind", "image", "same_as"]].values.tolist() == [
-        ["label", "0002.jpg", "0000.jpg"],
-        ["split", "0003.jpg", "0000.jpg"],
-        ["split", "0004.jpg", "0001.jpg"],
+        Path(path).write_text(content)
+    other = rows.iloc[:1].assign(task="wing", split="test")  # splits of different tasks are independent
+    assert leakage(pd.concat([rows, other])).values.tolist() == [
+        ["beak", "label", "0002.jpg", "train", "ny", "0000.jpg", "train", "yn"],
+        ["beak", "split", "0003.jpg", "val", "yn", "0000.jpg", "train", "yn"],
+        ["beak", "split", "0004.jpg", "test", "", "0001.jpg", "train", "yn"],
     ]
-    assert found.iloc[0][["label", "same_label"]].tolist() == ["ny", "yn"]
-    assert found.iloc[1][["split", "same_split"]].tolist() == ["val", "train"]

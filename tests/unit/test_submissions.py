@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
-from heatcrop.metrics.submissions import read_answers, read_predictions, score_files, write_submission
+from heatcrop.metrics.submissions import read_answers, read_submission, score_files, write_submission
 
 TASKS = (Task("beak", ("hooked", "long", "flat")), Task("wing_labels", ("red", "blue")))
 
@@ -41,10 +42,14 @@ def test_the_score_of_a_submission(tmp_path):
         },
         "ignored_rows": 0,
     }
-    json.dumps(score)  # nothing but plain numbers
 
 
-def test_rows_need_not_sum_to_1(tmp_path):
+def test_a_score_can_be_written_as_json(tmp_path):
+    score = score_files(*files(tmp_path), TASKS)
+    assert json.loads(json.dumps(score)) == score
+
+
+def test_probabilities_need_not_sum_to_1(tmp_path):
     tenfold = [
         f"{i},{t},{';'.join(str(10 * float(p)) for p in text.split(';'))}"
         for i, t, text in (row.split(",") for row in PREDICTIONS)
@@ -52,12 +57,15 @@ def test_rows_need_not_sum_to_1(tmp_path):
     assert score_files(*files(tmp_path, tenfold), TASKS) == score_files(*files(tmp_path), TASKS)
 
 
-def test_answers_may_cover_a_part_and_the_rest_is_counted(tmp_path):
-    score = score_files(*files(tmp_path, answers=ANSWERS[:1]), TASKS)
-    assert list(score["tasks"]) == ["beak"] and score["map"] == 1.0 and score["ignored_rows"] == 4
+def test_tasks_without_answers_are_not_scored(tmp_path):
+    assert list(score_files(*files(tmp_path, answers=ANSWERS[:1]), TASKS)["tasks"]) == ["beak"]
 
 
-def test_headers_short_names_backslashes_marks_and_line_ends(tmp_path):
+def test_predictions_without_an_answer_are_counted(tmp_path):
+    assert score_files(*files(tmp_path, answers=ANSWERS[:1]), TASKS)["ignored_rows"] == 4
+
+
+def test_headers_short_names_backslashes_byte_order_marks_and_line_ends(tmp_path):
     predictions, answers = tmp_path / "p.csv", tmp_path / "a.csv"
     header = "image,task,class,confidence,probabilities\r\n"
     predictions.write_bytes(f"\ufeff{header}x\\a.jpg,WING,blue,0.75,0.25;0.75\r\n\r\n".encode())
@@ -81,11 +89,11 @@ def test_headers_short_names_backslashes_marks_and_line_ends(tmp_path):
         ("a.jpg,beak", "2 columns; expected 3: image,task,probabilities"),
         ("a.jpg,beak,0.1,0.2,0.7", "5 columns"),
         ("d.jpg,beak,0.1;0.2;0.7", "d.jpg of beak is in row 1 too; drop one of them"),
-        (",beak,0.1;0.2;0.7", "no picture is named"),
+        (",beak,0.1;0.2;0.7", "no image is named"),
         ('"a.jpg,beak,0.1;0.2;0.7', "double quote"),
     ],
 )
-def test_a_fault_of_the_predictions_names_its_row(tmp_path, row, reason):
+def test_a_fault_of_a_submission_names_its_row(tmp_path, row, reason):
     paths = files(tmp_path, [PREDICTIONS[0], row, *PREDICTIONS[2:]])
     with pytest.raises(DataError, match=rf"predictions\.csv:2: .*{reason}"):
         score_files(*paths, TASKS)
@@ -103,14 +111,14 @@ def test_a_fault_of_the_predictions_names_its_row(tmp_path, row, reason):
         ("b.jpg,tail,ynn", "no task is named 'tail'"),
     ],
 )
-def test_a_fault_of_the_answers_names_its_row(tmp_path, row, reason):
+def test_a_fault_of_an_answer_file_names_its_row(tmp_path, row, reason):
     paths = files(tmp_path, answers=[ANSWERS[0], row])
     with pytest.raises(DataError, match=rf"answers\.csv:2: .*{reason}"):
         score_files(*paths, TASKS)
 
 
 @pytest.mark.parametrize(
-    "rows, told",
+    "rows, message",
     [
         ([*ANSWERS, ANSWERS[1], ANSWERS[0]], rf"answers\.csv:{len(ANSWERS) + 1}: .* is in row 2 too"),
         ([ANSWERS[0], ANSWERS[0], "b.jpg,beak,nnn"], r"answers\.csv:2: .* is in row 1 too"),
@@ -118,64 +126,80 @@ def test_a_fault_of_the_answers_names_its_row(tmp_path, row, reason):
         ([ANSWERS[0], ANSWERS[0], "x"], r"answers\.csv:2: .* is in row 1 too"),
     ],
 )
-def test_the_first_fault_of_several_is_told(tmp_path, rows, told):
-    with pytest.raises(DataError, match=told):
+def test_the_first_of_several_faults_is_reported(tmp_path, rows, message):
+    with pytest.raises(DataError, match=message):
         score_files(*files(tmp_path, answers=rows), TASKS)
 
 
-def test_missing_predictions_name_the_answered_row_and_the_count(tmp_path):
-    with pytest.raises(DataError, match=r"answers\.csv:2: b\.jpg of beak has no prediction in .*predictions"):
-        score_files(*files(tmp_path, [PREDICTIONS[i] for i in (0, 1, 3, 4)]), TASKS)
-    with pytest.raises(DataError, match=r"answers\.csv:1: a\.jpg of beak and 3 more rows"):
-        score_files(*files(tmp_path, PREDICTIONS[4:]), TASKS)
+@pytest.mark.parametrize(
+    "present, message",
+    [
+        ([0, 1, 3, 4], r"answers\.csv:2: b\.jpg of beak has no prediction in .*predictions"),
+        ([4], r"answers\.csv:1: a\.jpg of beak and 3 more rows"),
+    ],
+)
+def test_missing_predictions_name_the_answered_row_and_the_count(tmp_path, present, message):
+    with pytest.raises(DataError, match=message):
+        score_files(*files(tmp_path, [PREDICTIONS[i] for i in present]), TASKS)
 
 
-def test_files_without_rows(tmp_path):
-    good, _ = files(tmp_path)
-    empty, header, wrong = (tmp_path / name for name in ("empty.csv", "header.csv", "wrong.csv"))
-    empty.write_text("")
-    header.write_text("image,task,probabilities\n")
-    wrong.write_text("image,task,label\na.jpg,beak,ynn\n")
-    for path, reason in [
-        (empty, "empty.csv: the file is empty"),
-        (header, "a header and no rows"),
-        (wrong, "wrong.csv:1: .* lacks probabilities"),
-        (tmp_path / "none.csv", "no such file"),
-        (tmp_path, "cannot be read"),
-    ]:
-        with pytest.raises(DataError, match=reason):
-            read_predictions(path, TASKS)
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        ("", "p.csv: the file is empty"),
+        ("image,task,probabilities\n", "a header and no rows"),
+        ("image,task,label\na.jpg,beak,ynn\n", "p.csv:1: .* lacks probabilities"),
+        (None, "no such file"),
+    ],
+)
+def test_a_submission_without_rows_is_refused(tmp_path, content, reason):
+    if content is not None:
+        (tmp_path / "p.csv").write_text(content)
+    with pytest.raises(DataError, match=reason):
+        read_submission(tmp_path / "p.csv", TASKS)
+
+
+def test_a_folder_is_no_submission(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_submission(tmp_path, TASKS)
+
+
+def test_a_submission_is_no_answer_file(tmp_path):
     with pytest.raises(DataError, match="only the letters"):
-        read_answers(good, TASKS)
+        read_answers(files(tmp_path)[0], TASKS)
 
 
-def test_the_written_form(tmp_path):
+def test_probabilities_are_written_with_8_decimals(tmp_path):
     path = tmp_path / "submission.csv"
     write_submission(path, [("Images/beak/1.jpg", "beak", np.array([1 / 3, 2 / 3, 0], np.float32))])
     assert path.read_bytes() == b"Images/beak/1.jpg,beak,0.33333334;0.66666669;0.00000000\n"
 
 
-def test_writing_leaves_nothing_behind_when_it_fails(tmp_path):
-    path = tmp_path / "submission.csv"
+def test_probabilities_that_are_not_finite_are_not_written(tmp_path):
     with pytest.raises(ValueError, match="finite"):
-        write_submission(path, [("a.jpg", "beak", [0.5, np.nan, 0])])
+        write_submission(tmp_path / "submission.csv", [("a.jpg", "beak", [0.5, np.nan, 0])])
+
+
+def test_a_failed_write_leaves_no_file(tmp_path):
+    with contextlib.suppress(ValueError):
+        write_submission(tmp_path / "submission.csv", [("a.jpg", "beak", [0.5, np.nan, 0])])
     assert list(tmp_path.iterdir()) == []
 
 
 names = st.tuples(
     st.text('ab ,"é', max_size=5).map("I{}.jpg".format), st.sampled_from(["beak", "wing_labels"])
 )
-# As submissions have them: of a row of zeros nothing can be said, and it is refused.
+# A row of zeros is refused.
 shares = st.lists(st.floats(0, 1), min_size=2, max_size=2).map(lambda some: [0.5, *some])
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(names, shares, min_size=1, max_size=6))
-def test_what_is_written_is_read_again(tmp_path_factory, drawn):
+def test_a_written_submission_is_read_again(tmp_path_factory, drawn):
     path = tmp_path_factory.getbasetemp() / "again.csv"
     sizes = {task.name: len(task.classes) for task in TASKS}
     write_submission(path, [(image, task, values[: sizes[task]]) for (image, task), values in drawn.items()])
-    read = read_predictions(path, TASKS)
+    read = read_submission(path, TASKS)
     for name, rows in read.items():
         expected = {image: values[: sizes[name]] for (image, task), values in drawn.items() if task == name}
         assert set(rows.images) == set(expected)
@@ -184,9 +208,20 @@ def test_what_is_written_is_read_again(tmp_path_factory, drawn):
     assert sum(len(rows.images) for rows in read.values()) == len(drawn)
 
 
-def test_official_rows(tmp_path):
+@pytest.fixture
+def official(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("Images/neck_design_labels/0a.jpg,neck_design_labels,0.2;0.2;0.2;0.2;0.2\n")
-    rows = read_predictions(path, FASHIONAI)["neck_design_labels"]
-    assert rows.images == ("Images/neck_design_labels/0a.jpg",) and rows.lines == (1,)
-    assert rows.values.shape == (1, 5) and rows.values.dtype == np.float64
+    return read_submission(path, FASHIONAI)["neck_design_labels"]
+
+
+def test_images_are_named_as_in_the_file(official):
+    assert official.images == ("Images/neck_design_labels/0a.jpg",)
+
+
+def test_lines_are_counted_from_1(official):
+    assert official.lines == (1,)
+
+
+def test_probabilities_are_double_precision(official):
+    assert (official.values.shape, official.values.dtype) == ((1, 5), np.float64)

@@ -8,19 +8,22 @@ from heatcrop.data.tasks import FASHIONAI, MAX_FOLDER_BYTES, Task, class_folders
 from heatcrop.errors import DataError
 
 
-def test_the_eight_tasks_and_their_class_counts():
-    counts = {task.short: len(task.classes) for task in FASHIONAI}
-    assert counts == {
-        "skirt": 6,
-        "coat": 8,
-        "collar": 5,
-        "lapel": 5,
-        "neck": 5,
-        "neckline": 10,
-        "pant": 6,
-        "sleeve": 9,
-    }
-    assert all(task.classes[0] == "Invisible" for task in FASHIONAI)
+def test_fashionai_has_eight_tasks_with_their_class_counts():
+    counts = [(task.short, len(task.classes)) for task in FASHIONAI]
+    names = ["skirt", "coat", "collar", "lapel", "neck", "neckline", "pant", "sleeve"]
+    assert counts == list(zip(names, [6, 8, 5, 5, 5, 10, 6, 9], strict=True))
+
+
+@pytest.mark.parametrize("task", FASHIONAI, ids=lambda task: task.short)
+def test_the_first_class_of_a_fashionai_task_is_invisible(task):
+    assert task.invisible == 0
+
+
+def test_a_task_without_invisible_class():
+    assert Task("beak", ("a", "b")).invisible is None
+
+
+def test_four_fashionai_tasks_are_about_length():
     assert {task.short for task in FASHIONAI if task.kind == "length"} == {"skirt", "coat", "pant", "sleeve"}
 
 
@@ -32,7 +35,7 @@ def test_the_eight_tasks_and_their_class_counts():
         ("coat_length_labels", "coat"),
         ("beak", "beak"),
         ("beak_labels", "beak"),
-        ("length_labels", "length"),  # nothing before the ending: it is the name itself
+        ("length_labels", "length"),  # no text before the ending
         ("_labels", "_labels"),
     ],
 )
@@ -41,29 +44,34 @@ def test_short_names(name, short):
 
 
 @pytest.mark.parametrize("spelling", ["neck", "NECK", " neck ", "neck_design_labels", "Neck_Design_Labels"])
-def test_neck_is_never_neckline(spelling):
+def test_full_and_short_names_find_neck_and_not_neckline(spelling):
     assert resolve(spelling, FASHIONAI).name == "neck_design_labels"
 
 
 @pytest.mark.parametrize("spelling", ["nec", "neck_design", "neckl", "", "neck_design_labels2", "*"])
-def test_prefixes_and_strangers_are_refused_with_a_list(spelling):
+def test_the_error_for_an_unknown_name_lists_the_tasks(spelling):
     with pytest.raises(DataError, match="There are: skirt, coat, collar, lapel, neck, neckline"):
         resolve(spelling, FASHIONAI)
 
 
-def test_a_slip_of_the_finger_gets_a_suggestion():
+def test_the_error_for_a_misspelt_name_suggests_a_task():
     with pytest.raises(DataError, match="did you mean sleeve"):
         resolve("sleve", FASHIONAI)
 
 
-def test_equal_short_names_need_the_whole_name():
-    tasks = (Task("neck_design_labels", ("a", "b")), Task("neck_length_labels", ("a", "b")))
-    with pytest.raises(DataError, match="give the whole name"):
-        resolve("neck", tasks)
-    assert resolve("neck_length_labels", tasks) is tasks[1]
+SAME_SHORT = (Task("neck_design_labels", ("a", "b")), Task("neck_length_labels", ("a", "b")))
 
 
-def test_a_whole_name_comes_before_a_short_name():
+def test_an_ambiguous_short_name_is_refused():
+    with pytest.raises(DataError, match="give the full name"):
+        resolve("neck", SAME_SHORT)
+
+
+def test_a_full_name_is_never_ambiguous():
+    assert resolve("neck_length_labels", SAME_SHORT) is SAME_SHORT[1]
+
+
+def test_a_full_name_takes_precedence_over_a_short_name():
     tasks = (Task("beak_labels", ("a", "b")), Task("beak", ("a", "b")))
     assert resolve("beak", tasks) is tasks[1]
 
@@ -86,11 +94,13 @@ def test_an_unusable_task_is_refused(name, classes, kind, reason):
         Task(name, classes, kind)
 
 
-def test_a_task_is_frozen_and_hashable_even_from_a_list():
-    task = Task("beak", ["hooked", "straight"])
-    assert hash(task) == hash(Task("beak", ("hooked", "straight")))
+def test_a_task_from_a_list_is_hashable():
+    assert hash(Task("beak", ["hooked", "straight"])) == hash(Task("beak", ("hooked", "straight")))
+
+
+def test_a_task_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        task.name = "wing"
+        Task("beak", ("a", "b")).name = "wing"
 
 
 @pytest.mark.parametrize(
@@ -110,9 +120,9 @@ def test_a_task_is_frozen_and_hashable_even_from_a_list():
         ("console", "console"),
         ("what?*<>|\"'", "what-'"),
         ("", "unnamed"),
-        ("\u202egnp", "gnp"),  # a mark that turns the reading direction
+        ("\u202egnp", "gnp"),  # changes the reading direction
         ("Größe", "Größe"),
-        ("Gro\u0308ße", "Größe"),  # the same word, spelt with a separate dot pair
+        ("Gro\u0308ße", "Größe"),  # the same word with a combining diaeresis
     ],
 )
 def test_folder_names(name, folder):
@@ -120,30 +130,30 @@ def test_folder_names(name, folder):
 
 
 @given(st.text(max_size=300))
-def test_any_text_gives_a_safe_folder_and_a_folder_is_its_own_folder(text):
+def test_the_folder_name_of_any_text_is_safe(text):
     name = folder_name(text)
-    assert name and name == folder_name(name)
-    assert not set(name) & set('<>:"/\\|?*') and ".." not in name
-    assert name[0] not in ". " and name[-1] not in ". "
-    assert all(char.isprintable() for char in name)
+    assert name
+    assert not set(name) & set('<>:"/\\|?*')
+    assert ".." not in name
+    assert name[0] not in ". "
+    assert name[-1] not in ". "
+    assert name.isprintable()
     assert len(name.encode("utf-8")) <= MAX_FOLDER_BYTES + 1  # one for the '_' before a device name
 
 
+@given(st.text(max_size=300))
+def test_a_folder_name_is_its_own_folder_name(text):
+    assert folder_name(folder_name(text)) == folder_name(text)
+
+
 @given(st.lists(st.text(alphabet="aA3/-. ", min_size=1, max_size=4), min_size=2, max_size=9, unique=True))
-def test_class_folders_are_unique_where_case_does_not_count(names):
+def test_class_folders_differ_even_when_case_is_ignored(names):
     names = [name for name in names if name.strip()]
     if len(names) >= 2:
         folders = class_folders(Task("t", tuple(names)))
         assert len({folder.casefold() for folder in folders}) == len(names)
 
 
-def test_the_official_class_folders():
-    pant = resolve("pant")
-    assert class_folders(pant) == (
-        "Invisible",
-        "Short Pant",
-        "Mid Length",
-        "3-4 Length",
-        "Cropped Pant",
-        "Full Length",
-    )
+def test_class_folders_of_a_fashionai_task():
+    folders = ("Invisible", "Short Pant", "Mid Length", "3-4 Length", "Cropped Pant", "Full Length")
+    assert class_folders(resolve("pant")) == folders

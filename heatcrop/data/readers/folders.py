@@ -1,4 +1,4 @@
-"""A folder a task and class: ``<task>/<class>/<picture>``, or ``<split>/<task>/<class>/<picture>``."""
+"""A folder per task and class: ``<task>/<class>/<image>``, or ``<split>/<task>/<class>/<image>``."""
 
 from __future__ import annotations
 
@@ -8,103 +8,98 @@ from pathlib import Path
 
 from heatcrop.data.images import SUFFIXES
 from heatcrop.data.readers.collect import SPLITS, Collector, Root, Row
-from heatcrop.data.readers.listing import PictureFolders
+from heatcrop.data.readers.listing import ImageFolders
 from heatcrop.data.readers.table import make_tasks
 from heatcrop.data.tasks import Task
-from heatcrop.data.texts import NOT_UTF8, printable
 from heatcrop.errors import DataError
+from heatcrop.files import NOT_UTF8, printable
 
 
 def fits(folder: Path) -> bool:
-    """Whether there is at least one ``<task>/<class>/<picture>``, under a split or not."""
+    """Check whether there is at least one ``<task>/<class>/<image>``, with or without splits."""
     classes = (class_folder for _, task in _task_folders(folder) for class_folder in _subfolders(task))
-    return any(_pictures(class_folder)[0] for class_folder in classes)
+    return any(_images(class_folder)[0] for class_folder in classes)
 
 
 def read(root: Root, collector: Collector) -> None:
-    """Give every picture of the tree to the collector.
+    """Add every image of the tree to the collector.
 
-    A class folder bears the class's name or its `heatcrop.data.tasks.folder_name`. Pictures that lie directly
-    in a task's folder have no label and belong to the test set. Other files, and folders below a class's,
-    are passed over and counted.
+    A class folder has the class's name or its `heatcrop.data.tasks.folder_name`. Images directly in a task's
+    folder have no label and belong to the test set. Other files, and folders below a class's, are skipped
+    and counted.
     """
-    folders = PictureFolders(root.folder)
-    passed_over = 0
+    folders = ImageFolders(root.folder)
+    skipped = 0
+
+    def add(folder: Path, names: list[str], task: str, label: str, split: str) -> None:
+        for name in names:
+            image = (folder / name).relative_to(root.folder).as_posix()
+            shown = printable(image)
+            source = root.prefix + shown
+            if shown != image:
+                collector.reject(shown, task, source, NOT_UTF8)
+            else:
+                collector.add(folders, "", Row(image, task, label, split, "", source))
+
     for split, task_folder in _task_folders(root.folder):
-        unlabelled, others = _pictures(task_folder)
-        passed_over += others
+        unlabelled, n_others = _images(task_folder)
+        skipped += n_others
         task = collector.task(task_folder.name)
         for class_folder in _subfolders(task_folder):
-            pictures, others = _pictures(class_folder)
-            passed_over += others + len(_subfolders(class_folder))
-            source = root.name(class_folder)
+            images, n_others = _images(class_folder)
+            skipped += n_others + len(_subfolders(class_folder))
             if task is not None and collector.label(task, class_folder.name)[1]:
-                known = ", ".join(task.classes)
-                reason = f"{len(pictures):,} pictures in a folder that is no class of {task.name}: {known}"
+                source, known = root.name(class_folder), ", ".join(task.classes)
+                reason = f"{len(images):,} images in a folder that is no class of {task.name}: {known}"
                 collector.reject(source, task.name, source, reason)
-                continue
-            for name in pictures:
-                _add(
-                    root, collector, folders, class_folder / name, task_folder.name, class_folder.name, split
-                )
-        for name in unlabelled:
-            _add(root, collector, folders, task_folder / name, task_folder.name, "", split)
-    if passed_over:
+            else:
+                add(class_folder, images, task_folder.name, class_folder.name, split)
+        add(task_folder, unlabelled, task_folder.name, "", split)
+    if skipped:
+        name = root.prefix or root.folder.name
         collector.notes.append(
-            f"{root.prefix or root.folder.name}: {passed_over:,} files or folders that are no pictures of a "
-            "class passed over"
+            f"{name}: {skipped:,} files or folders skipped, which are no images of a class"
         )
 
 
 def infer_tasks(root: Root) -> tuple[Task, ...]:
-    """Tasks from the folders: tasks and classes sorted by name."""
+    """Infer tasks from the folders: tasks and classes sorted by name."""
     classes: dict[str, set[str]] = {}
     for _, task_folder in _task_folders(root.folder):
         names = classes.setdefault(task_folder.name, set())
-        names |= {folder.name for folder in _subfolders(task_folder) if _pictures(folder)[0]}
+        names |= {folder.name for folder in _subfolders(task_folder) if _images(folder)[0]}
     if not classes:
-        raise DataError(f"{root.folder}: holds no folders; expected <task>/<class>/<picture>")
+        raise DataError(f"{root.folder}: holds no folders; expected <task>/<class>/<image>")
     return make_tasks(str(root.folder), classes)
 
 
-def _add(
-    root: Root, collector: Collector, folders: PictureFolders, path: Path, task: str, label: str, split: str
-) -> None:
-    image = path.relative_to(root.folder).as_posix()
-    shown = printable(image)
-    if shown != image:
-        collector.reject(shown, task, root.prefix + shown, NOT_UTF8)
-    else:
-        collector.add(folders, "", Row(image, task, label, split, "", root.prefix, 0))
-
-
 def _task_folders(folder: Path) -> Iterator[tuple[str, Path]]:
-    """``(split, folder of a task)``; the upper folders are splits when all of them are named like one."""
-    upper = _subfolders(folder)
-    if upper and all(path.name.casefold() in SPLITS for path in upper):
-        for path in upper:
+    """Yield ``(split, folder of a task)``; the top folders are splits when all have a split's name."""
+    top = _subfolders(folder)
+    if top and all(path.name.casefold() in SPLITS for path in top):
+        for path in top:
             for task in _subfolders(path):
                 yield SPLITS[path.name.casefold()], task
     else:
-        for path in upper:
+        for path in top:
             yield "", path
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
-    return [folder / name for name in names]
+    return [folder / name for name, is_folder in _entries(folder) if is_folder]
 
 
-def _pictures(folder: Path) -> tuple[list[str], int]:
-    """Names of the pictures in a folder, sorted, and the number of other files; hidden ones do not count."""
+def _images(folder: Path) -> tuple[list[str], int]:
+    """List the names of a folder's images, and count its other files."""
+    names = [name for name, is_folder in _entries(folder) if not is_folder]
+    images = [name for name in names if os.path.splitext(name)[1].casefold() in SUFFIXES]
+    return images, len(names) - len(images)
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """List the names in a folder, sorted, and whether each is a folder; hidden ones are left out."""
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name[0] != "." and not entry.is_dir())
+            return sorted((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
-    pictures = [name for name in names if os.path.splitext(name)[1].casefold() in SUFFIXES]
-    return pictures, len(names) - len(pictures)

@@ -1,13 +1,13 @@
-"""A CSV file with a header: ``image,task,label``, and if wanted ``split`` and ``group``."""
+"""A CSV file with the header ``image,task,label``, and optionally ``split`` and ``group``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from heatcrop.data.readers.collect import NO_LABEL, SPLITS, Collector, Root, Row
-from heatcrop.data.readers.listing import PictureFolders
-from heatcrop.data.tasks import FASHIONAI, Task, folder_name, resolve
+from heatcrop.data.readers.collect import NO_LABEL, SPLITS, Collector, Root, Row, resolve_or_none
+from heatcrop.data.readers.listing import ImageFolders
+from heatcrop.data.tasks import FASHIONAI, Task, folder_name
 from heatcrop.errors import DataError
 
 USUAL_NAME = "annotations.csv"
@@ -15,7 +15,7 @@ _NEEDED = ("image", "task", "label")
 
 
 def find(folder: Path) -> Path | None:
-    """The one CSV file of a folder that has the header; `USUAL_NAME` comes before others.
+    """Find a folder's CSV file that has the header; `USUAL_NAME` comes before others.
 
     Raises
     ------
@@ -34,34 +34,25 @@ def find(folder: Path) -> Path | None:
 
 
 def read(root: Root, path: Path, collector: Collector) -> None:
-    """Give the rows of a CSV file to the collector; pictures are relative to the file's folder.
+    """Add the rows of a CSV file to the collector; images are relative to the file's folder.
 
     A label is letters (``nyn``) or a class name. A row without a label belongs to the test set.
     """
-    folders = PictureFolders(root.folder)
-    for file, line, row in _rows(root, path, collector):
+    folders = ImageFolders(root.folder)
+    for source, row in _rows(root, path, collector):
         split = SPLITS.get(row.get("split", "").casefold())
         if split is None:
             reason = f"split {row['split']!r}; expected train, val, test or nothing"
-            collector.reject(row["image"], row["task"], f"{file}:{line}", reason)
+            collector.reject(row["image"], row["task"], source, reason)
         else:
-            given = Row(row["image"], row["task"], row["label"], split, row.get("group", ""), file, line)
-            collector.add(folders, "", given)
+            group = row.get("group", "")
+            collector.add(folders, "", Row(row["image"], row["task"], row["label"], split, group, source))
 
 
 def infer_tasks(root: Root, path: Path) -> tuple[Task, ...]:
-    """Tasks from the class names of a CSV file: tasks and classes sorted by name.
-
-    A task of FashionAI keeps its official classes when all names are among them.
-
-    Raises
-    ------
-    DataError
-        When the labels of a task are letters (which class a letter stands for is then unknown), or when
-        a task has fewer than two classes.
-    """
+    """Infer tasks from the class names of a CSV file; see `make_tasks`."""
     classes: dict[str, set[str]] = {}
-    for _, _, row in _rows(root, path, Collector(())):
+    for _, row in _rows(root, path, Collector(())):
         names = classes.setdefault(row["task"], set())
         if row["label"] not in NO_LABEL:
             names.add(row["label"])
@@ -69,13 +60,19 @@ def infer_tasks(root: Root, path: Path) -> tuple[Task, ...]:
 
 
 def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
-    """Tasks from the class names that were found, or a DataError that starts with the file's name."""
+    """Make tasks, sorted by name, from the class names found in a file.
+
+    A task of FashionAI keeps its official classes when all names are among them.
+
+    Raises
+    ------
+    DataError
+        When the labels of a task are letters (so that the class names are unknown), or when a task has
+        fewer than two classes.
+    """
     tasks = []
     for text, found in sorted(classes.items()):
-        try:
-            official = resolve(text, FASHIONAI)
-        except DataError:
-            official = None
+        official = resolve_or_none(text, FASHIONAI)
         if official is not None:
             known = {spelling for class_ in official.classes for spelling in (class_, folder_name(class_))}
             if found <= known or all(map(_is_letters, found)):
@@ -106,10 +103,10 @@ def _fits(path: Path) -> bool:
     return set(_NEEDED) <= {part.strip().casefold() for part in first.split(",")}
 
 
-def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, int, dict[str, str]]]:
-    """``(file, line, {column: text})`` of each row that has as many columns as the header."""
-    name, lines = collector.lines(root, path)
-    if not len(lines.rows):
+def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield ``(source, {column: text})`` of each row that has as many columns as the header."""
+    name, lines = collector.read(root, path)
+    if not lines.rows:
         number, _, reason = lines.faults[0]
         raise DataError(f"{name}:{number}: no row of the file can be read; {reason}")
     first, fields = lines.rows[0]
@@ -119,11 +116,11 @@ def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, i
         fault = f"lacks {', '.join(missing)}" if missing else "names a column twice"
         raise DataError(
             f"{name}:{first}: the header {','.join(header)[:200]!r} {fault}; expected "
-            "'image,task,label', and if wanted 'split' and 'group', separated by commas"
+            "'image,task,label', and optionally 'split' and 'group', separated by commas"
         )
-    for number, fields in lines.rows.after(1):
+    for number, fields in lines.rows[1:]:
         if len(fields) == len(header):
-            yield name, number, dict(zip(header, fields, strict=True))
+            yield f"{name}:{number}", dict(zip(header, fields, strict=True))
         else:
             reason = f"{len(fields)} columns; the header has {len(header)}"
             collector.reject(fields[0], "", f"{name}:{number}", reason)
