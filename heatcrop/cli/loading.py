@@ -212,25 +212,15 @@ def _rendered(config: Config) -> Path:
     """Draw the rendered default, all tasks of it so that the folder serves every later run, or find it."""
     how, root = config.data.rendered, rendered_folder(config)
     total = (how.per_class + how.test_per_class) * sum(len(task.classes) for task in FASHIONAI)
-    with progress("draw pictures", total) as bar:
-        last = 0
-
-        def told(done: int, total: int) -> None:
-            nonlocal last
-            bar(done - last)
-            last = done
-
-        try:
-            write_dataset(
-                root,
-                how.per_class,
-                how.test_per_class,
-                config.seed,
-                workers=config.runtime.threads,
-                progress=told,
-            )
-        except ValueError as error:
-            raise RunError(str(error)) from None
+    with progress("render images", total) as bar:
+        write_dataset(
+            root,
+            how.per_class,
+            how.test_per_class,
+            config.seed,
+            workers=config.runtime.threads,
+            progress=bar,
+        )
     return root
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from heatcrop.cli.limits import allow_open_files
 from heatcrop.errors import HeatCropError, RunError
-from heatcrop.runs.processes import deaf_to_ctrl_c, end_with_parent
+from heatcrop.runs.processes import end_with_parent, interrupts_blocked
 from heatcrop.runs.progress import listening, speak_through
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _crew(jobs: int, scheduler: str | None) -> Iterator[_Crew]:
         if scheduler is None:
             _have_open_files(jobs)
             # Whoever may connect may have code run: other users of this machine may not.
-            with deaf_to_ctrl_c():
+            with interrupts_blocked():
                 cluster = _local_cluster(jobs, Security.temporary())
             stack.callback(_end, cluster)
             client = Client(cluster, set_as_default=False)

@@ -284,9 +284,9 @@ def test_a_signal_that_comes_where_nothing_can_be_raised_is_heard_all_the_same()
 
 FIRST_WORKER = """
 import multiprocessing, signal
-from heatcrop.runs.processes import deaf_to_ctrl_c
+from heatcrop.runs.processes import interrupts_blocked
 if __name__ == "__main__":
-    with deaf_to_ctrl_c():
+    with interrupts_blocked():
         worker = multiprocessing.get_context("spawn").Process(
             target=signal.raise_signal, args=(signal.SIGINT,)
         )
@@ -296,7 +296,7 @@ if __name__ == "__main__":
 """
 
 
-def test_the_first_worker_process_of_all_is_deaf_to_ctrl_c_too(tmp_path):
+def test_the_first_worker_process_ignores_ctrl_c(tmp_path):
     (tmp_path / "first.py").write_text(FIRST_WORKER)
     done = subprocess.run(
         [sys.executable, tmp_path / "first.py"],
