@@ -21,7 +21,7 @@ from heatcrop.nets.engine import mxnet
 from heatcrop.nets.inference import Runner, mxnet_runner
 from heatcrop.predict.predictor import open_pipeline
 from heatcrop.runs.folder import RunFolder, TaskFolder
-from heatcrop.runs.progress import be_quiet
+from heatcrop.runs.progress import silence
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import InputForm, Pictures, batched
 from heatcrop.training.branch import Workshop, fit, new_classifier, open_classifier
@@ -223,6 +223,6 @@ MAKERS: dict[str, Callable[..., Work]] = {
 }
 
 if __name__ == "__main__":
-    be_quiet()
+    silence()
     mxnet()
     serve(MAKERS)

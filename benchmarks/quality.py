@@ -37,7 +37,7 @@ from heatcrop.runs.boxes import read_boxes
 from heatcrop.runs.fingerprint import fingerprint
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.metrics import branch_probabilities
-from heatcrop.runs.progress import be_quiet, log
+from heatcrop.runs.progress import log, silence
 from heatcrop.runs.workers import side_by_side
 from heatcrop.training.batches import Pictures
 from heatcrop.training.branch import make_inputs, predict
@@ -95,7 +95,7 @@ class Unit:
 
 def measure(unit: Unit) -> str:
     """Run every arm of one seed on one task, and keep predictions and localisation."""
-    be_quiet()
+    silence()
     config, data, files = unit.config.one_thread(), unit.data, unit.folder.task(unit.data.task.name)
     walk = Walk(config, unit.folder)
     in_turn(walk, data, STAGES)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from heatcrop.cli.limits import allow_open_files
 from heatcrop.errors import HeatCropError, RunError
 from heatcrop.runs.processes import end_with_parent, interrupts_blocked
-from heatcrop.runs.progress import listening, speak_through
+from heatcrop.runs.progress import forward_to, show_forwarded
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster, Nanny
@@ -121,7 +121,7 @@ def _same(argument: Any) -> Any:
 
 def _call(topic: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Do one piece of work in a worker process."""
-    speak_through(_Voice.here(topic))
+    forward_to(_Voice.here(topic))
     try:
         return function(*arguments)
     except Exception as error:
@@ -170,7 +170,7 @@ def _crew(jobs: int, scheduler: str | None) -> Iterator[_Crew]:
             client = _remote(scheduler)
         stack.callback(client.close, timeout=2)
         said: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        stack.enter_context(listening(said))
+        stack.enter_context(show_forwarded(said))
         crew = _Crew(client, f"heatcrop-{uuid.uuid4().hex}")
         client.subscribe_topic(crew.topic, lambda event: said.put(tuple(event[1])))
         try:
@@ -264,9 +264,9 @@ class _Voice:
         return _Voice(get_worker(), topic)
 
     def put(self, message: tuple[Any, ...]) -> None:
-        """Send what :mod:`heatcrop.runs.progress` says; many small steps as few large ones."""
+        """Send the messages of :mod:`heatcrop.runs.progress`; many small steps as few large ones."""
         kind, *what = message
-        if kind != "say":
+        if kind != "log":
             what[0] = f"{self._where} {what[0]}"
         with self._alone:
             if kind == "step":
