@@ -12,7 +12,7 @@ import pytest
 from heatcrop.data.texts import NOT_UTF8
 from heatcrop.files import remove_leftovers
 from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS
-from tests.soak.crash import make_home
+from tests.tiny_run import make_project
 
 ROOT = Path(__file__).parents[2]
 HEADER, BOX_HEADER = (",".join(columns) + "\n" for columns in (COLUMNS, BOX_COLUMNS))
@@ -22,7 +22,7 @@ HEADER, BOX_HEADER = (",".join(columns) + "\n" for columns in (COLUMNS, BOX_COLU
 def home(tmp_path_factory):
     """A folder with a finished run, and pictures nobody has labelled."""
     home = tmp_path_factory.mktemp("outputs")
-    make_home(home)
+    make_project(home)
     words = [
         sys.executable,
         str(ROOT / "pipeline.py"),
