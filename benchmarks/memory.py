@@ -5,7 +5,7 @@
 
 Each step of the program runs in its own process on a table of few and of many rows, which name a smaller set
 of files repeatedly. The network is small, so that its memory does not hide that of the rows. Writes
-``memory.md`` and ``memory.json``, a list of ``{"name", "ratio", "low", "high", "target", "met"}`` like the speed benchmark.
+``memory.md`` and ``memory.json``, a list of ``{"name", "ratio", "low", "high", "target", "met"}``.
 """
 
 from __future__ import annotations

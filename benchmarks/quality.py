@@ -6,8 +6,8 @@
 Every control runs the program's own stages and differs from the method in the boxes of the crop branch;
 besides, the method's training crops are jittered around its rule, those of fixed boxes are not. The fusion of
 controls is fitted on the validation split; they are compared with the method fused in the same way. Two
-full-image models have the same cost at prediction. Results of each seed and task are saved, so that an interrupted benchmark
-resumes. Writes ``quality.json`` and ``quality.md``.
+full-image models have the same cost at prediction. Results of each seed and task are saved, so that
+an interrupted benchmark resumes. Writes ``quality.json`` and ``quality.md``.
 """
 
 from __future__ import annotations
