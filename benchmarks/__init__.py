@@ -1,1 +1,1 @@
-"""Measure the method: quality against controls, speed against peers."""
+"""Measure the method: quality against controls, speed against peers, memory against the number of images."""

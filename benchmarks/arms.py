@@ -1,7 +1,7 @@
-"""The boxes of the controls: what a crop branch is shown when the heatmap is not asked.
+"""Compute the boxes of the controls, which crop without the heatmap.
 
-Each is as large as the method's own crops of the same task, so that only the place differs; the true
-boxes are the exception, being what no method can know.
+Each has the size of the method's own crops of the same task, so that only the place differs. The true
+boxes, which no method can know, are the exception.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from stage2_crop.square import circumscribed_square, move_inside, widen
 
 
 def sides_of(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Longer side of (N, 4) boxes as a share of the picture's shorter side, (N,)."""
+    """Return the longer side of (N, 4) boxes as a share of the image's shorter side, (N,)."""
     return (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / sizes.min(axis=1)
 
 
 def squares(centres: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Squares inside their pictures.
+    """Place squares inside their images.
 
     Parameters
     ----------
@@ -46,25 +46,25 @@ def squares(centres: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> np.nda
 
 
 def centre_boxes(sides: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The middle of every picture."""
+    """Return a square in the middle of every image, (N, 4)."""
     return squares(np.full((len(sizes), 2), 0.5), sides, sizes)
 
 
 def mean_boxes(boxes: np.ndarray, fitted: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """One place for all pictures: where the method's crops of the `fitted` rows lie on average."""
+    """Return squares at the mean place of the method's crops of the `fitted` rows, (N, 4)."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes
     return squares(np.tile(centres[fitted].mean(axis=0), (len(sizes), 1)), sides, sizes)
 
 
 def random_boxes(sides: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Anywhere inside, evenly, with the method's own sides dealt out anew."""
+    """Return squares at uniformly random places with the method's own sides permuted, (N, 4)."""
     sides = rng.permutation(sides)
     half = np.minimum(sides[:, None] * sizes.min(axis=1)[:, None] / 2 / sizes, 0.5)
     return squares(half + rng.uniform(size=(len(sizes), 2)) * (1 - 2 * half), sides, sizes)
 
 
 def true_squares(boxes: np.ndarray, sizes: np.ndarray, margin: float = 0.1) -> np.ndarray:
-    """Squares around the true regions; whole pictures where there is none (NaN)."""
+    """Return squares around the true regions, and the full image where there is none (NaN), (N, 4)."""
     out = np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.int64)
     for i in np.flatnonzero(~np.isnan(boxes[:, 0])):
         square = widen(circumscribed_square(tuple(boxes[i])), margin)

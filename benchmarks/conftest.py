@@ -1,3 +1,3 @@
-"""The peers' modules import what only an environment of their own has."""
+"""Exclude the peers' modules, whose imports only requirements/bench.txt installs."""
 
 collect_ignore = ["peers.py", "peer_finetune.py"]

@@ -1,12 +1,11 @@
-"""Does memory stay flat, and does time grow no faster than the number of pictures?
+"""Measure peak memory and time against the number of images.
 
-    python -m benchmarks.memory                      # 10,000 and 100,000 pictures, about half an hour
+    python -m benchmarks.memory                      # 10,000 and 100,000 images, about half an hour
     python -m benchmarks.memory --rows 2000 --rows 20000
 
-Each step of the program runs in a process of its own on a table of few and of many rows, which repeat a
-smaller set of files under names of their own. The network is a small one, so that what the rows take is not
-hidden behind what a network takes. Leaves ``memory.json``, a list of ``{"name", "ratio", "low", "high",
-"target", "met"}`` as of the benchmark of speed, and ``memory.md``.
+Each step of the program runs in its own process on a table of few and of many rows, which name a smaller set
+of files repeatedly. The network is small, so that its memory does not hide that of the rows. Writes
+``memory.md`` and ``memory.json``, a list of ``{"name", "ratio", "low", "high", "target", "met"}``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.commands import pipeline
 from heatcrop.data.images import write_jpeg
 from heatcrop.files import write_json, write_text
 from heatcrop.runs.folder import RunFolder
@@ -51,7 +50,7 @@ _PER_FOLDER = 1000
 
 
 def draw(root: Path, count: int) -> None:
-    """Make a folder of that many names for a smaller set of pictures, with a table of labels."""
+    """Write `count` names for a smaller set of image files, and tables of labels and answers."""
     root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for i in range(FILES):
@@ -62,76 +61,55 @@ def draw(root: Path, count: int) -> None:
         table, answers = (open_files.enter_context(t.open("w", encoding="utf-8")) for t in tables)
         table.write("image,task,label,split\n")
         for i in range(count):
-            name = f"{i // _PER_FOLDER:05d}/picture-{i:08d}.jpg"
+            name = f"{i // _PER_FOLDER:05d}/image-{i:08d}.jpg"
             if i % _PER_FOLDER == 0:
                 (root / name).parent.mkdir(exist_ok=True)
             os.link(root / f"{i % FILES}.jpg", root / name)
             split = "train" if i < TRAIN else "val" if i < TRAIN + VAL else "test"
-            of = i * 7919 % len(CLASSES)
-            table.write(f"{name},wing,{CLASSES[of]},{split}\n")
+            label = i * 7919 % len(CLASSES)
+            table.write(f"{name},wing,{CLASSES[label]},{split}\n")
             if split == "test":
-                answers.write(f"{name},wing,{''.join('ny'[k == of] for k in range(len(CLASSES)))}\n")
+                answers.write(f"{name},wing,{''.join('ny'[k == label] for k in range(len(CLASSES)))}\n")
 
 
-def measured(command: list[str], fine: tuple[int, ...] = (0,)) -> tuple[float, float]:
-    """Run a command; its peak memory in MB and its seconds."""
+def measure(command: list[str], codes: tuple[int, ...]) -> tuple[float, float]:
+    """Run a command that ends with one of `codes`; return its peak memory in MB and its seconds."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
     code = process.returncode = os.waitstatus_to_exitcode(status)
-    if code not in fine:
+    if code not in codes:
         raise RuntimeError(f"{' '.join(command)} ended with code {code}; see its messages above")
-    return used.ru_maxrss / 1024, time.perf_counter() - started
+    return usage.ru_maxrss / 1024, time.perf_counter() - started
 
 
 def steps(data: Path, run: Path) -> list[tuple[str, list[str], tuple[int, ...]]]:
-    """Name, command and exit codes of each step; ``check`` finds the repeated files, and says so with 1."""
-    how = ["--data", str(data), "--out", str(run), *(x for s in SETTINGS for x in ("--set", s))]
-    door, folder = "pipeline.py", RunFolder(run)
+    """Return name, command and exit codes of each step; ``check`` reports the repeated files with code 1."""
+    folder = RunFolder(run)
+
+    def command(*words: object) -> list[str]:
+        return pipeline(*words, "--data", data, "--out", run, settings=SETTINGS)
+
+    score = ("score", folder.submission, data / "answers.csv", "--config", folder.config)
+    predict = ("predict", data, "--run", run, "--out", run / "predicted.csv", "--no-gallery")
     return [
-        ("check", [door, "check", *how], (0, 1)),
-        ("stage 1", [door, "stage", "cam", "--task", "wing", *how], (0,)),
-        ("stage 2", [door, "stage", "crop", "--task", "wing", *how], (0,)),
-        ("stage 3", [door, "stage", "finetune", "--task", "wing", *how], (0,)),
-        ("metrics, submission and report", [door, "run", "--all", *how], (0,)),
-        (
-            "score",
-            [
-                door,
-                "score",
-                str(folder.submission),
-                str(data / "answers.csv"),
-                "--config",
-                str(folder.config),
-            ],
-            (0,),
-        ),
-        ("report", [door, "report", "--run", str(run)], (0,)),
-        (
-            "predict",
-            [
-                door,
-                "predict",
-                str(data),
-                "--run",
-                str(run),
-                "--out",
-                str(run / "predicted.csv"),
-                "--no-gallery",
-            ],
-            (0,),
-        ),
+        ("check", command("check"), (0, 1)),
+        ("stage 1", command("stage", "cam", "--task", "wing"), (0,)),
+        ("stage 2", command("stage", "crop", "--task", "wing"), (0,)),
+        ("stage 3", command("stage", "finetune", "--task", "wing"), (0,)),
+        ("metrics, submission and report", command("run", "--all"), (0,)),
+        ("score", pipeline(*score), (0,)),
+        ("report", pipeline("report", "--run", run), (0,)),
+        ("predict", pipeline(*predict), (0,)),
     ]
 
 
 def main(
-    rows: Annotated[list[int] | None, typer.Option(min=1000, help="Two numbers of pictures.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder; what is drawn there is removed again.")] = Path(
-        "runs/memory"
-    ),
+    rows: Annotated[list[int] | None, typer.Option(min=1000, help="Two numbers of images.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder; images drawn there are removed.")] = Path("runs/memory"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """Measure peak memory and time against the number of pictures."""
+    """Measure peak memory and time against the number of images."""
     few, many = sorted(rows or (10_000, 100_000))
     found: dict[str, dict[int, tuple[float, float]]] = {}
     for count in (few, many):
@@ -139,45 +117,45 @@ def main(
         for folder in (data, run):
             shutil.rmtree(folder, ignore_errors=True)
         draw(data, count)
-        for name, command, fine in steps(data, run):
-            found.setdefault(name, {})[count] = measured(command, fine)
-            log(f"{count} pictures, {name}: {found[name][count][0]:.0f} MB, {found[name][count][1]:.1f} s")
+        for name, command, codes in steps(data, run):
+            found.setdefault(name, {})[count] = measure(command, codes)
+            log(f"{count} images, {name}: {found[name][count][0]:.0f} MB, {found[name][count][1]:.1f} s")
         shutil.rmtree(data)
-    told: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for name, by_count in found.items():
-        (little, quick), (much, slow) = by_count[few], by_count[many]
-        ratio = much / little
-        told.append(
+        (less_memory, less_time), (more_memory, more_time) = by_count[few], by_count[many]
+        ratio = more_memory / less_memory
+        results.append(
             {
-                "name": f"peak memory of {name}, {many:,} pictures / {few:,}",
+                "name": f"peak memory of {name}, {many:,} images / {few:,}",
                 "ratio": ratio,
                 "low": ratio,
                 "high": ratio,
                 "target": TARGET,
                 "met": ratio <= TARGET,
-                "megabytes": [little, much],
-                "seconds": [quick, slow],
-                "exponent": math.log(slow / quick) / math.log(many / few),
+                "megabytes": [less_memory, more_memory],
+                "seconds": [less_time, more_time],
+                "exponent": math.log(more_time / less_time) / math.log(many / few),
             }
         )
-    write_json(out / "memory.json", told)
-    write_text(out / "memory.md", _markdown(told, few, many))
-    print(json.dumps(told, indent=2) if as_json else (out / "memory.md").read_text(encoding="utf-8"))
+    write_json(out / "memory.json", results)
+    write_text(out / "memory.md", _markdown(results, few, many))
+    print(json.dumps(results, indent=2) if as_json else (out / "memory.md").read_text(encoding="utf-8"))
 
 
-def _markdown(told: list[dict[str, Any]], few: int, many: int) -> str:
-    lines = [f"# Memory and time, {many:,} pictures against {few:,}", ""]
+def _markdown(results: list[dict[str, Any]], few: int, many: int) -> str:
+    lines = [f"# Memory and time, {many:,} images against {few:,}", ""]
     lines += ["| step | peak memory, MB | ratio | target | met | seconds | exponent of time |"]
     lines += ["|---|---|---|---|---|---|---|"]
-    for one in told:
-        name = one["name"].removeprefix("peak memory of ").removesuffix(f", {many:,} pictures / {few:,}")
-        memory, seconds = (" to ".join(f"{v:.0f}" for v in one[key]) for key in ("megabytes", "seconds"))
+    for result in results:
+        name = result["name"].removeprefix("peak memory of ").removesuffix(f", {many:,} images / {few:,}")
+        memory, seconds = (" to ".join(f"{v:.0f}" for v in result[key]) for key in ("megabytes", "seconds"))
         lines.append(
-            f"| {name} | {memory} | {one['ratio']:.2f} | {one['target']} | {'yes' if one['met'] else 'NO'} "
-            f"| {seconds} | {one['exponent']:.2f} |"
+            f"| {name} | {memory} | {result['ratio']:.2f} | {result['target']} "
+            f"| {'yes' if result['met'] else 'NO'} | {seconds} | {result['exponent']:.2f} |"
         )
-    told_how = "Seconds include starting the program and what does not grow: importing, training, one search."
-    return "\n".join([*lines, "", told_how, ""])
+    note = "Seconds include what does not grow: starting the program, imports, training and one search."
+    return "\n".join([*lines, "", note, ""])
 
 
 if __name__ == "__main__":

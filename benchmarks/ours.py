@@ -1,4 +1,4 @@
-"""Our side of the speed benchmark: the program's own code, and the bare work that it is held against."""
+"""Contenders of the speed benchmark: the program's own code, and the bare work it is compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.arena import Work, serve
+from benchmarks.contenders import Workload, serve
 from heatcrop.data.dataset import TaskData, survey_images
 from heatcrop.data.tasks import Task
 from heatcrop.nets.backbones import InputForm, backbone
@@ -21,7 +21,7 @@ from heatcrop.nets.engine import mxnet
 from heatcrop.nets.inference import Runner, open_network
 from heatcrop.predict.predictor import open_pipeline
 from heatcrop.runs.folder import RunFolder, TaskFolder
-from heatcrop.runs.progress import be_quiet
+from heatcrop.runs.progress import silence
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images, batched
 from heatcrop.training.fit import fit
@@ -38,7 +38,7 @@ _PART = 32
 
 
 def _shop(net: str, px: int, threads: int) -> NetworkContext:
-    """The program's own way of building a network, with random weights where none are at hand."""
+    """Build the network as the program does, with random weights where none are installed."""
     weights = "imagenet" if net == "efficientnet_lite0" else "none"
     form = InputForm(px, "pad", backbone(net), threads)
     return NetworkContext(NetworkPlan(net, weights), form, Path(tempfile.mkdtemp()), "onnx")
@@ -53,12 +53,12 @@ def _runner(shop: NetworkContext) -> Runner:
     return open_network(shop.trunk_folder / "net.onnx")
 
 
-def _batch(shop: NetworkContext, pictures: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(pictures, *shop.image_shape)).astype(np.float32)
+def _batch(shop: Workshop, images: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(images, *shop.picture_shape)).astype(np.float32)
 
 
 def _data(files: list[str], threads: int) -> TaskData:
-    """Labels that mean nothing: every class as often as the others."""
+    """Label files with classes in turn."""
     sizes, _ = survey_images(files, threads)
     letters = 2 * np.eye(N_CLASSES, dtype=np.int8)[np.arange(len(files)) % N_CLASSES]
     task = Task("speed", tuple(f"class {i}" for i in range(N_CLASSES)))
@@ -67,39 +67,41 @@ def _data(files: list[str], threads: int) -> TaskData:
     return TaskData(task, names, tuple(files), sizes, letters, splits, np.full(len(files), ""))
 
 
-def forward(net: str, px: int, threads: int, pictures: int, views: int = 1, passes: int = 1) -> Work:
+def forward(net: str, px: int, threads: int, images: int, views: int = 1, passes: int = 1) -> Workload:
     """Run the engine on a batch in memory: logits and class maps."""
     shop = _shop(net, px, threads)
-    runner, x = _runner(shop), _batch(shop, pictures)
+    runner, x = _runner(shop), _batch(shop, images)
     pool = ThreadPoolExecutor(threads)
 
     def work() -> int:
         for _ in range(views * passes):
-            list(pool.map(runner, (x[i] for i in batched(np.arange(pictures), 4))))
-        return pictures
+            list(pool.map(runner, (x[i] for i in batched(np.arange(images), 4))))
+        return images
 
     return work
 
 
-def mxnet_forward(net: str, px: int, threads: int, pictures: int) -> Work:
-    """Run the same network hybridized on MXNet; refuse to be timed where answers differ."""
+def mxnet_forward(net: str, px: int, threads: int, images: int) -> Workload:
+    """Run the same network hybridized on MXNet; exit where its outputs differ."""
     shop = _shop(net, px, threads)
-    ours, theirs, x = _runner(shop), _classifier(shop).runner(), _batch(shop, pictures)
+    classifier, x = _classifier(shop), _batch(shop, images)
+    ours = open_classifier(shop, classifier, shop.picture_shape, shop.trunk_folder / "net.onnx")
+    theirs = mxnet_runner(classifier)
     for a, b in zip(ours(x[:4]), theirs(x[:4]), strict=True):
-        off = float(np.abs(a - b).max() / max(1e-9, float(np.abs(b).max())))
-        if off > 1e-4:
-            raise SystemExit(f"{net}: ONNX Runtime and MXNet differ by {off:.1e} of the greatest value")
+        error = float(np.abs(a - b).max() / max(1e-9, float(np.abs(b).max())))
+        if error > 1e-4:
+            raise SystemExit(f"{net}: ONNX Runtime and MXNet differ by {error:.1e} of the greatest value")
 
     def work() -> int:
-        for part in batched(np.arange(pictures), _PART):
+        for part in batched(np.arange(images), _PART):
             theirs(x[part])
-        return pictures
+        return images
 
     return work
 
 
-def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> Work:
-    """Stage 1's looking: from JPEG files to heatmaps and predictions on disk."""
+def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> Workload:
+    """Run stage 1's inference from JPEG files to heatmaps and predictions on disk."""
     shop, data = _shop(net, px, threads), _data(files, threads)
     runner, plan = _runner(shop), CamPlan(test=TestViews(flip=flip))
     folder = TaskFolder(shop.trunk_folder / "task")
@@ -119,7 +121,7 @@ def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> W
 
 
 class _Memory:
-    """A batch in memory in place of files: the bare step of the one training loop."""
+    """Inputs of the training loop from one batch in memory instead of files."""
 
     n_views = 1
 
@@ -135,8 +137,8 @@ class _Memory:
         raise AssertionError("nothing is validated")
 
 
-def _training(shop: NetworkContext, inputs: Any, data: TaskData, batch: int) -> Work:
-    net, rows, none = _classifier(shop).net, np.arange(len(data)), np.array([], np.int64)
+def _training(shop: Workshop, inputs: Any, data: TaskData, batch: int) -> Workload:
+    net, rows, none = _classifier(shop), np.arange(len(data)), np.array([], np.int64)
     plan = TrainingPlan(epochs=1, batch_size=batch, learning_rate=1e-5, reload_best=False)
 
     def work() -> int:
@@ -146,22 +148,22 @@ def _training(shop: NetworkContext, inputs: Any, data: TaskData, batch: int) -> 
     return work
 
 
-def training(net: str, px: int, threads: int, files: list[str], batch: int) -> Work:
-    """The training loop from JPEG files, augmented."""
+def training(net: str, px: int, threads: int, files: list[str], batch: int) -> Workload:
+    """Run the training loop from JPEG files with augmentation."""
     shop, data = _shop(net, px, threads), _data(files, threads)
     how = Augmentation(crop_scale=0.7, aspect=1.2, brightness=0.2, erase=0.5)
     inputs = LiveInputs(Images(data.paths), shop.form, TestViews(), lambda i: how)
     return _training(shop, inputs, data, batch)
 
 
-def training_step(net: str, px: int, threads: int, files: list[str], batch: int) -> Work:
-    """The same loop on one batch in memory."""
+def training_step(net: str, px: int, threads: int, files: list[str], batch: int) -> Workload:
+    """Run the same loop on one batch in memory."""
     shop, data = _shop(net, px, threads), _data(files, threads)
     return _training(shop, _Memory(_batch(shop, batch)), data, batch)
 
 
 def _maps(count: int) -> np.ndarray:
-    """Heatmaps with one warm place each, on uneven ground: crops of about half the picture's side."""
+    """Draw heatmaps with one Gaussian and noise each, which give crops of about half the image's side."""
     rng = np.random.default_rng(0)
     noise, (x, y) = rng.random((count, 9, 9)), rng.uniform(2, 6, (2, count, 1, 1))
     rows, columns = np.arange(9)[:, None], np.arange(9)[None, :]
@@ -169,14 +171,14 @@ def _maps(count: int) -> np.ndarray:
     return (hill + 0.1 * noise).astype(np.float32)
 
 
-def crops(threads: int, files: list[str]) -> Work:
-    """Stage 2 with a fixed rule: from maps and JPEG files to boxes.csv and crop files."""
+def crops(threads: int, files: list[str]) -> Workload:
+    """Run stage 2 with a fixed rule from maps and JPEG files to boxes.csv and crop files."""
     data, maps, rule = _data(files, threads), _maps(len(files)), CropRule(threshold=0.5)
-    scratch, turns = Path(tempfile.mkdtemp()), itertools.count()
+    scratch, numbers = Path(tempfile.mkdtemp()), itertools.count()
     nowhere, form = np.zeros(len(data), bool), InputForm(224, "pad", backbone("efficientnet_lite0"), threads)
 
     def work() -> int:
-        folder = TaskFolder(scratch / str(next(turns)))  # replacing earlier crops is not what is timed
+        folder = TaskFolder(scratch / str(next(numbers)))  # a new one, since replacing crops is not timed
         folder.path.mkdir()
         cut(data, folder, maps, rule, nowhere, ["class"] * len(data), form, 95)
         return len(data)
@@ -184,28 +186,28 @@ def crops(threads: int, files: list[str]) -> Work:
     return work
 
 
-def opencv_crops(threads: int, files: list[str]) -> Work:
-    """Decode the same files and encode crops of the same boxes with OpenCV, on all cores."""
+def opencv_crops(threads: int, files: list[str]) -> Workload:
+    """Decode the same files and encode crops of the same boxes with OpenCV on all cores."""
     cv2.setNumThreads(1)
     data, rule = _data(files, threads), CropRule(threshold=0.5)
     found = find_crops(_maps(len(files)), data.sizes, "pad", rule, np.zeros(len(data), bool))
     pool = ThreadPoolExecutor(threads)
 
-    def one(i: int) -> None:
+    def crop(i: int) -> None:
         x0, y0, x1, y1 = found[i].box
-        picture = cv2.imread(data.paths[i])
-        assert picture is not None
-        cv2.imencode(".jpg", picture[y0:y1, x0:x1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        image = cv2.imread(data.paths[i])
+        assert image is not None
+        cv2.imencode(".jpg", image[y0:y1, x0:x1], [cv2.IMWRITE_JPEG_QUALITY, 95])
 
     def work() -> int:
-        list(pool.map(one, range(len(data))))
+        list(pool.map(crop, range(len(data))))
         return len(data)
 
     return work
 
 
-def predict(run: str, files: list[str]) -> Work:
-    """The whole method on new files: two networks, heatmap, square, crop, fusion."""
+def predict(run: str, files: list[str]) -> Workload:
+    """Run the complete method on new files: two networks, heatmap, square, crop, fusion."""
     pipeline = open_pipeline(RunFolder(Path(run)), (), "onnx")
     predictor = pipeline.predictor(pipeline.tasks[0])
     sizes, _ = survey_images(files, pipeline.threads)
@@ -217,12 +219,12 @@ def predict(run: str, files: list[str]) -> Work:
     return work
 
 
-MAKERS: dict[str, Callable[..., Work]] = {
+MAKERS: dict[str, Callable[..., Workload]] = {
     maker.__name__: maker
     for maker in (forward, mxnet_forward, heatmaps, training, training_step, crops, opencv_crops, predict)
 }
 
 if __name__ == "__main__":
-    be_quiet()
+    silence()
     mxnet()
     serve(MAKERS)

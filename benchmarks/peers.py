@@ -1,6 +1,6 @@
-"""The peers' side of the speed benchmark: PyTorch, timm and pytorch-grad-cam, in an environment of their own.
+"""Contenders of the speed benchmark: PyTorch, timm and pytorch-grad-cam.
 
-Imports nothing of the program; see ``requirements/bench.txt``.
+They run in the environment of ``requirements/bench.txt`` and import nothing of the program.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import timm
 import torch
 
-from benchmarks.arena import Work, serve
+from benchmarks.contenders import Workload, serve
 
-# The program's names -> timm's networks of the same architecture.
+# The program's names of networks -> timm's names of the same architectures.
 NETS = {
     "efficientnet_lite0": "efficientnet_lite0",
     "resnet50_v2": "resnetv2_50",
@@ -33,40 +33,40 @@ def _net(net: str, threads: int) -> Any:
     return model.to(memory_format=torch.channels_last).eval()
 
 
-def forward(net: str, px: int, threads: int, pictures: int, compiled: bool) -> Work:
-    """Run a batch in memory, channels last, compiled or not."""
+def forward(net: str, px: int, threads: int, images: int, compiled: bool) -> Workload:
+    """Run a batch in memory, channels last, optionally compiled."""
     model = _net(net, threads)
-    x = torch.randn(pictures, 3, px, px).to(memory_format=torch.channels_last)
+    x = torch.randn(images, 3, px, px).to(memory_format=torch.channels_last)
     run = torch.compile(model) if compiled else model
 
     def work() -> int:
         with torch.inference_mode():
-            for start in range(0, pictures, _PART):
+            for start in range(0, images, _PART):
                 run(x[start : start + _PART])
-        return pictures
+        return images
 
     return work
 
 
 def _read(path: str, px: int) -> np.ndarray:
-    picture = cv2.imread(path)
-    assert picture is not None
-    scaled = cv2.resize(picture, (px, px), interpolation=cv2.INTER_AREA)
+    image = cv2.imread(path)
+    assert image is not None
+    scaled = cv2.resize(image, (px, px), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(scaled[:, :, ::-1].transpose(2, 0, 1)).astype(np.float32) / 127.5 - 1
 
 
 def _batches(files: list[str], px: int, threads: int) -> Iterator[torch.Tensor]:
-    """Read ahead on threads, as a careful user of the library would."""
+    """Read batches ahead on threads."""
     with ThreadPoolExecutor(threads) as pool:
         parts = [files[i : i + _PART] for i in range(0, len(files), _PART)]
         ready = [pool.submit(_read, path, px) for path in parts[0]]
         for later in [*parts[1:], []]:
-            waiting, ready = ready, [pool.submit(_read, path, px) for path in later]
-            yield torch.from_numpy(np.stack([one.result() for one in waiting]))
+            pending, ready = ready, [pool.submit(_read, path, px) for path in later]
+            yield torch.from_numpy(np.stack([future.result() for future in pending]))
 
 
-def gradcam(net: str, px: int, threads: int, files: list[str], folder: str) -> Work:
-    """GradCAM of the predicted class, from JPEG files to maps and predictions on disk."""
+def gradcam(net: str, px: int, threads: int, files: list[str], folder: str) -> Workload:
+    """Run GradCAM of the predicted class from JPEG files to maps and predictions on disk."""
     from pytorch_grad_cam import GradCAM
 
     cv2.setNumThreads(1)
@@ -86,7 +86,7 @@ def gradcam(net: str, px: int, threads: int, files: list[str], folder: str) -> W
     return work
 
 
-MAKERS: dict[str, Callable[..., Work]] = {maker.__name__: maker for maker in (forward, gradcam)}
+MAKERS: dict[str, Callable[..., Workload]] = {maker.__name__: maker for maker in (forward, gradcam)}
 
 if __name__ == "__main__":
     serve(MAKERS)

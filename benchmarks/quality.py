@@ -1,13 +1,13 @@
-"""Is the fused result better than a full-image model that was given the same compute?
+"""Compare the fused result with full-image models of the same cost and with controls.
 
     python -m benchmarks.quality                                    # the rendered default, 3 seeds
     python -m benchmarks.quality --data FOLDER --config configs/photos.yaml
 
-Every control runs the program's own stages and differs from the method in the boxes that the crop branch is
-shown; the method's training crops are jittered around its rule besides, which fixed boxes have no part in.
-Controls fuse as fitted on the validation split, and are compared with the method fused in the same way.
-Two full-image models cost the same at prediction. One seed's work on one task is kept when it is done, so
-that an interrupted benchmark goes on where it stopped. Leaves ``quality.json`` and ``quality.md``.
+Every control runs the program's own stages and differs from the method in the boxes of the crop branch;
+besides, the method's training crops are jittered around its rule, those of fixed boxes are not. The fusion of
+controls is fitted on the validation split; they are compared with the method fused in the same way. Two
+full-image models have the same cost at prediction. Results of each seed and task are saved, so that
+an interrupted benchmark resumes. Writes ``quality.json`` and ``quality.md``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import typer
 
 from benchmarks.arms import centre_boxes, mean_boxes, random_boxes, sides_of, true_squares
-from benchmarks.localise import heat_iou, max_box_accuracy, point_hits, pointing, square_iou
+from benchmarks.localisation import heat_iou, max_box_accuracy, point_hits, pointing, square_iou
 from benchmarks.table import EQUAL, summary, write_summary
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
@@ -37,7 +37,7 @@ from heatcrop.runs.boxes import read_boxes
 from heatcrop.runs.fingerprint import fingerprint
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.metrics import branch_probabilities
-from heatcrop.runs.progress import be_quiet, log
+from heatcrop.runs.progress import log, silence
 from heatcrop.runs.workers import side_by_side
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs
@@ -48,27 +48,27 @@ from stage2_crop.boxes import find_crops, write_boxes
 from stage2_crop.rule import Crop, CropRule
 from stage3_finetune.stage import FinetuneWork
 
-# Raised when a control is made otherwise from the same data and configuration.
+# To be raised when a control is computed differently from the same data and configuration.
 _CODE = 1
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
-"""The competition entry's sentence: "the circumscribed square of the largest connected block, framing the
-entire heat map area". Its threshold was never published; half the maximum is usual."""
+"""The competition entry's rule: "the circumscribed square of the largest connected block, framing the
+entire heat map area". Its threshold was not published; half the maximum is usual."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One seed's work on one task.
+    """One seed and one task.
 
     Attributes
     ----------
     config : Config
-        Of the seed; the data was opened with the configured one.
+        With this seed; the data was opened with the configured one.
     folder : RunFolder
     data : TaskData
     truth : ndarray of float, shape (N, 4), or None
-        True boxes of rendered pictures, NaN where there is none.
+        True boxes of rendered images, NaN where there is none; None for other data.
     """
 
     config: Config
@@ -77,34 +77,35 @@ class Unit:
     truth: np.ndarray | None
 
     @property
-    def done(self) -> Path:
+    def path(self) -> Path:
+        """File of the measured arrays."""
         return self.folder.path / "measured" / f"{self.data.task.name}.npz"
 
     @property
-    def mark(self) -> str:
-        """Fingerprint of what is measured: the program's own, and what the controls are made with."""
+    def fingerprint(self) -> str:
+        """Fingerprint of the program's results and of the controls."""
         own = Walk(self.config, self.folder).marks(self.data)["finetune"]
         return fingerprint(_CODE, own, SEED_RULE, self.truth)
 
     def is_current(self) -> bool:
-        """Tell whether this has been measured already."""
-        if not self.done.is_file():
+        """Return whether this has been measured."""
+        if not self.path.is_file():
             return False
-        with np.load(self.done) as kept:
-            return "mark" in kept and str(kept["mark"]) == self.mark
+        with np.load(self.path) as saved:
+            return "fingerprint" in saved and str(saved["fingerprint"]) == self.fingerprint
 
 
 def measure(unit: Unit) -> str:
-    """Run every arm of one seed on one task, and keep predictions and localisation."""
-    be_quiet()
+    """Run every arm of one seed on one task, and save predictions and localisation."""
+    silence()
     config, data, files = unit.config.one_thread(), unit.data, unit.folder.task(unit.data.task.name)
     walk = Walk(config, unit.folder)
     in_turn(walk, data, STAGES)
-    kept: dict[str, np.ndarray] = {"mark": np.array(unit.mark)}
+    arrays: dict[str, np.ndarray] = {"fingerprint": np.array(unit.fingerprint)}
     own = branch_probabilities(data, files)
-    kept["full"], kept["crop/ours"], kept["fused/ours"] = own["full"], own["crop"], own["fused"]
-    # The controls' fusion is fitted on the validation split; ours is shown with the same fit, too.
-    kept[f"fused/{EQUAL}"] = _fused(data, own["full"], own["crop"])
+    arrays["full"], arrays["crop/ours"], arrays["fused/ours"] = own["full"], own["crop"], own["fused"]
+    # The controls' fusion is fitted on the validation split; ours is measured with that fit, too.
+    arrays[f"fused/{EQUAL}"] = _fused(data, own["full"], own["crop"])
 
     table, boxes = read_boxes(files.boxes)
     plain, in_fold = _final_maps(unit, walk)
@@ -112,40 +113,39 @@ def measure(unit: Unit) -> str:
     cut = (table["fallback"] == "").to_numpy() & (data.splits != "test")
     fitted = np.flatnonzero(cut & (data.splits == "train"))
     fitted = fitted if len(fitted) else data.rows("train")
-    held = np.full(len(data), np.median(sides[cut]) if cut.any() else 1.0)
+    median_side = np.full(len(data), np.median(sides[cut]) if cut.any() else 1.0)
     arms = {
-        "centre crop": centre_boxes(held, data.sizes),
-        "mean box": mean_boxes(boxes, fitted, held, data.sizes),
+        "centre crop": centre_boxes(median_side, data.sizes),
+        "mean box": mean_boxes(boxes, fitted, median_side, data.sizes),
         "random crop": random_boxes(sides, data.sizes, rng),
         "seed's rule": _boxes(plain, data, config, SEED_RULE),
     }
     if unit.truth is not None:
         arms["true boxes"] = true_squares(unit.truth, data.sizes)
-    for arm, shown in arms.items():
-        crop = _control(unit, walk, arm, shown)
-        kept[f"crop/{arm}"] = crop
-        equal = arm == "seed's rule"
-        kept[f"fused/{arm}"] = (
-            fuse(own["full"], crop, Fusion(0.5)) if equal else _fused(data, own["full"], crop)
+    for arm, arm_boxes in arms.items():
+        crop = _control(unit, walk, arm, arm_boxes)
+        arrays[f"crop/{arm}"] = crop
+        arrays[f"fused/{arm}"] = (
+            fuse(own["full"], crop, Fusion(0.5)) if arm == "seed's rule" else _fused(data, own["full"], crop)
         )
 
     rule = json.loads(files.rule.read_text(encoding="utf-8"))["rule"]
-    kept["boxes/ours"], kept["fallback"] = boxes, table["fallback"].to_numpy(str)
-    kept["boxes/ours from in-fold maps"] = _boxes(in_fold, data, config, CropRule(**rule), own["full"])
-    for arm, shown in arms.items():
-        kept[f"boxes/{arm}"] = shown
+    arrays["boxes/ours"], arrays["fallback"] = boxes, table["fallback"].to_numpy(str)
+    arrays["boxes/ours from in-fold maps"] = _boxes(in_fold, data, config, CropRule(**rule), own["full"])
+    for arm, arm_boxes in arms.items():
+        arrays[f"boxes/{arm}"] = arm_boxes
     if unit.truth is not None:
-        kept["truth"] = unit.truth
+        arrays["truth"] = unit.truth
         maps = np.load(files.heatmaps)
-        kept |= _localised(data, unit.truth, maps, plain, boxes, fitted, config.network.fit)
-    unit.done.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(unit.done) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **kept)
+        arrays |= _localised(data, unit.truth, maps, plain, boxes, fitted, config.network.fit)
+    unit.path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(unit.path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
     return f"seed {config.seed}: {data.task.short}"
 
 
 def _fused(data: TaskData, full: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """Fuse as stage 3 does without cross-fitting: fitted on the validation split."""
+    """Fuse as stage 3 does without cross-fitting, fitted on the validation split."""
     val = data.rows("val", labelled=True)
     return fuse(full, crop, fit_fusion(full[val], crop[val], data.letters[val], data.soft[val]))
 
@@ -159,7 +159,7 @@ def _boxes(
 
 
 def _final_maps(unit: Unit, walk: Walk) -> tuple[np.ndarray, np.ndarray]:
-    """Plain maps, and the method's, of all pictures, from the network that trained on the train ones."""
+    """Compute plain maps and the method's of all images with the network trained on the training split."""
     data, files = unit.data, unit.folder.task(unit.data.task.name)
     cam = walk.config.plans(data.task)[0]
     inputs = LiveInputs(Images(data.paths), walk.shop.form, cam.test, open_trunk=walk.trunk)
@@ -173,7 +173,7 @@ def _final_maps(unit: Unit, walk: Walk) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _control(unit: Unit, walk: Walk, arm: str, boxes: np.ndarray) -> np.ndarray:
-    """Run stage 3 of the program on other boxes."""
+    """Run stage 3 on other boxes; return the crop branch's predictions."""
     data, own = unit.data, unit.folder.task(unit.data.task.name)
     task = TaskFolder(unit.folder.path / "controls" / arm.replace(" ", "_").replace("'", "") / data.task.name)
     shutil.rmtree(task.path, ignore_errors=True)
@@ -198,7 +198,7 @@ def _localised(
     fitted: np.ndarray,
     fit: str,
 ) -> dict[str, np.ndarray]:
-    """Localisation of the test pictures that show the attribute."""
+    """Measure localisation on the test images that show the attribute."""
     rows = data.rows("test", labelled=True)
     rows = rows[~np.isnan(truth[rows, 0])]
     sizes, true = data.sizes[rows], truth[rows]
@@ -221,45 +221,43 @@ def _localised(
 
 def main(
     config: Annotated[Path, typer.Option(help="Configuration file.")] = Path("configs/demo.yaml"),
-    data: Annotated[
-        list[str] | None, typer.Option(help="Labelled pictures instead of rendered ones.")
-    ] = None,
+    data: Annotated[list[str] | None, typer.Option(help="Labelled images instead of rendered ones.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; runs/quality-<name> by default.")] = None,
-    seeds: Annotated[int, typer.Option(min=2, help="How many seeds.")] = 3,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of seeds.")] = 3,
     task: Annotated[list[str] | None, typer.Option(help="Some tasks only; repeatable.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Tasks at once.")] = 2,
-    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change a setting.")] = None,
 ) -> None:
-    """Measure the method against its controls."""
+    """Compare the method with its controls."""
     given = ["data.source=files", f"data.roots={json.dumps(data)}"] if data else []
     configured = read_config(config, [*given, *(settings or [])])
     out = out or Path("runs") / f"quality-{configured.name}"
     out.mkdir(parents=True, exist_ok=True)
     opened = open_data(configured, task or [], RunFolder(out))
-    for name, one in opened.tasks.items():
-        if not len(one.rows("test", labelled=True)):
-            raise typer.BadParameter(f"{name} has no test picture with an answer; see data.splits")
+    for name, task_data in opened.tasks.items():
+        if not len(task_data.rows("test", labelled=True)):
+            raise typer.BadParameter(f"{name} has no test image with an answer; see data.splits")
     units = [
         Unit(
             configured.model_copy(update={"seed": seed}),
             RunFolder(out / f"seed{seed}"),
-            one,
-            None if opened.boxes_true is None else true_boxes(one, opened.boxes_true),
+            task_data,
+            None if opened.boxes_true is None else true_boxes(task_data, opened.boxes_true),
         )
         for seed in range(seeds)
-        for one in sorted(opened.tasks.values(), key=len, reverse=True)
+        for task_data in sorted(opened.tasks.values(), key=len, reverse=True)
     ]
-    work = [(unit,) for unit in units if not unit.is_current()]
-    for line in side_by_side(measure, work, jobs):
+    jobs_to_do = [(unit,) for unit in units if not unit.is_current()]
+    for line in side_by_side(measure, jobs_to_do, jobs):
         log(line)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in opened.tasks}
+    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in opened.tasks}
     for unit in units:
-        with np.load(unit.done) as kept:
-            found[unit.data.task.name].append(dict(kept))
-    told = summary(configured.name, opened.tasks, found, resamples)
-    write_json(out / "quality.json", told)
-    write_summary(out / "quality.md", told)
+        with np.load(unit.path) as saved:
+            measured[unit.data.task.name].append(dict(saved))
+    results = summary(configured.name, opened.tasks, measured, resamples)
+    write_json(out / "quality.json", results)
+    write_summary(out / "quality.md", results)
     log((out / "quality.md").read_text(encoding="utf-8"))
 
 

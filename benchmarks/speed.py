@@ -1,12 +1,12 @@
-"""How near the hardware's limit is it, and how far ahead of the peers?
+"""Compare speed with the bare work of the hardware and with peers.
 
-    python -m benchmarks.speed                              # our own ratios
-    python -m benchmarks.speed --peers .venv-bench/bin/python   # and PyTorch, timm, pytorch-grad-cam
-    python -m benchmarks.speed --whole                      # and whole runs, which take hours
+    python -m benchmarks.speed                                  # ratios to the bare work
+    python -m benchmarks.speed --peers .venv-bench/bin/python   # and to PyTorch, timm, pytorch-grad-cam
+    python -m benchmarks.speed --whole                          # and complete runs, which take hours
 
-Every contender is a process of its own with the same number of threads; they work in turn, and a figure is
-the median over rounds of the ratio within a round, with its least and greatest. Leaves ``speed.json``, a
-list of ``{"name", "ratio", "low", "high", "target", "met"}``, and ``speed.md``.
+Every contender is a process of its own with the same number of threads. They work in turns; a result is the
+median over rounds of the ratio within a round, with the least and the greatest. Writes ``speed.md`` and
+``speed.json``, a list of ``{"name", "ratio", "low", "high", "target", "met"}``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.arena import Entry, Ratio, compare
-from benchmarks.whole import whole_runs
+from benchmarks.commands import pipeline
+from benchmarks.contenders import Entry, Ratio, compare
+from benchmarks.full_runs import full_runs
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import open_data
 from heatcrop.files import write_json, write_text
@@ -41,9 +42,9 @@ class Match:
     name : str
     ours : Entry
     theirs : tuple of Entry
-        Where there are several, the fastest counts.
+        Of several, the fastest counts.
     target : float
-        Least ratio of pictures a second, ours over theirs.
+        Least ratio of images a second, ours over theirs.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Match:
 
 
 def matches(files: list[str], run: Path, scratch: Path, threads: int, peers: str | None) -> list[Match]:
-    """List what is compared, each with the least ratio that is aimed at."""
+    """List the comparisons, each with its target."""
 
     def ours(name: str, **options: Any) -> Entry:
         return Entry(sys.executable, "benchmarks.ours", name, options)
@@ -68,21 +69,20 @@ def matches(files: list[str], run: Path, scratch: Path, threads: int, peers: str
         (R50, 64, 1.8, 1.2),
         (R152, 32, 1.8, None),
     ):
-        engine = ours("forward", net=net, pictures=count, **common)
+        engine = ours("forward", net=net, images=count, **common)
         name = f"engine, {net}"
-        plain = ours("mxnet_forward", net=net, pictures=count, **common)
+        plain = ours("mxnet_forward", net=net, images=count, **common)
         found.append(Match(f"{name} / MXNet hybridized", engine, (plain,), against_mxnet))
         if peers and against_torch:
-            torch = tuple(peer("forward", net=net, pictures=count, compiled=c) for c in (False, True))
+            torch = tuple(peer("forward", net=net, images=count, compiled=c) for c in (False, True))
             found.append(Match(f"{name} / PyTorch", engine, torch, against_torch))
     for net, count, against_cam in ((LITE, 256, 4.0), (R50, 96, 3.0)):
-        some = files[:count]
-        bare = ours("forward", net=net, pictures=count, views=2, **common)
-        looking = ours("heatmaps", net=net, files=some, flip=True, **common)
-        found.append(Match(f"heatmaps from files, {net} / bare forward passes", looking, (bare,), 0.85))
+        bare = ours("forward", net=net, images=count, views=2, **common)
+        two_views = ours("heatmaps", net=net, files=files[:count], flip=True, **common)
+        found.append(Match(f"heatmaps from files, {net} / bare forward passes", two_views, (bare,), 0.85))
         if peers:
-            one_view = ours("heatmaps", net=net, files=some, flip=False, **common)
-            cam = peer("gradcam", net=net, files=some, folder=str(scratch))
+            one_view = ours("heatmaps", net=net, files=files[:count], flip=False, **common)
+            cam = peer("gradcam", net=net, files=files[:count], folder=str(scratch))
             found.append(
                 Match(f"heatmaps from files, {net} / pytorch-grad-cam", one_view, (cam,), against_cam)
             )
@@ -96,41 +96,33 @@ def matches(files: list[str], run: Path, scratch: Path, threads: int, peers: str
                 0.92,
             )
         )
-    cut = {"files": files, "threads": threads}
+    stage2 = {"files": files, "threads": threads}
     found.append(
         Match(
-            "stage 2 / OpenCV decode and encode", ours("crops", **cut), (ours("opencv_crops", **cut),), 0.85
+            "stage 2 / OpenCV decode and encode",
+            ours("crops", **stage2),
+            (ours("opencv_crops", **stage2),),
+            0.85,
         )
     )
-    bare = ours("forward", net=LITE, pictures=256, views=2, passes=2, **common)
-    whole = ours("predict", run=str(run), files=files[:256])
-    found.append(Match("predict / two bare forward passes", whole, (bare,), 0.75))
+    bare = ours("forward", net=LITE, images=256, views=2, passes=2, **common)
+    full = ours("predict", run=str(run), files=files[:256])
+    found.append(Match("predict / two bare forward passes", full, (bare,), 0.75))
     return found
 
 
 def _small_run(run: Path, per_class: int) -> None:
-    """A finished run to predict with; what it has learnt does not matter here."""
-    command = [
-        sys.executable,
-        "pipeline.py",
-        "run",
-        "--task",
-        "collar",
-        "--out",
-        str(run),
-        "--set",
+    """Make a finished run for the speed of predict; its quality does not matter."""
+    settings = (
         f"data.rendered.per_class={per_class}",
-        "--set",
         f"network.input_px={PX}",
-        "--set",
         "cam.training.epochs=1",
-        "--set",
         "finetune.training.epochs=1",
-    ]
-    subprocess.run(command, check=True)
+    )
+    subprocess.run(pipeline("run", "--task", "collar", "--out", run, settings=settings), check=True)
 
 
-def _told(name: str, target: float | None, ratio: Ratio, less_is_better: bool = False) -> dict[str, Any]:
+def _result(name: str, target: float | None, ratio: Ratio, less_is_better: bool = False) -> dict[str, Any]:
     met = None
     if target is not None:
         met = ratio.value <= target if less_is_better else ratio.value >= target
@@ -146,29 +138,29 @@ def _told(name: str, target: float | None, ratio: Ratio, less_is_better: bool = 
     }
 
 
-def _markdown(told: list[dict[str, Any]], rounds: int, threads: int) -> str:
+def _markdown(results: list[dict[str, Any]], rounds: int, threads: int) -> str:
     lines = [f"# Speed: {threads} threads, medians of {rounds} rounds", ""]
     lines += ["| work / against | ratio | least to greatest | target | met | ours | theirs |"]
     lines += ["|---|---|---|---|---|---|---|"]
-    for one in told:
-        target = "" if one["target"] is None else f"{one['target']:g}"
-        met = {None: "", True: "yes", False: "NO"}[one["met"]]
+    for result in results:
+        target = "" if result["target"] is None else f"{result['target']:g}"
+        met = {None: "", True: "yes", False: "NO"}[result["met"]]
         lines.append(
-            f"| {one['name']} | {one['ratio']:.3g} | {one['low']:.3g} to {one['high']:.3g} | {target} "
-            f"| {met} | {one['ours']:.4g} | {one['theirs']:.4g} |"
+            f"| {result['name']} | {result['ratio']:.3g} | {result['low']:.3g} to {result['high']:.3g} "
+            f"| {target} | {met} | {result['ours']:.4g} | {result['theirs']:.4g} |"
         )
-    return "\n".join([*lines, "", "Ours and theirs are pictures a second, or seconds for whole runs.", ""])
+    return "\n".join([*lines, "", "Ours and theirs are images a second, or seconds for complete runs.", ""])
 
 
 def main(
     peers: Annotated[Path | None, typer.Option(help="Python with requirements/bench.txt.")] = None,
     photos: Annotated[Path | None, typer.Option(help="Labelled photographs for the time to a score.")] = None,
     out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/speed"),
-    rounds: Annotated[int, typer.Option(min=3, help="How often each works.")] = 5,
+    rounds: Annotated[int, typer.Option(min=3, help="Repetitions of each.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every contender.")] = os.cpu_count() or 1,
-    only: Annotated[str, typer.Option(help="Only what has this in its name.")] = "",
-    per_class: Annotated[int, typer.Option(min=4, help="Rendered pictures a class.")] = 12,
-    whole: Annotated[bool, typer.Option("--whole", help="Whole runs too.")] = False,
+    only: Annotated[str, typer.Option(help="Only comparisons whose name contains this.")] = "",
+    per_class: Annotated[int, typer.Option(min=4, help="Rendered images of each class.")] = 12,
+    complete: Annotated[bool, typer.Option("--whole", help="Complete runs too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
     """Measure speed side by side."""
@@ -176,21 +168,21 @@ def main(
     data = open_data(
         read_config(Path("configs/demo.yaml"), [f"data.rendered.per_class={per_class}"]), [], None
     )
-    files = sorted(path for one in data.tasks.values() for path in one.paths)
+    files = sorted(path for task in data.tasks.values() for path in task.paths)
     _small_run(out / "run", per_class)
-    told: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for match in matches(files, out / "run", out, threads, None if peers is None else str(peers)):
         if only in match.name:
-            told.append(_told(match.name, match.target, compare(match.ours, match.theirs, rounds)))
-            log(f"{match.name}: {told[-1]['ratio']:.3g}")
-    if whole:
-        for name, target, measure in whole_runs(out, photos, None if peers is None else str(peers)):
+            results.append(_result(match.name, match.target, compare(match.ours, match.theirs, rounds)))
+            log(f"{match.name}: {results[-1]['ratio']:.3g}")
+    if complete:
+        for name, target, measure in full_runs(out, photos, None if peers is None else str(peers)):
             if only in name:
-                told.append(_told(name, target, measure(), less_is_better=True))
-                log(f"{name}: {told[-1]['ratio']:.3g}")
-    write_json(out / "speed.json", told)
-    write_text(out / "speed.md", _markdown(told, rounds, threads))
-    print(json.dumps(told, indent=2) if as_json else (out / "speed.md").read_text(encoding="utf-8"))
+                results.append(_result(name, target, measure(), less_is_better=True))
+                log(f"{name}: {results[-1]['ratio']:.3g}")
+    write_json(out / "speed.json", results)
+    write_text(out / "speed.md", _markdown(results, rounds, threads))
+    print(json.dumps(results, indent=2) if as_json else (out / "speed.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From every seed's predictions and boxes to one table, in JSON and in Markdown."""
+"""Summarise every seed's predictions and boxes as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -9,49 +9,51 @@ from typing import Any
 import numpy as np
 
 from benchmarks.arms import sides_of
-from benchmarks.intervals import FIGURES, bootstrap, interval
-from benchmarks.localise import LEVELS
+from benchmarks.bootstrap import METRICS, bootstrap, interval
+from benchmarks.localisation import LEVELS
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_text
 from heatcrop.metrics.localisation import area, overlap
 
-Kept = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
-"""Task to what each seed has kept."""
+Measured = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+"""Of each task, the arrays that were measured with each seed."""
 
 EQUAL = "ours, fusion fitted as the controls'"
 FULL, TWO, OURS, CEILING = "full image", "two full-image models", "ours", "true boxes + full"
 TARGETS = {FULL: 0.6, TWO: 0.75}
-"""Most error (1 - mAP) of the fused result as a share of the other's."""
+"""Greatest error (1 - mAP) of the fused result as a share of the other's."""
 
 
-def summary(name: str, tasks: Mapping[str, TaskData], found: Kept, resamples: int) -> dict[str, Any]:
-    """Score all arms with intervals; see :func:`write_summary` for what is told.
+def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamples: int) -> dict[str, Any]:
+    """Score all arms with intervals; :func:`write_summary` writes the result.
 
-    Two full-image models are the averaged predictions of each seed's and the next seed's.
+    Two full-image models average the predictions of each seed and the next seed.
     """
     rows = {task: data.rows("test", labelled=True) for task, data in tasks.items()}
     letters = {task: data.letters[rows[task]] for task, data in tasks.items()}
     arms: dict[str, dict[str, list[np.ndarray]]] = {}
-    for task, seeds in found.items():
-        full = [kept["full"][rows[task]] for kept in seeds]
+    for task, seeds in measured.items():
+        full = [arrays["full"][rows[task]] for arrays in seeds]
         arms.setdefault(FULL, {})[task] = full
         arms.setdefault(TWO, {})[task] = [(a + b) / 2 for a, b in zip(full, full[1:] + full[:1], strict=True)]
         for key in seeds[0]:
             if key.startswith("fused/"):
                 arm = key.removeprefix("fused/")
                 arms.setdefault(arm if arm.startswith(OURS) else f"{arm} + full", {})[task] = [
-                    kept[key][rows[task]] for kept in seeds
+                    arrays[key][rows[task]] for arrays in seeds
                 ]
-        arms.setdefault(f"{OURS}, crop alone", {})[task] = [kept["crop/ours"][rows[task]] for kept in seeds]
+        arms.setdefault(f"{OURS}, crop alone", {})[task] = [
+            arrays["crop/ours"][rows[task]] for arrays in seeds
+        ]
     scored = bootstrap(arms, letters, resamples)
     places = [*tasks, "mean"]
-    told: dict[str, Any] = {
+    results: dict[str, Any] = {
         "name": name,
-        "seeds": len(next(iter(found.values()))),
+        "seeds": len(next(iter(measured.values()))),
         "n": {task: len(truth) for task, truth in letters.items()},
         "arms": {
             arm: {
-                place: {figure: interval(values[place][:, i]) for i, figure in enumerate(FIGURES)}
+                place: {metric: interval(values[place][:, i]) for i, metric in enumerate(METRICS)}
                 | {"less_two_full": interval(values[place][:, 0] - scored[TWO][place][:, 0])}
                 for place in places
             }
@@ -70,17 +72,19 @@ def summary(name: str, tasks: Mapping[str, TaskData], found: Kept, resamples: in
             for arm in scored
             if arm.endswith("+ full")
         },
-        "leakage": {task: _leakage(tasks[task], seeds) for task, seeds in found.items()},
+        "leakage": {task: _leakage(tasks[task], seeds) for task, seeds in measured.items()},
         "localisation": None,
     }
-    if all("truth" in seeds[0] for seeds in found.values()):
-        told["localisation"] = {task: _localisation(tasks[task], seeds) for task, seeds in found.items()}
-    told["verdict"] = _verdict(told)
-    return told
+    if all("truth" in seeds[0] for seeds in measured.values()):
+        results["localisation"] = {
+            task: _localisation(tasks[task], seeds) for task, seeds in measured.items()
+        }
+    results["verdict"] = _verdict(results)
+    return results
 
 
 def _leakage(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, list[float]]:
-    """Quartiles of the crops' sides (shares of the shorter side) by where the heatmap came from."""
+    """Compute quartiles of the crops' sides (shares of the shorter side) by origin of the heatmap."""
     train, val = data.rows("train", labelled=True), data.rows("val", labelled=True)
     sources = {
         "train, in-fold maps": ("boxes/ours from in-fold maps", train),
@@ -91,7 +95,8 @@ def _leakage(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[
         name: [
             float(q)
             for q in np.percentile(
-                np.concatenate([sides_of(kept[key][rows], data.sizes[rows]) for kept in seeds]), (25, 50, 75)
+                np.concatenate([sides_of(arrays[key][rows], data.sizes[rows]) for arrays in seeds]),
+                (25, 50, 75),
             )
         ]
         for name, (key, rows) in sources.items()
@@ -100,7 +105,7 @@ def _leakage(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[
 
 
 def _localisation(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
-    """Localisation on test pictures, averaged over seeds."""
+    """Average localisation on test images over seeds."""
     truth = seeds[0]["truth"]
     rows = data.rows("test", labelled=True)
     rows = rows[~np.isnan(truth[rows, 0])]
@@ -108,13 +113,13 @@ def _localisation(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> 
     for key in seeds[0]:
         kind, _, name = key.partition("/")
         if kind == "box_acc":
-            values = np.mean([kept[key] for kept in seeds], axis=0)
+            values = np.mean([arrays[key] for arrays in seeds], axis=0)
             names = [*(f"iou_{level}" for level in LEVELS), "max_box_acc_v2"]
             out["box_acc"][name] = dict(zip(names, values.tolist(), strict=True))
         elif kind == "pointing":
-            out["pointing"][name] = float(np.mean([kept[key] for kept in seeds]))
+            out["pointing"][name] = float(np.mean([arrays[key] for arrays in seeds]))
         elif kind == "boxes" and "in-fold" not in name:
-            out["crops"][name] = _crops(truth[rows], [kept[key][rows].astype(float) for kept in seeds])
+            out["crops"][name] = _crops(truth[rows], [arrays[key][rows].astype(float) for arrays in seeds])
     return out
 
 
@@ -125,11 +130,11 @@ def _crops(truth: np.ndarray, seeds: Sequence[np.ndarray]) -> dict[str, float]:
     return {"inside": float(np.mean(inside)), "side_ratio": float(np.mean(ratio))}
 
 
-def _verdict(told: Mapping[str, Any]) -> list[str]:
-    """The first lines of the report: what was reached, and what was not."""
+def _verdict(results: Mapping[str, Any]) -> list[str]:
+    """Compare the results with the targets and the controls, in sentences."""
     lines = []
     for other, target in TARGETS.items():
-        ratio = told["error_ratio"][other].get("mean")
+        ratio = results["error_ratio"][other].get("mean")
         if ratio is None:
             continue
         met = "within" if ratio["value"] <= target else "NOT within"
@@ -137,7 +142,7 @@ def _verdict(told: Mapping[str, Any]) -> list[str]:
             f"The fused error is {ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) of that of "
             f"{'the full-image model' if other == FULL else other}: {met} the target of {target}."
         )
-    for arm, places in told["partners"].items():
+    for arm, places in results["partners"].items():
         gain = places["mean"]
         if arm == CEILING:
             lines.append(f"The ceiling, {arm}, is {_text(gain, sign=True)} mAP away.")
@@ -147,20 +152,20 @@ def _verdict(told: Mapping[str, Any]) -> list[str]:
         elif gain["high"] < 0:
             word = "LOSES to"
         else:
-            word = "is not told apart from"
+            word = "is not distinguished from"
         lines.append(
             f"Ours {word} {arm}: {gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}) mAP."
         )
     worse = [
-        f"{place} ({figures['less_two_full']['value']:+.3f})"
-        for place, figures in told["arms"][OURS].items()
-        if place != "mean" and figures["less_two_full"]["value"] < 0
+        f"{place} ({metrics['less_two_full']['value']:+.3f})"
+        for place, metrics in results["arms"][OURS].items()
+        if place != "mean" and metrics["less_two_full"]["value"] < 0
     ]
     lines.append(f"Ours lies below {TWO} on: {', '.join(worse) if worse else 'no task'}.")
-    if told["localisation"]:
+    if results["localisation"]:
         low = [
             f"{task} {found['crops'][OURS]['inside']:.2f}"
-            for task, found in told["localisation"].items()
+            for task, found in results["localisation"].items()
             if found["crops"][OURS]["inside"] < 0.9
         ]
         lines.append(
@@ -169,33 +174,33 @@ def _verdict(told: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def write_summary(path: Path, told: Mapping[str, Any]) -> None:
+def write_summary(path: Path, results: Mapping[str, Any]) -> None:
     """Write the Markdown report."""
-    write_text(path, "\n".join(_markdown(told)) + "\n")
+    write_text(path, "\n".join(_markdown(results)) + "\n")
 
 
-def _markdown(told: Mapping[str, Any]) -> list[str]:
-    n, tasks, arms = told["n"], list(told["n"]), told["arms"]
-    lines = [f"# Quality: {told['name']}", "", *(f"- {line}" for line in told["verdict"]), ""]
+def _markdown(results: Mapping[str, Any]) -> list[str]:
+    n, tasks, arms = results["n"], list(results["n"]), results["arms"]
+    lines = [f"# Quality: {results['name']}", "", *(f"- {line}" for line in results["verdict"]), ""]
     lines += [
-        f"{told['seeds']} seeds, {sum(n.values())} test pictures of {len(n)} tasks; 95 % bootstrap intervals "
-        "over pictures, paired between arms; the official score.",
+        f"{results['seeds']} seeds, {sum(n.values())} test images of {len(n)} tasks; 95 % bootstrap "
+        "intervals over images, paired between arms; the official score.",
         "",
     ]
     rows = []
     for arm, places in arms.items():
         mean = places["mean"]
-        rows.append([arm, *(_text(mean[f]) for f in FIGURES), _text(mean["less_two_full"], sign=True)])
+        rows.append([arm, *(_text(mean[f]) for f in METRICS), _text(mean["less_two_full"], sign=True)])
     lines += _table(["arm", "mAP", "basic precision", "accuracy", f"mAP less {TWO}"], rows)
     lines += ["", "## By task: mAP", ""]
     rows = [[arm, *(f"{places[task]['map']['value']:.3f}" for task in tasks)] for arm, places in arms.items()]
     less = [_text(arms[OURS][task]["less_two_full"], sign=True) for task in tasks]
     lines += _table(["arm", *tasks], [*rows, [f"ours less {TWO}", *less]])
-    if told["localisation"]:
-        lines += _localisation_lines(told["localisation"])
+    if results["localisation"]:
+        lines += _localisation_lines(results["localisation"])
     lines += ["", "## Leakage: sides of the crops", ""]
-    lines += ["Quartiles, as shares of the picture's shorter side, by where the heatmap came from.", ""]
-    leaks = told["leakage"]
+    lines += ["Quartiles, as shares of the image's shorter side, by origin of the heatmap.", ""]
+    leaks = results["leakage"]
     rows = [
         [task, *(" / ".join(f"{q:.2f}" for q in sides) for sides in leaks[task].values())] for task in leaks
     ]
@@ -213,13 +218,13 @@ def _localisation_lines(found: Mapping[str, Any]) -> list[str]:
         *by_level, mean = ([f"{v:.2f}" for v in [*values, np.mean(values)]] for values in accuracy.values())
         rows.append([method, *mean, *(level[-1] for level in by_level)])
     lines += _table(["method", *tasks, "mean", *(f"IoU {level}" for level in LEVELS)], rows)
-    lines += ["", "Pointing: the hottest place (the box's middle) lies in the true region:", ""]
+    lines += ["", "Pointing: the maximum of the heatmap (the middle of the box) lies in the true region:", ""]
     rows = []
     for name in first["pointing"]:
         hits = [found[task]["pointing"][name] for task in tasks]
         rows.append([name, *(f"{v:.2f}" for v in [*hits, np.mean(hits)])])
     lines += _table(["method", *tasks, "mean"], rows)
-    lines += ["", "True regions wholly inside the crop; median of the crop's side over the region's:", ""]
+    lines += ["", "True regions completely inside the crop; median of the crop's side over the region's:", ""]
     rows = []
     for arm in first["crops"]:
         crops = [found[task]["crops"][arm] for task in tasks]

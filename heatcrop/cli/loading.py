@@ -217,24 +217,14 @@ def _rendered(config: Config) -> Path:
     how, root = config.data.rendered, rendered_folder(config)
     total = (how.per_class + how.test_per_class) * sum(len(task.classes) for task in FASHIONAI)
     with progress("render images", total) as bar:
-        last = 0
-
-        def report(done: int, total: int) -> None:
-            nonlocal last
-            bar(done - last)
-            last = done
-
-        try:
-            write_dataset(
-                root,
-                how.per_class,
-                how.test_per_class,
-                config.seed,
-                workers=config.runtime.threads,
-                progress=report,
-            )
-        except ValueError as error:
-            raise RunError(str(error)) from None
+        write_dataset(
+            root,
+            how.per_class,
+            how.test_per_class,
+            config.seed,
+            workers=config.runtime.threads,
+            progress=bar,
+        )
     return root
 
 

@@ -1,7 +1,7 @@
-"""The rendered default: dressed figures drawn by code, from a seed, for all eight tasks.
+"""Render the default data set: dressed figures for all eight tasks, drawn from a seed.
 
-FashionAI's pictures lie behind a registration; these do not. ``render`` draws one picture,
-``write_dataset`` a whole set in FashionAI's layout.
+FashionAI's images need a registration; these do not. :func:`render` draws one image, :func:`write_dataset` a
+data set in FashionAI's layout.
 """
 
 from .dataset import RENDERER_VERSION, write_dataset

@@ -1,18 +1,17 @@
-"""Things worn or held: bags, scarves, necklaces, phones, flowers, plants in front.
+"""Draw accessories: bags, scarves, necklaces, held objects, and obstacles before the figure.
 
-The same things appear in all classes; only in "Invisible" pictures do some of them hide
-what is asked for.
+The same accessories appear in all classes; in "Invisible" images some of them hide the attribute.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Canvas, curve, join, symmetric, tube
+from .canvas import Canvas, curve, ellipse, join, symmetric, tube
 from .cloth import Cloth, Colour, blend, darker
 from .figure import Figure
 
-# things held, and where the fingers lie on them, as a share of their size
+# Held objects, and where the fingers lie on them in shares of their size.
 GRIP = {
     "flowers": (0.0, 0.5),
     "book": (0.12, 0.42),
@@ -23,13 +22,8 @@ GRIP = {
 HELD = tuple(GRIP)
 
 
-def _ellipse(x, y, rx, ry, count=29) -> np.ndarray:
-    angle = np.linspace(0, 2 * np.pi, count)
-    return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], axis=1)
-
-
 def draw_necklace(canvas: Canvas, figure: Figure, depth: float, colour: Colour) -> None:
-    """A chain hanging to y = 1.42 + depth, with a pendant."""
+    """Draw a chain down to y = 1.42 + depth, with a pendant."""
     chain = curve(
         (-0.2, 1.36), (-0.13, 1.42 + 0.6 * depth), (0, 1.42 + depth), (0.13, 1.42 + 0.6 * depth), (0.2, 1.36)
     )
@@ -38,7 +32,7 @@ def draw_necklace(canvas: Canvas, figure: Figure, depth: float, colour: Colour) 
 
 
 def draw_shoulder_bag(canvas: Canvas, figure: Figure, cloth: Cloth, side: int, across: bool) -> None:
-    """A bag at the hip; its strap runs from the same shoulder or `across` the chest."""
+    """Draw a bag at the hip; its strap runs from the same shoulder or `across` the chest."""
     s = 1 if side == 0 else -1
     start = (-0.42 * s, 1.46) if across else (0.50 * s, 1.47)
     strap = curve(start, (0.25 * s if across else 0.66 * s, 2.5), (0.70 * s, 3.35))
@@ -57,7 +51,7 @@ def draw_shoulder_bag(canvas: Canvas, figure: Figure, cloth: Cloth, side: int, a
 
 
 def draw_hand_bag(canvas: Canvas, figure: Figure, side: int, cloth: Cloth) -> None:
-    """A bag hanging from a hand."""
+    """Draw a bag that hangs from a hand."""
     hand = figure.arms[side][3] - (0, 0.12)
 
     def at(points):
@@ -75,7 +69,7 @@ def draw_hand_bag(canvas: Canvas, figure: Figure, side: int, cloth: Cloth) -> No
 
 
 def draw_scarf(canvas: Canvas, figure: Figure, cloth: Cloth, wrapped: bool) -> None:
-    """A scarf: hanging open from the shoulders, or `wrapped` thickly around the neck and chest."""
+    """Draw a scarf: open from the shoulders, or `wrapped` around the neck and chest."""
     for s in (1, -1):
         if wrapped and s < 0:
             continue
@@ -118,7 +112,7 @@ def draw_scarf(canvas: Canvas, figure: Figure, cloth: Cloth, wrapped: bool) -> N
 
 
 def draw_shawl(canvas: Canvas, figure: Figure, cloth: Cloth, end: float) -> None:
-    """A cape over both arms down to y = `end`."""
+    """Draw a cape over both arms down to y = `end`."""
     y = np.linspace(1.6, end, 8)
     x = np.interp(y, [1.6, 1.9, 2.9, 4.6], [0.84, 1.0, 1.16, 1.3])
     cape = symmetric(
@@ -145,17 +139,17 @@ def draw_held(
     canvas: Canvas,
     rng: np.random.Generator,
     figure: Figure,
-    thing: str,
+    item: str,
     cloth: Cloth,
     centre: tuple[float, float],
     size: float,
 ) -> None:
-    """Something held up at `centre` (body coordinates), `size` heads high, and the fingers on it."""
+    """Draw an object held at `centre` (body coordinates), `size` heads high, and the fingers on it."""
 
     def at(points):
         return figure.px(np.asarray(points) * size + centre)
 
-    if thing == "flowers":
+    if item == "flowers":
         wrap = curve((-0.16, 0.1), (0.0, 0.68), (0.16, 0.1), (-0.16, 0.1))
         canvas.fill(at(wrap), Cloth((242, 234, 220)), shadow=0.3)
         for ring, count in ((0.44, 13), (0.26, 8), (0.05, 3)):
@@ -165,7 +159,7 @@ def draw_held(
                 r = rng.uniform(0.10, 0.16)
                 if rng.random() < 0.3:
                     canvas.fill(
-                        at(_ellipse(x, y, 1.1 * r, 0.7 * r, 13)), Cloth((112, 146, 104)), volume=0.2, line=0.7
+                        at(ellipse(x, y, 1.1 * r, 0.7 * r, 13)), Cloth((112, 146, 104)), volume=0.2, line=0.7
                     )
                 else:
                     petal = blend(
@@ -173,19 +167,17 @@ def draw_held(
                         ((255, 250, 244), (236, 130, 140), (248, 206, 120))[rng.integers(3)],
                         rng.uniform(0.2, 0.9),
                     )
-                    canvas.fill(
-                        at(_ellipse(x, y, r, r, 15)), Cloth(petal), volume=0.25, line=0.8, shadow=0.15
-                    )
-                    canvas.stroke(at(_ellipse(x, y, 0.45 * r, 0.4 * r, 9)), darker(petal, 0.78), 0.9)
-    elif thing == "hat":
-        canvas.fill(at(_ellipse(0, 0, 0.60, 0.52)), cloth, volume=0.35, shadow=0.4, line=1.3)
-        canvas.fill(at(_ellipse(0.03, -0.03, 0.32, 0.28)), cloth, volume=0.5, shadow=0.35, line=1.2)
-        canvas.stroke(at(_ellipse(0.03, -0.03, 0.345, 0.305)), cloth.line, 3.0)
+                    canvas.fill(at(ellipse(x, y, r, r, 15)), Cloth(petal), volume=0.25, line=0.8, shadow=0.15)
+                    canvas.stroke(at(ellipse(x, y, 0.45 * r, 0.4 * r, 9)), darker(petal, 0.78), 0.9)
+    elif item == "hat":
+        canvas.fill(at(ellipse(0, 0, 0.60, 0.52, 29)), cloth, volume=0.35, shadow=0.4, line=1.3)
+        canvas.fill(at(ellipse(0.03, -0.03, 0.32, 0.28, 29)), cloth, volume=0.5, shadow=0.35, line=1.2)
+        canvas.stroke(at(ellipse(0.03, -0.03, 0.345, 0.305, 29)), cloth.line, 3.0)
     else:
-        wide, high = {"book": (0.42, 0.52), "clutch": (0.62, 0.42), "phone": (0.36, 0.58)}[thing]
+        wide, high = {"book": (0.42, 0.52), "clutch": (0.62, 0.42), "phone": (0.36, 0.58)}[item]
         body = join(curve((-wide, -high), (wide, -high)), curve((wide, high), (-wide, high)))
         canvas.fill(at(body), cloth, volume=0.2, shadow=0.45, line=1.4)
-        if thing == "book":
+        if item == "book":
             canvas.fill(
                 at(
                     np.array(
@@ -202,17 +194,17 @@ def draw_held(
                 line=0.8,
             )
             canvas.stroke(at([(-wide * 0.85, -high), (-wide * 0.85, high)]), cloth.line, 1.2)
-        elif thing == "clutch":
+        elif item == "clutch":
             canvas.stroke(at([(-wide, -high), (0, 0.15), (wide, -high)]), cloth.line, 1.3)
             canvas.dot(at((0, 0.15))[0], 0.06 * size * canvas.unit, (226, 196, 128))
         else:
             for x, y in ((-0.2, -0.4), (-0.2, -0.22), (0.0, -0.4)):
                 canvas.dot(at((x, y))[0], 0.055 * size * canvas.unit, (58, 58, 66))
-    _fingers(canvas, figure, np.array(GRIP[thing]) * size + centre)
+    _fingers(canvas, figure, np.array(GRIP[item]) * size + centre)
 
 
 def _fingers(canvas: Canvas, figure: Figure, at: np.ndarray) -> None:
-    """Four fingers laid over an edge."""
+    """Draw four fingers over an edge."""
     for k, x in enumerate((0.14, 0.06, -0.02, -0.10)):
         line = curve((x + 0.05, 0.12), (x, 0.0), (x - 0.035, -0.09 - 0.02 * (k in (1, 2))))[::-1]
         finger = tube(line, np.full(len(line), 0.042), round_start=True)
@@ -220,7 +212,7 @@ def _fingers(canvas: Canvas, figure: Figure, at: np.ndarray) -> None:
 
 
 def draw_plant(canvas: Canvas, rng: np.random.Generator, centre, size: float) -> None:
-    """A potted plant standing before the figure; `centre` and `size` (height) in canvas pixels."""
+    """Draw a potted plant before the figure; `centre` and `size` (height) in canvas pixels."""
     green = ((86, 132, 92), (104, 148, 112), (66, 112, 88), (130, 156, 100))[rng.integers(4)]
     pot = Cloth(((206, 128, 96), (238, 232, 222), (92, 98, 110))[rng.integers(3)])
 
@@ -243,7 +235,7 @@ def draw_plant(canvas: Canvas, rng: np.random.Generator, centre, size: float) ->
 
 
 def draw_suitcase(canvas: Canvas, rng: np.random.Generator, centre, size: float, cloth: Cloth) -> None:
-    """A suitcase before the figure; `centre` and `size` (height) in canvas pixels."""
+    """Draw a suitcase before the figure; `centre` and `size` (height) in canvas pixels."""
 
     def at(points):
         return np.asarray(points) * size + centre

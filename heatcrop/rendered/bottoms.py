@@ -1,4 +1,4 @@
-"""Skirts, trousers and shoes."""
+"""Draw skirts, trousers and shoes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Canvas, curve, join, symmetric, tube
+from .canvas import Canvas, curve, end_axes, join, symmetric, tube
 from .cloth import Cloth
 from .figure import CROTCH, HIP, WAIST, Figure, leg_radius
 
@@ -17,9 +17,19 @@ SHOES = ("pumps", "flats", "sneakers", "boots")
 
 @dataclass(frozen=True)
 class Bottom:
-    """kind : "skirt" or "pants"; style : of SKIRTS or TROUSERS;
-    hem : y of a skirt's lower edge (heads), or where trousers end along the leg
-    (0 hip, 1 knee, 2 ankle, 3 ground)."""
+    """A skirt or trousers.
+
+    Attributes
+    ----------
+    kind : str
+        "skirt" or "pants".
+    style : str
+        One of SKIRTS or TROUSERS.
+    hem : float
+        y of a skirt's lower edge in heads, or where trousers end along the leg (0 hip, 1 knee, 2 ankle,
+        3 ground).
+    cloth : Cloth
+    """
 
     kind: str
     style: str
@@ -28,7 +38,7 @@ class Bottom:
 
 
 def skirt_hem_width(style: str, hem: float) -> float:
-    """Half the width of a skirt at its hem, heads."""
+    """Return half the width of a skirt at its hem, in heads."""
     drop = hem - HIP
     return {
         "pencil": 0.66 - 0.02 * drop,
@@ -41,6 +51,7 @@ def skirt_hem_width(style: str, hem: float) -> float:
 
 
 def draw_bottom(canvas: Canvas, figure: Figure, bottom: Bottom) -> None:
+    """Draw a skirt or trousers."""
     (_draw_skirt if bottom.kind == "skirt" else _draw_trousers)(canvas, figure, bottom)
 
 
@@ -102,7 +113,7 @@ def _draw_trousers(canvas: Canvas, figure: Figure, pants: Bottom) -> None:
             [(0, 4.38)],
         )
     )
-    for side in sorted((0, 1), key=lambda s: figure.legs[s][2, 1]):
+    for side in figure.legs_by_height:
         centre, t = figure.leg(side, -0.0, pants.hem)
         share = np.clip((t - 0.3) / 1.7, 0, 1.2)
         radius = (
@@ -112,9 +123,7 @@ def _draw_trousers(canvas: Canvas, figure: Figure, pants: Bottom) -> None:
         canvas.fill(
             figure.px(tube(centre, radius)), pants.cloth, volume=0.42, folds=0.5, shadow=0.15, closed=False
         )
-        along = centre[-1] - centre[-2]
-        along /= np.linalg.norm(along)
-        across = np.array([-along[1], along[0]]) * radius[-1]
+        along, across = end_axes(centre, radius)
         end = centre[-1]
         canvas.stroke(
             figure.px(np.array([end - across, end + 0.03 * along, end + across])), pants.cloth.line, 1.5
@@ -163,8 +172,8 @@ _BOOT = join(
 
 
 def draw_shoes(canvas: Canvas, figure: Figure, style: str, cloth: Cloth) -> None:
-    """A shoe on each foot, the raised foot first."""
-    for side in sorted((0, 1), key=lambda s: figure.legs[s][2, 1]):
+    """Draw a shoe on each foot, the raised foot first."""
+    for side in figure.legs_by_height:
         _draw_shoe(canvas, figure, side, style, cloth)
 
 

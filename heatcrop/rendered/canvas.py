@@ -1,8 +1,7 @@
-"""A drawing surface, and the few curves every picture is built from.
+"""Draw outlines, strokes and shadows on a supersampled canvas.
 
-All drawing happens at twice the final side; :meth:`Canvas.finish` shrinks it, which
-smooths every edge. Points are ``(N, 2)`` float arrays of ``x, y`` in canvas pixels
-(twice the pixels of the final picture).
+The canvas has twice the side of the final image; :meth:`Canvas.finish` shrinks it, which smooths every edge.
+Points are ``ndarray of float, shape (N, 2)`` with columns x, y in canvas pixels.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _WEIGHTS = _spline_weights(8)
 
 
 def curve(*points: Sequence[float] | np.ndarray) -> np.ndarray:
-    """A smooth open curve through all `points` (two points: a straight line)."""
+    """Interpolate a smooth open curve through `points` (two points: a straight line), (N, 2)."""
     p = np.asarray(points, dtype=float)
     if len(p) < 3:
         return p
@@ -40,26 +39,45 @@ def curve(*points: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.concatenate([smooth, p[-2:-1]])
 
 
-def join(*pieces) -> np.ndarray:
-    """Curves and single points one after the other; corners arise where they meet."""
-    return np.concatenate([np.atleast_2d(np.asarray(piece, dtype=float)) for piece in pieces])
+def join(*paths) -> np.ndarray:
+    """Concatenate curves and single points; corners arise where they meet."""
+    return np.concatenate([np.atleast_2d(np.asarray(path, dtype=float)) for path in paths])
 
 
 def mirror(points: np.ndarray) -> np.ndarray:
-    """The same path on the other side of x = 0, walked in the opposite direction."""
+    """Mirror a path at x = 0 and reverse its direction."""
     return np.asarray(points, dtype=float)[::-1] * (-1.0, 1.0)
 
 
 def symmetric(right: np.ndarray) -> np.ndarray:
-    """Close a right half (from the upper middle to the lower middle) by its mirror image."""
+    """Close a right half (from the upper middle to the lower middle) with its mirror image."""
     return join(right, mirror(right))
 
 
-def tube(centre: np.ndarray, radius: np.ndarray, round_start: bool = False) -> np.ndarray:
-    """Outline of a limb along `centre` (N, 2) with a half width `radius` (N,) at each point.
+def ellipse(x: float, y: float, radius_x: float, radius_y: float, count: int = 25) -> np.ndarray:
+    """Return `count` points on an ellipse around (x, y), (count, 2)."""
+    angle = np.linspace(0, 2 * np.pi, count)
+    return np.stack([x + radius_x * np.cos(angle), y + radius_y * np.sin(angle)], axis=1)
 
-    The outline begins and ends at the limb's start, so that an open stroke along it leaves
-    the start without a line. `round_start` caps the start with a half circle.
+
+def resample(path: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return the points at `shares` (0-1, of the number of points) of a path, (len(shares), 2)."""
+    knots = np.linspace(0, 1, len(path))
+    return np.stack([np.interp(shares, knots, path[:, k]) for k in (0, 1)], axis=1)
+
+
+def end_axes(centre: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the direction of a limb's end, and half its width across, each (2,)."""
+    along = centre[-1] - centre[-2]
+    along /= max(np.linalg.norm(along), 1e-9)
+    return along, np.array([-along[1], along[0]]) * radius[-1]
+
+
+def tube(centre: np.ndarray, radius: np.ndarray, round_start: bool = False) -> np.ndarray:
+    """Outline a limb along `centre` (N, 2) with a half width `radius` (N,) at each point.
+
+    The outline begins and ends at the limb's start, so that an open stroke along it leaves the start without
+    a line. `round_start` caps the start with a half circle.
     """
     along = np.gradient(centre, axis=0)
     length = np.maximum(np.linalg.norm(along, axis=1), 1e-9)
@@ -78,14 +96,18 @@ def tube(centre: np.ndarray, radius: np.ndarray, round_start: bool = False) -> n
 
 
 class Canvas:
-    """Pixels under way.
+    """Hold the pixels of an image while it is drawn.
 
     Parameters
     ----------
-    side_px : side of the finished picture, pixels
-    unit : one head height of the figure, canvas pixels; line widths and blurs follow it
-    light : -1.0 (from the left) to 1.0 (from the right)
-    rng : only for the folds of cloth
+    side_px : int
+        Side of the finished image in pixels.
+    unit : float
+        One head height of the figure in canvas pixels; line widths and blurs are proportional to it.
+    light : float
+        Direction of the light, from -1.0 (left) to 1.0 (right).
+    rng : numpy.random.Generator
+        Used for the folds of cloth only.
     """
 
     def __init__(self, side_px: int, unit: float, light: float, rng: np.random.Generator):
@@ -94,7 +116,7 @@ class Canvas:
         self.unit, self.light, self.rng = unit, light, rng
 
     def window(self, points: np.ndarray, pad: float = 3) -> tuple[int, int, int, int] | None:
-        """The rectangle x0, y0, x1, y1 around `points` inside the canvas, or None."""
+        """Return the rectangle x0, y0, x1, y1 around `points`, clipped to the canvas; None if it is empty."""
         low = np.clip(np.floor(points.min(axis=0) - pad), 0, self.side).astype(int)
         high = np.clip(np.ceil(points.max(axis=0) + pad), 0, self.side).astype(int)
         if (high - low < 2).any():
@@ -114,14 +136,27 @@ class Canvas:
         line_colour=None,
         form=None,
     ) -> None:
-        """Fill an outline with cloth, shade it round, and draw its edge.
+        """Fill an outline with cloth, shade it as a round body, and draw its edge.
 
-        volume : 0-1, how dark the side turned from the light becomes
-        folds : 0-1, strength of random vertical folds
-        shadow : 0-1, shadow thrown on what lies below
-        line : width of the edge in hundredths of a head; 0 for none
-        closed : False leaves the edge between the last and the first point open
-        form : outline of the whole body that `points` is a part of, for a shade without a seam
+        Parameters
+        ----------
+        points : ndarray of float, shape (N, 2)
+            Outline in canvas pixels.
+        cloth : Cloth
+        volume : float
+            Darkness of the side that is turned from the light, 0-1.
+        folds : float
+            Strength of random vertical folds, 0-1.
+        shadow : float
+            Strength of the shadow on the pixels around the outline, 0-1.
+        line : float
+            Width of the edge in hundredths of a head; 0 for none.
+        closed : bool
+            False leaves the edge between the last and the first point open.
+        line_colour : Colour, optional
+            Colour of the edge; the cloth's own by default.
+        form : ndarray of float, shape (M, 2), optional
+            Outline of the body that `points` is a part of; shading it as one body leaves no seam.
         """
         reach = 0.14 * self.unit if shadow else 3
         box = self.window(points if form is None else form, reach)
@@ -132,8 +167,8 @@ class Canvas:
         mask = _mask(points, box)
         if shadow or volume or folds:
             quarter = (max(1, (x1 - x0) // 4), max(1, (y1 - y0) // 4))
-            whole = mask if form is None else _mask(form, box)
-            small = cv2.resize(whole, quarter, interpolation=cv2.INTER_AREA)
+            shaded = mask if form is None else _mask(form, box)
+            small = cv2.resize(shaded, quarter, interpolation=cv2.INTER_AREA)
         if shadow:
             _multiply(view, 1 - shadow * self._blurred(small, 0.045, (0.03 * -self.light, 0.05)))
         texture = cloth.texture(x0, y0, x1 - x0, y1 - y0)
@@ -144,8 +179,8 @@ class Canvas:
             self.stroke(points, line_colour or cloth.line, line, closed=closed)
 
     def _blurred(self, small, sigma_heads, shift_heads=(0.0, 0.0)) -> np.ndarray:
-        """A quarter-size mask, blurred and moved; lengths in heads. Float, 0-1."""
-        blur = softened(small, sigma_heads * self.unit / 4)
+        """Blur and move a quarter-size mask; lengths in heads, result 0-1."""
+        blur = blurred(small, sigma_heads * self.unit / 4)
         return _moved(blur, shift_heads[0] * self.unit / 4, shift_heads[1] * self.unit / 4) / np.float32(255)
 
     def _shade(self, small, volume, folds) -> np.ndarray:
@@ -164,18 +199,18 @@ class Canvas:
         return shade
 
     def stroke(self, points, colour, width=1.0, closed=False) -> None:
-        """A line along `points`; `width` in hundredths of a head."""
+        """Draw a line along `points`; `width` in hundredths of a head."""
         thickness = max(1, int(round(width * 0.014 * self.unit)))
         fixed = np.round(np.asarray(points) * 16).astype(np.int32)
         cv2.polylines(self.pixels, [fixed], closed, colour, thickness, cv2.LINE_AA, shift=4)
 
     def dot(self, point, radius, colour) -> None:
-        """A filled circle; `radius` in canvas pixels."""
+        """Draw a filled circle; `radius` in canvas pixels."""
         centre = tuple(int(round(v * 16)) for v in point)
         cv2.circle(self.pixels, centre, int(radius * 16), colour, -1, cv2.LINE_AA, shift=4)
 
     def soft(self, points, strength: float, sigma_heads: float, colour=None) -> None:
-        """A soft patch: darkening by `strength`, or a tint of `colour` at that opacity."""
+        """Draw a blurred patch that darkens by `strength`, or tints with `colour` at that opacity."""
         box = self.window(points, 3 * sigma_heads * self.unit)
         if box is None:
             return
@@ -191,29 +226,29 @@ class Canvas:
             view[:] = view + (np.array(colour, np.float32) - view) * opacity
 
     def finish(self) -> np.ndarray:
-        """The finished picture, (side_px, side_px, 3) uint8 RGB."""
+        """Return the finished image, ndarray of uint8 RGB, shape (side_px, side_px, 3)."""
         side = self.side // SUPERSAMPLE
         return cv2.resize(self.pixels, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def _mask(points: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """255 inside an outline, 0 outside, over the rectangle `box`."""
+    """Return a uint8 mask of the rectangle `box`: 255 inside the outline, 0 outside."""
     x0, y0, x1, y1 = box
     mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
     cv2.fillPoly(mask, [np.round((points - (x0, y0)) * 16).astype(np.int32)], 255, shift=4)
     return mask
 
 
-def softened(picture: np.ndarray, sigma_px: float) -> np.ndarray:
-    """About a Gaussian blur: two box blurs, whose time does not grow with `sigma_px`."""
+def blurred(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Approximate a Gaussian blur with two box blurs, whose time does not grow with `sigma_px`."""
     side = 2 * int(round(0.9 * sigma_px)) + 1
     for _ in range(2):
-        picture = cv2.blur(picture, (side, side), borderType=cv2.BORDER_REPLICATE)
-    return picture
+        image = cv2.blur(image, (side, side), borderType=cv2.BORDER_REPLICATE)
+    return image
 
 
 def _moved(mask: np.ndarray, x: float, y: float) -> np.ndarray:
-    """A mask moved by whole pixels; what comes in repeats its edge."""
+    """Shift a mask by integer pixels; the edge is repeated."""
     x, y = int(round(x)), int(round(y))
     if x == 0 and y == 0:
         return mask
@@ -224,10 +259,7 @@ def _moved(mask: np.ndarray, x: float, y: float) -> np.ndarray:
 
 
 def _multiply(view: np.ndarray, factor: np.ndarray) -> None:
-    """Multiply a picture in place by a smaller map of factors (0 to 1.27)."""
+    """Multiply an image in place by a smaller map of factors (0 to 1.27)."""
     shade = np.clip(factor * _NEUTRAL, 0, 255).astype(np.uint8)
     shade = cv2.resize(shade, (view.shape[1], view.shape[0]), interpolation=cv2.INTER_LINEAR)
     cv2.multiply(view, cv2.merge([shade, shade, shade]), dst=view, scale=1 / _NEUTRAL)
-
-
-__all__ = ["Canvas", "SUPERSAMPLE", "curve", "join", "mirror", "softened", "symmetric", "tube"]

@@ -1,4 +1,4 @@
-"""Colours and cloth: palettes that go together, and patterns woven as repeating tiles."""
+"""Define colour palettes, and cloth with patterns drawn as repeating tiles."""
 
 from __future__ import annotations
 
@@ -49,23 +49,36 @@ PATTERNS = ("plain", "stripe", "pinstripe", "gingham", "tartan", "dots", "floral
 
 
 def darker(colour, factor: float) -> Colour:
-    """Multiply a colour; a factor above 1 lightens it."""
+    """Multiply a colour by a factor; a factor above 1 lightens it."""
     red, green, blue = (min(255, max(0, int(c * factor))) for c in colour)
     return red, green, blue
 
 
 def blend(a, b, share: float) -> Colour:
-    """The colour `share` of the way from a to b."""
+    """Interpolate between two colours; `share` 0 is `a`, 1 is `b`."""
     red, green, blue = (int(round(x + (y - x) * share)) for x, y in zip(a, b, strict=True))
     return red, green, blue
 
 
+def colour_distance(a: Colour, b: Colour) -> int:
+    """Sum the absolute differences of two colours over the channels."""
+    return sum(abs(x - y) for x, y in zip(a, b, strict=True))
+
+
 @dataclass(frozen=True)
 class Cloth:
-    """What an outline is filled with.
+    """A colour or a pattern to fill outlines with.
 
-    tile is (T, T, 3) uint8 or None for plain cloth; scale is canvas pixels per tile pixel;
-    angle (radians) turns the tile.
+    Attributes
+    ----------
+    colour : Colour
+        Colour of plain cloth, or of a pattern's ground.
+    tile : ndarray of uint8, shape (T, T, 3), or None
+        Repeating pattern; None for plain cloth.
+    scale : float
+        Canvas pixels per tile pixel.
+    angle : float
+        Rotation of the tile in radians.
     """
 
     colour: Colour
@@ -75,26 +88,26 @@ class Cloth:
 
     @property
     def line(self) -> Colour:
-        """A colour for seams and edges: darker, or lighter where the cloth is near black."""
+        """Colour of seams and edges: darker than the cloth, or lighter where the cloth is near black."""
         dark = sum(self.colour) < 190
         return blend(self.colour, (205, 200, 205), 0.30) if dark else darker(self.colour, 0.52)
 
     @property
     def crease(self) -> Colour:
-        """A quieter colour for folds and stitches."""
+        """Colour of folds and stitches, between the cloth's and its edges'."""
         return blend(self.colour, self.line, 0.55)
 
     @property
     def inside(self) -> Cloth:
-        """The shadowed inner side of the same cloth."""
+        """Shadowed inner side of the same cloth."""
         return Cloth(darker(self.colour, 0.62))
 
     def turned(self, angle: float) -> Cloth:
-        """The same cloth with its pattern turned by `angle` radians."""
+        """Return the same cloth with its pattern rotated by `angle` radians."""
         return self if self.tile is None else replace(self, angle=self.angle + angle)
 
     def texture(self, x0: int, y0: int, width: int, height: int) -> np.ndarray:
-        """Its look in a window of the canvas, (height, width, 3) uint8."""
+        """Return the pixels of a window of the canvas, ndarray of uint8, shape (height, width, 3)."""
         if self.tile is None:
             plain = np.empty((height, width, 3), np.uint8)
             return cv2.rectangle(plain, (0, 0), (width, height), self.colour, -1)
@@ -112,19 +125,23 @@ class Cloth:
 def weave(
     rng: np.random.Generator, unit: float, colour: Colour, accent: Colour, pattern: str | None = None
 ) -> Cloth:
-    """Cloth of a random pattern.
+    """Draw cloth with a random tile.
 
     Parameters
     ----------
-    unit : one head height, canvas pixels
-    colour, accent : ground and figure of the pattern
-    pattern : one of PATTERNS, or None for a random one (half of them plain)
+    rng : numpy.random.Generator
+    unit : float
+        One head height in canvas pixels.
+    colour, accent : Colour
+        Ground and figure of the pattern.
+    pattern : str, optional
+        One of PATTERNS; by default a random one, plain in half of the cases.
     """
     if pattern is None:
         pattern = "plain" if rng.random() < 0.5 else str(rng.choice(PATTERNS[1:]))
     if pattern == "plain":
         return Cloth(colour)
-    if sum(abs(a - b) for a, b in zip(colour, accent, strict=False)) < 90:
+    if colour_distance(colour, accent) < 90:
         accent = (250, 246, 238) if sum(colour) < 420 else darker(colour, 0.55)
     tile = _TILES[pattern](rng, np.array(colour), np.array(accent)).astype(np.uint8)
     angle = 0.0
@@ -183,7 +200,7 @@ def _dots(rng, colour, accent):
 
 
 def _scatter(rng, count, side):
-    """Places at least a little apart, with their wrapped copies: yields lists of (x, y)."""
+    """Yield random points with a least distance, each as a list of (x, y) with its periodic copies."""
     points = []
     for _ in range(count * 4):
         p = rng.integers(0, side, 2)

@@ -1,4 +1,4 @@
-"""Coats and jackets: two front panels, four kinds of lapel, any length."""
+"""Draw coats and jackets of any length with three kinds of lapel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Canvas, curve, join, symmetric
+from .canvas import Canvas, curve, join, resample, symmetric
 from .cloth import Cloth, darker
 from .figure import HIP, WAIST, Figure
 
@@ -15,10 +15,30 @@ LAPELS = ("notched", "collarless", "shawl")
 
 @dataclass(frozen=True)
 class Coat:
-    """lapel : one of LAPELS; width : width of the lapel, heads;
-    close : y where the fronts meet, heads; gap : half the opening at the hem, heads;
-    hem : y of the lower edge; flare : how much it widens downwards; belt : tied at the waist;
-    buttons : 0 none, 1 one row, 2 double-breasted; sleeve : see Top."""
+    """A coat or jacket; lengths in heads.
+
+    Attributes
+    ----------
+    lapel : str
+        One of LAPELS.
+    width : float
+        Width of the lapel.
+    cloth, facing : Cloth
+        Of the coat and of its lapels.
+    close : float
+        y where the fronts meet.
+    gap : float
+        Half the opening at the hem.
+    hem : float
+        y of the lower edge.
+    flare : float
+        Increase of half the width per length below the hip.
+    belt : bool
+    buttons : int
+        0 none, 1 one row, 2 double-breasted.
+    sleeve : float
+        See Top.
+    """
 
     lapel: str
     width: float
@@ -34,7 +54,7 @@ class Coat:
 
 
 def _outer_edge(coat: Coat) -> list[tuple[float, float]]:
-    """Right silhouette below the armpit down to the hem."""
+    """Return the right silhouette from the armpit to the hem."""
     waist = 0.50 if coat.belt else 0.58
     points = [(0.69, 2.12), (0.67, 2.35), (waist + 0.02, min(WAIST, coat.hem - 0.2))]
     if coat.hem > WAIST + 0.3:
@@ -47,7 +67,7 @@ def _outer_edge(coat: Coat) -> list[tuple[float, float]]:
 
 
 def _inner_edge(coat: Coat) -> np.ndarray:
-    """Right edge of the opening from the side of the neck to the hem."""
+    """Return the right edge of the opening from the side of the neck to the hem."""
     at_close = -0.05 if coat.gap == 0 else 0.35 * coat.gap
     if coat.lapel == "collarless" and coat.width < 0.2:  # a round neck, closed high
         upper = curve((0.235, 1.37), (0.20, 1.50), (0.10, 1.60), (min(at_close, 0.05), 1.64))
@@ -59,7 +79,7 @@ def _inner_edge(coat: Coat) -> np.ndarray:
 
 
 def draw_coat_behind(canvas: Canvas, figure: Figure, coat: Coat) -> None:
-    """The inner side of the back, seen through the opening and between the legs."""
+    """Draw the inner side of the back, visible through the opening and between the legs."""
     edge = _outer_edge(coat)
     inside = symmetric(
         join(
@@ -73,7 +93,7 @@ def draw_coat_behind(canvas: Canvas, figure: Figure, coat: Coat) -> None:
 
 
 def draw_coat(canvas: Canvas, figure: Figure, coat: Coat) -> None:
-    """Fronts, lapels, pockets, buttons and belt (sleeves come later)."""
+    """Draw fronts, lapels, pockets, buttons and belt; sleeves are drawn later."""
     edge = _outer_edge(coat)
     silhouette = join([(0.72, 1.50), (0.78, 1.66)], curve((0.74, 1.9), *edge))
     if figure.from_behind:
@@ -128,15 +148,12 @@ def _draw_buttons(canvas, figure, coat, side) -> None:
 
 
 def _upper_inner(inner: np.ndarray, coat: Coat) -> np.ndarray:
-    """The part of the opening's edge that carries a lapel, 20 points from neck to closing."""
-    upper = inner[inner[:, 1] <= coat.close + 1e-6]
-    t = np.linspace(0, 1, 20)
-    knots = np.linspace(0, 1, len(upper))
-    return np.stack([np.interp(t, knots, upper[:, k]) for k in (0, 1)], axis=1)
+    """Return the part of the opening's edge that carries a lapel, from neck to closing, (20, 2)."""
+    return resample(inner[inner[:, 1] <= coat.close + 1e-6], np.linspace(0, 1, 20))
 
 
 def _notched(canvas, figure, coat, inner, side) -> None:
-    """A lapel and a collar that meet in a notch."""
+    """Draw a lapel and a collar that meet in a notch."""
     w = coat.width
     edge = _upper_inner(inner, coat)
     tip, notch, corner = (0.24 + w, 1.90), (0.18 + 0.52 * w, 1.87), (0.24 + 0.78 * w, 1.68)
@@ -156,7 +173,7 @@ def _notched(canvas, figure, coat, inner, side) -> None:
 
 
 def _shawl(canvas, figure, coat, inner, side) -> None:
-    """One unbroken roll from the neck to the closing."""
+    """Draw one continuous roll from the neck to the closing."""
     edge = _upper_inner(inner, coat)
     s = np.linspace(0, 1, len(edge))
     bulge = coat.width * np.interp(s, [0, 0.1, 0.3, 0.5, 0.75, 1], [0.30, 0.62, 0.97, 1.0, 0.66, 0.0])
@@ -169,7 +186,7 @@ def _shawl(canvas, figure, coat, inner, side) -> None:
 
 
 def _collarless(canvas, figure, coat, inner, side) -> None:
-    """No lapel: the edge carries at most a band of braid."""
+    """Draw an edge without lapel, with braid on a coat that has buttons."""
     canvas.stroke(
         figure.px(inner * (side, 1)),
         coat.facing.colour if coat.buttons else coat.cloth.line,
@@ -188,6 +205,3 @@ def _draw_belt(canvas, figure, coat) -> None:
         canvas.fill(figure.px(tail), coat.facing, volume=0.2, shadow=0.2, line=1.0)
     knot = curve((-0.06, 2.94), (0.10, 2.95), (0.11, 3.10), (-0.05, 3.11), (-0.06, 2.94))
     canvas.fill(figure.px(knot), coat.facing, volume=0.3, shadow=0.3, line=1.1)
-
-
-__all__ = ["Coat", "LAPELS", "draw_coat", "draw_coat_behind"]

@@ -1,10 +1,10 @@
-"""Collars and necks: what stands, lies or folds around the neck of a top."""
+"""Draw the collar of a top."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Canvas, curve, join, mirror, symmetric
+from .canvas import Canvas, curve, join, mirror, resample, symmetric
 from .cloth import Cloth, blend
 from .figure import Figure
 from .tops import Top, cowl, cowl_depth
@@ -14,7 +14,7 @@ NECKS = ("turtle", "ruffle", "low_turtle", "draped")
 
 
 def draw_collar_behind(canvas: Canvas, figure: Figure, top: Top) -> None:
-    """The inner side of a collar, seen behind the neck."""
+    """Draw the inner side of a collar, visible behind the neck."""
     if top.neck not in COLLARS + NECKS or top.neck == "draped":
         return
     high = {"shirt": 1.13, "rib": 1.17, "peter_pan": 1.24, "puritan": 1.24}.get(top.neck, 1.2)
@@ -26,7 +26,7 @@ def draw_collar_behind(canvas: Canvas, figure: Figure, top: Top) -> None:
 
 
 def draw_collar(canvas: Canvas, figure: Figure, top: Top) -> None:
-    """The collar of `top` on its bodice; nothing for a plain neckline."""
+    """Draw the collar of `top` on its bodice; nothing for a plain neckline."""
     if figure.from_behind:
         if top.neck in COLLARS + ("turtle", "low_turtle"):
             band = symmetric(curve((0, 1.20), (0.19, 1.21), (0.25, 1.40), (0.15, 1.47), (0, 1.49)))
@@ -47,13 +47,13 @@ def draw_collar(canvas: Canvas, figure: Figure, top: Top) -> None:
 
 
 def _both(canvas, figure, outline, cloth, **style) -> None:
-    """An outline and its mirror image; the wearer's right side on top."""
+    """Fill an outline and its mirror image; the wearer's right side on top."""
     for shape in (mirror(outline), outline):
         canvas.fill(figure.px(shape), cloth, **style)
 
 
 def _shirt(canvas: Canvas, figure: Figure, top: Top) -> None:
-    """Two pointed leaves folded down from a stand; `amount` opens the top button."""
+    """Draw two pointed leaves folded down from a band; `amount` opens the top button."""
     meet = 1.50 + 0.32 * top.amount
     if not top.opened:
         meet = 1.50
@@ -79,9 +79,9 @@ def _shirt(canvas: Canvas, figure: Figure, top: Top) -> None:
 
 
 def _flat(canvas: Canvas, figure: Figure, top: Top) -> None:
-    """A flat collar: Peter Pan (narrow, round ends) to Puritan (wide, to the shoulders).
+    """Draw a flat collar from Peter Pan (narrow, round ends) to Puritan (wide, to the shoulders).
 
-    `amount` 0-1 is its width; both names draw the same family.
+    `amount` is its width, 0-1.
     """
     w = 0.20 + 0.42 * top.amount
     blunt = np.clip((top.amount - 0.35) / 0.4, 0, 1)  # 0: round ends, 1: broad, nearly square ends
@@ -119,17 +119,14 @@ def _bow(canvas, figure, cloth, y) -> None:
 
 
 def _ribs(canvas, figure, inner, outer, colour, count) -> None:
-    """Short lines from one curve to the other."""
-    for share in np.linspace(0.03, 0.97, count):
-        ends = [
-            np.array([np.interp(share, np.linspace(0, 1, len(p)), p[:, k]) for k in (0, 1)])
-            for p in (inner, outer)
-        ]
-        canvas.stroke(figure.px(np.array(ends)), colour, 0.9)
+    """Draw short lines from one curve to the other."""
+    shares = np.linspace(0.03, 0.97, count)
+    for ends in np.stack([resample(inner, shares), resample(outer, shares)], axis=1):
+        canvas.stroke(figure.px(ends), colour, 0.9)
 
 
 def _rib(canvas: Canvas, figure: Figure, top: Top) -> None:
-    """A knitted band around the neck; `amount` is its height."""
+    """Draw a knitted band around the neck; `amount` is its height."""
     h = 0.11 + 0.10 * top.amount
     lower = curve((-0.27, 1.38), (-0.15, 1.535), (0, 1.58), (0.15, 1.535), (0.27, 1.38))
     upper = curve((-0.205, 1.36 - h), (-0.14, 1.49 - h), (0, 1.57 - h), (0.14, 1.49 - h), (0.205, 1.36 - h))
@@ -138,7 +135,7 @@ def _rib(canvas: Canvas, figure: Figure, top: Top) -> None:
 
 
 def _turtle(canvas: Canvas, figure: Figure, top: Top) -> None:
-    """A standing knitted collar; `amount` 0-1 is its height, a high one is folded over."""
+    """Draw a standing knitted collar; `amount` is its height, a high one is folded over."""
     upper_y = 1.33 - 0.40 * top.amount
     lower = curve((-0.27, 1.41), (-0.15, 1.52), (0, 1.55), (0.15, 1.52), (0.27, 1.41))
     upper = curve(
@@ -158,7 +155,7 @@ def _turtle(canvas: Canvas, figure: Figure, top: Top) -> None:
 
 
 def _ruffle(canvas: Canvas, figure: Figure, top: Top) -> None:
-    """A low stand whose upper edge is a frill."""
+    """Draw a low band whose upper edge is a frill."""
     base = 1.30 - 0.10 * top.amount
     lower = curve((-0.26, 1.42), (-0.14, 1.52), (0, 1.55), (0.14, 1.52), (0.26, 1.42))
     seam = curve(
@@ -170,7 +167,7 @@ def _ruffle(canvas: Canvas, figure: Figure, top: Top) -> None:
     )
     canvas.fill(figure.px(join(lower, seam[::-1])), top.trim, volume=0.3, shadow=0.3, line=1.0)
     s = np.linspace(0, 1, 97)
-    along = np.stack([np.interp(s, np.linspace(0, 1, len(seam)), seam[:, k]) for k in (0, 1)], axis=1)
+    along = resample(seam, s)
     lobe = np.abs(np.sin(s * np.pi * 9))
     frill = along * (1.28, 1.0) + np.stack([0 * s, -0.09 - 0.075 * lobe**0.7], axis=1)
     canvas.fill(figure.px(join(along, frill[::-1])), top.trim, volume=0.2, shadow=0.3, line=1.4)
@@ -184,7 +181,7 @@ def _ruffle(canvas: Canvas, figure: Figure, top: Top) -> None:
 
 
 def _draped(canvas: Canvas, figure: Figure, top: Top) -> None:
-    """A cowl: loose cloth hanging from both shoulders in nested folds."""
+    """Draw a cowl: loose cloth hanging from both shoulders in nested folds."""
     for drop, width in ((0.54, 0.52), (0.37, 0.49), (0.20, 0.45), (0.0, 0.40)):
         depth = cowl_depth(top.amount) + drop * (0.75 + 0.25 * top.amount)
         lower, upper = cowl(width, depth + 0.12), cowl(width - 0.015, depth - 0.03)

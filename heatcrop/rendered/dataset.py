@@ -1,11 +1,10 @@
-"""The demo as files, in FashionAI's layout."""
+"""Write rendered images as a data set in FashionAI's layout."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from hashlib import blake2b
@@ -16,11 +15,13 @@ import cv2
 import numpy as np
 
 from heatcrop.data.tasks import FASHIONAI
-from heatcrop.runs.processes import deaf_to_ctrl_c, end_with_parent
+from heatcrop.errors import RunError
+from heatcrop.files import write_atomic
+from heatcrop.runs.processes import end_with_parent, interrupts_blocked
 
 from .rendering import render
 
-RENDERER_VERSION = 1  # raise it whenever the same seed would draw other pictures
+RENDERER_VERSION = 1  # to be raised whenever the same seed draws other images
 _NAMES = tuple(task.name for task in FASHIONAI)
 _CLASSES = {task.name: task.classes for task in FASHIONAI}
 _SUBSETS = ("base", "rank")  # training and test
@@ -42,41 +43,43 @@ def write_dataset(
     seed: int,
     tasks: Sequence[str] = _NAMES,
     workers: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], None] = lambda count: None,
     side_px: int = 512,
     quality: int = 92,
 ) -> None:
-    """Draw a training and a test set below `root`; return at once if they are there already.
+    """Draw a training and a test set below `root`, unless they are complete already.
 
     Parameters
     ----------
     root : Path
-        The folder to fill: ``base/`` (training), ``rank/`` (test), ``boxes_true.csv`` and
-        ``demo.json`` (the parameters). A run that was interrupted is drawn again.
+        The folder to fill: ``base/`` (training), ``rank/`` (test), ``boxes_true.csv`` and ``demo.json`` (the
+        parameters). An incomplete set is drawn again.
     per_class, test_per_class : int
-        Pictures of each class of each task in the training and the test set.
+        Images of each class of each task in the training and the test set.
     seed : int
-        Each picture depends on (seed, task, class, index, subset) alone.
+        Each image depends on (seed, task, class, index, subset) alone.
     tasks : sequence of str
         Full names.
     workers : int
-        Processes; the files do not depend on their number. More than one are started afresh
-        ("spawn"), so a script that calls this needs ``if __name__ == "__main__":``.
-    progress : callable or None
-        Called with (pictures done, pictures in all).
+        Processes; the files do not depend on their number. More than one are started with "spawn", so a
+        script that calls this needs ``if __name__ == "__main__":``.
+    progress : callable
+        Called with the number of images drawn since the last call.
     side_px, quality : int
-        Side of the pictures in pixels; JPEG quality, 1-100.
+        Side of the images in pixels; JPEG quality, 1-100.
 
     Raises
     ------
     ValueError
-        If `root` holds a demo drawn with other parameters, or a task is unknown.
+        If a task is unknown.
+    RunError
+        If `root` holds a set with other parameters.
     """
     root = Path(root)
     unknown = [name for name in tasks if name not in _NAMES]
     if unknown:
-        raise ValueError(f"unknown task {unknown[0]!r}; the demo draws {', '.join(_NAMES)}")
-    wanted = {
+        raise ValueError(f"unknown task {unknown[0]!r}; expected one of {', '.join(_NAMES)}")
+    parameters = {
         "renderer_version": RENDERER_VERSION,
         "per_class": per_class,
         "test_per_class": test_per_class,
@@ -85,11 +88,11 @@ def write_dataset(
         "side_px": side_px,
         "quality": quality,
     }
-    if _is_complete(root, wanted):
+    if _is_complete(root, parameters):
         return
     jobs = [
         (str(root / subset), name, class_index, index, seed, side_px, quality)
-        for subset, count in zip(_SUBSETS, (per_class, test_per_class), strict=False)
+        for subset, count in zip(_SUBSETS, (per_class, test_per_class), strict=True)
         for name in tasks
         for class_index in range(len(_CLASSES[name]))
         for index in range(count)
@@ -97,77 +100,71 @@ def write_dataset(
     for subset in _SUBSETS:
         for name in tasks:
             (root / subset / "Images" / name).mkdir(parents=True, exist_ok=True)
-    _write(root / "demo.json", (json.dumps(wanted, indent=1) + "\n").encode())
+    write_atomic(root / "demo.json", (json.dumps(parameters, indent=1) + "\n").encode())
     rows = []
     for row in _rows(jobs, workers):
         rows.append(row)
-        if progress is not None:
-            progress(len(rows), len(jobs))
+        progress(1)
     _write_tables(root, rows, seed)
 
 
-def _is_complete(root: Path, wanted: dict) -> bool:
-    """Whether `root` holds this very set; ValueError if it holds another one."""
-    notes = root / "demo.json"
-    if not notes.exists():
+def _is_complete(root: Path, parameters: dict) -> bool:
+    """Whether `root` holds the set with these parameters; RunError if they are others."""
+    path = root / "demo.json"
+    if not path.exists():
         return False
     try:
-        found = json.loads(notes.read_text())
+        found = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(
-            f"{notes}: not readable as JSON ({error}); delete the folder or choose another one"
-        ) from error
+        raise RunError(
+            f"{path}: is not valid JSON ({error}); delete the folder or choose another one"
+        ) from None
     differing = [
-        f"{key} {found.get(key)!r} there, {value!r} asked for"
-        for key, value in wanted.items()
+        f"{key} is {found.get(key)!r}, expected {value!r}"
+        for key, value in parameters.items()
         if found.get(key) != value
     ]
     if differing:
-        raise ValueError(
-            f"{root} holds a demo drawn with other parameters ({'; '.join(differing)}); choose another folder"
+        raise RunError(
+            f"{root}: holds images rendered with other parameters ({'; '.join(differing)}); "
+            "choose another folder"
         )
     return all((root / name).exists() for name in _CSV_FILES)
 
 
 def _rows(jobs: list[Job], workers: int) -> Iterator[Row]:
+    """Draw all images and yield their rows in the order of `jobs`."""
     if workers <= 1:
         yield from map(_draw, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start) as pool:
-        with deaf_to_ctrl_c():
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
+        with interrupts_blocked():
             rows = pool.map(_draw, jobs, chunksize=8)
         yield from rows
 
 
-def _start() -> None:
+def _start_worker() -> None:
     end_with_parent()
     cv2.setNumThreads(1)
 
 
 def _draw(job: Job) -> Row:
-    """Draw and save one picture."""
+    """Draw and save one image."""
     folder, task, class_index, index, seed, side_px, quality = job
-    subset = os.path.basename(folder)
+    subset = Path(folder).name
     key = (seed, _NAMES.index(task), class_index, index, _SUBSETS.index(subset))
     drawn = render(task, class_index, key, side_px)
     name = blake2b(repr((seed, task, class_index, index, subset)).encode(), digest_size=16).hexdigest()
     image = f"Images/{task}/{name}.jpg"
-    done, data = cv2.imencode(".jpg", drawn.picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise OSError(f"{folder}/{image}: OpenCV could not encode the picture as JPEG")
-    _write(Path(folder) / image, data.tobytes())
+    encoded, data = cv2.imencode(".jpg", drawn.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not encoded:
+        raise OSError(f"{folder}/{image}: OpenCV cannot encode the image as JPEG")
+    write_atomic(Path(folder) / image, data.tobytes())
     return subset, image, task, drawn.label, drawn.box
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write under a temporary name, then rename: a file is whole or absent."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
 def _write_tables(root: Path, rows: list[Row], seed: int) -> None:
-    """The four tables, shuffled, last of all: they mark the set as complete."""
+    """Write the four tables, shuffled, after the images: they mark the set as complete."""
     rows = [rows[k] for k in np.random.default_rng((seed, 8)).permutation(len(rows))]
     train, test = ([row for row in rows if row[0] == subset] for subset in _SUBSETS)
     tables = {
@@ -183,4 +180,4 @@ def _write_tables(root: Path, rows: list[Row], seed: int) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(lines)
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        _write(root / name, text.getvalue().encode())
+        write_atomic(root / name, text.getvalue().encode())

@@ -1,13 +1,13 @@
-"""The body: where its landmarks lie, how it stands, and how its skin is drawn.
+"""Define body coordinates and poses, and draw the bare body.
 
-Everything worn is drawn in *body coordinates*: one unit is a head height, x = 0 the middle
-of the body, y = 0 the top of the head, growing downwards::
+Garments are drawn in *body coordinates*: the unit is a head height, x = 0 the middle of the body, y = 0 the
+top of the head, growing downwards::
 
     0.0 top of head   1.0 chin      1.42 pit of the neck    1.66 shoulder joint
     2.1 armpit        3.0 waist     3.8 hips                4.2 crotch
     5.85 knee         7.65 ankle    8.2 ground
 
-:meth:`Figure.px` bends these straight, symmetric coordinates into a living pose.
+:meth:`Figure.px` maps these straight, symmetric coordinates to a pose on the canvas.
 """
 
 from __future__ import annotations
@@ -49,13 +49,27 @@ LEGS = {
 class Figure:
     """A body in a pose, and its place on the canvas.
 
-    unit : one head height, canvas pixels
-    origin : canvas pixel of body coordinates (0, 0)
-    lean : radians; turn : -1 to 1, how far the body's front faces to a side
-    sway : sideways push of the hips, heads; tilt : shoulder line, radians
-    mirrored : draw the pose the other way round
-    arms : right and left joints, each (4, 2): shoulder, elbow, wrist, fingertips
-    legs : right and left joints, each (4, 2): hip, knee, ankle, ground
+    Attributes
+    ----------
+    unit : float
+        One head height in canvas pixels.
+    origin : tuple of float
+        Canvas pixel of body coordinates (0, 0).
+    lean, tilt, head_tilt : float
+        Angles of the body, the shoulder line and the head in radians.
+    turn, head_turn : float
+        How far the body's front and the face are turned to a side, -1 to 1.
+    sway : float
+        Sideways displacement of the hips in heads.
+    mirrored : bool
+        Whether the pose is mirrored.
+    from_behind : bool
+        Whether the figure shows its back.
+    skin : Cloth
+    arms : tuple of ndarray of float, shape (4, 2)
+        Joints of the right and the left arm: shoulder, elbow, wrist, fingertips.
+    legs : tuple of ndarray of float, shape (4, 2)
+        Joints of the right and the left leg: hip, knee, ankle, ground.
     """
 
     unit: float
@@ -73,7 +87,7 @@ class Figure:
     legs: tuple[np.ndarray, np.ndarray]
 
     def px(self, points) -> np.ndarray:
-        """Body coordinates (N, 2) to canvas pixels (N, 2)."""
+        """Map body coordinates (N, 2) to canvas pixels (N, 2)."""
         p = np.atleast_2d(np.asarray(points, dtype=float))
         x, y = p[:, 0], p[:, 1]
         half = np.interp(y, _WIDTH_Y, _WIDTH)
@@ -89,25 +103,30 @@ class Figure:
         out = np.stack([c * moved - s * (moved_y - pivot), s * moved + c * (moved_y - pivot) + pivot], axis=1)
         return out * self.unit + self.origin
 
-    def head(self, points) -> np.ndarray:
-        """Points of the head, nodded about the chin, still in body coordinates."""
+    def head_px(self, points) -> np.ndarray:
+        """Map points of the head (N, 2), tilted about the chin, to canvas pixels (N, 2)."""
         p = np.atleast_2d(np.asarray(points, dtype=float)) - (0.0, 1.0)
         c, s = np.cos(self.head_tilt), np.sin(self.head_tilt)
-        return p @ np.array([[c, s], [-s, c]]) + (0.0, 1.0)
+        return self.px(p @ np.array([[c, s], [-s, c]]) + (0.0, 1.0))
 
     def arm(self, side: int, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:
-        """Middle line of an arm from `start` to `end` and the positions along it.
+        """Return the middle line (N, 2) of an arm from `start` to `end`, and the positions (N,) along it.
 
-        Positions: 0 shoulder, 1 elbow, 2 wrist, 3 fingertips. Returns (N, 2) and (N,).
+        Positions: 0 shoulder, 1 elbow, 2 wrist, 3 fingertips.
         """
         return _along(self.arms[side], start, end)
 
     def leg(self, side: int, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:
-        """The same for a leg: 0 hip, 1 knee, 2 ankle, 3 ground."""
+        """Do the same for a leg: 0 hip, 1 knee, 2 ankle, 3 ground."""
         return _along(self.legs[side], start, end)
 
+    @property
+    def legs_by_height(self) -> list[int]:
+        """Sides of the legs (0 right, 1 left), the raised one first."""
+        return sorted((0, 1), key=lambda side: self.legs[side][2, 1])
+
     def box(self, low_x: float, low_y: float, high_x: float, high_y: float) -> np.ndarray:
-        """Canvas pixels of the edge of a rectangle in body coordinates, (N, 2)."""
+        """Map the edge of a rectangle in body coordinates to canvas pixels, (N, 2)."""
         xs, ys = np.linspace(low_x, high_x, 9), np.linspace(low_y, high_y, 9)
         return self.px(
             join(
@@ -130,22 +149,22 @@ def _along(joints: np.ndarray, start: float, end: float) -> tuple[np.ndarray, np
 
 
 def _arm_joints(rng: np.random.Generator, side: int, pose: str) -> np.ndarray:
-    """Shoulder, elbow, wrist and fingertips of a pose, (4, 2), a little different each time."""
+    """Draw the joints of an arm pose with a small random variation, (4, 2)."""
 
-    def step(angle, length):
+    def offset(angle, length):
         return np.array([np.sin(angle), np.cos(angle)]) * length
 
     upper, fore = np.array(ARMS[pose]) + rng.normal(0, 0.07, 2)
     upper = max(upper, 0.06)
     shoulder = SHOULDER - (0, 0.10 * max(0.0, upper - 0.5))
-    elbow = shoulder + step(upper, 1.34)
-    wrist = elbow + step(fore, 1.10)
-    tips = wrist + step(fore * 0.92, 0.52)
+    elbow = shoulder + offset(upper, 1.34)
+    wrist = elbow + offset(fore, 1.10)
+    tips = wrist + offset(fore * 0.92, 0.52)
     return np.array([shoulder, elbow, wrist, tips]) * (side, 1.0)
 
 
 def _leg_joints(side: int, xs: tuple[float, float, float], raised: float) -> np.ndarray:
-    """Hip, knee, ankle and ground, (4, 2)."""
+    """Return the joints of a leg: hip, knee, ankle and ground, (4, 2)."""
     heights = np.array([4.05, KNEE, ANKLE]) - raised * np.array([0, 0.35, 1])
     joints = np.stack([np.array(xs) * side, heights], axis=1)
     return np.concatenate([joints, joints[-1:] + (0, 0.45)])
@@ -158,21 +177,21 @@ def stand(
     arms: tuple[str, str],
     from_behind: bool = False,
 ) -> Figure:
-    """A figure in a random stance with the named arm poses (right, left)."""
+    """Draw a figure in a random stance with the named arm poses (right, left)."""
     right, left, lift = LEGS[str(rng.choice(list(LEGS)))]
 
-    def calm(spread, limit):
+    def clipped_normal(spread, limit):
         return float(np.clip(rng.normal(0, spread), -limit, limit))
 
     return Figure(
         unit=unit,
         origin=origin,
-        lean=calm(0.035, 0.08),
-        turn=calm(0.45, 0.95),
-        sway=calm(0.09, 0.16),
-        tilt=calm(0.05, 0.1),
-        head_tilt=calm(0.07, 0.14),
-        head_turn=calm(0.5, 1.0),
+        lean=clipped_normal(0.035, 0.08),
+        turn=clipped_normal(0.45, 0.95),
+        sway=clipped_normal(0.09, 0.16),
+        tilt=clipped_normal(0.05, 0.1),
+        head_tilt=clipped_normal(0.07, 0.14),
+        head_turn=clipped_normal(0.5, 1.0),
         mirrored=bool(rng.random() < 0.5),
         from_behind=from_behind,
         skin=Cloth(SKINS[rng.integers(len(SKINS))]),
@@ -182,10 +201,10 @@ def stand(
 
 
 def reach(figure: Figure, side: int, target: tuple[float, float]) -> Figure:
-    """The same figure with one hand brought to `target` (body coordinates), elbow outwards."""
-    mark = 1 if side == 0 else -1
+    """Return the figure with one hand moved to `target` (body coordinates), elbow outwards."""
+    sign = 1 if side == 0 else -1
     shoulder = SHOULDER
-    way = np.array(target) * (mark, 1) - shoulder
+    way = np.array(target) * (sign, 1) - shoulder
     distance = float(np.clip(np.linalg.norm(way), 0.5, 2.4))
     way = way / np.linalg.norm(way)
     upper, fore = 1.34, 1.10
@@ -195,7 +214,7 @@ def reach(figure: Figure, side: int, target: tuple[float, float]) -> Figure:
     normal = normal if normal[0] >= 0 else -normal
     elbow = shoulder + way * along + normal * out
     wrist = shoulder + way * distance
-    joints = np.array([shoulder, elbow, wrist, wrist + 0.45 * (wrist - elbow) / fore]) * (mark, 1)
+    joints = np.array([shoulder, elbow, wrist, wrist + 0.45 * (wrist - elbow) / fore]) * (sign, 1)
     arms = (joints, figure.arms[1]) if side == 0 else (figure.arms[0], joints)
     return replace(figure, arms=arms)
 
@@ -209,27 +228,27 @@ _TORSO = symmetric(
 
 
 def arm_radius(t: np.ndarray) -> np.ndarray:
-    """Half width of the bare arm at positions `t`, heads."""
+    """Return half the width of the bare arm at positions `t`, in heads."""
     return np.interp(t, [0, 0.2, 0.6, 1.0, 1.25, 1.95, 2.1], [0.165, 0.165, 0.14, 0.118, 0.125, 0.072, 0.078])
 
 
 def leg_radius(t: np.ndarray) -> np.ndarray:
-    """Half width of the bare leg at positions `t`, heads."""
+    """Return half the width of the bare leg at positions `t`, in heads."""
     return np.interp(
         t, [0, 0.25, 0.85, 1.0, 1.3, 1.6, 1.92, 2.0], [0.33, 0.31, 0.20, 0.178, 0.195, 0.155, 0.092, 0.095]
     )
 
 
 def draw_legs(canvas: Canvas, figure: Figure, stockings: Cloth | None = None) -> None:
-    """Both legs, bare or in stockings, the raised one first."""
+    """Draw both legs, bare or in stockings, the raised one first."""
     cloth = stockings or figure.skin
-    for side in sorted((0, 1), key=lambda s: figure.legs[s][2, 1]):
+    for side in figure.legs_by_height:
         centre, t = figure.leg(side, 0.0, 2.06)
         canvas.fill(figure.px(tube(centre, leg_radius(t))), cloth, volume=0.42, line=0.8, closed=False)
 
 
 def draw_torso(canvas: Canvas, figure: Figure) -> None:
-    """Neck, shoulders and trunk."""
+    """Draw neck, shoulders and trunk."""
     skin = figure.skin
     canvas.fill(figure.px(_TORSO), skin, volume=0.3, line=0.8)
     if figure.from_behind:
@@ -246,12 +265,12 @@ def draw_torso(canvas: Canvas, figure: Figure) -> None:
 
 
 def draw_arm(canvas: Canvas, figure: Figure, side: int, start: float = 0.0) -> None:
-    """A bare arm; from a `start` above 0 only its lower part and the hand."""
+    """Draw a bare arm; with a `start` above 0 only its lower part and the hand."""
     centre, t = figure.arm(side, 0.0, 2.12)
-    whole = tube(centre, arm_radius(t), round_start=True)
-    part = tube(centre[t >= start], arm_radius(t[t >= start])) if start else whole
-    canvas.fill(figure.px(part), figure.skin, volume=0.32, line=0.8, closed=False, form=figure.px(whole))
-    if start:  # else it will be drawn with the forearm, in front of the clothes
+    full = tube(centre, arm_radius(t), round_start=True)
+    part = tube(centre[t >= start], arm_radius(t[t >= start])) if start else full
+    canvas.fill(figure.px(part), figure.skin, volume=0.32, line=0.8, closed=False, form=figure.px(full))
+    if start:  # otherwise it is drawn with the forearm, in front of the clothes
         _draw_hand(canvas, figure, side)
 
 

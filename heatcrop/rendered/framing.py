@@ -1,4 +1,4 @@
-"""Pose and frame: how the figure stands, where in the picture, and what the frame cuts off."""
+"""Choose the size, the pose and the position of the figure, and what the frame cuts off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REGIONS = {
     "neckline_design_labels": (0.72, 1.12, 2.52),
     "lapel_design_labels": (0.68, 1.12, 2.58),
 }
-# Head heights in 512ths of the picture's side, from full-body to closer shots.
+# Head heights in 512ths of the image's side, from full-body to closer images.
 UNITS = {
     "collar_design_labels": (55, 97),
     "neck_design_labels": (58, 105),
@@ -28,7 +28,7 @@ UNITS = {
     "skirt_length_labels": (40, 66),
     "pant_length_labels": (40, 66),
 }
-# How often an arm takes a pose: in design tasks, in the sleeve task, in the other length tasks.
+# Relative frequency of arm poses: in design tasks, in the sleeve task, in the other length tasks.
 _ARM_ODDS = {
     "down": (34, 40, 34),
     "away": (12, 22, 14),
@@ -42,7 +42,7 @@ _ARM_ODDS = {
 
 
 def choose_unit(rng: np.random.Generator, task: str, hide: str | None, side: int) -> float:
-    """One head height in canvas pixels; `side` is the canvas's."""
+    """Draw one head height in canvas pixels; `side` is the canvas's."""
     low, high = UNITS[task]
     unit = low * (high / low) ** (rng.random() ** 1.2)
     if hide == "portrait":
@@ -52,40 +52,45 @@ def choose_unit(rng: np.random.Generator, task: str, hide: str | None, side: int
     return float(unit * side / 512)
 
 
-def pose(rng: np.random.Generator, task: str, made: Plan, unit: float) -> tuple[Figure, tuple | None]:
-    """A figure for the plan, its origin still at (0, 0), and what it holds.
+def pose(rng: np.random.Generator, task: str, plan: Plan, unit: float) -> tuple[Figure, tuple | None]:
+    """Draw a pose for the plan.
 
-    The second is (thing, centre in body coordinates, size in heads) or None.
+    Returns
+    -------
+    figure : Figure
+        Its origin is (0, 0).
+    held : tuple or None
+        Held object: name, centre in body coordinates, size in heads.
     """
     column = 0 if task in REGIONS else 1 if task == "sleeve_length_labels" else 2
     odds = np.array([row[column] for row in _ARM_ODDS.values()])
     arms = [str(v) for v in rng.choice(list(_ARM_ODDS), size=2, p=odds / odds.sum())]
-    if made.outfit.bag == "hand":
-        arms[made.outfit.bag_side] = "down"
-    if made.outfit.shawl and made.outfit.shawl > 3:
+    if plan.outfit.bag == "hand":
+        arms[plan.outfit.bag_side] = "down"
+    if plan.outfit.shawl and plan.outfit.shawl > 3:
         arms = ["down", "down"]
-    behind = made.hide == "behind" or (task not in REGIONS and rng.random() < 0.06)
-    if behind:  # nothing in front of a back
+    behind = plan.hide == "behind" or (task not in REGIONS and rng.random() < 0.06)
+    if behind:  # a back view has no hands in front
         arms = [arm if arm in ("down", "away", "hip") else "down" for arm in arms]
     figure = stand(rng, unit, (0.0, 0.0), (arms[0], arms[1]), behind)
-    if task in REGIONS and made.hide == "held":
+    if task in REGIONS and plan.hide == "held":
         wide, low, high = REGIONS[task]
-        thing = str(rng.choice(HELD))
-        size = rng.uniform(1.5, 1.75) if thing in ("phone", "book") else rng.uniform(1.2, 1.4)
+        item = str(rng.choice(HELD))
+        size = rng.uniform(1.5, 1.75) if item in ("phone", "book") else rng.uniform(1.2, 1.4)
         centre = (rng.uniform(-0.06, 0.06), 0.5 * (low + high) + rng.uniform(0.0, 0.1))
     elif task in REGIONS and not behind and rng.random() < 0.22:
-        thing, size = str(rng.choice(HELD)), rng.uniform(0.7, 1.2)
+        item, size = str(rng.choice(HELD)), rng.uniform(0.7, 1.2)
         centre = (rng.uniform(-0.2, 0.2), REGIONS[task][2] + 0.62 * size + rng.uniform(0.1, 0.6))
     else:
         return figure, None
     side = int(rng.integers(2))
-    grip = np.array(GRIP[thing]) * size + centre
-    mark = 1 if side == 0 else -1
-    return reach(figure, side, (float(grip[0]) + 0.3 * mark, float(grip[1]) + 0.1)), (thing, centre, size)
+    grip = np.array(GRIP[item]) * size + centre
+    sign = 1 if side == 0 else -1
+    return reach(figure, side, (float(grip[0]) + 0.3 * sign, float(grip[1]) + 0.1)), (item, centre, size)
 
 
 def region(task: str, figure: Figure, outfit: Outfit) -> np.ndarray:
-    """Canvas pixels (N, 2) around the part a task asks about."""
+    """Return canvas pixels (N, 2) around the region a task is about."""
     if task in REGIONS:
         wide, low, high = REGIONS[task]
         return figure.box(-wide, low, wide, high)
@@ -103,17 +108,17 @@ def region(task: str, figure: Figure, outfit: Outfit) -> np.ndarray:
     return figure.box(-wide, 1.42 if task == "coat_length_labels" else 2.92, wide, 8.2)
 
 
-def frame(rng, task: str, made: Plan, figure: Figure, part: np.ndarray, side: int) -> np.ndarray:
-    """How far to move the figure so that the picture shows (or cuts off) its part; canvas pixels."""
+def frame(rng, task: str, plan: Plan, figure: Figure, region_px: np.ndarray, side: int) -> np.ndarray:
+    """Draw the shift of the figure in canvas pixels so that the image shows (or cuts off) its region."""
     unit = figure.unit
-    low, high = part.min(axis=0), part.max(axis=0)
+    low, high = region_px.min(axis=0), region_px.max(axis=0)
     centre, half = (low + high) / 2, (high - low) / 2
     reach_x = max(0.0, 0.5 * side - half[0] - 0.01 * side)
     x = 0.5 * side + rng.uniform(-1, 1) * min(reach_x, 0.33 * side) - centre[0]
     head = figure.px((0.0, -0.1))[0, 1]
     if task in REGIONS:
         y = rng.uniform(half[1] + 0.01 * side, 0.56 * side) - centre[1]
-        if made.hide == "frame":
+        if plan.hide == "frame":
             if rng.random() < 0.88:
                 y = -half[1] * rng.uniform(0.62, 1.7) - centre[1]
             else:
@@ -122,20 +127,20 @@ def frame(rng, task: str, made: Plan, figure: Figure, part: np.ndarray, side: in
         return np.array([x, y])
     if task == "sleeve_length_labels":
         least, most = 0.01 * side - low[1], 0.99 * side - high[1]
-        if made.hide == "frame":  # only what is below the hands
+        if plan.hide == "frame":  # the image begins below the hands
             least, most = -high[1] - 0.4 * unit, -high[1] + 0.15 * unit
-        elif made.hide == "portrait":  # only what is above the shoulders
+        elif plan.hide == "portrait":  # the image ends above the shoulders
             cut = side - figure.px((0.0, 1.55))[0, 1]
             least, most = cut - 0.1 * unit, cut + 0.15 * unit
     else:
-        hem = figure.px((0.0, made.hem))[0, 1]
+        hem = figure.px((0.0, plan.hem))[0, 1]
         least, most = 0.01 * side - low[1], side - hem - 0.45 * unit
-        if made.hide == "frame":
+        if plan.hide == "frame":
             least = side - hem + 0.12 * unit
             most = side - low[1] - (1.9 if task == "coat_length_labels" else 0.5) * unit
-    if made.hide is None:
+    if plan.hide is None:
         most = min(most, max(0.30 * side - head, least))
-    elif made.hide == "frame" and task != "sleeve_length_labels":
+    elif plan.hide == "frame" and task != "sleeve_length_labels":
         most = min(most, max(0.2 * side - head, least))
     y = rng.uniform(min(least, most), max(least, most)) if least <= most else 0.5 * (least + most)
     return np.array([x, y])

@@ -1,4 +1,4 @@
-"""Faces and hair."""
+"""Draw faces and hair."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Canvas, curve, join, symmetric
+from .canvas import Canvas, curve, ellipse, join, symmetric
 from .cloth import HAIRS, Cloth, blend, darker
 from .figure import Figure
 
@@ -15,8 +15,23 @@ STYLES = ("long", "wavy", "bob", "bun", "pony", "short")
 
 @dataclass(frozen=True)
 class Hair:
-    """style : one of STYLES; length : y where long hair ends, heads;
-    locks : strands lying in front of the shoulders (right, left); fringe : hair on the forehead."""
+    """Hair style and colour.
+
+    Attributes
+    ----------
+    style : str
+        One of STYLES.
+    cloth : Cloth
+        Colour.
+    length : float
+        y where long hair ends, in heads.
+    locks : tuple of bool
+        Whether strands lie in front of the right and the left shoulder.
+    fringe : bool
+        Whether hair covers the forehead.
+    parting : float
+        x of the parting in heads.
+    """
 
     style: str
     cloth: Cloth
@@ -26,8 +41,8 @@ class Hair:
     parting: float
 
 
-def grow(rng: np.random.Generator) -> Hair:
-    """A random head of hair."""
+def random_hair(rng: np.random.Generator) -> Hair:
+    """Draw a random hair style."""
     style = str(rng.choice(STYLES, p=[0.26, 0.2, 0.18, 0.14, 0.1, 0.12]))
     locks = (bool(rng.random() < 0.5), bool(rng.random() < 0.5))
     return Hair(
@@ -41,11 +56,8 @@ def grow(rng: np.random.Generator) -> Hair:
 
 
 def draw_hair_behind(canvas: Canvas, figure: Figure, hair: Hair) -> None:
-    """What of the hair lies behind neck and shoulders."""
-
-    def place(points):
-        return figure.px(figure.head(points))
-
+    """Draw the hair behind neck and shoulders."""
+    place = figure.head_px
     if hair.style in ("long", "wavy"):
         end = min(hair.length, 2.4)
         back = symmetric(
@@ -65,9 +77,7 @@ def draw_hair_behind(canvas: Canvas, figure: Figure, hair: Hair) -> None:
             (0.1, 0.2),
         )
     elif hair.style == "bun":
-        angle = np.linspace(0, 2 * np.pi, 25)
-        bun = np.stack([0.04 + 0.22 * np.cos(angle), -0.14 + 0.2 * np.sin(angle)], axis=1)
-        canvas.fill(place(bun), hair.cloth, volume=0.45, line_colour=_edge(hair))
+        canvas.fill(place(ellipse(0.04, -0.14, 0.22, 0.2)), hair.cloth, volume=0.45, line_colour=_edge(hair))
         canvas.stroke(place(curve((-0.1, -0.2), (0.05, -0.28), (0.17, -0.17))), _strand(hair), 0.8)
         back = symmetric(curve((0, 0.0), (0.34, 0.2), (0.36, 0.6), (0.2, 0.95), (0, 1.0)))
     else:
@@ -78,12 +88,12 @@ def draw_hair_behind(canvas: Canvas, figure: Figure, hair: Hair) -> None:
 
 
 def _strand(hair: Hair):
-    """Colour of a lit strand."""
+    """Return the colour of a lit strand."""
     return blend(hair.cloth.colour, (255, 225, 190), 0.22)
 
 
 def _edge(hair: Hair):
-    """Colour of an outline: hair stays dark at its edge."""
+    """Return the colour of the outline."""
     return darker(hair.cloth.colour, 0.55)
 
 
@@ -93,11 +103,8 @@ _FACE = symmetric(
 
 
 def draw_head(canvas: Canvas, figure: Figure, hair: Hair) -> None:
-    """Face and the hair around it, or the back of the head."""
-
-    def place(points):
-        return figure.px(figure.head(points))
-
+    """Draw the face and the hair around it, or the back of the head."""
+    place = figure.head_px
     if figure.from_behind:
         _draw_back_of_head(canvas, figure, hair)
         return
@@ -110,17 +117,14 @@ def draw_head(canvas: Canvas, figure: Figure, hair: Hair) -> None:
 
 
 def _draw_features(canvas: Canvas, figure: Figure, hair: Hair) -> None:
-    def place(points):
-        return figure.px(figure.head(points))
-
+    place = figure.head_px
     skin = figure.skin.colour
     shift = 0.06 * figure.head_turn
     dark, brow = blend(skin, (34, 22, 24), 0.86), blend(hair.cloth.colour, (40, 28, 26), 0.45)
     blush = blend(skin, (224, 92, 92), 0.55)
     for side in (1, -1):
         x = 0.145 * side + shift
-        angle = np.linspace(0, 2 * np.pi, 13)
-        cheek = np.stack([x + 0.03 * side + 0.09 * np.cos(angle), 0.68 + 0.06 * np.sin(angle)], axis=1)
+        cheek = ellipse(x + 0.03 * side, 0.68, 0.09, 0.06, 13)
         canvas.soft(place(cheek), 0.4, 0.03, colour=blush)
         lid = curve((x - 0.075, 0.54), (x - 0.02, 0.495), (x + 0.04, 0.5), (x + 0.075, 0.535))
         eye = join(lid, curve((x + 0.06, 0.555), (x, 0.572), (x - 0.06, 0.56)))
@@ -148,9 +152,7 @@ def _draw_features(canvas: Canvas, figure: Figure, hair: Hair) -> None:
 
 
 def _draw_front_hair(canvas: Canvas, figure: Figure, hair: Hair) -> None:
-    def place(points):
-        return figure.px(figure.head(points))
-
+    place = figure.head_px
     p = hair.parting
     low = {"long": 1.0, "wavy": 1.0, "bob": 1.08, "bun": 0.5, "pony": 0.5, "short": 0.62}[hair.style]
     for side, part in ((1, p), (-1, -p)):
@@ -173,7 +175,7 @@ def _draw_front_hair(canvas: Canvas, figure: Figure, hair: Hair) -> None:
 
 
 def draw_locks(canvas: Canvas, figure: Figure, hair: Hair, covering: bool = False) -> None:
-    """Long hair in front of the shoulders; `covering` closes it over the neck and chest."""
+    """Draw long hair in front of the shoulders; `covering` closes it over the neck and chest."""
     if not covering and (hair.style not in ("long", "wavy") or figure.from_behind):
         return
     end = max(hair.length, 2.75) if covering else hair.length
@@ -204,9 +206,7 @@ def draw_locks(canvas: Canvas, figure: Figure, hair: Hair, covering: bool = Fals
 
 
 def _draw_back_of_head(canvas: Canvas, figure: Figure, hair: Hair) -> None:
-    def place(points):
-        return figure.px(figure.head(points))
-
+    place = figure.head_px
     end = {"long": hair.length, "wavy": hair.length, "bob": 1.25, "short": 1.08, "bun": 0.98, "pony": 0.98}[
         hair.style
     ]
@@ -225,15 +225,11 @@ def _draw_back_of_head(canvas: Canvas, figure: Figure, hair: Hair) -> None:
         tail = curve((0, 0.3), (0.16, 0.5), (0.17, 1.3), (0.03, 2.0), (-0.1, 1.4), (-0.12, 0.6))
         canvas.fill(place(tail), hair.cloth, volume=0.4, line_colour=_edge(hair), shadow=0.3, line=0.8)
     if hair.style == "bun":
-        angle = np.linspace(0, 2 * np.pi, 25)
         canvas.fill(
-            place(np.stack([0.25 * np.cos(angle), 0.2 + 0.22 * np.sin(angle)], axis=1)),
+            place(ellipse(0, 0.2, 0.25, 0.22)),
             hair.cloth,
             volume=0.5,
             line_colour=_edge(hair),
             shadow=0.3,
             line=0.9,
         )
-
-
-__all__ = ["Hair", "STYLES", "draw_head", "draw_hair_behind", "draw_locks", "grow"]

@@ -1,7 +1,7 @@
-"""What each task asks of an outfit.
+"""Choose an outfit that shows one class of one task.
 
-A recipe turns (task, class) into a :class:`Plan`. All else in the picture - other garments,
-hair, bags, background - stays random, whatever the class.
+A recipe turns (task, class) into a :class:`Plan`. Everything else in the image (other garments, hair, bags,
+background) is random and independent of the class.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .cloth import Cloth
+from .bottoms import SKIRTS as SKIRT_STYLES
+from .bottoms import TROUSERS as TROUSER_STYLES
+from .cloth import Cloth, colour_distance
 from .lengths import COATS, FLAT_COLLAR, SHAWL, SKIRTS, SLEEVES, TROUSERS, TURTLE, V_DEPTH
 from .tops import BARE
 from .wardrobe import Outfit, random_coat, random_outfit
@@ -34,8 +36,18 @@ _LAPELS = (None, "notched", "collarless", "shawl", "shawl")
 
 @dataclass(frozen=True)
 class Plan:
-    """near : classes the label calls ``m``; hide : how an Invisible part is hidden, or None;
-    hem : y (heads) that a length task is about, or None."""
+    """An outfit and how it is labelled and framed.
+
+    Attributes
+    ----------
+    outfit : Outfit
+    near : tuple of int
+        Classes labelled ``m``.
+    hide : str or None
+        How the attribute is hidden, for class "Invisible".
+    hem : float or None
+        y (heads) of the hem that a length task is about.
+    """
 
     outfit: Outfit
     near: tuple[int, ...] = ()
@@ -44,9 +56,9 @@ class Plan:
 
 
 def choose_hiding(rng: np.random.Generator, task: str) -> str:
-    """How an Invisible picture of `task` hides its part."""
-    ways = _HIDING.get(task, _HIDING["hem" if task.endswith("length_labels") else "design"])
-    return str(rng.choice(list(ways), p=np.array(list(ways.values()))))
+    """Draw how an "Invisible" image of `task` hides the attribute."""
+    odds = _HIDING.get(task, _HIDING["hem" if task.endswith("length_labels") else "design"])
+    return str(rng.choice(list(odds), p=np.array(list(odds.values()))))
 
 
 _HIDING = {
@@ -57,24 +69,36 @@ _HIDING = {
 }
 
 
-def plan(
+def make_plan(
     rng: np.random.Generator, task: str, class_index: int, hide: str | None, unit: float, palette
 ) -> Plan:
-    """Dress a figure for one class of one task.
+    """Draw an outfit for one class of one task.
 
     Parameters
     ----------
-    hide : a way of `choose_hiding` for class 0, else None
-    unit : one head height, canvas pixels
+    rng : numpy.random.Generator
+    task : str
+    class_index : int
+    hide : str or None
+        From :func:`choose_hiding` for class 0, else None.
+    unit : float
+        One head height in canvas pixels.
+    palette : tuple of Colour
+
+    Returns
+    -------
+    Plan
     """
     dress, choices = _DRESS[task]
-    kind = class_index or int(rng.integers(1, choices))
-    made = dress(rng, kind, random_outfit(rng, unit, palette), unit, palette)
+    shown = class_index or int(rng.integers(1, choices))
+    visible = dress(rng, shown, random_outfit(rng, unit, palette), unit, palette)
     if hide is None:
-        return made
-    outfit = made.outfit
+        return visible
+    outfit = visible.outfit
     if hide in ("hair", "scarf", "behind") and outfit.top.neck in (*BARE, "puritan"):
-        outfit = replace(outfit, top=replace(outfit.top, neck="round"))  # the shoulders would tell
+        outfit = replace(
+            outfit, top=replace(outfit.top, neck="round")
+        )  # bare shoulders would reveal the class
     if hide == "hair":
         long = replace(outfit.hair, style=str(rng.choice(["long", "wavy"])))
         outfit = replace(outfit, covering_hair=True, hair=long)
@@ -83,13 +107,13 @@ def plan(
     elif hide == "shawl":
         outfit = replace(outfit, shawl=rng.uniform(4.5, 5.0), scarf=None)
     elif hide != "frame" and outfit.bottom.kind == "skirt" and task == "skirt_length_labels":
-        narrow = str(rng.choice(["pencil", "straight", "aline"]))  # or the hem would show on both sides
+        narrow = str(rng.choice(["pencil", "straight", "aline"]))  # a wide hem would show on both sides
         outfit = replace(outfit, bottom=replace(outfit.bottom, style=narrow))
-    return replace(made, outfit=outfit, near=(), hide=hide)
+    return replace(visible, outfit=outfit, near=(), hide=hide)
 
 
 def _collar(rng, wanted, outfit, unit, palette):
-    """A shirt, blouse or dress with the wanted collar, now and then under an open jacket."""
+    """Choose a shirt, blouse or dress with the wanted collar, sometimes under an open jacket."""
     kind, near, amount = _COLLARS[wanted], (), rng.random()
     if kind in ("peter_pan", "puritan"):
         amount, near = FLAT_COLLAR.draw(rng, wanted)
@@ -106,7 +130,7 @@ def _collar(rng, wanted, outfit, unit, palette):
 
 
 def _neck(rng, wanted, outfit, unit, palette):
-    """A knit or blouse with the wanted neck, now and then under an open jacket."""
+    """Choose a knit or blouse with the wanted neck, sometimes under an open jacket."""
     kind, near, amount = _NECKS[wanted], (), rng.random()
     if kind in ("turtle", "low_turtle"):
         amount, near = TURTLE.draw(rng, wanted)
@@ -125,7 +149,7 @@ def _neck(rng, wanted, outfit, unit, palette):
 
 
 def _neckline(rng, wanted, outfit, unit, palette):
-    """A top or dress with the wanted neckline."""
+    """Choose a top or dress with the wanted neckline."""
     kind, near, amount = _NECKLINES[wanted], (), rng.random()
     if kind == "v":
         amount, near = V_DEPTH.draw(rng, wanted)
@@ -141,7 +165,7 @@ def _neckline(rng, wanted, outfit, unit, palette):
 
 
 def _lapel(rng, wanted, outfit, unit, palette):
-    """A coat or jacket with the wanted lapel over a random top."""
+    """Choose a coat or jacket with the wanted lapel over a random top."""
     kind, near = _LAPELS[wanted], ()
     coat = replace(random_coat(rng, unit, palette), lapel=kind)
     width = {"notched": rng.uniform(0.20, 0.34), "collarless": rng.choice([0.12, 0.3]), "shawl": 0.0}[kind]
@@ -152,15 +176,15 @@ def _lapel(rng, wanted, outfit, unit, palette):
     )
     under = str(rng.choice(["round", "v", "shirt", "turtle", "low_turtle", "square", "closed"]))
     top = replace(outfit.top, neck=under, amount=0.7 * rng.random(), trim=outfit.top.cloth)
-    coat = _apart(coat, outfit.top.cloth, palette)
+    coat = _contrasting(coat, outfit.top.cloth, palette)
     return Plan(replace(outfit, coat=coat, top=top, necklace=None, scarf=None), near)
 
 
-def _apart(coat, cloth, palette):
-    """Keep the coat's colour away from what is worn below."""
-    if sum(abs(a - b) for a, b in zip(coat.cloth.colour, cloth.colour, strict=False)) > 60:
+def _contrasting(coat, cloth, palette):
+    """Give the coat another colour where it resembles `cloth`, which is worn below."""
+    if colour_distance(coat.cloth.colour, cloth.colour) > 60:
         return coat
-    other = max(palette, key=lambda c: sum(abs(a - b) for a, b in zip(c, cloth.colour, strict=False)))
+    other = max(palette, key=lambda colour: colour_distance(colour, cloth.colour))
     plain = replace(coat.cloth, colour=other, tile=None)
     return replace(coat, cloth=plain, facing=plain if coat.facing is coat.cloth else coat.facing)
 
@@ -177,16 +201,16 @@ def _sometimes_coat(rng, outfit, unit, palette, allowed):
         belt=False,
     )
     coat = replace(coat, close=2.9, hem=max(coat.hem, 3.2))
-    return replace(outfit, coat=_apart(coat, outfit.top.cloth, palette), scarf=None)
+    return replace(outfit, coat=_contrasting(coat, outfit.top.cloth, palette), scarf=None)
 
 
 def _sleeve(rng, wanted, outfit, unit, palette):
-    """Sleeves that end where the class says, of a top or of a coat."""
+    """Choose sleeves of a top or a coat that end where the class says."""
     value, near = SLEEVES.draw(rng, wanted)
     top = replace(outfit.top, sleeve=value)
     if top.neck in ("straight", "draped", "puritan"):
         top = replace(top, neck="round")
-    if rng.random() < 0.12:  # a coat's or jacket's sleeve, read in the same way
+    if rng.random() < 0.12:  # a coat's sleeve, labelled in the same way
         coat = replace(random_coat(rng, unit, palette), sleeve=value, belt=False)
         if value > 0.4:
             outfit = replace(outfit, coat=coat)
@@ -196,13 +220,11 @@ def _sleeve(rng, wanted, outfit, unit, palette):
 
 
 def _pant(rng, wanted, outfit, unit, palette):
-    """Trousers that end where the class says."""
+    """Choose trousers that end where the class says."""
     value, near = TROUSERS.draw(rng, wanted)
     bottom = outfit.bottom
     if bottom.kind == "skirt":
-        bottom = replace(
-            bottom, kind="pants", style=str(rng.choice(["skinny", "straight", "wide", "flared"]))
-        )
+        bottom = replace(bottom, kind="pants", style=str(rng.choice(TROUSER_STYLES)))
     y = float(np.interp(value, [0, 1, 2, 3], [4.05, 5.85, 7.65, 8.1]))
     outfit = replace(
         outfit,
@@ -214,34 +236,30 @@ def _pant(rng, wanted, outfit, unit, palette):
 
 
 def _skirt(rng, wanted, outfit, unit, palette):
-    """A skirt, or a dress's skirt, that ends where the class says."""
+    """Choose a skirt, or a dress's skirt, that ends where the class says."""
     value, near = SKIRTS.draw(rng, wanted)
     bottom = outfit.bottom
     if bottom.kind == "pants":
-        bottom = replace(
-            bottom,
-            kind="skirt",
-            style=str(rng.choice(["pencil", "straight", "aline", "flared", "pleated", "tiered"])),
-        )
+        bottom = replace(bottom, kind="skirt", style=str(rng.choice(SKIRT_STYLES)))
     if bottom.style == "flared" and value > 6.5:
         bottom = replace(bottom, style="aline")
     return Plan(replace(outfit, bottom=replace(bottom, hem=value)), near, hem=value)
 
 
 def _coat(rng, wanted, outfit, unit, palette):
-    """A coat that ends where the class says."""
+    """Choose a coat that ends where the class says."""
     value, near = COATS.draw(rng, wanted)
     coat = replace(random_coat(rng, unit, palette), hem=value)
     if value < 3.4:
         coat = replace(coat, close=min(coat.close, value - 0.25), belt=False)
     bottom = outfit.bottom
-    if bottom.kind == "skirt" and abs(bottom.hem - value) < 0.35:  # do not let two hems lie on each other
+    if bottom.kind == "skirt" and abs(bottom.hem - value) < 0.35:  # keep two hems apart
         bottom = replace(bottom, hem=value - 0.6 if value > 5.2 else value + 0.8)
-    outfit = replace(outfit, coat=_apart(coat, bottom.cloth, palette), bottom=bottom, scarf=None)
+    outfit = replace(outfit, coat=_contrasting(coat, bottom.cloth, palette), bottom=bottom, scarf=None)
     return Plan(outfit, near, hem=value)
 
 
-_DRESS = {  # how to dress, and the number of classes
+_DRESS = {  # recipe and number of classes
     "collar_design_labels": (_collar, 5),
     "neck_design_labels": (_neck, 5),
     "neckline_design_labels": (_neckline, 10),

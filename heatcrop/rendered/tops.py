@@ -1,4 +1,4 @@
-"""Tops: the bodice, the ten ways its neckline can be cut, and sleeves of any length."""
+"""Draw the bodice of a top with its neckline, and sleeves of any length."""
 
 from __future__ import annotations
 
@@ -6,20 +6,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Canvas, curve, join, mirror, tube
-from .cloth import Cloth
+from .canvas import Canvas, curve, end_axes, join, mirror, tube
+from .cloth import Cloth, colour_distance
 from .figure import HIP, WAIST, Figure, arm_radius
 
+NECKLINES = ("round", "v", "square", "straight", "strapless", "sweetheart", "off_shoulder", "one_shoulder")
 BARE = ("strapless", "off_shoulder", "one_shoulder")  # necklines that leave a shoulder bare
 
 
 @dataclass(frozen=True)
 class Top:
-    """neck : how it ends at the neck (a neckline here, or a collar of collars.py);
-    amount : 0-1, that neck's size from least to most (for "v": its depth, see `cut`);
-    sleeve : where sleeves end, 0 shoulder - 1 elbow - 2 wrist - 3 fingertips;
-    sleeve_style : "fitted", "straight", "bell", "puff"; hem : y of the lower edge, heads;
-    ease : how loose, heads; placket : buttons down the front."""
+    """A top with its neckline or collar, and sleeves.
+
+    Attributes
+    ----------
+    neck : str
+        One of NECKLINES, or of COLLARS or NECKS in collars.py.
+    amount : float
+        Size of that neck, 0-1; the depth of "v".
+    cloth, trim : Cloth
+        Of the bodice and of the collar.
+    sleeve : float
+        Where sleeves end: 0 shoulder, 1 elbow, 2 wrist, 3 fingertips.
+    sleeve_style : str
+        "fitted", "straight", "bell" or "puff".
+    hem : float
+        y of the lower edge in heads.
+    ease : float
+        Distance of the cloth from the body in heads.
+    placket : bool
+        Whether there are buttons down the front.
+    opened : bool
+        Whether a collar is open, folded over or has a bow.
+    """
 
     neck: str
     amount: float
@@ -34,21 +53,20 @@ class Top:
 
 
 def cowl_depth(amount: float) -> float:
-    """How far a draped collar hangs below the shoulders, heads."""
+    """Return how far a draped collar hangs below the shoulders, in heads."""
     return 0.15 + 0.26 * amount
 
 
 def cowl(width: float, depth: float) -> np.ndarray:
-    """A hanging fold from shoulder to shoulder, (33, 2), from x = -width to width."""
+    """Return a hanging fold from shoulder to shoulder, (33, 2), from x = -width to width."""
     angle = np.linspace(np.pi, 0, 33)
     return np.stack([width * np.cos(angle), 1.44 + depth * np.sin(angle) ** 0.8], axis=1)
 
 
-def cut(neck: str, amount: float) -> tuple[np.ndarray, np.ndarray]:
-    """Upper edge of the bodice, right and left half, each from the middle outwards.
+def neck_edge(neck: str, amount: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the upper edge of the bodice, right and left half, each from the middle outwards, x >= 0.
 
-    A half ends on the shoulder line or, where the shoulder is bare, at the armpit. Both are
-    given with x >= 0.
+    A half ends on the shoulder line or, where the shoulder is bare, at the armpit.
     """
     a = amount
 
@@ -90,7 +108,7 @@ def cut(neck: str, amount: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _side(covered: bool, top: Top) -> np.ndarray:
-    """Right edge of the bodice from the shoulder (or the armpit) to the middle of the hem."""
+    """Return the right edge of the bodice from the shoulder (or the armpit) to the middle of the hem."""
     e, hem = top.ease, top.hem
     if top.neck == "off_shoulder":
         arm_hole = np.array([(0.74, 1.86), (0.64 + e, 2.10)])
@@ -108,28 +126,19 @@ def _side(covered: bool, top: Top) -> np.ndarray:
 
 
 def draw_bodice(canvas: Canvas, figure: Figure, top: Top) -> None:
-    """The trunk of a top with its neckline."""
+    """Draw the bodice with its neckline."""
     neck = "closed" if figure.from_behind and top.neck not in BARE else top.neck
-    right, left = cut(neck, top.amount)
+    right, left = neck_edge(neck, top.amount)
     covered = [half[-1, 1] < 1.75 for half in (right, left)]
     outline = join(right, _side(covered[0], top), mirror(join(left, _side(covered[1], top))))
     canvas.fill(figure.px(outline), top.cloth, volume=0.34, folds=0.8, shadow=0.22)
     edge = join(mirror(left), right)
-    if neck in (
-        "round",
-        "v",
-        "square",
-        "straight",
-        "strapless",
-        "sweetheart",
-        "off_shoulder",
-        "one_shoulder",
-    ):
+    if neck in NECKLINES:
         canvas.stroke(figure.px(edge), top.cloth.line, 1.7)
         canvas.stroke(figure.px(edge + (0, 0.055)), top.cloth.crease, 0.7)
     _draw_seams(canvas, figure, top)
-    if top.placket and not figure.from_behind and top.neck not in ("draped",):
-        draw_placket(canvas, figure, top, edge[len(edge) // 2, 1])
+    if top.placket and not figure.from_behind and top.neck != "draped":
+        _draw_placket(canvas, figure, top, edge[len(edge) // 2, 1])
 
 
 def _draw_seams(canvas: Canvas, figure: Figure, top: Top) -> None:
@@ -141,16 +150,13 @@ def _draw_seams(canvas: Canvas, figure: Figure, top: Top) -> None:
         canvas.stroke(figure.px(crease), line, 0.8)
 
 
-def draw_placket(canvas: Canvas, figure: Figure, top: Top, start: float) -> None:
-    """A button stand down the middle from y = `start`."""
+def _draw_placket(canvas: Canvas, figure: Figure, top: Top, start: float) -> None:
+    """Draw a row of buttons down the middle from y = `start`."""
     ys = np.linspace(start, top.hem + 0.04, 7)
     strip = join(np.stack([0 * ys + 0.055, ys], 1), np.stack([0 * ys - 0.055, ys], 1)[::-1])
     canvas.fill(figure.px(strip), top.cloth, volume=0, line=0.9)
-    button = (
-        top.trim.colour
-        if sum(abs(a - b) for a, b in zip(top.trim.colour, top.cloth.colour, strict=False)) > 120
-        else top.cloth.line
-    )
+    contrast = colour_distance(top.trim.colour, top.cloth.colour) > 120
+    button = top.trim.colour if contrast else top.cloth.line
     for y in np.arange(start + 0.12, top.hem - 0.05, 0.27):
         canvas.dot(figure.px((0, y))[0], 0.027 * canvas.unit, button)
 
@@ -166,15 +172,25 @@ def draw_sleeve(
     start: float = 0.0,
     cuff: Cloth | None = None,
 ) -> None:
-    """One sleeve from position `start` to `end` along the arm.
+    """Draw one sleeve from position `start` to `end` along the arm.
 
     Parameters
     ----------
-    side : 0 right, 1 left
-    end : 0 shoulder, 1 elbow, 2 wrist, 3 fingertips; nothing is drawn below 0.06
-    style : "fitted", "straight", "bell" or "puff"
-    ease : how far cloth stands off the arm, heads
-    cuff : cloth of a band at the hem, or None
+    canvas : Canvas
+    figure : Figure
+    side : int
+        0 right, 1 left.
+    cloth : Cloth
+    end : float
+        0 shoulder, 1 elbow, 2 wrist, 3 fingertips; a sleeve shorter than 0.06 is not drawn.
+    style : str
+        "fitted", "straight", "bell" or "puff".
+    ease : float
+        Distance of the cloth from the arm in heads.
+    start : float
+        As `end`.
+    cuff : Cloth, optional
+        Cloth of a band at the hem.
     """
     if end - start < 0.06:
         return
@@ -189,7 +205,7 @@ def draw_sleeve(
         radius = radius + 0.10 * np.sin(np.pi * share) ** 0.7 * min(1.0, 0.4 + end)
     if end > 2:
         radius = np.maximum(radius, 0.135)
-    if end < 0.34 and start == 0:  # a cap: it stands off the shoulder and tapers under the arm
+    if end < 0.34 and start == 0:  # a cap sleeve: wide at the shoulder, narrow under the arm
         radius = radius + 0.035 + 0.06 * share
     along = centre[-1] - centre[0]
     fabric = cloth.turned(float(np.arctan2(along[0], along[1])) * (1 if figure.mirrored else -1))
@@ -214,9 +230,7 @@ def draw_sleeve(
 
 
 def _draw_hem(canvas, figure, cloth, cuff, centre, radius, style) -> None:
-    along = centre[-1] - centre[-2]
-    along /= max(np.linalg.norm(along), 1e-9)
-    across = np.array([-along[1], along[0]]) * radius[-1]
+    along, across = end_axes(centre, radius)
     end = centre[-1]
     if cuff is not None:
         tall = 0.13 * along

@@ -1,4 +1,4 @@
-"""Outfits: choosing what a figure wears, and drawing it in the right order."""
+"""Choose random outfits, and draw a dressed figure from back to front."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from .cloth import PALETTES, Cloth, blend, darker, weave
 from .coats import LAPELS, Coat, draw_coat, draw_coat_behind
 from .collars import COLLARS, NECKS, draw_collar, draw_collar_behind
 from .figure import WAIST, Figure, draw_arm, draw_legs, draw_torso
-from .head import Hair, draw_hair_behind, draw_head, draw_locks, grow
+from .head import Hair, draw_hair_behind, draw_head, draw_locks, random_hair
 from .lengths import COATS, SLEEVES
 from .lengths import SKIRTS as SKIRT_LENGTHS
 from .lengths import TROUSERS as TROUSER_LENGTHS
-from .tops import BARE, Top, draw_bodice, draw_sleeve
+from .tops import BARE, NECKLINES, Top, draw_bodice, draw_sleeve
 
-NECKLINES = ("round", "v", "square", "straight", "strapless", "sweetheart", "off_shoulder", "one_shoulder")
 _DENIMS = ((70, 92, 130), (52, 56, 70), (120, 146, 180))
 _LEATHERS = ((60, 44, 42), (150, 96, 62), (206, 170, 130), (34, 34, 40), (170, 54, 60))
 _SHOES = ((40, 36, 40), (240, 236, 230), (160, 104, 70))
@@ -27,7 +26,23 @@ _SHOES = ((40, 36, 40), (240, 236, 230), (160, 104, 70))
 
 @dataclass(frozen=True)
 class Outfit:
-    """Everything worn. `covering_hair`, `scarf` = "wrapped" and `shawl` hide what lies below."""
+    """All garments and accessories of a figure.
+
+    Attributes
+    ----------
+    coat, stockings, cuff, bag, necklace : object or None
+        None where there is none; `necklace` is its length in heads, `bag` "shoulder", "across" or "hand".
+    tucked : bool
+        Whether the top is drawn below the bottom.
+    covering_hair : bool
+        Whether hair hides the neck and chest.
+    scarf : str or None
+        "open", or "wrapped", which hides the neck and chest.
+    shawl : float or None
+        y where a cape over both arms ends, in heads.
+    bag_side : int
+        0 right, 1 left.
+    """
 
     top: Top
     bottom: Bottom
@@ -49,11 +64,12 @@ class Outfit:
 
 
 def choose_palette(rng: np.random.Generator) -> tuple:
+    """Draw one of the palettes."""
     return PALETTES[rng.integers(len(PALETTES))]
 
 
 def random_coat(rng: np.random.Generator, unit: float, palette) -> Coat:
-    """A coat with everything about it random."""
+    """Draw a coat with random properties."""
     cloth = weave(
         rng,
         unit,
@@ -93,7 +109,7 @@ def random_coat(rng: np.random.Generator, unit: float, palette) -> Coat:
 
 
 def random_outfit(rng: np.random.Generator, unit: float, palette) -> Outfit:
-    """An outfit with everything about it random; recipes replace what a task asks for."""
+    """Draw an outfit with random properties; recipes replace those that a task is about."""
     order = rng.permutation(5)
     main, second, third = (palette[k] for k in order[:3])
     cloth = weave(rng, unit, main, third)
@@ -127,7 +143,7 @@ def random_outfit(rng: np.random.Generator, unit: float, palette) -> Outfit:
     return Outfit(
         top=top,
         bottom=bottom,
-        hair=grow(rng),
+        hair=random_hair(rng),
         shoes=str(rng.choice(SHOES)),
         shoe_cloth=Cloth(shoes[rng.integers(len(shoes))]),
         bag_cloth=Cloth(leathers[rng.integers(len(leathers))]),
@@ -143,7 +159,7 @@ def random_outfit(rng: np.random.Generator, unit: float, palette) -> Outfit:
 
 
 def draw_dressed(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
-    """The figure and all it wears, from back to front."""
+    """Draw the figure with its outfit from back to front."""
     top, coat, hair = outfit.top, outfit.coat, outfit.hair
     if not figure.from_behind:
         draw_hair_behind(canvas, figure, hair)
@@ -191,7 +207,7 @@ def draw_dressed(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
 
 
 def _draw_arms(canvas: Canvas, figure: Figure, outfit: Outfit, before_coat: bool) -> None:
-    """Forearms and sleeves; under a coat only the coat's sleeves are seen."""
+    """Draw forearms and sleeves; under a coat only the coat's sleeves."""
     top, coat = outfit.top, outfit.coat
     if before_coat and coat:
         return
@@ -218,6 +234,3 @@ def _draw_arms(canvas: Canvas, figure: Figure, outfit: Outfit, before_coat: bool
                 start,
                 outfit.cuff if top.sleeve > 0.4 else None,
             )
-
-
-__all__ = ["NECKLINES", "Outfit", "choose_palette", "draw_dressed", "random_coat", "random_outfit"]

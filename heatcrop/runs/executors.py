@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from heatcrop.errors import HeatCropError, RunError
 from heatcrop.runs.limits import allow_open_files
-from heatcrop.runs.processes import deaf_to_ctrl_c, end_with_parent
-from heatcrop.runs.progress import listening, speak_through
+from heatcrop.runs.processes import end_with_parent, interrupts_blocked
+from heatcrop.runs.progress import forward_to, show_forwarded
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster, Nanny
@@ -137,7 +137,7 @@ class DaskExecutor(contextlib.AbstractContextManager["DaskExecutor"]):
             if self._scheduler is None:
                 _require_open_files(self._workers)
                 # Any process that can connect could run code: other users of this machine must not.
-                with deaf_to_ctrl_c():
+                with interrupts_blocked():
                     cluster = _local_cluster(self._workers, Security.temporary())
                 stack.callback(_end, cluster)
                 self._client = Client(cluster, set_as_default=False)
@@ -145,7 +145,7 @@ class DaskExecutor(contextlib.AbstractContextManager["DaskExecutor"]):
                 self._client = _connect(self._scheduler)
             stack.callback(self._client.close, timeout=2)
             messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            stack.enter_context(listening(messages))
+            stack.enter_context(show_forwarded(messages))
             self._client.subscribe_topic(self._topic, lambda event: messages.put(tuple(event[1])))
             self._resources = stack.pop_all()
         return self
@@ -219,7 +219,7 @@ def _identity(argument: Any) -> Any:
 
 def _call(topic: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Do one job in a worker process."""
-    speak_through(_Forwarder.here(topic))
+    forward_to(_Forwarder.here(topic))
     try:
         return function(*arguments)
     except Exception as error:
@@ -319,7 +319,7 @@ class _Forwarder:
     def put(self, message: tuple[Any, ...]) -> None:
         """Send a message; many small steps of progress become few large ones."""
         kind, *content = message
-        if kind != "say":
+        if kind != "log":
             content[0] = f"{self._where} {content[0]}"
         with self._lock:
             if kind == "step":

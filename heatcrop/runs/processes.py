@@ -1,4 +1,4 @@
-"""Worker processes that never outlive, and never outshout, the one that started them."""
+"""Start worker processes that end with their parent and leave Ctrl-C to it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
-_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def end_with_parent() -> None:
-    """Have this worker process end when the one that started it is gone, however it went.
+    """End this worker process when its parent process ends for any reason.
 
-    A worker that goes on after its parent was killed would write into a run folder that the next
-    process takes for its own.
+    A worker that outlives its parent would write into a run folder that the next process owns.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)  # at once, whatever it is doing
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # ends blocked system calls as well
 
     def wait() -> None:
         parent.join()
@@ -35,19 +34,18 @@ def end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def deaf_to_ctrl_c() -> Iterator[None]:
-    """Start worker processes in this block, and Ctrl-C reaches only the one that started them.
+def interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT and SIGHUP in worker processes started in this block.
 
-    A terminal sends it to all; each worker would print a traceback of its own, even while it is
-    still importing. The parent hears a Ctrl-C of that moment when the block ends.
+    A terminal sends both to all processes of its group, and each worker would print a traceback. The parent
+    receives those that arrive meanwhile when the block ends.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # With its first worker Python starts a helper, after which it unblocks what we are about to block.
+    # The first worker starts Python's resource tracker, which unblocks SIGINT in this process: start it now.
     resource_tracker.ensure_running()
-    deaf = {signal.SIGINT, signal.SIGHUP}  # a terminal that is closed tells all of them as well
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, deaf)  # new processes inherit it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})  # inherited by workers
     try:
         yield
     finally:

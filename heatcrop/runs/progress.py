@@ -1,7 +1,7 @@
-"""Progress of long work: bars with rate and time left on a terminal, plain lines elsewhere.
+"""Show the progress of long work: bars on a terminal, a line every ten seconds elsewhere.
 
-Worker processes write nothing themselves: they send what they have to say to the process that
-started them, which shows all their bars together and their lines above.
+Worker processes print nothing. They forward messages, ``(kind, *arguments)``, to the process that started
+them, which shows the bars of all workers together.
 """
 
 from __future__ import annotations
@@ -10,179 +10,154 @@ import contextlib
 import itertools
 import os
 import threading
-import time
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
-_QUIET_SECONDS = 10.0
+_LINE_SECONDS = 10.0
 
-_quiet = False
-_parent: Any = None  # a queue to the process that started this one
-_numbers = itertools.count()
-
-
-def be_quiet() -> None:
-    """Show no progress from this process: it works beside others that measure time."""
-    global _quiet
-    _quiet = True
+_silent = False
+_queue: Any = None  # to the process that shows this one's messages
+_keys = itertools.count()
 
 
-def speak_through(queue: Any) -> None:
-    """Send all that this process has to say to the one that listens at the other end of a queue."""
-    global _parent
-    _parent = queue
+def silence() -> None:
+    """Show no progress of this process, because it measures time beside others."""
+    global _silent
+    _silent = True
+
+
+def forward_to(queue: Any) -> None:
+    """Forward the log lines and the progress of this process to a queue; see :func:`show_forwarded`."""
+    global _queue
+    _queue = queue
 
 
 def log(line: str) -> None:
     """Print one line for the user."""
-    if _parent is not None:
-        _parent.put(("say", line))
+    if _queue is not None:
+        _queue.put(("log", line))
     else:
         console.print(line, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show progress while the block runs; call what it gives with the number of items done since.
+    """Show progress while the block runs; call the yielded function with the number of items done since.
 
     Parameters
     ----------
+    title : str
     total : int or None
-        None where nobody knows beforehand.
+        None if it is unknown.
     """
-    if _quiet:
+    if _silent:
         yield lambda _: None
         return
-    if _parent is not None:
-        key = (os.getpid(), next(_numbers))
-        _parent.put(("start", key, title, total))
+    key = (os.getpid(), next(_keys))
+    with contextlib.nullcontext(_queue.put) if _queue is not None else _display() as send:
+        send(("start", key, title, total))
         try:
-            yield lambda count=1: _parent.put(("step", key, count))
+            yield lambda count: send(("step", key, count))
         finally:
-            _parent.put(("end", key))
-        return
-    with _shown() as display:
-        display.start(0, title, total)
-        try:
-            yield lambda count=1: display.step(0, count)
-        finally:
-            display.end(0)
+            send(("end", key))
 
 
 @contextlib.contextmanager
-def listening(queue: Any) -> Iterator[None]:
-    """Show, while the block runs, what other processes send by :func:`speak_through`."""
-    with _shown() as display:
-        show = {"say": log, "start": display.start, "step": display.step, "end": display.end}
+def show_forwarded(queue: Any) -> Iterator[None]:
+    """Show, while the block runs, the messages that other processes forward to a queue."""
+    with _display() as show:
 
-        def listen() -> None:
+        def receive() -> None:
             while message := queue.get():
-                kind, *what = message
-                show[kind](*what)
+                show(message)
 
-        listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
+        receiver = threading.Thread(target=receive, daemon=True)
+        receiver.start()
         try:
             yield
         finally:
             queue.put(None)
-            listener.join(timeout=5)  # a worker that was killed may have left the queue locked
-
-
-class _Display(Protocol):
-    """Bars by key; each is started once, and ended once or never."""
-
-    def start(self, key: Hashable, title: str, total: int | None) -> None: ...
-    def step(self, key: Hashable, count: int) -> None: ...
-    def end(self, key: Hashable) -> None: ...
+            receiver.join(timeout=5)  # a killed worker may have left the queue locked
 
 
 @contextlib.contextmanager
-def _shown() -> Iterator[_Display]:
-    if not console.is_terminal:
-        yield _Lines()
-        return
-    columns = (
+def _display() -> Iterator[Callable[[tuple[Any, ...]], None]]:
+    """Yield a function that shows messages: as bars on a terminal, as lines elsewhere."""
+    bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        _RateColumn(),
         TimeRemainingColumn(),
+        console=console,
+        transient=True,
     )
-    with Progress(*columns, console=console, transient=True) as bars:
-        yield _Bars(bars)
+    ids: dict[Hashable, TaskID] = {}
 
+    def show(message: tuple[Any, ...]) -> None:
+        match message:
+            case "log", line:
+                log(line)
+            case "start", key, title, total:
+                ids[key] = bars.add_task(title, total=total, printed=bars.get_time())
+            case "step", key, count:
+                bars.advance(ids[key], count)
+                if not console.is_terminal:
+                    print_line(next(task for task in bars.tasks if task.id == ids[key]))
+            case "end", key:
+                bars.remove_task(ids.pop(key))
 
-class _Bars:
-    """On a terminal."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._found: dict[Hashable, tuple[TaskID, float]] = {}
-
-    def start(self, key: Hashable, title: str, total: int | None) -> None:
-        self._found[key] = self._bars.add_task(title, total=total, rate=""), time.perf_counter()
-
-    def step(self, key: Hashable, count: int) -> None:
-        task, started = self._found[key]
-        self._bars.advance(task, count)
-        done = next(one.completed for one in self._bars.tasks if one.id == task)
-        self._bars.update(task, rate=_rate(done, time.perf_counter() - started))
-
-    def end(self, key: Hashable) -> None:
-        self._bars.remove_task(self._found.pop(key)[0])
-
-
-class _Lines:
-    """Where nobody can see a line change: a new one, now and then."""
-
-    def __init__(self) -> None:
-        self._found: dict[Hashable, dict[str, Any]] = {}
-
-    def start(self, key: Hashable, title: str, total: int | None) -> None:
-        now = time.perf_counter()
-        self._found[key] = {"title": title, "total": total, "done": 0, "started": now, "last": now}
-
-    def step(self, key: Hashable, count: int) -> None:
-        bar, now = self._found[key], time.perf_counter()
-        bar["done"] += count
-        if now - bar["last"] < _QUIET_SECONDS:
+    def print_line(task: Task) -> None:
+        now = bars.get_time()
+        if now - task.fields["printed"] < _LINE_SECONDS:
             return
-        bar["last"] = now
-        done, total, seconds = bar["done"], bar["total"], now - bar["started"]
-        left = ""
-        if total is not None:
-            left = f", {_time(max(0, total - done) * seconds / max(done, 1e-9))} left"
-        of = "" if total is None else f"/{total}"
-        console.print(
-            f"{bar['title']}: {done}{of}, {_rate(done, seconds)}{left}", markup=False, soft_wrap=True
-        )
+        bars.update(task.id, printed=now)
+        elapsed, total, left = task.elapsed or 0.0, "", ""
+        if task.remaining is not None:
+            seconds = max(0, task.remaining) * elapsed / max(task.completed, 1)
+            total, left = f"/{task.total:.0f}", f", {_duration(seconds)} left"
+        log(f"{task.description}: {task.completed:.0f}{total}, {_rate(task.completed, elapsed)}{left}")
 
-    def end(self, key: Hashable) -> None:
-        del self._found[key]
+    with bars if console.is_terminal else contextlib.nullcontext():
+        yield show
+
+
+class _RateColumn(ProgressColumn):
+    """Mean rate since the start of a task."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_rate(task.completed, task.elapsed or 0))
 
 
 def _rate(done: float, seconds: float) -> str:
-    """How fast it goes, the right way round for slow things.
+    """Format a rate, or its inverse for slow work.
 
     >>> _rate(50, 2.0), _rate(2, 30.0), _rate(0, 5.0)
     ('25/s', '15 s each', '')
     """
     if not done:
         return ""
-    if done >= seconds:
-        return f"{done / max(seconds, 1e-9):.0f}/s"
-    return f"{seconds / done:.0f} s each"
+    return f"{done / max(seconds, 1e-9):.0f}/s" if done >= seconds else f"{seconds / done:.0f} s each"
 
 
-def _time(seconds: float) -> str:
-    """Seconds for a person.
+def _duration(seconds: float) -> str:
+    """Format a duration.
 
-    >>> _time(42.0), _time(600.0), _time(9000.0)
+    >>> _duration(42.0), _duration(600.0), _duration(9000.0)
     ('42 s', '10 min', '2.5 h')
     """
     if seconds < 90:

@@ -1,4 +1,4 @@
-"""Read what a run has left, and tell in one line what somebody or a disk has damaged since."""
+"""Read files of a run folder, and report damaged ones with file, line and fix."""
 
 from __future__ import annotations
 
@@ -13,88 +13,73 @@ import numpy as np
 from heatcrop.errors import REMAKE, DataError
 
 if TYPE_CHECKING:
-    import pandas as pd  # pictures are predicted where it is not installed
+    import pandas as pd  # not installed where only ONNX Runtime is
 
 
-def damaged(path: Path, what: str, line: int | None = None) -> DataError:
-    """What is told of a damaged file: it, the line if there is one, what is wrong, and what helps."""
-    return DataError(f"{path}{'' if line is None else f':{line}'}: {what}; {REMAKE}")
+def damaged(path: Path, finding: str, line: int | None = None) -> DataError:
+    """Return the error for a damaged file, to be raised; `line` counts from 1."""
+    return DataError(f"{path}{'' if line is None else f':{line}'}: {finding}; {REMAKE}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises
-    ------
-    DataError
-        Where it holds something else.
-    """
+    """Read a JSON file that holds an object; DataError where it holds something else."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"is not valid JSON ({error})") from None
-    if not isinstance(told, dict):
-        raise damaged(path, f"holds a {type(told).__name__}; expected {{…}}")
-    return told
+    if not isinstance(value, dict):
+        raise damaged(path, f"holds a {type(value).__name__}; expected {{…}}")
+    return value
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Open a ``.npy`` file by memory map.
-
-    Raises
-    ------
-    DataError
-        Where it is none, or ends too early.
-    """
+    """Memory-map a ``.npy`` file; DataError where it is truncated or none."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        cause = " ".join(str(error).split())[:160]
-        raise damaged(path, f"is no whole array ({cause})") from None
+        raise damaged(path, f"is not a complete array ({_one_line(error)})") from None
 
 
 @contextlib.contextmanager
 def readable_table(path: Path, find_row: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Tell, of a CSV that the block reads, why pandas cannot: DataError.
+    """Raise DataError where pandas cannot read a CSV file in the block.
 
     Parameters
     ----------
+    path : Path
     find_row : callable
-        Reads it again and raises that error of the row that is wrong, if it finds one.
+        Called then; may raise the DataError of the row that is wrong.
     """
     try:
         yield
-    except ValueError as error:  # pandas' own errors are such
+    except ValueError as error:  # the base of pandas' errors
         with contextlib.suppress(ValueError):
             find_row()
-        cause = " ".join(str(error).split())[:160]
-        raise damaged(path, f"cannot be read as a table ({cause})") from None
+        raise damaged(path, f"cannot be read as a table ({_one_line(error)})") from None
 
 
-def need_columns(path: Path, found: pd.DataFrame, names: tuple[str, ...]) -> None:
-    """DataError where a CSV lacks a column."""
-    missing = [name for name in names if name not in found.columns]
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def need_columns(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> None:
+    """Raise DataError where a table lacks a column."""
+    missing = [name for name in names if name not in table.columns]
     if missing:
         raise damaged(path, f"has no column {', '.join(missing)}", 1)
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """Read a training's figures, a row an epoch.
-
-    Raises
-    ------
-    DataError
-        Where a row does not hold them.
-    """
+    """Read the metrics of a training, one row an epoch; DataError where a cell is not a number."""
     import pandas as pd
 
     with readable_table(path):
         table = pd.read_csv(path, dtype={"network": str})
     need_columns(path, table, ("network", "epoch", "seconds"))
     for name in table.columns.drop("network"):
-        figures = pd.to_numeric(table[name], errors="coerce")
-        # An epoch has its number and its seconds; what was not validated has no figures.
-        wrong = figures.isna() if name in ("epoch", "seconds") else figures.isna() & table[name].notna()
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        # Every epoch has a number and a duration; validation metrics are empty where nothing was validated.
+        wrong = numbers.isna() if name in ("epoch", "seconds") else numbers.isna() & table[name].notna()
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             raise damaged(path, f"{name} is {table[name][row]!r}; expected a number", row + 2)

@@ -8,7 +8,7 @@ import pytest
 
 from heatcrop.files import write_json
 from heatcrop.runs.fingerprint import is_current, vouched
-from tests.soak.crash import TASKS, differences, make_home, reference
+from tests.tiny_run import TASKS, differences, make_project, make_reference
 
 TASK = TASKS[0]
 HELP = "delete it, and python pipeline.py run --all makes it again"
@@ -17,13 +17,13 @@ HELP = "delete it, and python pipeline.py run --all makes it again"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("damaged")
-    make_home(home)
+    make_project(home)
     return home
 
 
 @pytest.fixture(scope="module")
 def undisturbed(home):
-    return reference(home, 2)
+    return make_reference(home, 2)
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def words(text):
         ("report", "boxes.csv", cut(150), ": has 1 rows; expected 25"),
         ("report", "stage1/history.csv", words(""), ": cannot be read as a table"),
         ("report", "stage3/history.csv", third_line("final,two"), ":3: epoch is 'two'"),
-        ("report", "stage1/heatmaps.npy", cut(10), ": is no whole array"),
-        ("report", "stage1/heatmaps.npy", cut(500), ": is no whole array"),
+        ("report", "stage1/heatmaps.npy", cut(10), ": is not a complete array"),
+        ("report", "stage1/heatmaps.npy", cut(500), ": is not a complete array"),
         ("report", "rule.json", words("{}"), ": holds no crop rule"),
         ("export", "rule.json", words("{}"), ": holds no crop rule"),
         ("export", "stage3/fusion.json", words("[1"), ": is not valid JSON"),

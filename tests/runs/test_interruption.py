@@ -19,34 +19,33 @@ from heatcrop.cli.errors import explain
 from heatcrop.errors import RunError
 from heatcrop.nets.engine import mxnet
 from heatcrop.runs.limits import memory_fault
-from tests.soak.crash import (
+from tests.soak.crash import interrupt, wait_for_handler
+from tests.soak.resource_limits import full_disk, read_only
+from tests.tiny_run import (
     ROOT,
     TASKS,
-    artefacts,
+    comparable_files,
     differences,
-    disturb,
     finish,
-    hear_ctrl_c,
-    make_home,
-    reference,
+    make_project,
+    make_reference,
+    restore_sigint,
     start,
     wait_for,
-    wait_to_hear,
 )
-from tests.soak.resource_limits import full_disk, read_only
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("killed")
-    make_home(home)
+    make_project(home)
     return home
 
 
 @pytest.fixture(scope="module")
 def undisturbed(home):
     """A run that nobody disturbs, with no more than 64 open files a process."""
-    return reference(home, 2, files=64)
+    return make_reference(home, 2, open_files=64)
 
 
 @pytest.mark.parametrize(("how", "share"), [("kill", 0.3), ("terminate", 0.5), ("ctrl-c", 0.8)])
@@ -57,7 +56,7 @@ def test_a_run_that_was_ended_resumes_to_the_same_files(home, undisturbed, call,
     code, text = call("run", "--all", "--config", "tiny.yaml", "--out", out)
     assert code == 1 and re.search(rf"process {process.pid} on \S+, since 2\d\d\d-.*wait until", text), text
     time.sleep(share * (undisturbed.ends - undisturbed.starts))
-    fault = "" if process.poll() is not None else disturb(process, how)
+    fault = "" if process.poll() is not None else interrupt(process, how)
     process.stderr.close()
     assert not fault
     finish(start(home, out, 2))
@@ -70,7 +69,7 @@ def test_a_killed_training_goes_on_where_it_was(home, undisturbed):
     process = start(home, out, 1)
     checkpoints = out / "cache" / TASKS[1] / "cam"
     wait_for(checkpoints / "fold 0.checkpoint", process)
-    assert disturb(process, "kill") == ""
+    assert interrupt(process, "kill") == ""
     process.stderr.close()
     assert (checkpoints / "final.checkpoint").is_file() and not (out / TASKS[1] / ".cam.json").exists()
     process = start(home, out, 2)
@@ -95,7 +94,7 @@ def test_any_number_of_threads_makes_the_same_files(home, call, tmp_path):
             f"runtime.threads={threads}",
         )
         assert code == 0, text
-        made.append({name: data for name, data in artefacts(out).items() if name != "config.yaml"})
+        made.append({name: data for name, data in comparable_files(out).items() if name != "config.yaml"})
     for name, data in made[0].items():
         assert all(other[name] == data for other in made[1:]), name
     assert len(made[0]) == len(made[1]) > 60
@@ -241,7 +240,7 @@ def test_a_process_deep_in_a_library_ends_within_seconds(number):
         [sys.executable, "-c", DEAF],
         cwd=ROOT,
         text=True,
-        preexec_fn=hear_ctrl_c,
+        preexec_fn=restore_sigint,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -284,9 +283,9 @@ def test_a_signal_that_comes_where_nothing_can_be_raised_is_heard_all_the_same()
 
 FIRST_WORKER = """
 import multiprocessing, signal
-from heatcrop.runs.processes import deaf_to_ctrl_c
+from heatcrop.runs.processes import interrupts_blocked
 if __name__ == "__main__":
-    with deaf_to_ctrl_c():
+    with interrupts_blocked():
         worker = multiprocessing.get_context("spawn").Process(
             target=signal.raise_signal, args=(signal.SIGINT,)
         )
@@ -296,7 +295,7 @@ if __name__ == "__main__":
 """
 
 
-def test_the_first_worker_process_of_all_is_deaf_to_ctrl_c_too(tmp_path):
+def test_the_first_worker_process_ignores_ctrl_c(tmp_path):
     (tmp_path / "first.py").write_text(FIRST_WORKER)
     done = subprocess.run(
         [sys.executable, tmp_path / "first.py"],
@@ -304,7 +303,7 @@ def test_the_first_worker_process_of_all_is_deaf_to_ctrl_c_too(tmp_path):
         capture_output=True,
         timeout=60,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        preexec_fn=hear_ctrl_c,
+        preexec_fn=restore_sigint,
     )
     assert done.stdout == "ended with 0\n" and done.stderr == ""
 
@@ -312,8 +311,8 @@ def test_the_first_worker_process_of_all_is_deaf_to_ctrl_c_too(tmp_path):
 @pytest.mark.parametrize("how", ["terminate", "ctrl-c", "hang up"])
 def test_a_run_that_is_still_loading_its_libraries_ends_as_well(home, how):
     process = start(home, home / "loading", 1)
-    wait_to_hear(process)
-    assert disturb(process, how) == "" and process.returncode == 130
+    wait_for_handler(process)
+    assert interrupt(process, how) == "" and process.returncode == 130
     process.stderr.close()
     assert not (home / "loading").exists()
 
@@ -371,7 +370,7 @@ def test_too_small_a_memory_limit_is_told_at_once(home, gigabytes):
 
 
 def test_too_few_open_files_for_worker_processes_are_told_at_once(home, tmp_path):
-    process = start(home, tmp_path / "run", 2, files=32)
+    process = start(home, tmp_path / "run", 2, open_files=32)
     printed = finish(process, 1).splitlines()
     assert "may have 32 open files" in printed[-1] and "--jobs 1" in printed[-1]
     assert [line.startswith("error: ") for line in printed].count(True) == 1

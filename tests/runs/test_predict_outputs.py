@@ -11,7 +11,7 @@ import pytest
 
 from heatcrop.files import NOT_UTF8, remove_leftovers
 from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS
-from tests.soak.crash import make_home
+from tests.tiny_run import make_project
 
 ROOT = Path(__file__).parents[2]
 HEADER, BOX_HEADER = (",".join(columns) + "\n" for columns in (COLUMNS, BOX_COLUMNS))
@@ -21,7 +21,7 @@ HEADER, BOX_HEADER = (",".join(columns) + "\n" for columns in (COLUMNS, BOX_COLU
 def home(tmp_path_factory):
     """A folder with a finished run, and pictures nobody has labelled."""
     home = tmp_path_factory.mktemp("outputs")
-    make_home(home)
+    make_project(home)
     words = [
         sys.executable,
         str(ROOT / "pipeline.py"),

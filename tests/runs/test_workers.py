@@ -17,7 +17,7 @@ from heatcrop.cli.errors import explain
 from heatcrop.errors import RunError
 from heatcrop.runs.lock import HeldError, hold, lent, signature
 from heatcrop.runs.workers import in_rounds, side_by_side
-from tests.soak.crash import ROOT, artefacts, make_home
+from tests.tiny_run import ROOT, comparable_files, make_project
 
 SECONDS = 240
 
@@ -187,7 +187,7 @@ def wait_for(what):
 
 def test_a_cluster_makes_the_files_of_one_process_also_when_a_worker_is_killed(tmp_path, cluster):
     """The worker that trains is killed when its first checkpoint is there."""
-    make_home(tmp_path)
+    make_project(tmp_path)
     words = [
         sys.executable,
         str(ROOT / "pipeline.py"),
@@ -209,7 +209,7 @@ def test_a_cluster_makes_the_files_of_one_process_also_when_a_worker_is_killed(t
     }
     alone = subprocess.run([*words, "run"], **how, timeout=SECONDS)
     assert alone.returncode == 0, alone.stderr
-    expected = artefacts(tmp_path / "run")
+    expected = comparable_files(tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "alone")
 
     process = subprocess.Popen([*words, "run", "--scheduler", cluster], **how)
@@ -225,7 +225,7 @@ def test_a_cluster_makes_the_files_of_one_process_also_when_a_worker_is_killed(t
     assert process.returncode == 0, said
     assert victim is not None, "nobody was at work in the cache"
     assert f"spread over the workers of {cluster}" in said
-    found = artefacts(tmp_path / "run")
+    found = comparable_files(tmp_path / "run")
     assert [name for name in {*found, *expected} if found.get(name) != expected.get(name)] == []
     shutil.rmtree(tmp_path / "run")
 

@@ -1,1 +1,1 @@
-"""Long proofs: kill a run at many random moments, feed the readers many thousand rubbish inputs."""
+"""Long tests: crashes, full disks, fuzzing, and environments with other packages."""

@@ -1,7 +1,7 @@
-"""The environment for GPUs on a machine without one: installed, loaded, and told what to do.
+"""Install the environment for GPUs on a machine without one, and check what it reports.
 
-``python -m tests.soak.gpu`` installs MXNet's GPU build and the CUDA libraries, about 5 GB, into an
-environment that is thrown away, and gives it drivers that are made up (:mod:`tests.soak.stub_cuda`).
+``python -m tests.soak.gpu`` installs MXNet's GPU build and the CUDA libraries, about 5 GB, into a temporary
+environment, and loads them with stub drivers (:mod:`tests.soak.stub_cuda`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heatcrop.nets.devices import Card
-from tests.soak.crash import ROOT
 from tests.soak.stub_cuda import build_stub
+from tests.tiny_run import ROOT
 
-# What mxnet-cu112 links against beside what heatcrop.nets.devices asks.
-_MXNETS = (
+# What mxnet-cu112 links against, besides the functions that heatcrop.nets.devices calls.
+_MXNET_FUNCTIONS = (
     "cuDevicePrimaryCtxRetain",
     "cuGetErrorString",
     "cuGraphKernelNodeGetParams",
@@ -33,8 +33,8 @@ _MXNETS = (
 _CARD = Card(0, "NVIDIA GeForce RTX 3080", (8, 6), 10 * 2**30)
 _NEW = Card(0, "NVIDIA H100 80GB HBM3", (9, 0), 80 * 2**30)
 
-# The import, no card, and all that training does, on the CPU.
-_WORK = """
+# Import MXNet without a card, and train on the CPU.
+_TRAIN = """
 import numpy as np
 from heatcrop.nets.devices import find_devices
 from heatcrop.nets.engine import gpu_build, mxnet
@@ -57,9 +57,9 @@ def trained(devices, parts):
 np.testing.assert_allclose(trained(2, 2), trained(1, 1), rtol=1e-4, atol=1e-6)
 print(mx.__version__, "|", find_devices().reason)
 """
-_TOLD = "from heatcrop.nets.devices import find_devices; print(find_devices().reason)"
+_REASON = "from heatcrop.nets.devices import find_devices; print(find_devices().reason)"
 _COUNT = "from heatcrop.nets.engine import mxnet; print('GPUs:', mxnet().context.num_gpus())"
-_LEFT_OUT = "import heatcrop.nets.engine as e; print(e.open_cuda_libraries())"
+_MISSING_LIBRARIES = "import heatcrop.nets.engine as e; print(e.open_cuda_libraries())"
 
 
 def _run(python: Path, words: list[str], driver: Path | None) -> tuple[int, str]:
@@ -69,9 +69,9 @@ def _run(python: Path, words: list[str], driver: Path | None) -> tuple[int, str]
 
 
 def install(folder: Path) -> Path:
-    """Make the environment as ``make install GPU=1`` does; its Python.
+    """Make the environment as ``make install GPU=1`` does; return its Python.
 
-    Without a driver the check at its end fails, and that is the first thing to see.
+    Its last step, which checks the environment, may fail because there is no driver.
     """
     venv = folder / "venv"
     words = [
@@ -90,30 +90,28 @@ def install(folder: Path) -> Path:
 
 
 def faults(python: Path, folder: Path) -> Iterator[str]:
-    """Yield what is not as it should be.
-
-    Parameters
-    ----------
-    python : Path
-        Of the environment for GPUs.
-    folder : Path
-        For the drivers.
-    """
+    """Check the environment's messages with several drivers; yield the name and output of failed cases."""
 
     def driver(name: str, *cards: Card, cuda: tuple[int, int] = (11, 8), init: int = 0) -> Path:
         (folder / name).mkdir()
-        return build_stub(folder / name, cards, cuda, init, _MXNETS)
+        return build_stub(folder / name, cards, cuda, init, _MXNET_FUNCTIONS)
 
-    none, sound = driver("none", init=100), driver("sound", _CARD)
+    no_card, one_card = driver("no_card", init=100), driver("one_card", _CARD)
     cases = (
-        ("libraries", ["-c", _LEFT_OUT], none, 0, ["[]"]),
+        ("libraries", ["-c", _MISSING_LIBRARIES], no_card, 0, ["[]"]),
         ("no driver", ["-m", "heatcrop.nets.engine"], None, 1, ["error: mxnet-cu112", "install the driver"]),
-        ("no card counted", ["-c", _COUNT], none, 0, ["GPUs: 0"]),
-        ("no card", ["-c", _WORK], none, 0, ["1.9.1 | the NVIDIA driver finds no card"]),
-        # CUDA's runtime asks more of a driver with cards than is made up here: nothing is trained.
-        ("a card that does nothing", ["-c", _TOLD], sound, 0, ["RTX 3080 does not compute with MXNet"]),
-        ("too new", ["-c", _TOLD], driver("new", _NEW), 0, ["H100", "too new", "make run GPU=new"]),
-        ("old driver", ["-c", _WORK], driver("old", _CARD, cuda=(10, 2)), 0, ["450 or newer"]),
+        ("no card counted", ["-c", _COUNT], no_card, 0, ["GPUs: 0"]),
+        ("no card", ["-c", _TRAIN], no_card, 0, ["1.9.1 | the NVIDIA driver finds no card"]),
+        # CUDA's runtime calls more functions than the stub has: nothing is trained.
+        (
+            "a card that does not compute",
+            ["-c", _REASON],
+            one_card,
+            0,
+            ["RTX 3080 does not compute with MXNet"],
+        ),
+        ("too new", ["-c", _REASON], driver("new", _NEW), 0, ["H100", "too new", "make run GPU=new"]),
+        ("old driver", ["-c", _TRAIN], driver("old", _CARD, cuda=(10, 2)), 0, ["450 or newer"]),
         (
             "a run",
             [
@@ -126,24 +124,24 @@ def faults(python: Path, folder: Path) -> Iterator[str]:
                 "--out",
                 str(folder / "run"),
             ],
-            none,
+            no_card,
             1,
             ["error: runtime.device is gpu, but no GPU works"],
         ),
     )
-    for name, words, library, code, told in cases:
+    for name, words, library, code, expected in cases:
         found, printed = _run(python, words, library)
-        good = found == code and all(part in printed for part in told) and "Traceback" not in printed
+        passed = found == code and all(part in printed for part in expected) and "Traceback" not in printed
         last = printed.strip().splitlines()[-1:] or [""]
-        print(f"{name}: code {found}, {last[0][:200]}: {'good' if good else 'NOT GOOD'}", flush=True)
-        if not good:
+        print(f"{name}: code {found}, {last[0][:200]}: {'passed' if passed else 'FAILED'}", flush=True)
+        if not passed:
             yield f"{name}: {printed}"
 
 
 def main() -> int:
-    """Install, load, tell; print a line a case."""
+    """Install and check; print one line a case."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--python", type=Path, help="of an environment that is there already")
+    parser.add_argument("--python", type=Path, help="of an environment that is installed already")
     python = parser.parse_args().python
     with tempfile.TemporaryDirectory() as name:
         python = python or install(Path(name))

@@ -1,7 +1,7 @@
-"""Feed one reader of the fuzzing targets with inputs that atheris steers towards new branches.
+"""Fuzz one target with inputs that atheris mutates towards new branches.
 
-Needs ``pip install atheris``, which has no wheels for every machine and so is no requirement. What follows
-the target's name is libFuzzer's; a folder among it is read for inputs, and keeps the new ones.
+Needs ``pip install atheris``, which is not in the requirements because it lacks wheels for some platforms.
+Options after the target's name are libFuzzer's; inputs are read from and written to a folder given there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import atheris
 
-_FOLLOWED = [
+_INSTRUMENTED = [
     "attributes",
     "heatcrop.nets.torch_weights",
     "heatcrop.cli.config",
@@ -21,14 +21,14 @@ _FOLLOWED = [
     "yaml",
 ]
 
-with atheris.instrument_imports(include=_FOLLOWED):
+with atheris.instrument_imports(include=_INSTRUMENTED):
     from tests.soak.targets import TARGETS, seeds
 
 
 def main() -> None:
-    """Fuzz one target; libFuzzer ends the process, with an error where an input was not told."""
+    """Fuzz one target; libFuzzer ends the process, with an error where an input raised one."""
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        sys.exit(f"error: name a target: {', '.join(TARGETS)}")
+        sys.exit(f"error: expected a target: {', '.join(TARGETS)}")
     target, options = sys.argv[1], sys.argv[2:]
     with tempfile.TemporaryDirectory() as name:
         work, corpus = Path(name) / "work", Path(name) / "corpus"
@@ -36,7 +36,11 @@ def main() -> None:
         for number, data in enumerate(seeds(target)):
             (corpus / str(number)).write_bytes(data)
         limits = ["-timeout=5", "-rss_limit_mb=2048", "-max_len=4096"]
-        atheris.Setup(["guided", *limits, *options, str(corpus)], lambda data: TARGETS[target](work, data))
+
+        def run(data: bytes) -> None:
+            TARGETS[target](work, data)
+
+        atheris.Setup(["guided_fuzzing", *limits, *options, str(corpus)], run)
         atheris.Fuzz()
 
 

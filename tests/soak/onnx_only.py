@@ -1,8 +1,8 @@
-"""Let a trained pipeline outlive MXNet: predict in a fresh environment of requirements/onnx.txt alone.
+"""Predict with an exported run in a new environment that holds requirements/onnx.txt alone.
 
 ``python -m tests.soak.onnx_only`` trains a tiny run, exports it, installs the environment with the newest
-Python there is, predicts in it and with MXNet here, and compares. Needs a package index. Exit code 1 when
-a fused probability is further away than 1e-4, or a box is another one.
+Python found, predicts there and with MXNet here, and compares. Needs a package index. Exit code 1 when a
+fused probability differs by more than 1e-4, or a box differs.
 """
 
 from __future__ import annotations
@@ -17,31 +17,27 @@ import numpy as np
 import pandas as pd
 
 from heatcrop.runs.predictions import split
-from tests.soak.crash import ROOT, make_home
+from tests.tiny_run import ROOT, make_project, pipeline, tiny_run
 
 TOLERANCE = 1e-4
 _PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
-# Published weights, so that answers are more than even odds, and a rule that cuts many of the pictures.
-_SETTINGS = tuple(
-    word
-    for setting in (
-        "network.backbone=efficientnet_lite0",
-        "network.weights=imagenet",
-        "network.frozen_blocks=16",
-        "network.input_px=128",
-        "cam.folds=1",
-        "crop.rule.threshold=0.85",
-        "crop.rule.margin=0",
-        "crop.rule.least_contrast=0",
-        "crop.rule.invisible=crop",
-    )
-    for word in ("--set", setting)
+# Pretrained weights, so that probabilities are not uniform, and a rule that crops many of the images.
+_SETTINGS = (
+    "network.backbone=efficientnet_lite0",
+    "network.weights=imagenet",
+    "network.frozen_blocks=16",
+    "network.input_px=128",
+    "cam.folds=1",
+    "crop.rule.threshold=0.85",
+    "crop.rule.margin=0",
+    "crop.rule.least_contrast=0",
+    "crop.rule.invisible=crop",
 )
-_TOO_MANY = "mxnet", "gluoncv", "onnx", "pandas", "scipy"
+_ABSENT = "mxnet", "gluoncv", "onnx", "pandas", "scipy"
 
 
 def newest_python() -> str:
-    """The newest CPython on the path that has wheels of all that is locked; this one where there is none."""
+    """Return the newest CPython on the path that has wheels of all locked packages, else this one."""
     for name in _PYTHONS:
         try:
             done = subprocess.run([name, "-c", "import venv"], capture_output=True, check=False)
@@ -53,85 +49,58 @@ def newest_python() -> str:
 
 
 def install(environment: Path, python: str) -> Path:
-    """Make an environment of requirements/onnx.txt and nothing else; its Python."""
+    """Make an environment of requirements/onnx.txt and nothing else; return its Python."""
     subprocess.run([python, "-m", "venv", str(environment)], check=True)
-    own = environment / "bin" / "python"
-    subprocess.run(
-        [
-            own,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--require-hashes",
-            "-r",
-            str(ROOT / "requirements/onnx.txt"),
-        ],
-        check=True,
-    )
-    subprocess.run([own, "-m", "pip", "check"], check=True, stdout=subprocess.DEVNULL)
-    for name in _TOO_MANY:
-        found = subprocess.run([own, "-c", f"import {name}"], capture_output=True, check=False)
-        assert found.returncode == 1, f"{name} is installed there"
-    return own
+    installed = environment / "bin" / "python"
+    pip = [str(installed), "-m", "pip"]
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    subprocess.run([*pip, "install", *options, "-r", str(ROOT / "requirements/onnx.txt")], check=True)
+    subprocess.run([*pip, "check"], check=True, stdout=subprocess.DEVNULL)
+    for name in _ABSENT:
+        found = subprocess.run([installed, "-c", f"import {name}"], capture_output=True, check=False)
+        assert found.returncode == 1, f"{name} is installed in {environment}"
+    return installed
 
 
-def predict(python: Path | str, home: Path, run: str, engine: str, *options: str) -> tuple[pd.DataFrame, ...]:
-    """Predict all of home's pictures; answers and boxes."""
-    tables = [home / f"{engine}.csv", home / f"{engine}_boxes.csv"]
-    subprocess.run(
-        [
-            str(python),
-            str(ROOT / "pipeline.py"),
-            "predict",
-            "data",
-            "--run",
-            run,
-            "--engine",
-            engine,
-            "--out",
-            str(tables[0]),
-            "--boxes",
-            str(tables[1]),
-            *options,
-        ],
-        cwd=home,
-        check=True,
+def predict(
+    python: Path | str, folder: Path, run: str, engine: str, *options: str
+) -> tuple[pd.DataFrame, ...]:
+    """Predict all images of the project; return the tables of predictions and boxes."""
+    tables = [folder / f"{engine}.csv", folder / f"{engine}_boxes.csv"]
+    words = pipeline(
+        "predict", "data", "--run", run, "--engine", engine, "--out", tables[0], "--boxes", tables[1]
     )
+    subprocess.run([str(python), *words[1:], *options], cwd=folder, check=True)
     return tuple(pd.read_csv(path, dtype=str, keep_default_na=False) for path in tables)
 
 
 def main() -> int:
+    """Train, export, install, predict twice, compare; print one line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", default=newest_python(), help="the interpreter of the fresh environment")
-    wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        own = install(home / "environment", wanted.python)
-        make_home(home)
-        for words in (
-            ("run", "--all", "--config", "tiny.yaml", "--out", "run", *_SETTINGS),
-            ("export", "--run", "run", "--out", "exported"),
-        ):
-            subprocess.run([sys.executable, str(ROOT / "pipeline.py"), *words], cwd=home, check=True)
-        theirs, their_boxes = predict(sys.executable, home, "run", "mxnet", "--no-gallery")
-        (home / "run").rename(home / "run gone")
-        ours, our_boxes = predict(own, home, "exported", "onnx")
-    apart, rows = 0.0, 0
-    assert ours[["image", "task"]].equals(theirs[["image", "task"]]), "other pictures"
+    parser.add_argument("--python", default=newest_python(), help="the interpreter of the new environment")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        python = install(folder / "environment", options.python)
+        make_project(folder)
+        subprocess.run(tiny_run("run", 1, *_SETTINGS), cwd=folder, check=True)
+        subprocess.run(pipeline("export", "--run", "run", "--out", "exported"), cwd=folder, check=True)
+        theirs, their_boxes = predict(sys.executable, folder, "run", "mxnet", "--no-gallery")
+        (folder / "run").rename(folder / "moved")
+        ours, our_boxes = predict(python, folder, "exported", "onnx")
+    assert ours[["image", "task"]].equals(theirs[["image", "task"]]), "other images"
+    largest, rows = 0.0, 0
     for task in ours["task"].unique():
         p, q = (split(t[t["task"] == task]["probabilities"].tolist()) for t in (ours, theirs))
-        apart, rows = max(apart, float(np.abs(p - q).max())), rows + len(p)
+        largest, rows = max(largest, float(np.abs(p - q).max())), rows + len(p)
     same = int((our_boxes == their_boxes).all(axis=1).sum())
-    cut = int(our_boxes["fallback"].isin(["", "usual"]).sum())
-    version = subprocess.run([wanted.python, "--version"], capture_output=True, text=True, check=True).stdout
+    cropped = int(our_boxes["fallback"].isin(["", "usual"]).sum())
+    version = subprocess.run([options.python, "--version"], capture_output=True, text=True, check=True).stdout
     print(
-        f"{version.strip()}: {rows} answers at most {apart:.1e} from MXNet's; "
-        f"{same} of {rows} boxes the same, {cut} of them cut out"
+        f"{version.strip()}: {rows} predictions differ from MXNet's by at most {largest:.1e}; "
+        f"{same} of {rows} boxes the same, {cropped} of them crops"
     )
-    return int(apart > TOLERANCE or same < rows or cut < rows / 5)
+    return int(largest > TOLERANCE or same < rows or cropped < rows / 5)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Take the disk away from a tiny run.
+"""Run on disks that are full or read-only.
 
-``python -m tests.soak.resource_limits`` fills disks of many sizes; needs the right to mount (root,
-or user namespaces).
+``python -m tests.soak.resource_limits`` fills disks of many sizes; needs the right to mount (root, or user
+namespaces).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.soak.crash import ROOT, artefacts, make_home, reference
+from tests.tiny_run import comparable_files, make_project, make_reference, tiny_run
 
-# A file system of the wanted size in a name space of its own; what was made is copied out at the end.
+# A file system of the wanted size in its own mount namespace; its files are copied out at the end.
 _FILL = """
 mount -t tmpfs -o size="$1" none "$2" || exit 99
 shift 2; out="$1"; shift
@@ -29,11 +29,12 @@ find "$MOUNTED" -name '*.partial' > "$out/partial"
 cp -r "$MOUNTED/run" "$out/run"
 """
 _READ_ONLY = 'mount -t tmpfs -o ro none "$MOUNTED" || exit 99; exec "$@"'
+_JOBS = 2
 
 
 @functools.cache
 def can_mount() -> bool:
-    """Whether a file system may be mounted in a name space of one's own."""
+    """Whether this user may mount a file system in a namespace."""
     try:
         done = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
     except OSError:
@@ -41,98 +42,82 @@ def can_mount() -> bool:
     return done.returncode == 0
 
 
-def _run(out: Path) -> list[str]:
-    return [
-        sys.executable,
-        str(ROOT / "pipeline.py"),
-        "run",
-        "--all",
-        "--config",
-        "tiny.yaml",
-        "--out",
-        str(out),
-        "--jobs",
-        "2",
-    ]
-
-
-def full_disk(home: Path, folder: Path, size: int) -> tuple[int, str, int, dict[str, bytes]]:
-    """Run on a disk of `size` bytes, then again with room; where nothing may be mounted, with files limited.
-
-    Returns
-    -------
-    code : int
-    printed : str
-    again : int
-        Exit code with room.
-    made : dict of str to bytes
-        See :func:`tests.soak.crash.artefacts`.
-    """
-    if not can_mount():
-        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-        def small_files() -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size // 10, limit[1]))
-
-        words = _run(folder / "run")
-        first = subprocess.run(words, cwd=home, capture_output=True, text=True, preexec_fn=small_files)
-        second = subprocess.run(words, cwd=home, capture_output=True)
-        return first.returncode, first.stderr, second.returncode, artefacts(folder / "run")
-    mounted, out = folder / "mounted", folder / "out"
-    mounted.mkdir(), out.mkdir()
-    command = ["unshare", "-rm", "sh", "-c", _FILL, "sh", str(size), str(mounted), str(out)]
-    done = subprocess.run(
-        [*command, *_run(mounted / "run")],
-        cwd=home,
+def _in_namespace(script: str, mounted: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", *words],
+        cwd=cwd,
         capture_output=True,
         text=True,
         env={**os.environ, "MOUNTED": str(mounted)},
         timeout=600,
     )
-    assert done.returncode == 0 and not (out / "partial").read_text(), done.stderr
-    codes = [int((out / name).read_text()) for name in ("first", "second")]
-    return codes[0], done.stderr, codes[1], artefacts(out / "run")
 
 
-def read_only(home: Path, folder: Path) -> tuple[int, str]:
-    """Run into a read-only file system; exit code and what was printed."""
+def full_disk(project: Path, folder: Path, size: int) -> tuple[int, str, int, dict[str, bytes]]:
+    """Run on a disk of `size` bytes, then again with space; without mounts, with limited file sizes.
+
+    Returns
+    -------
+    code : int
+        Exit code of the first run.
+    printed : str
+        Its messages.
+    second : int
+        Exit code of the second run.
+    files : dict of str to bytes
+        See :func:`tests.tiny_run.comparable_files`.
+    """
     if not can_mount():
-        done = subprocess.run(_run(Path("/sys/run")), cwd=home, capture_output=True, text=True)
-        return done.returncode, done.stderr
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", _READ_ONLY, "sh", *_run(folder / "run")],
-        cwd=home,
-        env={**os.environ, "MOUNTED": str(folder)},
-        capture_output=True,
-        text=True,
-    )
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+        def limit_files() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size // 10, limit[1]))
+
+        words = tiny_run(folder / "run", _JOBS)
+        first = subprocess.run(words, cwd=project, capture_output=True, text=True, preexec_fn=limit_files)
+        second = subprocess.run(words, cwd=project, capture_output=True)
+        return first.returncode, first.stderr, second.returncode, comparable_files(folder / "run")
+    mounted, out = folder / "mounted", folder / "out"
+    mounted.mkdir(), out.mkdir()
+    words = [str(size), str(mounted), str(out), *tiny_run(mounted / "run", _JOBS)]
+    done = _in_namespace(_FILL, mounted, *words, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert not (out / "partial").read_text(), done.stderr
+    codes = [int((out / name).read_text()) for name in ("first", "second")]
+    return codes[0], done.stderr, codes[1], comparable_files(out / "run")
+
+
+def read_only(project: Path, folder: Path) -> tuple[int, str]:
+    """Run into a read-only file system; return the exit code and the messages."""
+    if not can_mount():
+        done = subprocess.run(tiny_run("/sys/run", _JOBS), cwd=project, capture_output=True, text=True)
+    else:
+        done = _in_namespace(_READ_ONLY, folder, *tiny_run(folder / "run", _JOBS), cwd=project)
     return done.returncode, done.stderr
 
 
 def main() -> int:
-    """Fill disks of many sizes; print a line a size."""
+    """Fill disks of many sizes; print one line a size."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--sizes", type=int, default=20, help="from next to nothing to what a run takes")
+    parser.add_argument("--sizes", type=int, default=20, help="number of sizes, from 4 KiB to that of a run")
     sizes = parser.parse_args().sizes
     faults = 0
     with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        make_home(home)
-        undisturbed = reference(home, 2)
-        total = sum(map(len, undisturbed.files.values()))
+        project = Path(name)
+        make_project(project)
+        reference = make_reference(project, _JOBS)
+        total = sum(map(len, reference.files.values()))
         for number in range(sizes):
-            folder = home / str(number)
+            folder = project / str(number)
             folder.mkdir()
             size = 4096 + int(total * number / sizes)
-            code, printed, again, made = full_disk(home, folder, size)
+            code, printed, second, files = full_disk(project, folder, size)
             errors = re.findall("^error: .*", printed, re.MULTILINE)
-            differ = {n for n, data in made.items() if undisturbed.files.get(n) != data}
-            good = (
-                again == 0 and differ <= {"report/index.html", "config.yaml"} and "Traceback" not in printed
-            )
-            good &= (code, len(errors)) in ((0, 0), (1, 1))
-            faults += not good
-            print(f"{size:,} bytes: code {code}, {errors}: {'the same' if good else printed}", flush=True)
+            differing = {n for n, data in files.items() if reference.files.get(n) != data}
+            passed = second == 0 and differing <= {"report/index.html", "config.yaml"}
+            passed &= "Traceback" not in printed and (code, len(errors)) in ((0, 0), (1, 1))
+            faults += not passed
+            print(f"{size:,} bytes: code {code}, {errors}: {'same files' if passed else printed}", flush=True)
     return int(faults > 0)
 
 

@@ -1,7 +1,7 @@
-"""A made-up driver: a small libcuda.so.1, built with the system's C compiler, that tells of cards at will.
+"""Build a stub of the NVIDIA driver, a libcuda.so.1 that reports any cards, with the system's C compiler.
 
-It answers what :mod:`heatcrop.nets.devices` asks. The rest of what mxnet-cu112 links against is there and
-says that there is no card, so that MXNet can be loaded and computes on the CPU.
+It implements the functions that :mod:`heatcrop.nets.devices` calls. The other functions that mxnet-cu112 links
+against report that there is no card, so that MXNet can be loaded and computes on the CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from heatcrop.nets.devices import Card
 
-_ASKED = """
+_SOURCE = """
 #include <stddef.h>
 #include <string.h>
 static const char *names[] = {%(names)s};
@@ -34,11 +34,11 @@ int cuDeviceGetAttribute(int *value, int what, int device) {
 }
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = memory[device - 40]; return 0; }
 """
-_NOTHING = "int %s(void) { return 100; }\n"
+_NO_DEVICE = "int %s(void) { return 100; }\n"
 
 
 def compiler() -> str | None:
-    """The system's C compiler."""
+    """Find the system's C compiler."""
     return shutil.which("gcc") or shutil.which("cc")
 
 
@@ -49,14 +49,24 @@ def build_stub(
     init: int = 0,
     others: Sequence[str] = (),
 ) -> Path:
-    """Build ``libcuda.so.1`` into a folder.
+    """Build ``libcuda.so.1`` in a folder.
 
     Parameters
     ----------
+    folder : Path
+    cards : sequence of Card
+        The cards to report.
+    cuda : tuple of int
+        The CUDA version to report.
     init : int
-        What ``cuInit`` returns.
+        Return code of ``cuInit``.
     others : sequence of str
-        Further functions that say that there is no card.
+        Further functions, which report that there is no card.
+
+    Returns
+    -------
+    Path
+        The library.
     """
     values = {
         "names": ", ".join(f'"{card.name}"' for card in cards) or '""',
@@ -68,7 +78,7 @@ def build_stub(
         "count": len(cards),
     }
     source, library = folder / "libcuda.c", folder / "libcuda.so.1"
-    source.write_text(_ASKED % values + "".join(_NOTHING % name for name in others))
+    source.write_text(_SOURCE % values + "".join(_NO_DEVICE % name for name in others))
     command = [compiler() or "cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(library)]
     subprocess.run([*command, str(source)], check=True, capture_output=True)
     return library

@@ -1,10 +1,9 @@
-"""What is fed with rubbish: each target takes bytes, and ends well or in a told error."""
+"""Targets of the fuzz tests: each reads bytes, and accepts them or raises a HeatCropError."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import signal
@@ -29,154 +28,199 @@ from heatcrop.predict.description import Described, as_json, read_description
 from heatcrop.runs.leftovers import is_ours
 from heatcrop.training.views import TestViews
 from stage2_crop.rule import CropRule
+from tests.torch_file import GOOD
 
 SECONDS = 5.0
 TASKS = (Task("beak", ("hooked", "straight", "broad")), Task("tail", ("long", "short"), "length"), *FASHIONAI)
+_FASHIONAI_FILES = ("base/Annotations/label.csv", "rank/Tests/question.csv", "rank/Tests/answer.csv")
+
+Target = Callable[[Path, bytes], bool]
+"""Reads an input in a scratch folder; returns whether it was accepted, or rejected with a HeatCropError."""
 
 
 class TooSlow(BaseException):
-    """A target took longer than it may; not an Exception, so that nothing on the way catches it."""
+    """A target exceeded its time; not an Exception, so that no handler on the way catches it."""
 
 
-def csv_annotations(folder: Path, data: bytes) -> None:
-    """A CSV file of annotations, with tasks given and inferred."""
-    path = folder / "a.csv"
-    path.write_bytes(data)
-    for read in (lambda: read_annotations([path], TASKS), lambda: infer_tasks(path)):
-        with contextlib.suppress(HeatCropError):
-            read()
+def _accepted(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except HeatCropError:
+        return False
+    return True
 
 
-def fashionai_annotations(folder: Path, data: bytes) -> None:
-    """FashionAI's three files, one text cut in three."""
+def _all_rows(roots: list[Path], tasks: tuple[Task, ...], layout: str = "auto") -> bool:
+    try:
+        return read_annotations(roots, tasks, layout).rejected.empty
+    except HeatCropError:
+        return False
+
+
+def csv_annotations(folder: Path, data: bytes) -> bool:
+    """Read a CSV file of annotations of known tasks; accepted where no row is rejected."""
+    for name in ("0.jpg", "1.jpg", "a,b.jpg"):
+        (folder / name).touch()
+    (folder / "a.csv").write_bytes(data)
+    return _all_rows([folder / "a.csv"], TASKS)
+
+
+def csv_tasks(folder: Path, data: bytes) -> bool:
+    """Infer the tasks of a CSV file."""
+    (folder / "a.csv").write_bytes(data)
+    return _accepted(lambda: infer_tasks(folder / "a.csv"))
+
+
+def _fashionai(folder: Path, data: bytes) -> Path:
+    """Write FashionAI's three files, separated by the byte 1E, and two images."""
     root = folder / "fashionai"
-    names = ("base/Annotations/label.csv", "rank/Tests/question.csv", "rank/Tests/answer.csv")
-    for name, part in itertools.zip_longest(names, data.split(b"\x1e")[:3], fillvalue=b""):
+    parts = [*data.split(b"\x1e"), b"", b""]
+    for name, part in zip(_FASHIONAI_FILES, parts, strict=False):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(part)
-    for read in (
-        lambda: read_annotations([root], FASHIONAI, "fashionai"),
-        lambda: infer_tasks(root, "fashionai"),
-    ):
-        with contextlib.suppress(HeatCropError):
-            read()
+    for name in ("base/Images/neck_design_labels/0.jpg", "rank/Images/neck_design_labels/1.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
 
 
-def names(folder: Path, data: bytes) -> None:
-    """A name becomes a folder that lies within its parent and can be made."""
+def fashionai_annotations(folder: Path, data: bytes) -> bool:
+    """Read FashionAI's annotations; accepted where no row is rejected."""
+    return _all_rows([_fashionai(folder, data)], FASHIONAI, "fashionai")
+
+
+def fashionai_tasks(folder: Path, data: bytes) -> bool:
+    """Infer the tasks of FashionAI's annotations."""
+    root = _fashionai(folder, data)
+    return _accepted(lambda: infer_tasks(root, "fashionai"))
+
+
+def names(folder: Path, data: bytes) -> bool:
+    """Convert a name to a folder name; it can be created and lies within its parent."""
     text = data.decode("utf-8", "replace")
-    name = folder_name(text)
-    assert os.path.normpath(folder / name).startswith(f"{folder}{os.sep}") and "/" not in name, repr(text)
-    with contextlib.suppress(FileExistsError):
-        (folder / name).mkdir()
-    (folder / name).rmdir()
+    path = folder / folder_name(text)
+    assert os.path.normpath(path).startswith(f"{folder}{os.sep}"), repr(text)
+    assert path.parent == folder, repr(text)
+    path.mkdir(exist_ok=True)
+    path.rmdir()
+    return True
 
 
-def configuration(folder: Path, data: bytes) -> None:
-    """A configuration file; what is read can be written and read again."""
+def configuration(folder: Path, data: bytes) -> bool:
+    """Read a configuration file; written and read again it is the same."""
     path = folder / "c.yaml"
     path.write_bytes(data)
-    with contextlib.suppress(HeatCropError):
+    try:
         config = read_config(path)
-        path.write_text(dump_config(config), encoding="utf-8")
-        assert read_config(path) == config
+    except HeatCropError:
+        return False
+    path.write_text(dump_config(config), encoding="utf-8")
+    assert read_config(path) == config
+    return True
 
 
-def setting(folder: Path, data: bytes) -> None:
-    """A setting of the command line."""
+def setting(folder: Path, data: bytes) -> bool:
+    """Read a setting of the command line."""
     path = folder / "empty.yaml"
     path.write_text("")
-    with contextlib.suppress(HeatCropError):
-        read_config(path, [data.decode("utf-8", "replace")])
+    return _accepted(lambda: read_config(path, [data.decode("utf-8", "replace")]))
 
 
-def picture(folder: Path, data: bytes) -> None:
-    """A picture file, read whole and at a reduced scale."""
+def image(folder: Path, data: bytes) -> bool:
+    """Read the size of an image, the image, and the image at a reduced scale."""
     path = folder / "p"
     path.write_bytes(data)
+    accepted = True
     for read in (lambda: image_size(path), lambda: read_image(path), lambda: read_image(path, 16)):
         try:
             found = read()
         except HeatCropError as error:
-            assert "no memory" not in str(error), "it asks for more than a process of the soak may have"
+            assert "no memory" not in str(error), "needs more memory than the limit of these tests"
+            accepted = False
         else:
             assert isinstance(found, tuple) or (found.dtype == np.uint8 and found.shape[2] == 3)
+    return accepted
 
 
-def predictions(folder: Path, data: bytes) -> None:
-    """A file of predictions and one of answers, one text cut in two."""
-    said, asked, *_ = [*data.split(b"\x1e"), b""]
-    (folder / "said.csv").write_bytes(said)
-    (folder / "asked.csv").write_bytes(asked)
-    with contextlib.suppress(HeatCropError):
-        figures = score_files(folder / "said.csv", folder / "asked.csv", TASKS)
-        assert 0 <= figures["map"] <= 1
+def predictions(folder: Path, data: bytes) -> bool:
+    """Score a file of predictions with one of answers, separated by the byte 1E."""
+    predicted, answers, *_ = [*data.split(b"\x1e"), b""]
+    (folder / "predicted.csv").write_bytes(predicted)
+    (folder / "answers.csv").write_bytes(answers)
+    try:
+        metrics = score_files(folder / "predicted.csv", folder / "answers.csv", TASKS)
+    except HeatCropError:
+        return False
+    assert 0 <= metrics["map"] <= 1
+    return True
 
 
-def weights(folder: Path, data: bytes) -> None:
-    """A weight file in PyTorch's old format."""
+def weights(folder: Path, data: bytes) -> bool:
+    """Read a weight file in PyTorch's old format."""
     (folder / "w.pth").write_bytes(data)
-    with contextlib.suppress(HeatCropError):
-        read_torch_weights(folder / "w.pth")
+    return _accepted(lambda: read_torch_weights(folder / "w.pth"))
 
 
-def description(folder: Path, data: bytes) -> None:
-    """What an exported folder says of its networks; what is read can be written and read again."""
+def description(folder: Path, data: bytes) -> bool:
+    """Read the JSON of an exported folder; written and read again it is the same."""
     path = folder / "heatcrop.json"
     path.write_bytes(data)
     (folder / "net.onnx").touch()
-    with contextlib.suppress(HeatCropError):
+    try:
         described = read_description(path)
-        assert all(one.full.parent == folder for one in described)
-        write_json(path, as_json(described, folder))
-        assert read_description(path) == described
+    except HeatCropError:
+        return False
+    assert all(task.full.parent == folder for task in described)
+    write_json(path, as_json(described, folder))
+    assert read_description(path) == described
+    return True
 
 
-TARGETS: dict[str, Callable[[Path, bytes], None]] = {
+TARGETS: dict[str, Target] = {
     f.__name__: f
     for f in (
         csv_annotations,
+        csv_tasks,
         fashionai_annotations,
+        fashionai_tasks,
         names,
         configuration,
         setting,
-        picture,
+        image,
         predictions,
         weights,
         description,
     )
 }
 
+_CSV_WITH_NAMES = (
+    b"image,task,label,split,group\n0.jpg,beak,hooked,train,g\n1.jpg,beak,broad,,\n"
+    b"0.jpg,tail,long,val,g\n1.jpg,tail,short,test,\n"
+)
+_FASHIONAI = (
+    b"Images/neck_design_labels/0.jpg,neck_design_labels,nynnn\n\x1e"
+    b"Images/neck_design_labels/1.jpg,neck_design_labels,?\n\x1e"
+    b"Images/neck_design_labels/1.jpg,neck_design_labels,ynnnn\n"
+)
+
 
 def seeds(target: str) -> list[bytes]:
-    """Good inputs of a target, for mutation to start from."""
-    if target == "picture":
-        return _pictures()
+    """Return inputs that a target accepts; mutation starts from them."""
+    if target == "image":
+        return _images()
     if target == "configuration":
-        home = Path(__file__).parents[2] / "configs"
-        return [path.read_bytes() for path in sorted(home.glob("*.yaml"))] + [b"name: x\nseed: 3\n"]
-    if target == "setting":
-        return [
-            b"network.input_px=192",
-            b"tasks.neck.crop.rule.threshold=0.5",
-            b"data.tasks=infer",
-            b"data.tasks=[{name: a, classes: [b, c]}]",
-            b"cam.training.steps=[7, 12]",
-        ]
+        files = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+        return [*(path.read_bytes() for path in files), b"name: x\nseed: 3\n"]
+    if target == "description":
+        return [_description()]
     return {
         "csv_annotations": [
-            b"image,task,label,split,group\n0.jpg,beak,hooked,train,g\n1.jpg,tail,yn,,\n",
-            b'\xef\xbb\xbfimage,task,label\r\n"a,b.jpg",BEAK,nyn\r\n../x.jpg,beak,y\r\n',
+            _CSV_WITH_NAMES,
+            b'\xef\xbb\xbfimage,task,label\r\n"a,b.jpg",BEAK,nyn\r\n1.jpg,tail,yn\r\n',
         ],
-        "fashionai_annotations": [
-            b"Images/neck_design_labels/0.jpg,neck_design_labels,nynnn\n\x1e"
-            b"Images/neck_design_labels/1.jpg,neck_design_labels,?\n\x1e"
-            b"Images/neck_design_labels/1.jpg,neck_design_labels,ynnnn\n"
-        ],
-        "predictions": [
-            b"a.jpg,beak,0.5;0.25;0.25\nb.jpg,tail,1;0\n\x1ea.jpg,beak,nyn\nb.jpg,tail,yn\n",
-            b"image,task,probabilities\na.jpg,beak,1;2;3\n\x1eimage,task,label\na.jpg,beak,ynm\n",
-        ],
+        "csv_tasks": [_CSV_WITH_NAMES],
+        "fashionai_annotations": [_FASHIONAI],
+        "fashionai_tasks": [_FASHIONAI],
         "names": [
             b"3/4 Length",
             b"../../etc/passwd",
@@ -184,10 +228,18 @@ def seeds(target: str) -> list[bytes]:
             "\u202egpj.exe\u0301".encode(),
             b"NUL.txt",
         ],
-        "description": [_description()],
-        "weights": [
-            b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00.\x80\x02]q\x00.",
+        "setting": [
+            b"network.input_px=192",
+            b"tasks.neck.crop.rule.threshold=0.5",
+            b"data.tasks=infer",
+            b"data.tasks=[{name: a, classes: [b, c]}]",
+            b"cam.training.steps=[7, 12]",
         ],
+        "predictions": [
+            b"a.jpg,beak,0.5;0.25;0.25\nb.jpg,tail,1;0\n\x1ea.jpg,beak,nyn\nb.jpg,tail,yn\n",
+            b"image,task,probabilities\na.jpg,beak,1;2;3\n\x1eimage,task,label\na.jpg,beak,ynm\n",
+        ],
+        "weights": [GOOD],
     }[target]
 
 
@@ -201,7 +253,7 @@ def _description() -> bytes:
     return json.dumps(as_json(described, Path())).encode()
 
 
-def _pictures() -> list[bytes]:
+def _images() -> list[bytes]:
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 256, (17, 23, 3), np.uint8))
     exif = Image.Exif()
@@ -227,13 +279,13 @@ def _pictures() -> list[bytes]:
 
 
 @contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
     """Raise TooSlow when the block takes longer."""
 
-    def late(_number: int, _frame: FrameType | None) -> None:
+    def expire(_number: int, _frame: FrameType | None) -> None:
         raise TooSlow(f"took longer than {seconds:g} s")
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -242,8 +294,9 @@ def within(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def attempt(target: str, folder: Path, data: bytes) -> None:
-    """Feed one input; anything that is not told as it should be comes out as an exception."""
-    with within(SECONDS):
-        TARGETS[target](folder, data)
+def attempt(target: str, folder: Path, data: bytes) -> bool:
+    """Run a target on one input within its time, and check that no unfinished file is left."""
+    with time_limit(SECONDS):
+        accepted = TARGETS[target](folder, data)
     assert not [path for path in folder.rglob(".*") if is_ours(path)]
+    return accepted

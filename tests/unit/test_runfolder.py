@@ -269,7 +269,7 @@ def printed(monkeypatch, **how):
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch):
     out = printed(monkeypatch)
-    monkeypatch.setattr(heatcrop.runs.progress, "_QUIET_SECONDS", 0)
+    monkeypatch.setattr(heatcrop.runs.progress, "_LINE_SECONDS", 0)
     with heatcrop.runs.progress.progress("work", 4) as bar:
         bar(1)
         bar(2)
@@ -298,19 +298,19 @@ def test_no_color_is_obeyed(monkeypatch):
 
 
 def work_elsewhere(queue, name):
-    heatcrop.runs.progress.speak_through(queue)
+    heatcrop.runs.progress.forward_to(queue)
     with heatcrop.runs.progress.progress(name, 2) as bar:
         bar(1)
-        heatcrop.runs.progress.log(f"{name} speaks")
+        heatcrop.runs.progress.log(f"{name} logs")
         bar(1)
 
 
-def test_workers_are_heard_through_the_process_that_started_them(monkeypatch):
+def test_the_parent_process_shows_the_messages_of_workers(monkeypatch):
     out = printed(monkeypatch)
-    monkeypatch.setattr(heatcrop.runs.progress, "_QUIET_SECONDS", 0)
+    monkeypatch.setattr(heatcrop.runs.progress, "_LINE_SECONDS", 0)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    with heatcrop.runs.progress.listening(queue):
+    with heatcrop.runs.progress.show_forwarded(queue):
         workers = [context.Process(target=work_elsewhere, args=(queue, name)) for name in ("one", "two")]
         for worker in workers:
             worker.start()
@@ -320,7 +320,7 @@ def test_workers_are_heard_through_the_process_that_started_them(monkeypatch):
     lines = out.getvalue().splitlines()
     for name in ("one", "two"):
         mine = [line.split(",")[0] for line in lines if line.startswith(name)]
-        assert mine == [f"{name}: 1/2", f"{name} speaks", f"{name}: 2/2"]
+        assert mine == [f"{name}: 1/2", f"{name} logs", f"{name}: 2/2"]
 
 
 def test_a_setting_that_came_later_leaves_older_fingerprints_alone():

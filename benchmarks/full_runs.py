@@ -1,4 +1,4 @@
-"""Whole runs against whole runs: nothing done twice, tasks side by side, the time until a score."""
+"""Compare the times of complete runs: an unchanged one, parallel tasks, and the time to a score."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,45 +14,46 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.arena import Ratio
+from benchmarks.commands import pipeline
+from benchmarks.contenders import Ratio
 from heatcrop.data.tasks import FASHIONAI
 from heatcrop.runs.folder import RunFolder
 
 _REPEATS = 5
-# How stage 1 trains for that score: one network, of which more is trained than `configs/photos.yaml` has it.
-_TO_SCORE = ("network.input_px=224", "cam.folds=1", "network.frozen_blocks=13")
+# Stage 1 for the time to a score: one network, with fewer frozen blocks than in `configs/photos.yaml`.
+_SCORE_SETTINGS = ("network.input_px=224", "cam.folds=1", "network.frozen_blocks=13")
 
 
-def _seconds(out: Path, *options: str) -> float:
+def _seconds(out: Path, *options: str, settings: tuple[str, ...] = ()) -> float:
     started = time.perf_counter()
-    subprocess.run([sys.executable, "pipeline.py", "run", "--all", "--out", str(out), *options], check=True)
+    subprocess.run(pipeline("run", "--all", "--out", out, *options, settings=settings), check=True)
     return time.perf_counter() - started
 
 
-def _one(ours: float, theirs: float) -> Ratio:
-    """Of works that take too long to be repeated."""
+def _single(ours: float, theirs: float) -> Ratio:
+    """Return the ratio of times that are too long to be repeated."""
     return Ratio(ours / theirs, ours / theirs, ours / theirs, ours, theirs)
 
 
-def whole_runs(
+def full_runs(
     out: Path, photos: Path | None, peers: str | None
 ) -> list[tuple[str, float | None, Callable[[], Ratio]]]:
-    """List what is compared: name, greatest ratio of seconds that is aimed at, and how to find the ratio."""
-    found: list[tuple[str, float | None, Callable[[], Ratio]]] = [
+    """List the comparisons: name, greatest ratio of seconds as target, and a function that measures it."""
+    comparisons: list[tuple[str, float | None, Callable[[], Ratio]]] = [
         ("second run of an unchanged configuration / the first", 0.02, lambda: _second_run(out / "demo")),
-        ("demo of few pictures with --jobs 2 / --jobs 1", None, lambda: _side_by_side(out / "jobs")),
+        ("demo of few images with --jobs 2 / --jobs 1", None, lambda: _parallel(out / "jobs")),
     ]
     if photos is not None and peers is not None:
         for task in ("collar", "pant", "sleeve"):
             for best, words in ((False, "ends with"), (True, "has in its best epoch")):
                 score = partial(_time_to_score, out / "photos", photos, peers, task, best)
                 name = f"time to the score that a full fine-tune in PyTorch {words}, {task}"
-                found.append((name, 0.4, score))
-    return found
+                comparisons.append((name, 0.4, score))
+    return comparisons
 
 
 def _second_run(demo: Path) -> Ratio:
-    """The whole default run, as `make run` does it; then again and again."""
+    """Time the default run, and its repetitions without a change."""
     shutil.rmtree(demo, ignore_errors=True)
     first = _seconds(demo)
     again = np.array([_seconds(demo) for _ in range(_REPEATS)])
@@ -61,51 +61,35 @@ def _second_run(demo: Path) -> Ratio:
     return Ratio(value, low, high, float(np.median(again)), first)
 
 
-def _side_by_side(demo: Path) -> Ratio:
-    """A quarter of the default's pictures: all eight tasks, both ways."""
+def _parallel(demo: Path) -> Ratio:
+    """Time all eight tasks with two jobs and with one, on a quarter of the default's images."""
     seconds = []
     for jobs in ("2", "1"):
         shutil.rmtree(demo, ignore_errors=True)
-        seconds.append(_seconds(demo, "--jobs", jobs, "--set", "data.rendered.per_class=15"))
-    return _one(*seconds)
+        seconds.append(_seconds(demo, "--jobs", jobs, settings=("data.rendered.per_class=15",)))
+    return _single(*seconds)
 
 
 def _time_to_score(out: Path, photos: Path, peers: str, task: str, best: bool) -> Ratio:
-    """Seconds until stage 1 reaches the score of a full fine-tune in PyTorch, over that fine-tune's.
+    """Compare the seconds until stage 1 and a full fine-tune in PyTorch reach a score.
 
-    The score is the one that the fine-tune ends with, or with `best` that of its best epoch, chosen on the
-    same validation pictures. Infinite where stage 1 does not reach it.
+    The score is that of the fine-tune's last epoch, or with `best` of its best epoch, chosen on the same
+    validation images. The ratio is infinite where stage 1 does not reach it.
     """
     ours, theirs = _histories(out / task, photos, peers, task)
     place = int(theirs["val_map"].argmax()) if best else len(theirs) - 1
     reached = np.flatnonzero(ours["val_map"].to_numpy() >= theirs["val_map"].iloc[place])
     seconds = float(ours["seconds"].iloc[reached[0]]) if len(reached) else float("inf")
-    return _one(seconds, float(theirs["seconds"].iloc[place]))
+    return _single(seconds, float(theirs["seconds"].iloc[place]))
 
 
 @functools.cache
 def _histories(out: Path, photos: Path, peers: str, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train both; of each epoch, ``val_map`` and ``seconds`` since the start, features included."""
+    """Train both; return ``val_map`` and ``seconds`` since the start of each epoch, features included."""
     shutil.rmtree(out, ignore_errors=True)
-    plan = [word for setting in _TO_SCORE for word in ("--set", setting)]
-    subprocess.run(
-        [
-            sys.executable,
-            "pipeline.py",
-            "stage",
-            "cam",
-            "--task",
-            task,
-            "--config",
-            "configs/photos.yaml",
-            "--data",
-            str(photos),
-            "--out",
-            str(out),
-            *plan,
-        ],
-        check=True,
-    )
+    options = ("--config", "configs/photos.yaml", "--data", photos, "--out", out)
+    stage1 = pipeline("stage", "cam", "--task", task, *options, settings=_SCORE_SETTINGS)
+    subprocess.run(stage1, check=True)
     name = next(t.name for t in FASHIONAI if t.short == task)
     folder = RunFolder(out).task(name)
     rows = pd.read_csv(folder.predictions(1), usecols=["image", "split"])

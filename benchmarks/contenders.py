@@ -1,7 +1,7 @@
-"""Contenders, each in a process of its own, that do a piece of work when asked and say how long it took.
+"""Time contenders, each a process of its own, in turns.
 
-They are started once and asked in turn, round by round, so that whatever else slows the machine slows all
-of them alike; a ratio is that of two contenders in the same round.
+Contenders start once and work in turns, round by round, so that other load on the machine slows all of them
+alike; a ratio compares two contenders of the same round.
 """
 
 from __future__ import annotations
@@ -17,32 +17,36 @@ from typing import Any
 
 import numpy as np
 
-Work = Callable[[], int]
-"""Does the work once; returns how many pictures it was."""
+Workload = Callable[[], int]
+"""Does the work once; returns the number of images."""
 
 
-def serve(makers: Mapping[str, Callable[..., Work]]) -> None:
-    """Be a contender, ``python -m MODULE NAME``: the first line on stdin holds options, each later asks."""
+def serve(makers: Mapping[str, Callable[..., Workload]]) -> None:
+    """Serve as a contender, ``python -m MODULE NAME``.
+
+    The first line on stdin holds options; each further line starts the work once, and is answered on stdout
+    with the number of images and the seconds.
+    """
     name, options = sys.argv[1], json.loads(sys.stdin.readline())
-    # Libraries print as they like; answers have a channel of their own.
+    # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     work = makers[name](**options)
-    work()  # what is made at first use is not timed
+    work()  # first calls allocate and compile, and are not timed
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for _ in iter(sys.stdin.readline, ""):
         started = time.perf_counter()
-        pictures = work()
+        images = work()
         seconds = time.perf_counter() - started
-        print(json.dumps({"pictures": pictures, "seconds": seconds}), file=answers, flush=True)
+        print(json.dumps({"images": images, "seconds": seconds}), file=answers, flush=True)
 
 
 class Contender:
-    """A process that serves."""
+    """A process that runs :func:`serve`."""
 
     def __init__(self, python: str, module: str, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
-        # Idle threads must sleep, or they would take the cores from whose turn it is.
+        # Idle threads must sleep, or they take the cores from the contender whose turn it is.
         environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
         self._process = subprocess.Popen(
             [python, "-m", module, name],
@@ -51,15 +55,15 @@ class Contender:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self._ask(json.dumps(options))
-        self._answer()
+        self._send(json.dumps(options))
+        self._receive()
 
-    def _ask(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
-    def _answer(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -67,12 +71,13 @@ class Contender:
         return dict(json.loads(line))
 
     def speed(self) -> float:
-        """Do the work once; pictures a second."""
-        self._ask("")
-        answer = self._answer()
-        return float(answer["pictures"] / answer["seconds"])
+        """Do the work once; return images a second."""
+        self._send("")
+        answer = self._receive()
+        return float(answer["images"] / answer["seconds"])
 
     def close(self) -> None:
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -88,10 +93,11 @@ class Entry:
     Attributes
     ----------
     python : str
-        Interpreter: peers live in an environment of their own.
+        Interpreter; peers have their own environment.
     module, name : str
-        Which of a module's contenders.
+        A module that serves, and which of its contenders.
     options : dict
+        Arguments of the contender.
     """
 
     python: str
@@ -100,19 +106,20 @@ class Entry:
     options: dict[str, Any]
 
     def start(self) -> Contender:
+        """Start the process and wait until it is ready."""
         return Contender(self.python, self.module, self.name, self.options)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """Ours over theirs, by round.
+    """Our speed divided by theirs.
 
     Attributes
     ----------
     value, low, high : float
-        Median, least and greatest.
+        Median, least and greatest ratio of a round.
     ours, theirs : float
-        Median pictures a second.
+        Median images a second.
     """
 
     value: float
@@ -123,18 +130,17 @@ class Ratio:
 
 
 def compare(ours: Entry, theirs: Sequence[Entry], rounds: int) -> Ratio:
-    """Let contenders run in turn; where there are several others, the one of highest median counts."""
+    """Time contenders in turns; of several others the one with the highest median speed counts."""
     contenders: list[Contender] = []
     try:
         for entry in (ours, *theirs):
             contenders.append(entry.start())
-        speeds = np.array([[one.speed() for one in contenders] for _ in range(rounds)])
+        speeds = np.array([[contender.speed() for contender in contenders] for _ in range(rounds)])
     finally:
-        for one in contenders:
-            one.close()
-    middle = np.median(speeds, axis=0)
-    best = 1 + int(np.argmax(middle[1:]))
+        for contender in contenders:
+            contender.close()
+    medians = np.median(speeds, axis=0)
+    best = 1 + int(np.argmax(medians[1:]))
     ratios = speeds[:, 0] / speeds[:, best]
-    return Ratio(
-        *(float(f(ratios)) for f in (np.median, np.min, np.max)), float(middle[0]), float(middle[best])
-    )
+    value, low, high = (float(f(ratios)) for f in (np.median, np.min, np.max))
+    return Ratio(value, low, high, float(medians[0]), float(medians[best]))

@@ -1,7 +1,10 @@
-"""How well heatmaps find the true region, whatever rule cuts them (rendered data).
+"""Measure how well heatmaps locate the true region, independent of the crop rule (rendered data).
 
-Measures of Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right" (CVPR 2020 and
-the extension of 2022): a box per threshold, each measure with the threshold that serves it best.
+References
+----------
+Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, and the extension of
+2022: one box a threshold, each metric with its best threshold.
+Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016: the pointing game.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 
 
 def max_box_accuracy(best_iou: np.ndarray) -> dict[str, float]:
-    """MaxBoxAccV2 from the IoU of each picture's best box at each threshold.
+    """Compute MaxBoxAccV2 from the IoU of each image's best box at each threshold.
 
     Parameters
     ----------
@@ -29,7 +32,7 @@ def max_box_accuracy(best_iou: np.ndarray) -> dict[str, float]:
     Returns
     -------
     dict
-        One entry an IoU level (the best threshold's share of pictures that reach it) and their mean.
+        Share of images that reach each IoU level with its best threshold, and their mean.
 
     Examples
     --------
@@ -41,7 +44,7 @@ def max_box_accuracy(best_iou: np.ndarray) -> dict[str, float]:
 
 
 def heat_iou(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, truth: np.ndarray) -> np.ndarray:
-    """IoU of each picture's best component with the true box, at each threshold, (T, N)."""
+    """Compute the IoU of each image's best component with the true box, at each threshold, (T, N)."""
     out = np.zeros((len(THRESHOLDS), len(heatmaps)))
     for n, (heatmap, (width, height)) in enumerate(zip(heatmaps, sizes.tolist(), strict=True)):
         view = framed((0, 0, width, height), fit)
@@ -57,26 +60,26 @@ def heat_iou(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, truth: np.ndarra
 
 
 def square_iou(centres: np.ndarray, sizes: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The same for squares around fixed centres, of every side instead of every threshold."""
+    """Compute the IoU of squares around fixed centres, of each side instead of each threshold, (T, N)."""
     return np.array(
         [iou(squares(centres, np.full(len(sizes), side), sizes).astype(float), truth) for side in THRESHOLDS]
     )
 
 
 def pointing(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, truth: np.ndarray) -> float:
-    """Share of pictures whose hottest place lies in the true box (Zhang et al., ECCV 2016)."""
-    hottest = []
+    """Compute the share of images whose heatmap's maximum lies in the true box."""
+    maxima = []
     for heatmap, (width, height) in zip(heatmaps, sizes.tolist(), strict=True):
         view = framed((0, 0, width, height), fit)
         heat = cv2.resize(heatmap.astype(np.float32), (GRID, GRID))
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         x = view.x0 + (column + 0.5) / GRID * view.width
         y = view.y0 + (row + 0.5) / GRID * view.height
-        hottest.append((x / width, y / height))
-    return point_hits(np.array(hottest).reshape(-1, 2), sizes, truth)
+        maxima.append((x / width, y / height))
+    return point_hits(np.array(maxima).reshape(-1, 2), sizes, truth)
 
 
 def point_hits(points: np.ndarray, sizes: np.ndarray, truth: np.ndarray) -> float:
-    """Share of points, (N, 2) as shares of width and height, that lie in the true boxes."""
+    """Compute the share of points, (N, 2) in shares of width and height, that lie in the true boxes."""
     pixels = points * sizes
     return float(((truth[:, :2] <= pixels) & (pixels <= truth[:, 2:])).all(axis=1).mean())

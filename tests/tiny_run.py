@@ -1,0 +1,149 @@
+"""A tiny run for tests: its data and configuration, its commands, and the comparison of its files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from heatcrop.rendered import write_dataset
+from heatcrop.runs.leftovers import is_ours
+from heatcrop.runs.lock import LOCK
+
+ROOT = Path(__file__).parents[1]
+TASKS = ("neck_design_labels", "lapel_design_labels")
+CONFIG = {
+    "name": "tiny",
+    "data": {"source": "files", "roots": ["data"]},
+    "network": {"backbone": "mobilenet0.25", "weights": "none", "frozen_blocks": 20, "input_px": 64},
+    "cam": {"training": {"epochs": 4, "learning_rate": 0.003}, "views": 1, "folds": 2},
+    "crop": {"rule": {"threshold": 0.8, "least_contrast": 0.0}, "search": {"pictures": 0}},
+    "finetune": {"training": {"epochs": 4, "average": 0.9}, "views": 1},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """An uninterrupted run.
+
+    Attributes
+    ----------
+    files : dict of str to bytes
+        See :func:`comparable_files`.
+    starts, ends : float
+        Seconds until its folder appeared, and in total.
+    """
+
+    files: dict[str, bytes]
+    starts: float
+    ends: float
+
+
+def make_project(folder: Path) -> None:
+    """Write a few images to ``data`` and a configuration for them to ``tiny.yaml``."""
+    write_dataset(folder / "data", 4, 1, 0, TASKS, workers=1, side_px=96)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
+
+
+def pipeline(*words: object) -> list[str]:
+    """Return the command line of a pipeline command."""
+    return [sys.executable, str(ROOT / "pipeline.py"), *map(str, words)]
+
+
+def tiny_run(out: Path | str, jobs: int, *settings: str) -> list[str]:
+    """Return the command line of the tiny run, to be started in the project's folder."""
+    changes = [word for setting in settings for word in ("--set", setting)]
+    return pipeline("run", "--all", "--config", "tiny.yaml", "--out", out, "--jobs", jobs, *changes)
+
+
+def start(folder: Path, out: Path, jobs: int, open_files: int = 0) -> subprocess.Popen[str]:
+    """Start the tiny run in a process group of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        From :func:`make_project`.
+    out : Path
+    jobs : int
+    open_files : int
+        Limit of open files of each process; 0 for the system's.
+    """
+
+    def prepare() -> None:
+        restore_sigint()
+        if open_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
+    return subprocess.Popen(
+        tiny_run(out, jobs),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=prepare,
+    )
+
+
+def restore_sigint() -> None:
+    """Restore the default of SIGINT, which shells ignore in background commands."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
+    """Wait until a run ends with the expected exit code, and return its messages."""
+    _, printed = process.communicate(timeout=300)
+    assert process.returncode == expected, f"code {process.returncode}: {printed}"
+    return printed
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> float:
+    """Wait until a file exists or the process has ended; return the time."""
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.002)
+    return time.monotonic()
+
+
+def make_reference(folder: Path, jobs: int, open_files: int = 0) -> Reference:
+    """Make an uninterrupted run in ``reference<jobs>``."""
+    out, began = folder / f"reference{jobs}", time.monotonic()
+    process = start(folder, out, jobs, open_files)
+    starts = wait_for(out / "config.yaml", process) - began
+    finish(process)
+    return Reference(comparable_files(out), starts, time.monotonic() - began)
+
+
+def comparable_files(run: Path) -> dict[str, bytes]:
+    """Read all files of a run by name, without measured times."""
+    found = {}
+    for path in sorted(p for p in run.rglob("*") if p.is_file() and p.name != LOCK):
+        data = path.read_bytes()
+        if path.name == "history.csv":
+            data = pd.read_csv(path, dtype=str).drop(columns="seconds").to_csv().encode()
+        elif path.suffix == ".json":
+            data = json.dumps(_without_times(json.loads(data))).encode()
+        found[path.relative_to(run).as_posix()] = data
+    return found
+
+
+def _without_times(value: object) -> object:
+    """Remove seconds from JSON, and the sizes of files, since some of these hold seconds."""
+    if isinstance(value, dict):
+        return {key: _without_times(v) for key, v in value.items() if key not in ("seconds", "bytes")}
+    return [_without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def differences(run: Path, reference: Reference) -> list[str]:
+    """List files that only one of two runs has, files whose bytes differ, and unfinished files."""
+    found = comparable_files(run)
+    names = sorted({*found, *reference.files})
+    unfinished = [p.name for p in run.rglob("*") if is_ours(p) and p.name != LOCK]
+    return unfinished + [name for name in names if found.get(name) != reference.files.get(name)]
