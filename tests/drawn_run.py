@@ -1,4 +1,4 @@
-"""What three stages would leave of a task, drawn and made up: for tests that look at it."""
+"""A drawn task with made-up results of all three stages, for tests of what is computed from them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from stage2_crop.rule import CropRule
 
 
 def draw_task(
-    folder: RunFolder, name: str, classes: tuple[str, ...], n: int, answers: bool, seed: int
+    folder: RunFolder, name: str, classes: tuple[str, ...], n: int, labelled_test: bool, seed: int
 ) -> TaskData:
-    """Draw pictures and leave everything that three stages would."""
+    """Draw images and write the files of all three stages."""
     rng = np.random.default_rng(seed)
     task = Task(name, classes)
-    home = folder.path.parent / "pictures & more"
+    home = folder.path.parent / "images & more"
     home.mkdir(exist_ok=True)
     images, paths, sizes = [], [], []
     for i in range(n):
@@ -35,17 +35,17 @@ def draw_task(
     splits = np.array(["train", "val", "test", "test"] * n)[:n]
     letters = np.zeros((n, len(classes)), np.int8)
     letters[np.arange(n), rng.integers(0, len(classes), n)] = 2
-    if not answers:
+    if not labelled_test:
         letters[splits == "test"] = 0
     data = TaskData(task, tuple(images), tuple(paths), np.array(sizes), letters, splits, np.full(n, ""))
     to = folder.task(name)
     full, crop = (rng.dirichlet(np.ones(len(classes)), n) for _ in range(2))
     write_predictions(to.predictions(1), images, splits, full, classes, ["final"] * n)
     write_array(to.heatmaps, rng.normal(size=(n, 7, 7)).astype(np.float32))
-    shown = splits != "train"
-    late = [image for image, s in zip(images, shown, strict=True) if s]
-    write_predictions(to.predictions(3), late, splits[shown], crop[shown], classes)
-    write_predictions(to.fused, late, splits[shown], (0.5 * full + 0.5 * crop)[shown], classes)
+    late = splits != "train"
+    late_images = np.array(images)[late].tolist()
+    write_predictions(to.predictions(3), late_images, splits[late], crop[late], classes)
+    write_predictions(to.fused, late_images, splits[late], (0.5 * full + 0.5 * crop)[late], classes)
     sizes_array = np.array(sizes)
     table = pd.DataFrame(
         {

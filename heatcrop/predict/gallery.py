@@ -14,8 +14,9 @@ from heatcrop.data.texts import printable
 from heatcrop.errors import RunError
 from heatcrop.predict.predictor import Answer, Predictor
 from heatcrop.report.build import build_gallery, may_be_rebuilt
-from heatcrop.report.rows import BRANCHES, TaskRows, read_settings
+from heatcrop.report.results import TaskResults, read_settings
 from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.metrics import BRANCHES
 
 SPLIT = "new"
 """What the gallery calls pictures that belong to no split."""
@@ -32,7 +33,7 @@ class Gallery:
     """
 
     page: Path
-    _tasks: list[TaskRows]
+    _tasks: list[TaskResults]
 
     @classmethod
     def beside(cls, out: Path, boxes: Path | None = None) -> Gallery:
@@ -86,7 +87,7 @@ class Gallery:
         )
         said = {branch: np.concatenate([getattr(a, branch) for a in answers]) for branch in BRANCHES}
         self._tasks.append(
-            TaskRows(
+            TaskResults(
                 data,
                 said,
                 np.concatenate([a.boxes for a in answers]),
