@@ -142,7 +142,7 @@ def test_run_survives_them_all_and_keeps_names_where_they_belong(home, call, tmp
     assert EVIL not in html.replace("\\u003c", "")
     assert [kind.get("src") or kind.get("type") for kind, _ in page.scripts] == [
         "application/json",
-        "assets/pictures.js",
+        "assets/images.js",
         "assets/report.js",
     ]
     data = json.loads("".join(page.scripts[0][1]))
