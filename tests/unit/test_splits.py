@@ -179,7 +179,7 @@ SIXTY_FORTY = np.repeat([0, 1], [60, 40])
 @pytest.mark.parametrize("class_, n", [(0, 15), (1, 10)])
 def test_folds_are_stratified(class_, n):
     folds = assign_folds(one_hot(SIXTY_FORTY, 2), None, 4, seed=0)
-    assert np.bincount(folds[SIXTY_FORTY == class_]).tolist() == [n] * 4
+    assert np.bincount(folds[class_ == SIXTY_FORTY]).tolist() == [n] * 4
 
 
 def test_folds_with_groups_have_about_equal_sizes():
