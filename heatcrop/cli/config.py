@@ -96,7 +96,8 @@ class DataConfig(Section):
         Renames given splits, for example `{val: test}` to report on a published validation set and to split
         validation from train.
     val_share, test_share : float
-        Share of the images for validation if the data names no `val` split, and for test if it names no split.
+        Share of the images for validation if the data names no `val` split, and for test if it names no
+        split.
     max_rejected_share : float
         Greatest share of rejected rows.
     limit_per_class : int or None
