@@ -92,13 +92,13 @@ def page() -> str:
     sections = root["$defs"] | {"": root}
     keys: dict[str, list[str]] = {}  # of each section's class, the keys that hold it
 
-    def walk(section: str, prefix: str) -> None:
+    def visit(section: str, prefix: str) -> None:
         keys.setdefault(section, []).append(prefix)
         for name, schema in sections[section]["properties"].items():
             if "$ref" in schema:
-                walk(schema["$ref"].rpartition("/")[2], f"{prefix}.{name}".lstrip("."))
+                visit(schema["$ref"].rpartition("/")[2], f"{prefix}.{name}".lstrip("."))
 
-    walk("", "")
+    visit("", "")
     lines = [_INTRODUCTION]
     for section, prefixes in keys.items():
         meanings = attributes(sections[section].get("description", ""))
