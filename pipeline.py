@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import sys
 
-from heatcrop.cli import signals as interruption
+from heatcrop.cli import signals
 from heatcrop.cli.limits import memory_fault
 
 
 def door() -> int:
     """Run the command line; loading the libraries takes seconds, and may be interrupted or starved too."""
-    interruption.listen()
+    signals.handle_signals()
     try:
         if fault := memory_fault():
             print(f"error: {fault}", file=sys.stderr)
@@ -20,10 +20,10 @@ def door() -> int:
 
         return main()
     except KeyboardInterrupt:
-        interruption.tell()
-        return interruption.INTERRUPTED
+        signals.report_interruption()
+        return signals.INTERRUPTED
     finally:
-        interruption.listen_no_more()
+        signals.ignore_signals()
 
 
 if __name__ == "__main__":

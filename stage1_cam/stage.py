@@ -12,10 +12,11 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.splits import assign_folds
@@ -54,8 +55,8 @@ class CamPlan:
 
     training: TrainingPlan = TrainingPlan()
     augment: Augmentation = Augmentation()
-    views: int = 4
-    folds: int = 3
+    views: Annotated[int, Field(ge=1, le=1000)] = 4
+    folds: Annotated[int, Field(ge=1, le=1000)] = 3
     test: TestViews = TestViews()
     heatmap: Literal["plain", "contrast", "distance"] = "distance"
 

@@ -7,8 +7,10 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.splits import assign_folds
@@ -55,9 +57,9 @@ class CropPlan:
 
     rule: CropRule = CropRule()
     search: SearchPlan = SearchPlan()
-    jitter: float = 0.15
-    jitters: int = 4
-    quality: int = 95
+    jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.15
+    jitters: Annotated[int, Field(ge=1, le=100)] = 4
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
 
 
 class CropWork:

@@ -6,9 +6,11 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.texts import take
@@ -47,7 +49,7 @@ class FinetunePlan:
 
     training: TrainingPlan = TrainingPlan()
     augment: Augmentation = Augmentation()
-    views: int = 4
+    views: Annotated[int, Field(ge=1, le=1000)] = 4
     test: TestViews = TestViews()
     cross_fit: bool = True
 

@@ -17,6 +17,7 @@ from heatcrop.cli.config_file import dump_config, read_config
 from heatcrop.cli.holding import make_folder, refuse_foreign, refuse_no_run
 from heatcrop.cli.limits import memory_limit
 from heatcrop.cli.loading import Opened, config_of_run, open_data, to_be_drawn
+from heatcrop.cli.prediction import trained_run
 from heatcrop.cli.walk import Walk, in_turn, same_rows
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task, resolve
@@ -26,14 +27,14 @@ from heatcrop.files import write_json, write_text
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.nets.cards import Devices
 from heatcrop.nets.devices import find_devices
-from heatcrop.predict.description import as_json, describe_run, read_description
+from heatcrop.predict.description import read_description
+from heatcrop.predict.trained_run import describe_run
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import HeldError, lent, signature
 from heatcrop.runs.metrics import report_split, run_metrics
 from heatcrop.runs.predictions import read_parts
 from heatcrop.runs.progress import log
 from heatcrop.runs.workers import in_rounds
-from heatcrop.training.batches import InputForm
 from heatcrop.training.pieces import Seconds
 
 
@@ -102,7 +103,7 @@ def run_stages(
         worked |= _walk_through(walk, some, units, jobs, scheduler)
     walk.mend()
     if worked or not _is_described(folder):
-        _describe(config, folder, walk.shop.form, opened.known)
+        _describe(config, folder, opened.known)
     return opened
 
 
@@ -153,24 +154,26 @@ def _walk_through(
 def _is_described(folder: RunFolder) -> bool:
     """Whether what prediction must be told is there, and can be read."""
     try:
-        return bool(read_description(folder.description))
+        read_description(folder.description)
     except RunError:
         return False
+    return True
 
 
-def _describe(config: Config, folder: RunFolder, form: InputForm, known: Sequence[Task]) -> None:
+def _describe(config: Config, folder: RunFolder, known: Sequence[Task]) -> None:
     """Write what prediction must be told of all finished tasks, these commands' and earlier ones'."""
     if config.heatmap.by_gradient:  # what ONNX Runtime cannot do
         folder.description.unlink(missing_ok=True)
         return
     done = [task for task in known if folder.task(task.name).finished]
+    if not done:
+        return
     try:
-        described = describe_run(config, folder, form, done)
+        description = describe_run(trained_run(config, folder), done)
     except (DataError, RunError) as error:  # an earlier task has lost a file: no reason to fail this one
         log(f"{folder.description.name} was not written: {error}")
         return
-    if described:
-        write_json(folder.description, as_json(described, folder.path))
+    write_json(folder.description, description.as_json(folder.path))
 
 
 def device_notes(devices: Devices) -> list[str]:

@@ -23,7 +23,7 @@ from heatcrop.nets.backbones import backbone
 from heatcrop.nets.classifier import NetworkPlan
 from heatcrop.nets.gradients import MapPlan
 from heatcrop.nets.inference import Runner
-from heatcrop.predict.description import read_outputs
+from heatcrop.predict.trained_run import read_outputs
 from heatcrop.runs.built import clear_built, is_sheet
 from heatcrop.runs.changes import Origin, origin, why_outdated
 from heatcrop.runs.fingerprint import files_stamp, fingerprint, first_fault, is_current, vouched

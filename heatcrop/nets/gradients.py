@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from heatcrop.errors import EngineError
 from heatcrop.nets.classifier import class_logits
@@ -37,7 +38,7 @@ class MapPlan:
     """
 
     method: Literal["cam", "grad_cam", "layer_cam"] = "cam"
-    layer: int = 0
+    layer: Annotated[int, Field(ge=0, le=10_000)] = 0
 
     @property
     def by_gradient(self) -> bool:

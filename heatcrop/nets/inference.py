@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
+from heatcrop.metrics.calibration import softmax as softmax
 from heatcrop.nets.cards import ON_CPU, Card, Devices
 from heatcrop.nets.engine import mxnet
 
@@ -158,13 +159,3 @@ def exported_runner(block: Callable[[], Any], onnx_path: Path, engine: str, devi
 def takes_mxnet(engine: str, devices: Devices) -> bool:
     """Whether MXNet infers: ``auto`` takes it where it has a card, and ONNX Runtime otherwise."""
     return engine == "mxnet" or (engine == "auto" and bool(devices.training))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Turn (..., C) logits into probabilities.
-
-    >>> softmax(np.array([0.0, 0.0])).tolist()
-    [0.5, 0.5]
-    """
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)

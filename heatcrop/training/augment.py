@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from heatcrop.training.views import View
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +40,14 @@ class Augmentation:
         Chance of random erasing (Zhong et al., "Random Erasing Data Augmentation", AAAI 2020), 0..1.
     """
 
-    crop_scale: float = 1.0
-    aspect: float = 1.0
-    shift: float = 0.0
-    flip: float = 0.5
-    brightness: float = 0.2
-    contrast: float = 0.0
-    saturation: float = 0.0
-    erase: float = 0.0
+    crop_scale: Annotated[float, Field(ge=0.01, le=1)] = 1.0
+    aspect: Annotated[float, Field(ge=1, le=10)] = 1.0
+    shift: Share = 0.0
+    flip: Share = 0.5
+    brightness: Share = 0.2
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    erase: Share = 0.0
 
     def of(self, i: int) -> Augmentation:
         """How item i's views vary."""

@@ -11,9 +11,10 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
+from pydantic import Field
 
 from heatcrop.nets.inference import Runner
 from heatcrop.training.augment import Augmentation
@@ -46,8 +47,8 @@ class TestViews:
     """
 
     __test__ = False
-    scales: tuple[float, ...] = (1.0,)
-    grid: int = 3
+    scales: Annotated[tuple[Annotated[float, Field(ge=1, le=10)], ...], Field(min_length=1)] = (1.0,)
+    grid: Annotated[int, Field(ge=1, le=100)] = 3
     flip: bool = True
 
     def unit(self) -> list[View]:

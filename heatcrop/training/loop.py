@@ -6,9 +6,10 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from heatcrop.data.settings import SILENT
 from heatcrop.errors import DivergedError
@@ -47,19 +48,19 @@ class TrainingPlan:
         large for a card's memory is still one update. Batch norm sees a part at a time.
     """
 
-    epochs: int = 10
-    batch_size: int = 32
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    head_rate: float = 1.0
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    steps: tuple[int, ...] = ()
-    factor: float = 0.1
-    warmup: float = 0.0
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Annotated[float, Field(ge=1e-12, le=10)] = 1e-3
+    head_rate: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    schedule: Literal["cosine", "step"] = "cosine"
+    steps: tuple[Annotated[int, Field(ge=0, le=100_000)], ...] = ()
+    factor: Annotated[float, Field(ge=1e-6, le=1)] = 0.1
+    warmup: Annotated[float, Field(ge=0, le=100_000)] = 0.0
     reload_best: bool = True
-    average: float = 0.0
-    accumulate: int = dataclasses.field(default=1, metadata=SILENT)
+    average: Annotated[float, Field(ge=0, le=0.999999)] = 0.0
+    accumulate: Annotated[int, Field(ge=1, le=1_000_000)] = dataclasses.field(default=1, metadata=SILENT)
 
 
 @dataclasses.dataclass(frozen=True)
