@@ -100,32 +100,39 @@ def _config(
     return read_config(path, [*given, *(settings or [])])
 
 
-def _run_stages(
+def _prepare(
     ctx: typer.Context,
     stages: Sequence[str],
     all_tasks: bool,
     task: list[str] | None,
     config: Config,
     out: Path | None,
-    scheduler: str | None,
     dry_run: bool,
-) -> tuple[RunFolder, Opened] | None:
-    """Run some stages with the options that `run` and `stage` share; None after a dry run."""
+) -> tuple[RunFolder, list[str]] | None:
+    """Take the run folder for this process, and return it with the task names; None after a dry run."""
     from heatcrop.cli.holding import claimed, run_folder
-    from heatcrop.cli.run import plan_stages, run_stages
+    from heatcrop.cli.run import plan_stages
     from heatcrop.cli.tables import plan_table
-    from heatcrop.report.tensorboard import event_writer, write_events
 
     if all_tasks == bool(task):
         raise UsageError("choose the tasks: either --all, or --task NAME (repeatable)")
     wanted, folder = task or [], run_folder(config, out)
-    if dry_run:
-        plan = plan_stages(config, folder, wanted, stages)
-        console.print(plan_table(plan, stages))
-        count = f"{sum(map(len, plan.values()))} of {len(plan) * len(stages)} stages"
-        log(f"{count} would run in {folder.path}; nothing was done or written")
-        return None
-    ctx.with_resource(claimed(folder))
+    if not dry_run:
+        ctx.with_resource(claimed(folder))
+        return folder, wanted
+    plan = plan_stages(config, folder, wanted, stages)
+    console.print(plan_table(plan, stages))
+    count = f"{sum(map(len, plan.values()))} of {len(plan) * len(stages)} stages"
+    log(f"{count} would run in {folder.path}; nothing was done or written")
+    return None
+
+
+def _run_stages(
+    config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str], scheduler: str | None
+) -> Opened:
+    from heatcrop.cli.run import run_stages
+    from heatcrop.report.tensorboard import event_writer, write_events
+
     if config.runtime.tensorboard:
         event_writer()  # raises now, not at the end, where TensorBoard is missing
     opened = run_stages(config, folder, wanted, stages, scheduler)
@@ -133,7 +140,7 @@ def _run_stages(
         for name in opened.tasks:
             write_events(folder.task(name))
         log(f"events: tensorboard --logdir {folder.path}")
-    return folder, opened
+    return opened
 
 
 def _source(text: str) -> Path:
@@ -177,10 +184,11 @@ def run(
     from heatcrop.report.build import build_report
 
     configured = _config(config, data, settings, jobs)
-    done = _run_stages(ctx, STAGES, all_tasks, task, configured, out, scheduler, dry_run)
-    if done is None:
+    prepared = _prepare(ctx, STAGES, all_tasks, task, configured, out, dry_run)
+    if prepared is None:
         return
-    folder, opened = done[0], with_finished(*done)
+    folder, wanted = prepared
+    opened = with_finished(folder, _run_stages(configured, folder, wanted, STAGES, scheduler))
     metrics = finish_run(folder, opened)
     build_report(folder, opened.tasks, metrics, anew=False)
     console.print(metrics_table(metrics))
@@ -211,11 +219,12 @@ def stage(
     dry_run: DryRun = False,
 ) -> None:
     """Run one stage, from the files that the earlier ones left in the run folder."""
-    configured = _config(config, data, settings, jobs)
-    done = _run_stages(ctx, (name.value,), all_tasks, task, configured, out, scheduler, dry_run)
-    if done is None:
+    configured, stages = _config(config, data, settings, jobs), (name.value,)
+    prepared = _prepare(ctx, stages, all_tasks, task, configured, out, dry_run)
+    if prepared is None:
         return
-    folder, opened = done
+    folder, wanted = prepared
+    opened = _run_stages(configured, folder, wanted, stages, scheduler)
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
     for task_name in opened.tasks:
         log(f"{task_name}: {folder.task(task_name).path / left}")
@@ -292,7 +301,7 @@ def predict(
         return read_trained_run(folder, engine.value, device.value)
 
     pipeline = open_pipeline(folder, task or [], engine.value, device.value, read_run)
-    collect = None if page is None else lambda *found: rows.append(gallery_rows(*found))
+    collect = None if page is None else lambda *found: rows.append(gallery_rows(pipeline, *found))
     count, bad = predict_images(source, pipeline, out, boxes, collect)
     skipped = f"; {len(bad)} images could not be read" if bad else ""
     log(f"{count} images, {count * len(pipeline.tasks)} rows: {out}{skipped}")

@@ -67,7 +67,7 @@ _Positive = Annotated[float, Field(ge=1e-6)]
 class _Part(BaseModel):
     """A part of the file; keys that prediction does not need are ignored."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(allow_inf_nan=False, frozen=True)
 
 
 class _Header(_Part):
@@ -189,12 +189,12 @@ def read_description(path: Path) -> Description:
     """
     try:
         text = path.read_bytes()
-        header = _Header.model_validate_json(text)
+        header = _Header.model_validate_json(text, strict=True)
         if header.format > FORMAT:
             raise RunError(f"{path}: format is {header.format}; expected 1 or {FORMAT}: use a newer version")
         if not header.finished:
             raise RunError(f"{path}: its export was interrupted; export the run again")
-        return Description.model_validate_json(text, context=path.parent)
+        return Description.model_validate_json(text, strict=True, context=path.parent)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); export the run again") from None
     except ValidationError as error:

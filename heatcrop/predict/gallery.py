@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.tasks import Task
 from heatcrop.errors import RunError
 from heatcrop.predict.images import Image
-from heatcrop.predict.predictor import Prediction, Predictor
+from heatcrop.predict.predictor import Pipeline, Prediction
 from heatcrop.report.build import may_be_rebuilt
 from heatcrop.report.rows import BRANCHES, TaskRows
 
@@ -43,10 +44,10 @@ def gallery_page(out: Path, boxes: Path | None = None) -> Path:
 
 
 def gallery_rows(
-    predictor: Predictor, images: Sequence[Image], predictions: Sequence[Prediction]
+    pipeline: Pipeline, task: Task, images: Sequence[Image], predictions: Sequence[Prediction]
 ) -> TaskRows:
     """Collect what the gallery shows of one task, given the predictions of the images in chunks."""
-    n, task, rule = len(images), predictor.task, predictor.rule
+    n, rule = len(images), pipeline.description.tasks[task.name].crop_rule
     data = TaskData(
         task,
         tuple(image.name for image in images),
@@ -65,6 +66,6 @@ def gallery_rows(
         np.arange(n),
         rule.threshold,
         rule.percentile,
-        predictor.fit,
+        pipeline.form.fit,
         np.zeros(n, bool),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import os
@@ -18,7 +17,7 @@ from heatcrop.data.tasks import Task
 from heatcrop.data.texts import NOT_UTF8, printable
 from heatcrop.errors import DataError
 from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS, table
-from heatcrop.predict.predictor import Pipeline, Prediction, Predictor, predict_full
+from heatcrop.predict.predictor import Pipeline, Prediction
 from heatcrop.runs.predictions import DECIMALS, join
 from heatcrop.runs.progress import log, progress
 
@@ -61,20 +60,12 @@ def find_images(source: Path) -> list[Image]:
     return [Image(source.name, str(source))]
 
 
-def _below(root: str) -> Iterator[str]:
-    """Yield images below a folder, relative to it, folder by folder; unreadable folders are skipped."""
-    waiting = [("", True)]
-    while waiting:
-        name, is_folder = waiting.pop()
-        path = os.path.join(root, name)
-        if is_folder:
-            with contextlib.suppress(OSError), os.scandir(path) as entries:
-                inside = [
-                    (f"{name}/{e.name}" if name else e.name, e.is_dir(follow_symlinks=False)) for e in entries
-                ]
-                waiting += sorted(inside, reverse=True)
-        elif os.path.splitext(name)[1].lower() in SUFFIXES and os.path.isfile(path):
-            yield name
+def _below(root: str) -> list[str]:
+    """List images below a folder, relative to it, folder by folder; unreadable folders are skipped."""
+    paths = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
+    images = (p for p in paths if os.path.splitext(p)[1].lower() in SUFFIXES and os.path.isfile(p))
+    parts = sorted(os.path.relpath(path, root).split(os.sep) for path in images)
+    return ["/".join(path) for path in parts]
 
 
 def _from_csv(source: Path) -> list[str]:
@@ -99,7 +90,7 @@ def predict_images(
     pipeline: Pipeline,
     out: Path,
     boxes: Path | None = None,
-    on_task: Callable[[Predictor, Sequence[Image], Sequence[Prediction]], None] | None = None,
+    on_task: Callable[[Task, Sequence[Image], Sequence[Prediction]], None] | None = None,
 ) -> tuple[int, list[tuple[str, str]]]:
     """Predict images and write image,task,class,confidence,probabilities.
 
@@ -110,7 +101,7 @@ def predict_images(
     boxes : Path, optional
         Gets image,task,x0,y0,x1,y1,fallback: each image's crop, in its pixels.
     on_task : callable, optional
-        Called with each task's predictor, the images and the predictions of their chunks.
+        Called with each task, the images and the predictions of their chunks.
 
     Returns
     -------
@@ -132,41 +123,29 @@ def predict_images(
             images.append(dataclasses.replace(image, size=tuple(size)))
     if not images:
         raise DataError(f"{source}: no readable image; for instance {bad[0][0]}: {bad[0][1]}")
+    chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     with table(out, COLUMNS) as write, table(boxes, BOX_COLUMNS) as write_boxes:
         for tasks in pipeline.groups():
-            predictors = [pipeline.predictor(task) for task in tasks]
-            predictions = _predict_group(predictors, images, keep_heatmaps=on_task is not None)
+            predictions: list[list[Prediction]] = [[] for _ in tasks]
+            label = tasks[0].short if len(tasks) == 1 else f"{len(tasks)} tasks"
+            with progress(f"{label}: predict", len(images)) as bar:
+                for chunk in chunks:
+                    paths, sizes = [i.path for i in chunk], np.array([i.size for i in chunk])
+                    for parts, part in zip(predictions, pipeline.predict(tasks, paths, sizes), strict=True):
+                        if on_task is None:
+                            part = dataclasses.replace(part, heatmaps=np.empty((0, 0, 0), np.float32))
+                        parts.append(part)
+                    bar(len(chunk))
             # The tables are ordered by task, but tasks that share a network are predicted together.
-            for task, predictor, parts in zip(tasks, predictors, predictions, strict=True):
-                for number, part in enumerate(parts):
-                    chunk = images[number * _CHUNK : (number + 1) * _CHUNK]
+            for task, parts in zip(tasks, predictions, strict=True):
+                for chunk, part in zip(chunks, parts, strict=True):
                     write(_rows(task, chunk, part.fused))
                     write_boxes(_box_rows(task, chunk, part))
                 if on_task is not None:
-                    on_task(predictor, images, parts)
+                    on_task(task, images, parts)
     for name, reason in bad[:10]:
         log(f"skipped {name}: {reason}")
     return len(images), bad
-
-
-def _predict_group(
-    predictors: Sequence[Predictor], images: Sequence[Image], keep_heatmaps: bool
-) -> list[list[Prediction]]:
-    """Predict all images for tasks that share a full-image network; the chunks of each task."""
-    predictions: list[list[Prediction]] = [[] for _ in predictors]
-    label = predictors[0].task.short if len(predictors) == 1 else f"{len(predictors)} tasks"
-    with progress(f"{label}: predict", len(images)) as bar:
-        for start in range(0, len(images), _CHUNK):
-            chunk = images[start : start + _CHUNK]
-            paths, sizes = [image.path for image in chunk], np.array([image.size for image in chunk])
-            full = predict_full(predictors, paths)
-            for predictor, mine, parts in zip(predictors, full, predictions, strict=True):
-                prediction = predictor(paths, sizes, mine)
-                if not keep_heatmaps:
-                    prediction = dataclasses.replace(prediction, heatmaps=np.empty((0, 0, 0), np.float32))
-                parts.append(prediction)
-            bar(len(chunk))
-    return predictions
 
 
 def _box_rows(task: Task, images: Sequence[Image], prediction: Prediction) -> Iterator[tuple[Any, ...]]:

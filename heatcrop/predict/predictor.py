@@ -53,84 +53,6 @@ class Prediction:
     heatmaps: np.ndarray
 
 
-class Predictor:
-    """The method for one task.
-
-    Parameters
-    ----------
-    trunk : Runner or None
-        The frozen part.
-    full, crop : Runner
-        Networks of the full image and of the crop.
-    """
-
-    def __init__(
-        self,
-        description: Description,
-        task: Task,
-        form: InputForm,
-        trunk: Runner | None,
-        full: Runner,
-        crop: Runner,
-    ) -> None:
-        self.task, self.fit, self._method = task, form.fit, description.tasks[task.name]
-        self.rule, outputs = self._method.crop_rule, self._method.outputs
-        self._columns = slice(*outputs) if outputs else slice(None)
-        self._form, self._trunk, self._full, self._crop = form, trunk, full, crop
-
-    def __call__(
-        self, paths: Sequence[str], sizes: np.ndarray, full: tuple[np.ndarray, np.ndarray] | None = None
-    ) -> Prediction:
-        """Predict images.
-
-        Parameters
-        ----------
-        paths : sequence of str
-        sizes : ndarray of int, shape (N, 2)
-            Width and height in pixels.
-        full : tuple of ndarray, optional
-            This task's result of :func:`predict_full`.
-        """
-        logits, heatmaps = full or predict_full([self], paths)[0]
-        full_p = softmax(logits.astype(np.float64))
-        invisible = full_p.argmax(axis=1) == self.task.invisible
-        crops = find_crops(heatmaps, sizes, self.fit, self.rule, invisible)
-        boxes = np.array([c.box for c in crops])
-        inputs = self._inputs(Pictures(paths, boxes, None, sizes), self._method.crop.views)
-        parts = [part[:, self._columns] for part, _, _ in predict(self._crop, inputs, np.arange(len(paths)))]
-        crop_p = softmax(np.concatenate(parts).astype(np.float64))
-        fused = fuse(full_p, crop_p, self._method.fusion)
-        return Prediction(full_p, crop_p, fused, boxes, [c.fallback for c in crops], heatmaps)
-
-    def full_outputs(self, paths: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the full-image network's logits (B, O) and maps (B, T, O, h, w), of all its outputs."""
-        inputs = self._inputs(Pictures(paths), self._method.full.views)
-        for logits, maps, _ in predict(self._full, inputs, np.arange(len(paths))):
-            yield logits, maps
-
-    def select(self, logits: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Select this task's logits (B, C), and the heatmap of the predicted class (B, h, w)."""
-        own, views = logits[:, self._columns], self._method.full.views.unit()
-        return own, predicted_heatmaps(own, maps[:, :, self._columns], views, self._method.heatmap)
-
-    def _inputs(self, images: Pictures, views: TestViews) -> LiveInputs:
-        return LiveInputs(images, self._form, Augmentation(), views, 0, self._trunk)
-
-
-def predict_full(
-    predictors: Sequence[Predictor], paths: Sequence[str]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Compute logits (N, C) and heatmaps (N, h, w) for each of some tasks that share a full-image network.
-
-    The network runs once per image, whatever the number of tasks.
-    """
-    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in predictors]
-    for logits, maps in predictors[0].full_outputs(paths):
-        for predictor, parts in zip(predictors, found, strict=True):
-            parts.append(predictor.select(logits, maps))
-    return [tuple(map(np.concatenate, zip(*parts, strict=True))) for parts in found]  # type: ignore[misc]
-
-
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
     """A trained pipeline, ready to predict.
@@ -139,8 +61,10 @@ class Pipeline:
     ----------
     tasks : list of Task
         The requested ones.
+    trunk : Runner or None
+        The frozen part.
     branches : callable
-        Opens a task's networks of the full image and of the crop.
+        Opens a task's networks of the full image and of the crop, or returns them if they are open.
     """
 
     description: Description
@@ -148,9 +72,6 @@ class Pipeline:
     form: InputForm
     trunk: Runner | None
     branches: Callable[[Task], tuple[Runner, Runner]]
-
-    def predictor(self, task: Task) -> Predictor:
-        return Predictor(self.description, task, self.form, self.trunk, *self.branches(task))
 
     def groups(self) -> list[list[Task]]:
         """Group the tasks; those of a group share one full-image network."""
@@ -160,6 +81,45 @@ class Pipeline:
             alone = task.name if one.outputs is None else ""
             groups.setdefault((one.full.network, one.full.views, alone), []).append(task)
         return list(groups.values())
+
+    def predict(self, tasks: Sequence[Task], paths: Sequence[str], sizes: np.ndarray) -> list[Prediction]:
+        """Predict images for the tasks of a group.
+
+        Parameters
+        ----------
+        paths : sequence of str
+        sizes : ndarray of int, shape (N, 2)
+            Width and height in pixels.
+        """
+        methods = [self.description.tasks[task.name] for task in tasks]
+        columns = [slice(*one.outputs) if one.outputs else slice(None) for one in methods]
+        views = methods[0].full.views
+        batches: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in tasks]
+        for logits, maps in self._outputs(self.branches(tasks[0])[0], Pictures(paths), views):
+            for one, own, found in zip(methods, columns, batches, strict=True):
+                heat = predicted_heatmaps(logits[:, own], maps[:, :, own], views.unit(), one.heatmap)
+                found.append((logits[:, own], heat))
+        predictions = []
+        for task, one, own, found in zip(tasks, methods, columns, batches, strict=True):
+            full, heatmaps = map(np.concatenate, zip(*found, strict=True))
+            full = softmax(full.astype(np.float64))
+            invisible = full.argmax(axis=1) == task.invisible
+            crops = find_crops(heatmaps, sizes, self.form.fit, one.crop_rule, invisible)
+            boxes = np.array([c.box for c in crops])
+            cropped = Pictures(paths, boxes, None, sizes)
+            parts = self._outputs(self.branches(task)[1], cropped, one.crop.views)
+            crop = softmax(np.concatenate([logits[:, own] for logits, _ in parts]).astype(np.float64))
+            fused, fallbacks = fuse(full, crop, one.fusion), [c.fallback for c in crops]
+            predictions.append(Prediction(full, crop, fused, boxes, fallbacks, heatmaps))
+        return predictions
+
+    def _outputs(
+        self, network: Runner, images: Pictures, views: TestViews
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield a network's logits (B, O) and maps (B, T, O, h, w)."""
+        inputs = LiveInputs(images, self.form, Augmentation(), views, 0, self.trunk)
+        for logits, maps, _ in predict(network, inputs, np.arange(len(images))):
+            yield logits, maps
 
 
 def open_pipeline(

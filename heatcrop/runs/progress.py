@@ -156,7 +156,7 @@ class _Lines:
         done, total, seconds = bar["done"], bar["total"], now - bar["started"]
         left = ""
         if total is not None:
-            left = f", {_time(max(0, total - done) * seconds / max(done, 1e-9))} left"
+            left = f", {format_duration(max(0, total - done) * seconds / max(done, 1e-9))} left"
         of = "" if total is None else f"/{total}"
         console.print(
             f"{bar['title']}: {done}{of}, {_rate(done, seconds)}{left}", markup=False, soft_wrap=True
@@ -179,10 +179,10 @@ def _rate(done: float, seconds: float) -> str:
     return f"{seconds / done:.0f} s each"
 
 
-def _time(seconds: float) -> str:
-    """Seconds for a person.
+def format_duration(seconds: float) -> str:
+    """Word a duration.
 
-    >>> _time(42.0), _time(600.0), _time(9000.0)
+    >>> format_duration(42.0), format_duration(600.0), format_duration(9000.0)
     ('42 s', '10 min', '2.5 h')
     """
     if seconds < 90:

@@ -86,7 +86,7 @@ def test_check_finds_every_known_fault(call):
     assert code == 1
     for words in (
         *EXPECTED,
-        "beak: 1 picture byte-identical in two splits",
+        "beak: 1 image byte-identical in two splits",
         "beak: 1 picture under two labels",
         "the path leaves the data folder",
         "the path is absolute",
