@@ -210,11 +210,10 @@ def opencv_crops(threads: int, files: list[str]) -> Workload:
 def predict(run: str, files: list[str]) -> Workload:
     """Run the complete method on new files: two networks, heatmap, square, crop, fusion."""
     pipeline = open_pipeline(RunFolder(Path(run)), (), "onnx")
-    predictor = pipeline.predictor(pipeline.tasks[0])
-    sizes, _ = survey_images(files, pipeline.threads)
+    sizes, _ = survey_images(files, pipeline.form.threads)
 
     def work() -> int:
-        predictor(files, sizes)
+        pipeline.predict(pipeline.tasks[:1], files, sizes)
         return len(files)
 
     return work

@@ -19,7 +19,7 @@ from pydantic import Field
 from heatcrop.data.groups import TaskGroup
 from heatcrop.data.splits import assign_folds
 from heatcrop.files import atomic_array, link, write_table
-from heatcrop.nets.inference import softmax
+from heatcrop.metrics.calibration import softmax
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import write_arrays, write_predictions
 from heatcrop.runs.progress import log

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from stage2_crop.component import choose, components, scale_heat, upsample
 from stage2_crop.square import circumscribed_square, move_inside, widen
@@ -12,6 +14,12 @@ from stage2_crop.square import circumscribed_square, move_inside, widen
 GRID = 112
 """Side of the grid that maps are upsampled to: a position is under 1 % of the image's side."""
 _CENTRES = (np.arange(GRID) + 0.5) / GRID
+
+Threshold = Annotated[float, Field(ge=1e-6, le=1)]
+Margin = Annotated[float, Field(ge=0, le=10)]
+Share = Annotated[float, Field(ge=0, le=1)]
+GreatestSide = Annotated[float, Field(ge=1e-6, le=1000)]
+UpTo1000 = Annotated[float, Field(ge=0, le=1000)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +57,17 @@ class CropRule:
         False: no image is cropped, for tasks that crops do not help.
     """
 
-    threshold: float = 0.35
-    margin: float = 0.1
-    percentile: float = 100.0
-    by: str = "mass"
-    together: float = 0.0
-    least_side: float = 0.2
-    greatest_side: float = 0.95
-    least_area: float = 0.002
-    least_contrast: float = 0.05
-    invisible: str = "whole"
-    usual: tuple[float, float, float] | None = None
+    threshold: Threshold = 0.35
+    margin: Margin = 0.1
+    percentile: Annotated[float, Field(ge=0, le=100)] = 100.0
+    by: Literal["area", "mass"] = "mass"
+    together: Share = 0.0
+    least_side: Share = 0.2
+    greatest_side: GreatestSide = 0.95
+    least_area: Share = 0.002
+    least_contrast: UpTo1000 = 0.05
+    invisible: Literal["whole", "usual", "crop"] = "whole"
+    usual: tuple[UpTo1000, UpTo1000, UpTo1000] | None = None
     enabled: bool = True
 
 

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from heatcrop.metrics.fusion import fit_fusion, fuse
 from heatcrop.metrics.score import average_precision
 from heatcrop.training.probe import Box, probe_predictions
-from stage2_crop.rule import CropRule
+from stage2_crop.rule import CropRule, GreatestSide, Margin, Share, Threshold
 
 _RESAMPLES = 200
 _STANDARD_ERRORS = 2.0
@@ -43,11 +44,11 @@ class SearchPlan:
         person looking at the crops would.
     """
 
-    pictures: int = 400
-    thresholds: tuple[float, ...] = (0.3, 0.45, 0.6)
-    margins: tuple[float, ...] = (0.1, 0.15, 0.3)
-    least_sides: tuple[float, ...] = (0.2, 0.35)
-    greatest_sides: tuple[float, ...] = (0.6, 0.8, 0.95)
+    pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
+    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.3, 0.45, 0.6)
+    margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.1, 0.15, 0.3)
+    least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.35)
+    greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)
 
     def steps(self, names_invisible: bool) -> list[tuple[str, tuple[Any, ...]]]:
         """Return the settings in the order in which they are searched, each with its values."""

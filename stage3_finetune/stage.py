@@ -18,8 +18,8 @@ from pydantic import Field
 from heatcrop.data.dataset import TaskData
 from heatcrop.errors import DataError
 from heatcrop.files import link, write_json, write_table
+from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
-from heatcrop.nets.inference import softmax
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import read_arrays, write_arrays, write_predictions
 from heatcrop.runs.reading import damaged, read_array, read_json

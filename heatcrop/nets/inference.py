@@ -146,13 +146,3 @@ def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runne
 def takes_mxnet(engine: str, devices: Devices) -> bool:
     """Return whether MXNet infers: ``auto`` takes it where it has a card, and ONNX Runtime otherwise."""
     return engine == "mxnet" or (engine == "auto" and bool(devices.training))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Turn (..., C) logits into probabilities.
-
-    >>> softmax(np.array([0.0, 0.0])).tolist()
-    [0.5, 0.5]
-    """
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)

@@ -11,6 +11,7 @@ import heatcrop.nets.devices
 import heatcrop.nets.inference
 from heatcrop.cli.config import Config
 from heatcrop.cli.errors import explain
+from heatcrop.cli.prediction import config_for
 from heatcrop.cli.run import device_notes
 from heatcrop.errors import EngineError
 from heatcrop.nets.cards import ON_CPU, Card, Devices, Driver
@@ -19,7 +20,6 @@ from heatcrop.nets.devices import find_devices
 from heatcrop.nets.engine import gpu_build, gpu_fault, mixed_precision
 from heatcrop.nets.inference import block_runner, onnx_cuda, onnx_fault, takes_mxnet
 from heatcrop.nets.onnx_export import tiny_onnx
-from heatcrop.predict.mxnet_predict import _on
 from heatcrop.rendered import write_dataset
 
 AMPERE, HOPPER = Card(0, "RTX 3080", (8, 6), 10 * 2**30), Card(1, "H100", (9, 0), 80 * 2**30)
@@ -97,14 +97,15 @@ def test_a_run_says_where_it_trains_only_where_that_is_news():
 def test_predicting_asks_this_machine_and_not_the_one_of_the_run(machine):
     trained = Config.model_validate({"runtime": {"device": "gpu", "amp": True}})
     machine(fault="no NVIDIA driver", cuda=None)
-    here = _on("auto", trained).runtime
+    here = config_for(trained, "auto", "auto").runtime
     assert (here.device, here.amp) == ("auto", False)
     with pytest.raises(EngineError, match="no GPU works"):
-        _on("gpu", trained)
+        config_for(trained, "auto", "gpu")
     heatcrop.nets.devices._found.cache_clear()
     machine(AMPERE)
-    assert _on("auto", trained).runtime.amp and not _on("auto", Config()).runtime.amp
-    assert not _on("cpu", trained).runtime.amp
+    assert config_for(trained, "auto", "auto").runtime.amp
+    assert not config_for(Config(), "auto", "auto").runtime.amp
+    assert not config_for(trained, "auto", "cpu").runtime.amp
 
 
 # --- the engines themselves; the builds here are for the CPU

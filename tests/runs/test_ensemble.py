@@ -17,10 +17,15 @@ from heatcrop.cli import commands
 from heatcrop.cli.config_file import dump_config, read_config
 from heatcrop.data.images import write_jpeg
 from heatcrop.data.labels import soft_labels
-from heatcrop.metrics.ensemble import Ensemble, equal_weights, fit_ensemble, join, likeliest
-from heatcrop.metrics.fusion import tempered
+from heatcrop.metrics.calibration import softmax, tempered
+from heatcrop.metrics.ensemble import (
+    Ensemble,
+    equal_weights,
+    fit_ensemble,
+    fuse_members,
+    least_loss_weights,
+)
 from heatcrop.metrics.score import average_precision
-from heatcrop.nets.inference import softmax
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import read_predictions, write_predictions
 
@@ -43,13 +48,13 @@ def heard(rng, truth, n_classes, noise, loud=1.0):
 
 def test_join_against_hand_values():
     a, b, c = np.array([[0.8, 0.2]]), np.array([[16 / 17, 1 / 17]]), np.array([[np.nan, np.nan]])
-    found = join([a, b, c], Ensemble((0.25, 0.75, 0.0), (1.0, 2.0, 1.0)))
+    found = fuse_members([a, b, c], Ensemble((0.25, 0.75, 0.0), (1.0, 2.0, 1.0)))
     np.testing.assert_allclose(found, [[0.25 * 0.8 + 0.75 * 0.8, 0.2]], atol=1e-7)
 
 
 def test_a_member_at_temperature_1_is_taken_to_the_last_bit():
     p = np.random.default_rng(0).dirichlet(np.full(5, 0.05), 200)  # many of them below any floor
-    assert (join([p], Ensemble((1.0,), (1.0,))) == p).all()
+    assert (fuse_members([p], Ensemble((1.0,), (1.0,))) == p).all()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 30), st.integers(2, 5))
@@ -65,7 +70,7 @@ def test_on_the_fitting_rows_no_member_is_better(seed, n_members, n_rows, n_clas
     how = fit_ensemble(members, letters, soft_labels(letters))
     assert len(how.weights) == n_members and min(how.weights) >= 0
     assert sum(how.weights) == pytest.approx(1)
-    fused = average_precision(join(members, how), letters)
+    fused = average_precision(fuse_members(members, how), letters)
     for p, temperature in zip(members, how.temperatures, strict=True):
         assert fused >= average_precision(p, letters)
         if temperature != 1:
@@ -78,7 +83,7 @@ def test_likeliest_weights_are_the_known_mixture():
     known = np.array([0.5, 0.3, 0.2, 0.0])
     mixed = np.tensordot(known, np.stack(told), 1)
     truth = (mixed.cumsum(axis=1) < rng.uniform(size=(len(mixed), 1))).sum(axis=1).clip(0, 3)
-    np.testing.assert_allclose(likeliest(told, np.eye(4)[truth]), known, atol=0.02)
+    np.testing.assert_allclose(least_loss_weights(told, np.eye(4)[truth]), known, atol=0.02)
 
 
 def test_noise_gets_no_weight_and_what_it_shouts_is_calibrated():
@@ -99,7 +104,7 @@ def test_members_that_err_in_different_places_are_better_together():
     members = [heard(rng, truth, 5, 2.5, loud) for loud in (0.5, 1, 3)]
     how = fit_ensemble(members, letters, soft_labels(letters))
     assert np.ptp(how.weights) < 0.1, "equally good, however loud"
-    gain = average_precision(join(members, how), letters)
+    gain = average_precision(fuse_members(members, how), letters)
     assert gain > max(average_precision(p, letters) for p in members) + 0.02
 
 
@@ -108,7 +113,9 @@ def test_a_copy_changes_nothing():
     truth = rng.integers(0, 3, 300)
     p, letters = heard(rng, truth, 3, 2.0), letters_of(truth, 3)
     how = fit_ensemble([p, p, p], letters, soft_labels(letters))
-    np.testing.assert_allclose(join([p] * 3, how), join([p], Ensemble((1.0,), how.temperatures[:1])))
+    np.testing.assert_allclose(
+        fuse_members([p] * 3, how), fuse_members([p], Ensemble((1.0,), how.temperatures[:1]))
+    )
 
 
 def test_without_rows_members_count_alike():
@@ -295,8 +302,8 @@ def test_a_file_without_validation_rows_gets_no_weight_and_that_is_told(world, f
     half = submission(world, tmp_path / "half.csv", tasks=("wing",))
     code, text = fuse("--run", home / "a", "--csv", tested, "--csv", half, "--out", tmp_path / "out")
     assert code == 0
-    assert f"{tested}: holds no row of a validation picture of any task, so it gets no weight" in text
-    assert f"{half}: holds no row of a validation picture of tail, so" in text
+    assert f"{tested}: holds no row of a validation image of any task, so it gets no weight" in text
+    assert f"{half}: holds no row of a validation image of tail, so" in text
     told = json.loads((tmp_path / "out" / "weights.json").read_text())["tasks"]
     assert told["wing"]["weights"]["tested.csv"] == told["tail"]["weights"]["tested.csv"] == 0
     assert told["wing"]["weights"]["half.csv"] > 0.2 and told["tail"]["weights"] == {
@@ -315,11 +322,11 @@ def test_files_that_do_not_fit_are_refused(world, fuse, tmp_path):
     cases = {
         "some.csv": (
             [line for line in good if "wing/030" not in line],
-            ["some.csv: 1 of 60 validation pictures of wing have no row", "wing/030.jpg", "fused.csv"],
+            ["some.csv: 1 of 60 validation images of wing have no row", "wing/030.jpg", "fused.csv"],
         ),
         "tests.csv": (
             [line for line in good if "tail/1" not in line],
-            ["tests.csv: 52 of 80 test pictures of tail", "tail/100.jpg"],
+            ["tests.csv: 52 of 80 test images of tail", "tail/100.jpg"],
         ),
         "minus.csv": ([*good[:4], minus, *fifth], ["minus.csv:5", "no probabilities"]),
         "class.csv": ([good[0] + ";0.1", *good[1:]], ["class.csv:1: 4 probabilities; the task has 3"]),
@@ -360,8 +367,8 @@ def other_classes(run):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (drop_row, ["wing/stage3/fused.csv: 59 val pictures", "the same 60", "wing/013.jpg is missing"]),
-        (another_picture, ["tail/stage3/fused.csv: 80 test pictures, of which 79", "tail/other.jpg is none"]),
+        (drop_row, ["wing/stage3/fused.csv: 59 val images", "the same 60", "wing/013.jpg is missing"]),
+        (another_picture, ["tail/stage3/fused.csv: 80 test images, 79 of them", "tail/other.jpg is not one"]),
         (other_classes, ["changed/config.yaml: wing has the classes spotted, dull, striped", "plain"]),
         (lambda run: (run / "tail" / ".finetune.json").unlink(), ["tail is not finished there, only wing"]),
         (lambda run: (run / "config.yaml").unlink(), ["is not a run folder"]),
@@ -453,7 +460,7 @@ def test_without_validation_members_count_alike_and_that_is_told(world, fuse, tm
         config["data"]["val_share"] = 0
         (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
     code, text = fuse(*runs)
-    assert code == 0 and "wing: there is no validation picture; all members count alike" in text, text
+    assert code == 0 and "wing: there is no validation image; all members get the same weight" in text, text
     told = json.loads((tmp_path / "out" / "weights.json").read_text())["tasks"]["wing"]
     assert told["weights"] == {"a": 0.5, "b": 0.5} and told["rows"] == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

@@ -216,8 +216,8 @@ def test_a_lock_says_who_holds_it_and_a_dead_process_holds_none(tmp_path):
 
 DEAF = """
 import ctypes
-from heatcrop.cli.signals import listen
-listen()
+from heatcrop.cli.signals import handle_signals
+handle_signals()
 print("ready", flush=True)
 lock, libc = ctypes.create_string_buffer(256), ctypes.CDLL(None)
 libc.pthread_mutex_lock(lock)
@@ -227,7 +227,7 @@ libc.pthread_mutex_lock(lock)  # a step in a library that never ends; signals do
 
 def test_a_program_that_is_to_outlive_its_terminal_does():
     code = (
-        "import os, signal; from heatcrop.cli.signals import listen; listen();"
+        "import os, signal; from heatcrop.cli.signals import handle_signals; handle_signals();"
         "os.kill(os.getpid(), signal.SIGHUP); print('went on')"
     )
     done = subprocess.run(["nohup", sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True)
@@ -255,20 +255,20 @@ def test_a_process_deep_in_a_library_ends_within_seconds(number):
 
 DROPPED = """
 import os, signal, time
-from heatcrop.cli import signals as interruption
+from heatcrop.cli import signals
 class Held:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(1000):
             pass
-interruption.listen()
+signals.handle_signals()
 try:
     for _ in range(100):
         Held()  # what is raised in its __del__ goes no further
         time.sleep(0.1)
 except KeyboardInterrupt:
-    interruption.tell()
-    raise SystemExit(interruption.INTERRUPTED)
+    signals.report_interruption()
+    raise SystemExit(signals.INTERRUPTED)
 """
 
 

@@ -269,7 +269,7 @@ def test_what_needs_more_than_onnx_runtime_is_told(home, exported):
 
 
 def test_an_import_of_our_own_that_fails_is_a_fault_of_the_program():
-    assert explain(ModuleNotFoundError("No module named 'learning.nothing'", name="learning.nothing")) is None
+    assert explain(ModuleNotFoundError("No module named 'heatcrop.nothing'", name="heatcrop.nothing")) is None
 
 
 @pytest.mark.parametrize("engine", ["mxnet"])

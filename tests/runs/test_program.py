@@ -949,8 +949,8 @@ def test_what_happens_on_the_way_ends_in_one_line_and_a_code(call, monkeypatch, 
 @pytest.mark.parametrize(
     ("out", "words"),
     [
-        ("dangling", ["dangling: ", "a link that leads nowhere", "remove it", "--out"]),
-        ("loop/x", ["loop/x: ", "leads back to itself", "remove it", "--out"]),
+        ("dangling", ["dangling: ", "a broken link", "remove it", "--out"]),
+        ("loop/x", ["loop/x: ", "a link to itself", "remove it", "--out"]),
         ("file/x", ["file/x: ", "a file is where a folder should be", "--out"]),
     ],
 )
@@ -1036,5 +1036,5 @@ def test_pictures_of_a_folder_are_listed_folder_by_folder(tmp_path):
 
     listed = find_images(tmp_path)
     expected = ["a/c/z.jpg", "a/x.JPG", "a-b/y.png", "a.jpg", "b.jpg", "trap.jpg/in.png"]
-    assert [image for image, _ in listed] == expected
-    assert [path for _, path in listed] == [str(tmp_path / image) for image in expected]
+    assert [image.name for image in listed] == expected
+    assert [image.path for image in listed] == [str(tmp_path / image) for image in expected]

@@ -23,7 +23,7 @@ from heatcrop.cli.loading import open_data
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.joined import APART, NOT_ASKED, join_tasks, one_side
 from heatcrop.data.tasks import Task
-from heatcrop.errors import RunError, UsageError
+from heatcrop.errors import UsageError
 from heatcrop.nets.engine import mxnet
 from heatcrop.predict.description import read_description
 from heatcrop.rendered import write_dataset
@@ -381,13 +381,10 @@ def test_a_description_that_an_older_program_would_misread_has_a_higher_number(h
     path = home / "run" / "heatcrop.json"
     told = json.loads(path.read_text())
     assert told["format"] == 2
-    assert {one.task.name: one.outputs for one in read_description(path)} == {SKIRT: (0, 6), NECK: (6, 11)}
-    for wrong in ([0, 5], [3], ["0", "6"], [-1, 5], 6):
-        told["tasks"][SKIRT]["outputs"] = wrong
-        (home / "run" / "wrong.json").write_text(json.dumps(told))
-        with pytest.raises(RunError, match=rf"wrong.json: tasks\.{SKIRT}\.outputs: is"):
-            read_description(home / "run" / "wrong.json")
-    (home / "run" / "wrong.json").unlink()
+    assert {name: one.outputs for name, one in read_description(path).tasks.items()} == {
+        SKIRT: [0, 6],
+        NECK: [6, 11],
+    }
 
 
 def test_one_task_alone_is_refused_but_its_crops_are_its_own(home, call):

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heatcrop.data.labels import soft_labels
-from heatcrop.metrics.fusion import Fusion, fit_fusion, fit_temperature, fuse, tempered
+from heatcrop.metrics.calibration import fit_temperature, softmax, tempered
+from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
 from heatcrop.metrics.score import average_precision
-from heatcrop.nets.inference import softmax
 
 
 def letters_of(truth, n_classes):
