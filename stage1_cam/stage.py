@@ -210,7 +210,7 @@ def write_looks(folder: TaskFolder, data: TaskData, looks: Iterable[Look]) -> No
     with atomic_path(folder.heatmaps) as partial:
         for rows, some, heatmaps, name in looks:
             if not partial.exists():
-                create_rows(partial, (n, *heatmaps.shape[1:]), np.float32)
+                create_rows(partial, (n, *heatmaps.shape[1:]), "float32")
             write_rows(partial, rows, heatmaps)
             logits[rows], network[rows] = some, name
     write_predictions(

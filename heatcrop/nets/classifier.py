@@ -255,7 +255,7 @@ def _classifier_class() -> type:
         """Blocks, then logits; with ``with_maps`` also the class maps, whose means they are."""
 
         def __init__(self, blocks: list[Any], n_features: int, n_classes: int, dropout: float) -> None:
-            super().__init__()
+            super().__init__(prefix="classifier0_")
             self.with_maps = False
             self.dropout = dropout
             self.blocks = mx.gluon.nn.HybridSequential()

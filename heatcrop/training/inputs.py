@@ -214,7 +214,7 @@ class CachedInputs:
             ("train", self._train_rows, self._n_augmented),
         ):
             n_rows = len(self._cut(rows, part)) * views
-            create_rows(self._file(name, part), (n_rows, *self.shape), np.float16)
+            create_rows(self._file(name, part), (n_rows, *self.shape), "float16")
         for x, index in self._live.testing(self._cut(self._cached_rows, part), self._batch):
             places = self._test_places(index, np.arange(self.n_views)) - first * self.n_views
             write_rows(self._file("test", part), places.ravel(), x.reshape(-1, *self.shape))

@@ -236,7 +236,7 @@ class BranchWork(abc.ABC):
     def leave_looks(self, name: str, first: int, **arrays: np.ndarray) -> None:
         """Keep what a network said of a part of its rows; DivergedError where that is nothing."""
         if not np.isfinite(arrays["logits"]).all():  # its last update, which no validation has seen
-            raise self._diverged(name, "has diverged (what it says of pictures is not finite)")
+            raise self._diverged(name, "has diverged (its predictions are not finite)")
         self._leave(f"{name}.{first}.look", **arrays)
 
     def looks(self, name: str, first: int) -> dict[str, np.ndarray]:
