@@ -65,16 +65,8 @@ class Inputs(Protocol):
 class LiveInputs:
     """Read images each time, and pass them through the frozen trunk where there is one.
 
-    Parameters
-    ----------
-    images : Images
-    form : InputForm
-    test : TestViews
-    augment_of : callable, optional
-        Gives the augmentation of item i; needed for training only.
-    seed : int
-    open_trunk : callable, optional
-        Opens the frozen trunk, at first use; None where nothing is frozen.
+    `augment_of` gives the augmentation of item i, which training needs. `open_trunk` opens the trunk, at
+    first use, or returns None where nothing is frozen.
     """
 
     def __init__(

@@ -212,7 +212,11 @@ def test_both_outputs_are_converted():
 @pytest.fixture
 def half_flatten(monkeypatch):
     """Use float16 for the one operator that has it on a CPU, so that training in it can be tested."""
-    monkeypatch.setattr(heatcrop.training.loop, "mixed_block", lambda net: mixed_block(net, ["Flatten"]))
+    amp = mixed_precision()
+    convert = amp.convert_symbol
+    rest = [name for name in (*amp.list_lp16_ops("float16"), "Pooling") if name != "Flatten"]
+    lists = {"target_dtype_ops": ["Flatten"], "fp32_ops": [*amp.list_fp32_ops("float16"), *rest]}
+    monkeypatch.setattr(amp, "convert_symbol", lambda *given, **named: convert(*given, **named, **lists))
     scalers = []
 
     def scaler():
