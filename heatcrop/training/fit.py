@@ -102,21 +102,8 @@ def validation_figures(
 ) -> tuple[float, float, float]:
     """Compute loss, mAP and accuracy; where several tasks share the network, their means over the tasks.
 
-    Parameters
-    ----------
-    logits : ndarray of float, shape (N, C)
-    soft : ndarray of float32, shape (N, C)
-        Below 0 at classes that do not belong to a row. Rows with the same classes form a task.
-    letters : ndarray of int8, shape (N, C)
-
-    Returns
-    -------
-    tuple of float
-
-    Raises
-    ------
-    DivergedError
-        When a logit is not finite.
+    All arrays are (N, C); `soft` is below 0 at classes that do not belong to a row, and rows with the same
+    classes form a task. DivergedError where a logit is not finite.
     """
     if not np.isfinite(logits).all():
         raise DivergedError("the logits are not finite")

@@ -65,16 +65,8 @@ class Inputs(Protocol):
 class LiveInputs:
     """Read images each time, and pass them through the frozen trunk where there is one.
 
-    Parameters
-    ----------
-    images : Images
-    form : InputForm
-    test : TestViews
-    augment_of : callable, optional
-        Gives the augmentation of item i; needed for training only.
-    seed : int
-    open_trunk : callable, optional
-        Opens the frozen trunk, at first use; None where nothing is frozen.
+    `augment_of` gives the augmentation of item i, which training needs. `open_trunk` opens the trunk, at
+    first use, or returns None where nothing is frozen.
     """
 
     def __init__(
@@ -214,7 +206,7 @@ class CachedInputs:
             ("train", self._train_rows, self._n_augmented),
         ):
             n_rows = len(self._cut(rows, part)) * views
-            create_rows(self._file(name, part), (n_rows, *self.shape), np.float16)
+            create_rows(self._file(name, part), (n_rows, *self.shape), "float16")
         for x, index in self._live.testing(self._cut(self._cached_rows, part), self._batch):
             places = self._test_places(index, np.arange(self.n_views)) - first * self.n_views
             write_rows(self._file("test", part), places.ravel(), x.reshape(-1, *self.shape))

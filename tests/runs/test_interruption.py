@@ -333,18 +333,18 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(home, undist
 
 
 def test_a_disk_without_room_for_features_is_told_before_the_first_is_computed(tmp_path):
-    from heatcrop.training.rowfile import RowFile
+    from heatcrop.training.rowfile import create_rows
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises(OSError, match="too large") as caught:
-            RowFile(tmp_path / "a.f16", 1000, (10, 100))
+            create_rows(tmp_path / "a.npy", (1000, 10, 100), "float16")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert caught.value.filename == str(tmp_path / "a.f16")
-    RowFile(tmp_path / "b.f16", 1000, (10, 100))
-    assert (tmp_path / "b.f16").stat().st_blocks * 512 >= 2 * 1000 * 1000  # no holes: the room is taken
+    assert caught.value.filename == str(tmp_path / "a.npy")
+    create_rows(tmp_path / "b.npy", (1000, 10, 100), "float16")
+    assert (tmp_path / "b.npy").stat().st_blocks * 512 >= 2 * 1000 * 1000  # no holes: the room is taken
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(home, tmp_path):

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-import heatcrop.nets.inference
+import heatcrop.nets.classifier
 import heatcrop.predict.predictor
 from heatcrop.cli import commands
 from heatcrop.cli.errors import explain
@@ -160,11 +160,11 @@ def by_mxnet(home):
     def refused(path):
         raise AssertionError(f"ONNX Runtime was asked to open {path}")
 
-    before, real = stamps(home / "run"), heatcrop.nets.inference.mxnet_runner
+    before, real = stamps(home / "run"), heatcrop.nets.classifier.mxnet_runner
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(heatcrop.nets.inference, "mxnet_runner", counted)
-        patch.setattr(heatcrop.nets.inference, "onnx_runner", refused)
-        patch.setattr(heatcrop.predict.predictor, "onnx_runner", refused)
+        patch.setattr(heatcrop.nets.classifier, "mxnet_runner", counted)
+        patch.setattr(heatcrop.nets.classifier, "open_network", refused)
+        patch.setattr(heatcrop.predict.predictor, "open_network", refused)
         code = call(
             patch,
             "predict",

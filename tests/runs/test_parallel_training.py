@@ -1,4 +1,4 @@
-"""A batch in parts and on several devices, and mixed precision: on CPU contexts, counted like GPUs."""
+"""A batch in parts and on several devices, and mixed precision: on several CPU contexts."""
 
 import re
 
@@ -32,7 +32,7 @@ def values(net):
 
 
 class Trained:
-    """A small training, and all it left."""
+    """A small training and its results."""
 
     def __init__(
         self,
@@ -144,11 +144,11 @@ def test_running_statistics_are_the_mean_over_devices():
     ("parts", "devices", "n_rows"),
     [(2, 1, 40), (5, 1, 40), (3, 1, 41), (99, 1, 40), (2, 2, 40), (5, 2, 41), (10, 3, 40)],
 )
-def test_steps_of_a_part_each_add_up_to_one_of_the_batch(parts, devices, n_rows):
+def test_accumulated_parts_give_the_update_of_the_batch(parts, devices, n_rows):
     close(Trained(n_rows), Trained(n_rows, devices=devices, accumulate=parts))
 
 
-def test_each_part_is_as_small_as_asked(monkeypatch):
+def test_each_part_is_as_small_as_configured(monkeypatch):
     seen = []
     original = heatcrop.training.loop.mxnet().nd.array
 
@@ -163,18 +163,18 @@ def test_each_part_is_as_small_as_asked(monkeypatch):
     assert sum(seen) == 80
 
 
-def test_no_gradient_is_left_behind():
+def test_no_gradient_remains():
     done = Trained(accumulate=4)
     assert {p.grad_req for p in done.net.collect_params().values()} == {"write"}
     assert max(np.abs(p.grad().asnumpy()).max() for p in done.net.collect_params().values()) == 0
 
 
 @pytest.mark.parametrize("settings", [{"accumulate": 3}, {"devices": 2, "norm": True, "average": 0.5}])
-def test_a_broken_training_goes_on_to_the_last_bit_here_too(tmp_path, settings):
+def test_an_interrupted_training_ends_the_same_to_the_last_bit(tmp_path, settings):
     whole = Trained(**settings)
     with pytest.raises(KeyboardInterrupt):
-        Trained(checkpoint=Checkpoint(tmp_path / "c", "mark", share=1e9), stop=2, **settings)
-    resumed = Trained(checkpoint=Checkpoint(tmp_path / "c", "mark"), **settings)
+        Trained(checkpoint=Checkpoint(tmp_path / "c", "fingerprint", share=1e9), stop=2, **settings)
+    resumed = Trained(checkpoint=Checkpoint(tmp_path / "c", "fingerprint"), **settings)
     for name, value in whole.values.items():
         np.testing.assert_array_equal(value, resumed.values[name], err_msg=name)
 
@@ -211,8 +211,12 @@ def test_both_outputs_are_converted():
 
 @pytest.fixture
 def half_flatten(monkeypatch):
-    """Float16 in the one place that a CPU has it for, so that training's side of it can be run here."""
-    monkeypatch.setattr(heatcrop.training.loop, "mixed_block", lambda net: mixed_block(net, ["Flatten"]))
+    """Use float16 for the one operator that has it on a CPU, so that training in it can be tested."""
+    amp = mixed_precision()
+    convert = amp.convert_symbol
+    rest = [name for name in (*amp.list_lp16_ops("float16"), "Pooling") if name != "Flatten"]
+    lists = {"target_dtype_ops": ["Flatten"], "fp32_ops": [*amp.list_fp32_ops("float16"), *rest]}
+    monkeypatch.setattr(amp, "convert_symbol", lambda *given, **named: convert(*given, **named, **lists))
     scalers = []
 
     def scaler():
@@ -233,7 +237,7 @@ def test_a_scaled_loss_leaves_the_updates_as_they_are(half_flatten):
         assert a.train_loss == pytest.approx(b.train_loss, rel=0.01)
 
 
-def test_an_update_that_overflows_is_left_out(half_flatten):
+def test_an_update_that_overflows_is_skipped(half_flatten):
     x = np.full((40, *SHAPE), 1e7, np.float32)  # more than float16 holds
     start = values(network())
     done = Trained(x=x, epochs=1, amp=True, reload_best=False)

@@ -29,9 +29,8 @@ from heatcrop.predict.description import read_description
 from heatcrop.rendered import write_dataset
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import read_predictions, split
-from heatcrop.training.augment import Augmentation, AugmentationByRow
-from heatcrop.training.branch import validation_figures
 from heatcrop.training.checkpoint import Checkpoint
+from heatcrop.training.fit import validation_figures
 from heatcrop.training.loop import TrainingPlan, train
 from stage1_cam.stage import fold_rows
 
@@ -205,13 +204,6 @@ def test_a_cut_puts_a_picture_on_one_side_for_all_tasks(tmp_path):
     assert one_side(rows, cut, rows["path"]).tolist() == ["val", "val", "test", "test", "val"]
 
 
-def test_each_row_keeps_its_tasks_augmentation():
-    one, two = Augmentation(flip=0.0), Augmentation(shift=0.1)
-    both = AugmentationByRow(kinds=(one, two), ends=(3, 5))
-    assert [both.of(i) for i in range(5)] == [one, one, one, two, two]
-    assert one.of(7) is one
-
-
 # --- the settings
 
 
@@ -324,10 +316,10 @@ def predicted(call, home, name, *options):
 
 def test_both_engines_and_an_export_agree_and_the_whole_picture_is_looked_at_once(home, call, monkeypatch):
     passes = []
-    opened = heatcrop.nets.inference.onnx_runner
+    opened = heatcrop.nets.inference.open_network
 
-    def counted(path, card=None):
-        runner = opened(path, card)
+    def counted(path, card, fix):
+        runner = opened(path, card, fix)
 
         def run(x):
             passes.append((Path(path).parent.name, len(x)))
@@ -335,7 +327,7 @@ def test_both_engines_and_an_export_agree_and_the_whole_picture_is_looked_at_onc
 
         return run
 
-    monkeypatch.setattr(heatcrop.predict.predictor, "onnx_runner", counted)
+    monkeypatch.setattr(heatcrop.predict.predictor, "open_network", counted)
     monkeypatch.setattr(heatcrop.predict.images, "_CHUNK", 7)  # several chunks, so that tasks take turns
     table, boxes = predicted(call, home, "onnx", "--engine", "onnx")
     n = table["image"].nunique()

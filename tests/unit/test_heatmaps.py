@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from heatcrop.training.inputs import TestViews
-from heatcrop.training.views import View
+from heatcrop.training.views import TestViews, View
 from stage1_cam.heatmaps import class_heatmap, merge_views
 
 MAPS = hnp.arrays(np.float32, (2, 3, 4, 4), elements=st.integers(-5, 5).map(float))

@@ -118,8 +118,7 @@ def test_a_probe_gives_nothing_to_a_class_it_has_not_seen():
 
 def test_box_features_are_those_of_each_box(tmp_path):
     from heatcrop.data.images import write_jpeg
-    from heatcrop.nets.backbones import BACKBONES
-    from heatcrop.training.batches import InputForm
+    from heatcrop.nets.backbones import BACKBONES, InputForm
 
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[:32, :32], picture[32:, 32:] = (250, 10, 10), (10, 10, 250)

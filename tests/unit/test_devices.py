@@ -1,11 +1,11 @@
-"""What the driver says of its cards, and what is computed where: with made-up drivers and cards."""
+"""What the driver reports, and what is computed where: with simulated drivers and cards."""
 
 import ctypes
 import types
 
 import pytest
 
-from heatcrop.nets.cards import Card, Devices, Driver, ask_driver, decide
+from heatcrop.nets.devices import Card, Devices, Driver, choose_devices, query_driver
 from tests.soak.stub_cuda import build_stub, compiler
 
 GB = 2**30
@@ -29,7 +29,7 @@ CU11, CU13 = (11, 8), (13, 0)
 
 
 class Fake:
-    """What ctypes would give of a driver, in Python: for machines without a C compiler."""
+    """A driver as ctypes would show it, for machines without a C compiler."""
 
     def __init__(self, cards, cuda, init):
         def put(at, value):
@@ -54,18 +54,18 @@ class Fake:
 
 @pytest.fixture(params=["fake", "compiled"] if compiler() else ["fake"])
 def driver(request, tmp_path):
-    """Ask a made-up driver."""
+    """Query a simulated driver."""
 
     def ask(*cards, cuda=CU11, init=0):
         if request.param == "fake":
-            return ask_driver(lambda name: Fake(cards, cuda, init))
+            return query_driver(lambda name: Fake(cards, cuda, init))
         library = build_stub(tmp_path, cards, cuda, init)
-        return ask_driver(lambda name: ctypes.CDLL(str(library)))
+        return query_driver(lambda name: ctypes.CDLL(str(library)))
 
     return ask
 
 
-def test_the_cards_are_what_the_driver_says(driver):
+def test_the_cards_are_what_the_driver_reports(driver):
     cards = (card("NVIDIA A100-SXM4-80GB", (8, 0), 85_899_345_920), card("Tesla T4", (7, 5), 16 * GB, 1))
     assert driver(*cards, cuda=(12, 4)) == Driver((12, 4), cards)
 
@@ -74,39 +74,39 @@ def test_the_cards_are_what_the_driver_says(driver):
     ("init", "words"),
     [(100, "finds no card"), (803, "restart the machine"), (999, "cuInit: error 999); nvidia-smi")],
 )
-def test_a_driver_that_does_not_start_says_why(driver, init, words):
-    told = driver(AMPERE, init=init)
-    assert told.cards == () and words in told.fault and told.cuda == CU11
+def test_a_driver_that_does_not_start_is_explained(driver, init, words):
+    found = driver(AMPERE, init=init)
+    assert found.cards == () and words in found.fault and found.cuda == CU11
 
 
-def test_hidden_cards_are_told(driver, monkeypatch):
+def test_hidden_cards_are_reported(driver, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "CUDA_VISIBLE_DEVICES is ''" in driver(init=100).fault
     assert "finds no card" in driver().fault  # none counted
 
 
-def test_without_a_driver_it_is_told_how_to_install_one():
+def test_a_missing_driver_is_reported_with_how_to_install_it():
     def missing(name):
         assert name == "libcuda.so.1"
         raise OSError(f"{name}: cannot open shared object file")
 
-    told = ask_driver(missing)
-    assert told.cuda is None and "apt install nvidia-driver" in told.fault and "--gpus all" in told.fault
+    found = query_driver(missing)
+    assert found.cuda is None and "apt install nvidia-driver" in found.fault and "--gpus all" in found.fault
 
 
-def test_a_library_that_is_no_driver_is_told():
-    told = ask_driver(lambda name: types.SimpleNamespace())
-    assert "does not answer" in told.fault and told.cards == ()
+def test_a_library_that_is_no_driver_is_reported():
+    found = query_driver(lambda name: types.SimpleNamespace())
+    assert "does not answer" in found.fault and found.cards == ()
 
 
-def test_an_error_on_the_way_is_told():
+def test_an_error_of_the_driver_is_reported():
     fake = Fake([AMPERE], CU11, 0)
 
     def cuDeviceGetCount(at):
         return 3
 
     fake.cuDeviceGetCount = cuDeviceGetCount
-    assert "cuDeviceGetCount: error 3" in ask_driver(lambda name: fake).fault
+    assert "cuDeviceGetCount: error 3" in query_driver(lambda name: fake).fault
 
 
 # --- what is computed where
@@ -114,61 +114,61 @@ def test_an_error_on_the_way_is_told():
 
 @pytest.mark.parametrize("fit", [MAXWELL, PASCAL, TURING, AMPERE, ADA], ids=lambda c: c.name)
 def test_maxwell_to_ada_train(fit):
-    found = decide(Driver(CU11, (fit,)), True, None)
+    found = choose_devices(Driver(CU11, (fit,)), True, None)
     assert found.training == (fit,) and found.inference is None and not found.reason
     assert found.notes == (f"GPU 0: {fit} trains",)
 
 
 @pytest.mark.parametrize("new", [HOPPER, BLACKWELL], ids=lambda c: c.name)
-def test_a_card_too_new_trains_nothing_and_infers_where_onnx_runtime_can(new):
-    alone = decide(Driver(CU13, (new,)), True, None)
+def test_a_card_too_new_for_mxnet_infers_where_onnx_runtime_can(new):
+    alone = choose_devices(Driver(CU13, (new,)), True, None)
     assert alone.training == () and alone.inference is None
     assert "too new for MXNet" in alone.reason and "make run GPU=new" in alone.reason
-    beside = decide(Driver(CU13, (new,)), False, CU13)
+    beside = choose_devices(Driver(CU13, (new,)), False, CU13)
     assert beside.training == () and beside.inference == new
     assert "too new" in beside.reason and "ONNX Runtime computes all but the training" in beside.notes[0]
     assert "GPU=new" not in beside.reason
-    old_driver = decide(Driver((12, 4), (new,)), False, CU13)
+    old_driver = choose_devices(Driver((12, 4), (new,)), False, CU13)
     assert old_driver.inference is None and "580 or newer" in old_driver.reason
 
 
-def test_a_card_too_old_does_nothing():
+def test_a_card_too_old_is_not_used():
     for onnx in (None, CU13, (12, 8)):
-        found = decide(Driver(CU13, (KEPLER,)), True, onnx)
+        found = choose_devices(Driver(CU13, (KEPLER,)), True, onnx)
         assert found.training == () and found.inference is None and "too old for MXNet" in found.reason
         assert "GPU=new" not in found.reason
 
 
-def test_the_cpu_build_says_how_to_use_a_card():
-    found = decide(Driver(CU11, (AMPERE,)), False, None)
+def test_the_cpu_build_reports_how_to_use_a_card():
+    found = choose_devices(Driver(CU11, (AMPERE,)), False, None)
     assert found.training == () and "make run GPU=1 trains on it" in found.notes[0]
     assert "GPU=new" not in found.notes[0] and found.driver
 
 
-def test_an_old_driver_is_told_before_the_first_kernel_fails():
-    found = decide(Driver((10, 2), (AMPERE,)), True, None)
+def test_an_old_driver_is_reported_before_the_first_kernel_fails():
+    found = choose_devices(Driver((10, 2), (AMPERE,)), True, None)
     assert found.training == () and "450 or newer" in found.reason and "CUDA 10.2" in found.reason
 
 
-def test_of_several_cards_those_that_fit_train():
+def test_of_several_cards_the_supported_ones_train():
     cards = tuple(
         Card(i, c.name, c.capability, c.memory) for i, c in enumerate((HOPPER, AMPERE, KEPLER, ADA))
     )
-    found = decide(Driver(CU13, cards), True, CU13)
+    found = choose_devices(Driver(CU13, cards), True, CU13)
     assert found.training == (cards[1], cards[3]) and found.inference == cards[0] and found.reason == ""
     assert [note.split(":")[0] for note in found.notes] == ["GPU 0", "GPU 1", "GPU 2", "GPU 3"]
 
 
 def test_of_several_cards_too_new_the_first_infers():
     cards = (HOPPER, Card(1, "H200", (9, 0), 140 * GB))
-    found = decide(Driver(CU13, cards), False, CU13)
+    found = choose_devices(Driver(CU13, cards), False, CU13)
     assert found.inference == cards[0]
     assert ["ONNX Runtime computes" in note for note in found.notes] == [True, False]
 
 
-def test_a_card_that_fails_when_tried_is_left_out():
+def test_a_card_that_fails_a_trial_is_excluded():
     cards = (AMPERE, Card(1, "RTX 4090", (8, 9), 24 * GB))
-    found = decide(
+    found = choose_devices(
         Driver(CU13, cards),
         True,
         CU13,
@@ -179,25 +179,25 @@ def test_a_card_that_fails_when_tried_is_left_out():
     assert "is out of memory; does not start" in found.notes[0]
 
 
-def test_cards_that_cannot_do_are_not_tried():
+def test_unsupported_cards_are_not_tried():
     def never(card):
         raise AssertionError("tried")
 
-    decide(Driver(CU11, (HOPPER, KEPLER)), True, None, mxnet_fault=never, onnx_fault=never)
-    decide(Driver(CU13, (AMPERE,)), True, CU13, "cpu", never, never)
+    choose_devices(Driver(CU11, (HOPPER, KEPLER)), True, None, mxnet_fault=never, onnx_fault=never)
+    choose_devices(Driver(CU13, (AMPERE,)), True, CU13, "cpu", never, never)
 
 
-def test_the_cpu_may_be_asked_for():
-    found = decide(Driver(CU13, (AMPERE,)), True, CU13, "cpu")
+def test_the_cpu_can_be_required():
+    found = choose_devices(Driver(CU13, (AMPERE,)), True, CU13, "cpu")
     assert (found.training, found.inference, found.driver) == ((), None, False)
     assert found.notes == ("GPU: not used, runtime.device is cpu",)
 
 
-def test_no_driver_is_a_note_and_no_more():
-    found = decide(Driver(None, fault="no NVIDIA driver"), True, CU13)
+def test_a_missing_driver_is_only_a_note():
+    found = choose_devices(Driver(None, fault="no NVIDIA driver"), True, CU13)
     assert found.notes == ("GPU: no NVIDIA driver",) and found.reason == "no NVIDIA driver"
-    assert not found.driver and decide(Driver(CU11, fault="finds no card"), False, None).driver
+    assert not found.driver and choose_devices(Driver(CU11, fault="finds no card"), False, None).driver
 
 
-def test_by_itself_nothing_is_on_a_card():
+def test_the_default_is_the_cpu():
     assert Devices() == Devices(training=(), inference=None, amp=False)
