@@ -99,6 +99,11 @@ class TaskResults:
         """(N,) bool: no crop was made."""
         return is_uncropped(self.fallback)
 
+    def note(self, row: int) -> str:
+        """Say why an image has no heatmap crop; '' where it has one."""
+        kind = str(self.fallback[row])
+        return f"not cropped: {kind}" if self.uncropped[row] else "usual place" if kind else ""
+
     def frame(self, row: int) -> tuple[float, float, float, float]:
         """Compute the rectangle of an image, in its pixels, that its heatmap covers."""
         view = framed((0, 0, *self.data.sizes[row].tolist()), self.fit)
