@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.calibration import CalibrationDisplay, calibration_curve
@@ -57,12 +57,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def task_plots(root: Path, results: TaskResults, folder: TaskFolder, split: str) -> list[dict[str, str]]:
-    """Write one task's plots below `root`.
-
-    Parameters
-    ----------
-    split : str
-        Whose confusion and calibration are shown.
+    """Write one task's plots below `root`; confusion and calibration are those of `split`.
 
     Returns
     -------
@@ -210,7 +205,7 @@ def _confusion(results: TaskResults, rows: np.ndarray, branch: str, split: str) 
     side = 2.6 + 0.3 * min(len(classes), 24)
     axes = _axes((side, side * 0.94))
     display = ConfusionMatrixDisplay(shares, display_labels=[_clip(name) for name in classes])
-    pale = LinearSegmentedColormap.from_list(branch, [(1, 1, 1, 0), COLOURS[branch]])
+    pale = LinearSegmentedColormap.from_list(branch, [to_rgba(COLOURS[branch], 0), COLOURS[branch]])
     display.plot(
         ax=axes, cmap=pale, colorbar=False, include_values=len(classes) <= 16, im_kw={"vmin": 0, "vmax": 1}
     )

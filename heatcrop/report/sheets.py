@@ -180,7 +180,7 @@ def _heading(page: Image.Image, title: str, summary: str, results: TaskResults) 
     text(page, (right - 136, 47), "heat", 14, SOFT, side="right")
     edge = right - 128 + round(128 * threshold)
     ImageDraw.Draw(page).line((edge, 33, edge, 50), fill=INK)
-    text(page, (right, 70), f"cropped from {threshold:.0%} of the hottest", 13, SOFT, side="right")
+    text(page, (right, 70), f"crop threshold: {threshold:.0%}", 13, SOFT, side="right")
 
 
 def _tiles(
