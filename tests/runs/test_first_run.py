@@ -38,7 +38,9 @@ def test_the_run_has_every_file_of_the_contract(finished_run):
 
 def test_each_task_has_every_file_of_the_contract(folder):
     names = ["stage1/heatmaps.npy", "stage3/fusion.json", "boxes.csv", "rule.json"]
-    names += [f"stage{n}/{name}" for n in (1, 3) for name in ("weights.params", "network.onnx", "history.csv")]
+    names += [
+        f"stage{n}/{name}" for n in (1, 3) for name in ("weights.params", "network.onnx", "history.csv")
+    ]
     assert [name for name in names if not (folder.path / name).stat().st_size] == []
 
 

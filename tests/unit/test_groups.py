@@ -91,7 +91,11 @@ def test_the_classes_of_tasks_follow_each_other(one, two):
 
 def test_soft_labels_mark_the_classes_of_other_tasks(one, two):
     no = OTHER_TASK
-    assert shared_group([one, two]).soft.tolist() == [[1, 0, 0, no, no], [0, 1, 0, no, no], [no, no, no, 1, 0]]
+    assert shared_group([one, two]).soft.tolist() == [
+        [1, 0, 0, no, no],
+        [0, 1, 0, no, no],
+        [no, no, no, 1, 0],
+    ]
 
 
 def test_soft_labels_share_between_yes_and_maybe_as_the_tasks_do(one, two):

@@ -89,4 +89,8 @@ def test_the_parent_process_shows_the_messages_of_workers_in_order(printed):
         assert [worker.exitcode for worker in workers] == [0, 0]
     lines = [line.split(",")[0] for line in out.getvalue().splitlines()]
     for name in ("one", "two"):
-        assert [line for line in lines if line.startswith(name)] == [f"{name}: 1/2", f"{name} logs", f"{name}: 2/2"]
+        assert [line for line in lines if line.startswith(name)] == [
+            f"{name}: 1/2",
+            f"{name} logs",
+            f"{name}: 2/2",
+        ]
