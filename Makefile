@@ -24,8 +24,8 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-# Long proofs: rubbish fed, disks filled, runs killed at random moments (two tiny runs a size, two a moment),
-# prediction in a fresh environment without MXNet, and the environment for GPUs, about 5 GB.
+# Long tests: fuzzing, full disks, runs killed at random moments (two tiny runs a size, two a moment), prediction
+# in a new environment without MXNet, and the environment for GPUs, about 5 GB.
 MOMENTS ?= 100
 INPUTS  ?= 100000
 SIZES   ?= 20

@@ -32,7 +32,7 @@ def bootstrap(
     Returns
     -------
     dict of arm to task to ndarray of float, shape (1 + resamples, 3)
-        Columns are those of :data:`METRICS`, averaged over seeds; row 0 is the sample itself. Pictures
+        Columns are those of :data:`METRICS`, averaged over seeds; row 0 is the sample itself. Images
         are drawn with replacement within each task, the same ones for all arms and seeds, so that
         differences between arms are paired. The mean over tasks comes as task ``mean``.
     """

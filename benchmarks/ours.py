@@ -37,24 +37,25 @@ N_CLASSES = 8
 _PART = 32
 
 
-def _shop(net: str, px: int, threads: int) -> NetworkContext:
+def _context(net: str, px: int, threads: int) -> Workshop:
     """Build the network as the program does, with random weights where none are installed."""
     weights = "imagenet" if net == "efficientnet_lite0" else "none"
     form = InputForm(px, "pad", backbone(net), threads)
     return NetworkContext(NetworkPlan(net, weights), form, Path(tempfile.mkdtemp()), "onnx")
 
 
-def _classifier(shop: NetworkContext) -> Classifier:
-    return shop.classifier(shop.image_shape, N_CLASSES)
+def _classifier(context: Workshop) -> Any:
+    return new_classifier(context, context.picture_shape, N_CLASSES, 0)
 
 
-def _runner(shop: NetworkContext) -> Runner:
-    _classifier(shop).export(shop.trunk_folder / "net.onnx")
-    return open_network(shop.trunk_folder / "net.onnx")
+def _runner(context: Workshop) -> Runner:
+    return open_classifier(
+        context, _classifier(context), context.picture_shape, context.trunk_folder / "net.onnx"
+    )
 
 
-def _batch(shop: Workshop, images: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(images, *shop.picture_shape)).astype(np.float32)
+def _batch(context: Workshop, images: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(images, *context.picture_shape)).astype(np.float32)
 
 
 def _data(files: list[str], threads: int) -> TaskData:
@@ -69,8 +70,8 @@ def _data(files: list[str], threads: int) -> TaskData:
 
 def forward(net: str, px: int, threads: int, images: int, views: int = 1, passes: int = 1) -> Workload:
     """Run the engine on a batch in memory: logits and class maps."""
-    shop = _shop(net, px, threads)
-    runner, x = _runner(shop), _batch(shop, images)
+    context = _context(net, px, threads)
+    runner, x = _runner(context), _batch(context, images)
     pool = ThreadPoolExecutor(threads)
 
     def work() -> int:
@@ -83,9 +84,9 @@ def forward(net: str, px: int, threads: int, images: int, views: int = 1, passes
 
 def mxnet_forward(net: str, px: int, threads: int, images: int) -> Workload:
     """Run the same network hybridized on MXNet; exit where its outputs differ."""
-    shop = _shop(net, px, threads)
-    classifier, x = _classifier(shop), _batch(shop, images)
-    ours = open_classifier(shop, classifier, shop.picture_shape, shop.trunk_folder / "net.onnx")
+    context = _context(net, px, threads)
+    classifier, x = _classifier(context), _batch(context, images)
+    ours = open_classifier(context, classifier, context.picture_shape, context.trunk_folder / "net.onnx")
     theirs = mxnet_runner(classifier)
     for a, b in zip(ours(x[:4]), theirs(x[:4]), strict=True):
         error = float(np.abs(a - b).max() / max(1e-9, float(np.abs(b).max())))
@@ -102,19 +103,19 @@ def mxnet_forward(net: str, px: int, threads: int, images: int) -> Workload:
 
 def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> Workload:
     """Run stage 1's inference from JPEG files to heatmaps and predictions on disk."""
-    shop, data = _shop(net, px, threads), _data(files, threads)
-    runner, plan = _runner(shop), CamPlan(test=TestViews(flip=flip))
-    folder = TaskFolder(shop.trunk_folder / "task")
+    context, data = _context(net, px, threads), _data(files, threads)
+    runner, plan = _runner(context), CamPlan(test=TestViews(flip=flip))
+    folder = TaskFolder(context.trunk_folder / "task")
 
-    def looks() -> Iterator[Look]:
-        inputs = LiveInputs(Images(data.paths), shop.form, plan.test)
+    def predictions() -> Iterator[Look]:
+        inputs = LiveInputs(Pictures(data.paths), context.form, plan.augment, plan.test, 0)
         done = 0
         for logits, maps in look(runner, inputs, np.arange(len(data)), plan):
             yield np.arange(done, done + len(logits)), logits, maps, "final"
             done += len(logits)
 
     def work() -> int:
-        write_looks(folder, data, looks())
+        write_looks(folder, data, predictions(), context.trunk_folder / "heatmaps")
         return len(data)
 
     return work
@@ -137,8 +138,8 @@ class _Memory:
         raise AssertionError("nothing is validated")
 
 
-def _training(shop: Workshop, inputs: Any, data: TaskData, batch: int) -> Workload:
-    net, rows, none = _classifier(shop), np.arange(len(data)), np.array([], np.int64)
+def _training(context: Workshop, inputs: Any, data: TaskData, batch: int) -> Workload:
+    net, rows, none = _classifier(context), np.arange(len(data)), np.array([], np.int64)
     plan = TrainingPlan(epochs=1, batch_size=batch, learning_rate=1e-5, reload_best=False)
 
     def work() -> int:
@@ -150,16 +151,16 @@ def _training(shop: Workshop, inputs: Any, data: TaskData, batch: int) -> Worklo
 
 def training(net: str, px: int, threads: int, files: list[str], batch: int) -> Workload:
     """Run the training loop from JPEG files with augmentation."""
-    shop, data = _shop(net, px, threads), _data(files, threads)
+    context, data = _context(net, px, threads), _data(files, threads)
     how = Augmentation(crop_scale=0.7, aspect=1.2, brightness=0.2, erase=0.5)
-    inputs = LiveInputs(Images(data.paths), shop.form, TestViews(), lambda i: how)
-    return _training(shop, inputs, data, batch)
+    inputs = LiveInputs(Pictures(data.paths), context.form, how, TestViews(), 0)
+    return _training(context, inputs, data, batch)
 
 
 def training_step(net: str, px: int, threads: int, files: list[str], batch: int) -> Workload:
     """Run the same loop on one batch in memory."""
-    shop, data = _shop(net, px, threads), _data(files, threads)
-    return _training(shop, _Memory(_batch(shop, batch)), data, batch)
+    context, data = _context(net, px, threads), _data(files, threads)
+    return _training(context, _Memory(_batch(context, batch)), data, batch)
 
 
 def _maps(count: int) -> np.ndarray:

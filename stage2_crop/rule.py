@@ -27,6 +27,7 @@ class CropRule:
     percentile : float
         The map's reference, see :func:`stage2_crop.component.scale_heat`.
     by : {'area', 'mass'}
+        Whether the component with the largest area or with the most heat is chosen.
     together : float
         See :func:`stage2_crop.component.choose`.
     least_side, greatest_side : float

@@ -1,4 +1,4 @@
-"""What three stages would leave of a task, drawn and made up: for tests that look at it."""
+"""A drawn task with made-up results of all three stages, for tests of what is computed from them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from heatcrop.data.images import write_jpeg
 from heatcrop.data.tasks import Task
 from heatcrop.files import write_array, write_json, write_table
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.predictions import write_predictions
+from heatcrop.runs.predictions import write_arrays, write_predictions
+from stage2_crop.boxes import write_boxes
 from stage2_crop.rule import CropRule
 
 
 def draw_task(
-    folder: RunFolder, name: str, classes: tuple[str, ...], n: int, answers: bool, seed: int
+    folder: RunFolder, name: str, classes: tuple[str, ...], n: int, labelled_test: bool, seed: int
 ) -> TaskData:
-    """Draw pictures and leave everything that three stages would."""
+    """Draw images and write the files of all three stages."""
     rng = np.random.default_rng(seed)
     task = Task(name, classes)
-    home = folder.path.parent / "pictures & more"
+    home = folder.path.parent / "images & more"
     home.mkdir(exist_ok=True)
     images, paths, sizes = [], [], []
     for i in range(n):
@@ -35,36 +36,29 @@ def draw_task(
     splits = np.array(["train", "val", "test", "test"] * n)[:n]
     letters = np.zeros((n, len(classes)), np.int8)
     letters[np.arange(n), rng.integers(0, len(classes), n)] = 2
-    if not answers:
+    if not labelled_test:
         letters[splits == "test"] = 0
     data = TaskData(task, tuple(images), tuple(paths), np.array(sizes), letters, splits, np.full(n, ""))
     to = folder.task(name)
     full, crop = (rng.dirichlet(np.ones(len(classes)), n) for _ in range(2))
-    write_predictions(to.predictions(1), images, splits, full, classes, ["final"] * n)
     write_array(to.heatmaps, rng.normal(size=(n, 7, 7)).astype(np.float32))
-    shown = splits != "train"
-    late = [image for image, s in zip(images, shown, strict=True) if s]
-    write_predictions(to.predictions(3), late, splits[shown], crop[shown], classes)
-    write_predictions(to.fused, late, splits[shown], (0.5 * full + 0.5 * crop)[shown], classes)
+    networks, late = np.full(n, "final"), np.flatnonzero(splits != "train")
+    written = write_predictions(to.predictions_csv(1), data, full, networks)
+    write_arrays(to.predictions(1), full=written, networks=networks)
+    late_networks = np.where(splits != "train", "final", "")
+    crop_written = write_predictions(to.predictions_csv(3), data, crop, networks, late)
+    fused_written = write_predictions(to.fused_csv, data, 0.5 * full + 0.5 * crop, networks, late)
+    write_arrays(to.predictions(3), crop=crop_written, fused=fused_written, networks=late_networks)
     sizes_array = np.array(sizes)
-    table = pd.DataFrame(
-        {
-            "image": images,
-            "split": splits,
-            "x0": 0,
-            "y0": 2,
-            "x1": sizes_array.min(1) // 2,
-            "y1": 2 + sizes_array.min(1) // 2,
-            "threshold": 0.35,
-            "margin": 0.1,
-            "fallback": "",
-            "score": 0.5,
-        }
-    )
-    table.loc[::5, ["x0", "y0", "fallback"]] = [0, 0, "flat"]
-    table.loc[::5, ["x1", "y1"]] = sizes_array[::5]
-    table.loc[1::5, "fallback"] = "usual"
-    write_table(to.boxes, table)
+    side = sizes_array.min(axis=1) // 2
+    boxes = np.column_stack([np.zeros(n), np.full(n, 2), side, 2 + side]).astype(np.int64)
+    boxes[::5] = np.column_stack([np.zeros_like(sizes_array), sizes_array])[::5]
+    fallback = np.full(n, "", "U16")
+    fallback[::5], fallback[1::5] = "flat", "usual"
+    rule = dataclasses.replace(CropRule(), threshold=0.35)
+    arrays = {"boxes": boxes, "fallback": fallback, "score": np.full(n, 0.5)}
+    write_arrays(to.boxes, **arrays)
+    write_boxes(to.boxes_csv, data, rule, **arrays)
     curve = [
         {
             "setting": setting,
@@ -84,8 +78,8 @@ def draw_task(
         )
         for i, value in enumerate(values)
     ]
-    rule = {**dataclasses.asdict(CropRule()), "threshold": 0.35}
-    write_json(to.rule, {"rule": rule, "start": rule, "rows": 9, "curve": curve})
+    values = dataclasses.asdict(rule)
+    write_json(to.rule, {"rule": values, "start": values, "rows": 9, "curve": curve})
     for stage, network in ((1, "final"), (1, "fold 0"), (3, "final"), (3, "fold 0")):
         lines = pd.DataFrame(
             {

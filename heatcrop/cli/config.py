@@ -63,7 +63,15 @@ class TaskConfig(Section):
 
 
 class RenderedConfig(Section):
-    """How many pictures the rendered default draws."""
+    """Size of the rendered data set.
+
+    Attributes
+    ----------
+    per_class, test_per_class : int
+        Images of each class of each task for training and validation, and for test.
+    folder : str
+        Where it is written.
+    """
 
     per_class: int = Field(60, ge=4, le=1_000_000)
     test_per_class: int = Field(15, ge=1, le=1_000_000)
@@ -71,10 +79,29 @@ class RenderedConfig(Section):
 
 
 class DataConfig(Section):
-    """Where pictures and labels come from.
+    """Where images and labels come from.
 
-    `splits` renames given splits, for instance ``{val: test}`` to keep a published validation set
-    for the report alone and cut validation from train.
+    Attributes
+    ----------
+    source : str
+        `rendered`: the synthetic default; `files`: the folders in `roots`.
+    roots : tuple of str
+        Folders of data, or CSV files; the first one that has a row wins.
+    layout : str
+        Layout of the folders; `auto` detects it.
+    tasks : str or tuple of TaskConfig
+        `fashionai`: the eight tasks of the competition; `infer`: those of the data; or a list of `{name,
+        classes, kind}`.
+    splits : dict of str to str
+        Renames given splits, for example `{val: test}` to report on a published validation set and to split
+        validation from train.
+    val_share, test_share : float
+        Share of the images for validation if the data names no `val` split, and for test if it names no
+        split.
+    max_rejected_share : float
+        Greatest share of rejected rows.
+    limit_per_class : int or None
+        Greatest number of images of each class and split, for a quick trial.
     """
 
     source: Literal["rendered", "files"] = "rendered"
@@ -107,7 +134,28 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """The backbone, its input, and how much of it is trained."""
+    """The backbone, its input, and how much of it is trained.
+
+    Attributes
+    ----------
+    backbone : str
+        `efficientnet_lite0`, `inceptionv4`, or the name of an image classifier in GluonCV's model zoo.
+    weights : str
+        `imagenet`, `none` or a file.
+    frozen_blocks : int
+        Number of first blocks that are not trained; their features are computed once an image and cached. -1
+        for all.
+    dropout : float
+        Before the classifier.
+    dilated : bool
+        Double the resolution of heatmaps with the same weights, for four times the work of the last stage.
+    input_px : int
+        Side of the input in pixels.
+    fit : str
+        `pad` keeps proportions, `stretch` does not.
+    shared_trunk : bool
+        Train one network for all tasks, see `docs/ensembles.md`.
+    """
 
     backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"
@@ -133,7 +181,13 @@ class NetworkConfig(Section):
 
 
 class RegimeConfig(Section):
-    """What differs between design and length tasks."""
+    """Changes for one kind of tasks, or for one task.
+
+    Attributes
+    ----------
+    cam, crop, finetune : dict
+        Keys of these sections and their values.
+    """
 
     cam: dict[str, Any] = {}
     crop: dict[str, Any] = {}
@@ -150,7 +204,25 @@ def cores() -> int:
 
 
 class RuntimeConfig(Section):
-    """The machine."""
+    """The machine.
+
+    Attributes
+    ----------
+    device : str
+        `auto` uses the GPU if one works; `gpu` fails if none works.
+    amp : bool
+        Mixed precision, on GPUs only.
+    engine : str
+        For prediction; `auto` uses ONNX Runtime where the network allows it.
+    threads : int
+        Threads that read images; by default one a core and at most 8.
+    jobs : str or int
+        Worker processes, see `docs/clusters.md`.
+    keep_cache : bool
+        Keep the cached features of a finished run.
+    tensorboard : bool
+        Write TensorBoard's event files, after `pip install --no-deps -r requirements/tensorboard.txt`.
+    """
 
     device: DeviceName = "auto"
     amp: bool = False
@@ -162,8 +234,18 @@ class RuntimeConfig(Section):
 
 
 class Config(Section):
-    """A whole run. `cam`, `crop` and `finetune` hold for all tasks; `design`, `length` and
-    `tasks.<name>` change them for tasks of that regime or that name."""
+    """A run.
+
+    Attributes
+    ----------
+    name : str
+        Name of the run folder.
+    seed : int
+        Seed of all random numbers.
+    tasks : dict of str to RegimeConfig
+        Changes of `cam`, `crop` and `finetune` for one task, by name. They take precedence over `design` and
+        `length`.
+    """
 
     name: str = "run"
     seed: int = Field(0, ge=0, lt=2**31)

@@ -11,7 +11,6 @@ import io
 import os
 import stat
 import warnings
-from typing import IO
 
 import numpy as np
 import simplejpeg
@@ -86,7 +85,7 @@ def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> 
     if at_least_px is not None and at_least_px < 1:
         raise ValueError(f"at_least_px must be at least 1, got {at_least_px}")
     data = _read_bytes(path)
-    with _open(path, io.BytesIO(data)) as image:
+    with _open(path, data) as image:
         _check_size(path, *image.size)
         orientation = _orientation(image)
         plain = _is_jpeg(image) and image.mode == "RGB"
@@ -138,12 +137,9 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     ImageError
         The file cannot be opened as an image.
     """
-    try:
-        with open(_opened(path), "rb") as file, _open(path, file) as image:
-            width, height = image.size
-            return (height, width) if _orientation(image) >= 5 else (width, height)
-    except OSError as error:
-        raise ImageError(path, f"cannot be read: {error.strerror or error}") from None
+    with _open(path, _read_bytes(path)) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
@@ -168,35 +164,27 @@ def write_jpeg(path: str | os.PathLike[str], rgb: NDArray[np.uint8], quality: in
     write_atomic(path, encode_jpeg(rgb, quality))
 
 
-def _opened(path: str | os.PathLike[str]) -> int:
-    """Open a regular, non-empty file; return its descriptor, which the caller closes."""
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a regular, non-empty file.
+
+    With few system calls: after each, a thread waits until another one releases the interpreter.
+    """
     try:
         descriptor = os.open(path, _READ)
     except FileNotFoundError:
         raise ImageError(path, "there is no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise ImageError(path, f"cannot be read: {getattr(error, 'strerror', '') or error}") from None
-    found = os.fstat(descriptor)
-    reason = ""
-    if stat.S_ISDIR(found.st_mode):
-        reason = "is a folder, not an image"
-    elif not stat.S_ISREG(found.st_mode):
-        reason = "is not a regular file"  # reading a pipe could block for ever
-    elif found.st_size == 0:
-        reason = "the file is empty (0 bytes)"
-    if reason:
-        os.close(descriptor)
-        raise ImageError(path, reason)
-    return descriptor
-
-
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    # With few system calls: after each, a thread waits until another one releases the interpreter.
-    descriptor = _opened(path)
     try:
-        size = os.fstat(descriptor).st_size
-        data = os.read(descriptor, size)
-        while len(data) < size and (more := os.read(descriptor, size - len(data))):
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise ImageError(path, "is a folder, not an image")
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe could block for ever
+            raise ImageError(path, "is not a regular file")
+        if found.st_size == 0:
+            raise ImageError(path, "the file is empty (0 bytes)")
+        data = os.read(descriptor, found.st_size)
+        while len(data) < found.st_size and (more := os.read(descriptor, found.st_size - len(data))):
             data += more
         return data
     except OSError as error:
@@ -205,9 +193,9 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
         os.close(descriptor)
 
 
-def _open(path: str | os.PathLike[str], file: IO[bytes]) -> Image.Image:
+def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
     try:
-        return Image.open(file, formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError(path, f"is not an image (none of {', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -102,73 +102,29 @@ class Task:
         return re.sub("_(design|length)$", "", stem) or self.name
 
 
-FASHIONAI: tuple[Task, ...] = (
-    Task(
-        "skirt_length_labels",
-        ("Invisible", "Short Length", "Knee Length", "Midi Length", "Ankle Length", "Floor Length"),
-        "length",
+_FASHIONAI_CLASSES = {
+    "skirt_length_labels": "Invisible, Short Length, Knee Length, Midi Length, Ankle Length, Floor Length",
+    "coat_length_labels": (
+        "Invisible, High Waist Length, Regular Length, Long Length, Micro Length, Knee Length, "
+        "Midi Length, Ankle&Floor Length"
     ),
-    Task(
-        "coat_length_labels",
-        (
-            "Invisible",
-            "High Waist Length",
-            "Regular Length",
-            "Long Length",
-            "Micro Length",
-            "Knee Length",
-            "Midi Length",
-            "Ankle&Floor Length",
-        ),
-        "length",
+    "collar_design_labels": "Invisible, Shirt Collar, Peter Pan, Puritan Collar, Rib Collar",
+    "lapel_design_labels": "Invisible, Notched, Collarless, Shawl Collar, Plus Size Shawl",
+    "neck_design_labels": "Invisible, Turtle Neck, Ruffle Semi-High Collar, Low Turtle Neck, Draped Collar",
+    "neckline_design_labels": (
+        "Invisible, Strapless Neck, Deep V Neckline, Straight Neck, V Neckline, Square Neckline, "
+        "Off Shoulder, Round Neckline, Sweat Heart Neck, One Shoulder Neckline"
     ),
-    Task(
-        "collar_design_labels",
-        ("Invisible", "Shirt Collar", "Peter Pan", "Puritan Collar", "Rib Collar"),
+    "pant_length_labels": "Invisible, Short Pant, Mid Length, 3/4 Length, Cropped Pant, Full Length",
+    "sleeve_length_labels": (
+        "Invisible, Sleeveless, Cup Sleeves, Short Sleeves, Elbow Sleeves, 3/4 Sleeves, Wrist Length, "
+        "Long Sleeves, Extra Long Sleeves"
     ),
-    Task(
-        "lapel_design_labels",
-        ("Invisible", "Notched", "Collarless", "Shawl Collar", "Plus Size Shawl"),
-    ),
-    Task(
-        "neck_design_labels",
-        ("Invisible", "Turtle Neck", "Ruffle Semi-High Collar", "Low Turtle Neck", "Draped Collar"),
-    ),
-    Task(
-        "neckline_design_labels",
-        (
-            "Invisible",
-            "Strapless Neck",
-            "Deep V Neckline",
-            "Straight Neck",
-            "V Neckline",
-            "Square Neckline",
-            "Off Shoulder",
-            "Round Neckline",
-            "Sweat Heart Neck",
-            "One Shoulder Neckline",
-        ),
-    ),
-    Task(
-        "pant_length_labels",
-        ("Invisible", "Short Pant", "Mid Length", "3/4 Length", "Cropped Pant", "Full Length"),
-        "length",
-    ),
-    Task(
-        "sleeve_length_labels",
-        (
-            "Invisible",
-            "Sleeveless",
-            "Cup Sleeves",
-            "Short Sleeves",
-            "Elbow Sleeves",
-            "3/4 Sleeves",
-            "Wrist Length",
-            "Long Sleeves",
-            "Extra Long Sleeves",
-        ),
-        "length",
-    ),
+}
+
+FASHIONAI = tuple(
+    Task(name, tuple(classes.split(", ")), "length" if "_length_" in name else "design")
+    for name, classes in _FASHIONAI_CLASSES.items()
 )
 
 

@@ -169,27 +169,28 @@ def _read(
 
 def _fields(path: str | os.PathLike[str], column: str) -> Iterator[tuple[int, str, str, str]]:
     """Yield ``(line, task, image, text of column)`` of each row."""
-    found = read_lines(path)
-    if found.faults:
-        line, _, reason = found.faults[0]
-        raise DataError(f"{path}:{line}: {reason}")
-    rows = found.rows
-    header = [field.casefold() for field in rows[0][1]]
-    if not {"image", "task"} <= set(header):
-        header = ["image", "task", column]
-    elif column not in header:
-        raise DataError(f"{path}:{rows[0][0]}: the header {','.join(header)!r} lacks {column}")
-    else:
-        rows = rows[1:]
-    if not rows:
-        raise DataError(f"{path}: holds a header and no rows")
-    places = [header.index(name) for name in ("task", "image", column)]
-    for line, fields in rows:
+    header: list[str] = []
+    n_rows = 0
+    for line, fields, fault in read_lines(path):
+        if fault:
+            raise DataError(f"{path}:{line}: {fault}")
+        if not fields:
+            continue
+        if not header:
+            header = [field.casefold() for field in fields]
+            if {"image", "task"} <= set(header):
+                if column not in header:
+                    raise DataError(f"{path}:{line}: the header {','.join(header)!r} lacks {column}")
+                continue
+            header = ["image", "task", column]
         if len(fields) != len(header):
             expected = f"expected {len(header)}: {','.join(header)}"
             raise DataError(f"{path}:{line}: {len(fields)} columns; {expected}")
-        task, image, text = (fields[place] for place in places)
+        n_rows += 1
+        task, image, text = (fields[header.index(name)] for name in ("task", "image", column))
         yield line, task, image, text
+    if not n_rows:
+        raise DataError(f"{path}: holds a header and no rows")
 
 
 def _parse_answer(text: str, n_classes: int) -> NDArray[np.int8]:

@@ -14,7 +14,7 @@ from heatcrop.errors import RunError
 from heatcrop.files import printable
 from heatcrop.predict.predictor import Answer, Predictor
 from heatcrop.report.build import build_gallery, may_be_rebuilt
-from heatcrop.report.rows import TaskRows, read_settings
+from heatcrop.report.results import TaskResults, read_settings
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import BRANCHES
 
@@ -33,7 +33,7 @@ class Gallery:
     """
 
     page: Path
-    _tasks: list[TaskRows]
+    _tasks: list[TaskResults]
 
     @classmethod
     def beside(cls, out: Path, boxes: Path | None = None) -> Gallery:
@@ -87,13 +87,12 @@ class Gallery:
         )
         said = {branch: np.concatenate([getattr(a, branch) for a in answers]) for branch in BRANCHES}
         self._tasks.append(
-            TaskRows(
+            TaskResults(
                 data,
                 said,
                 np.concatenate([a.boxes for a in answers]),
                 np.array([kind for a in answers for kind in a.fallbacks]),
                 np.concatenate([a.heatmaps for a in answers]),
-                np.arange(n),
                 rule.threshold,
                 rule.percentile,
                 predictor.fit,

@@ -205,7 +205,7 @@ def _sometimes_coat(rng, outfit, unit, palette, allowed):
 
 
 def _sleeve(rng, wanted, outfit, unit, palette):
-    """Choose sleeves of a top or a coat that end where the class says."""
+    """Choose sleeves of a top or a coat with the length of the class."""
     value, near = SLEEVES.draw(rng, wanted)
     top = replace(outfit.top, sleeve=value)
     if top.neck in ("straight", "draped", "puritan"):
@@ -220,7 +220,7 @@ def _sleeve(rng, wanted, outfit, unit, palette):
 
 
 def _pant(rng, wanted, outfit, unit, palette):
-    """Choose trousers that end where the class says."""
+    """Choose trousers with the length of the class."""
     value, near = TROUSERS.draw(rng, wanted)
     bottom = outfit.bottom
     if bottom.kind == "skirt":
@@ -236,7 +236,7 @@ def _pant(rng, wanted, outfit, unit, palette):
 
 
 def _skirt(rng, wanted, outfit, unit, palette):
-    """Choose a skirt, or a dress's skirt, that ends where the class says."""
+    """Choose a skirt, or a dress's skirt, with the length of the class."""
     value, near = SKIRTS.draw(rng, wanted)
     bottom = outfit.bottom
     if bottom.kind == "pants":
@@ -247,7 +247,7 @@ def _skirt(rng, wanted, outfit, unit, palette):
 
 
 def _coat(rng, wanted, outfit, unit, palette):
-    """Choose a coat that ends where the class says."""
+    """Choose a coat with the length of the class."""
     value, near = COATS.draw(rng, wanted)
     coat = replace(random_coat(rng, unit, palette), hem=value)
     if value < 3.4:

@@ -1,4 +1,4 @@
-"""Build the report of a run: sheets, plots, pictures and the page, whole or not at all."""
+"""Build the report of a run: sheets, plots, images and the page. The old report is replaced at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import filecmp
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,36 +16,41 @@ import numpy as np
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import atomic_path
-from heatcrop.report.page import Scores, TaskPart, write_page
+from heatcrop.report.page import TaskPart, write_page
 from heatcrop.report.plots import scores_plot, task_plots
-from heatcrop.report.rows import TaskRows, choose_rows, gather, read_settings
+from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheets
 from heatcrop.report.thumbs import gallery_rows
 from heatcrop.runs.built import building, take_place
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
-from heatcrop.runs.records import StageInputs, fingerprint, is_current, read_record, write_record
+from heatcrop.runs.records import (
+    StageInputs,
+    fingerprint,
+    is_current,
+    read_record,
+    rows_fingerprint,
+    write_record,
+)
 
-# In the report's folder, and what of this package a report is made by.
-_MADE_OF, _OWN = ".report.json", (".py", ".j2", ".js", ".css")
-# What is ours in the folder of a page that does not tell, as those of earlier versions.
-_KNOWN = ("assets", "index.html", "plots", "sheets", "thumbs")
+RECORD = ".report.json"
+"""In the page's folder: the fingerprint of what the page was made from, and the files that belong to it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportPlan:
-    """How much is shown.
+    """How much the report shows.
 
     Attributes
     ----------
     rows : int
-        Validation and test pictures in the gallery, at most, a task; a tenth more from training.
+        Validation and test images in a task's gallery, at most; a tenth more from training.
     tiles : int
-        Pictures on a class's contact sheet, at most.
+        Images on a class's contact sheet, at most.
     worst_first : bool
         Order the sheets by the true class's probability, the lowest first, without a random sample.
     seed : int
-        Draws the random samples.
+        Of the random samples.
     threads : int
     """
 
@@ -63,165 +68,160 @@ def build_report(
     plan: ReportPlan = ReportPlan(),
     anew: bool = True,
 ) -> Path:
-    """Write ``report/index.html`` and the files beside it, and the sheets beside the crop folders too.
+    """Write ``report/index.html`` with its files, and the sheets beside the crop folders.
 
-    Built in a folder beside, which takes the old report's place when it is complete. Tasks whose
-    first two stages have not run yet are left out; where stage 3 has not run, the full image speaks
-    alone.
+    Tasks whose first two stages have not run yet are left out; where stage 3 has not run, the report
+    shows the full image's predictions only.
 
     Parameters
     ----------
+    folder : RunFolder
     tasks : dict of str to TaskData
         By full name.
     metrics : dict
-        As ``metrics.json`` holds them.
+        As in ``metrics.json``.
+    plan : ReportPlan
     anew : bool
-        Also where the report that is there was made of the same.
+        Also replace a report that was made from the same inputs.
 
     Returns
     -------
     Path
-        Of the page, to be opened in a browser without any server.
+        The page, which opens in a browser without a server.
     """
     settings, home = read_settings(folder), folder.report.parent
-    mark = _mark(folder, tasks, metrics, settings, plan)
-    if not anew and is_current(home / _MADE_OF, StageInputs({}, mark).fingerprint):
+    mark = _fingerprint(folder, tasks, metrics, settings, plan)
+    if not anew and is_current(home / RECORD, StageInputs({}, mark).fingerprint):
         return folder.report
-    beside: list[Path] = []
-    with _rebuilt(home, mark, beside) as new:
+    sheets: list[Path] = []
+    with _replacing(home, mark, sheets) as new:
         parts = []
         for data in tasks.values():
             part = _task_part(new, folder, data, settings, metrics["split"], plan)
             if part is not None:
                 parts.append(part)
         for part in parts:
-            _beside_crops(new, folder.task(part.task.name).sheets, part)
-            beside.append(folder.task(part.task.name).sheets)
-        scores = Scores(metrics, scores_plot(new, metrics))
+            sheets.append(folder.task(part.task.name).sheets)
+            _copy_sheets(new, sheets[-1], part)
         name = str(settings.get("name") or folder.path.resolve().name)
-        write_page(new / folder.report.name, name, settings, parts, scores)
+        plot = scores_plot(new, metrics, [part.task for part in parts])
+        write_page(new / folder.report.name, name, settings, parts, metrics, plot)
     return folder.report
 
 
-def _mark(
-    folder: RunFolder,
-    tasks: dict[str, TaskData],
-    metrics: dict[str, Any],
-    settings: dict[str, Any],
-    plan: ReportPlan,
-) -> str:
-    """Fingerprint of what a report is made of, this package's own files among it."""
-    own = sorted(p for p in Path(__file__).parent.rglob("*") if p.suffix in _OWN)
-    stages = [folder.task(name).record(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
-    made_of = [(read_record(path) or {"fingerprint": ""})["fingerprint"] for path in stages]
-    rows = [[data.task, list(data.images), list(data.splits), data.letters] for data in tasks.values()]
-    shown = {name: values for name, values in settings.items() if name != "runtime"}
-    return fingerprint(
-        [path.read_text(encoding="utf-8") for path in own],
-        dataclasses.replace(plan, threads=1),
-        _timeless(metrics),
-        shown,
-        made_of,
-        *(part for row in rows for part in row),
-    )
-
-
 def build_gallery(
-    page: Path, name: str, settings: dict[str, Any], tasks: list[TaskRows], plan: ReportPlan = ReportPlan()
+    page: Path, name: str, settings: dict[str, Any], tasks: list[TaskResults], plan: ReportPlan = ReportPlan()
 ) -> Path:
-    """Write the same gallery of pictures that nobody has labelled, without scores, sheets and plots.
+    """Write the gallery of unlabelled images, without scores, sheets and plots.
 
     Parameters
     ----------
     page : Path
-        The page's file; its folder is made anew.
+        The page's file; its folder is replaced.
     name : str
         The page's title.
     settings : dict
-        The run's configuration, see :func:`heatcrop.report.rows.read_settings`.
-    tasks : list of TaskRows
+        See :func:`heatcrop.report.results.read_settings`.
+    tasks : list of TaskResults
+    plan : ReportPlan
 
     Returns
     -------
     Path
         `page`.
     """
-    with _rebuilt(page.parent) as new:
+    with _replacing(page.parent) as new:
         parts = []
-        for rows in tasks:
-            chosen = choose_rows(rows, plan.rows, plan.seed)
-            with progress(f"{rows.data.task.short}: gallery", len(chosen)) as bar:
-                shown = gallery_rows(new, rows, chosen, page.parent, plan.threads, bar)
-            counts = {split: rows.counts(split) for split in np.unique(rows.data.splits).tolist()}
-            parts.append(TaskPart(rows.data.task, [], None, [], shown, counts, rows.threshold, rows.fit))
+        for results in tasks:
+            chosen = choose_rows(results, plan.rows, plan.seed)
+            with progress(f"{results.data.task.short}: gallery", len(chosen)) as bar:
+                gallery = gallery_rows(new, results, chosen, page.parent, plan.threads, bar)
+            parts.append(_part(results, gallery))
         write_page(new / page.name, name, settings, parts)
     return page
 
 
-def _timeless(told: Any) -> Any:
-    """Figures without what a clock has told, which the page does not show."""
-    if isinstance(told, dict):
-        return {name: _timeless(value) for name, value in told.items() if name != "seconds"}
-    return told
+def may_be_rebuilt(home: Path) -> bool:
+    """Whether a folder is a page's, or empty."""
+    return _files(home) is not None or not any(home.iterdir())
+
+
+def _fingerprint(
+    folder: RunFolder,
+    tasks: dict[str, TaskData],
+    metrics: dict[str, Any],
+    settings: dict[str, Any],
+    plan: ReportPlan,
+) -> str:
+    """Hash what a report is made from, including this package's files."""
+    package = sorted(
+        path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2", ".js", ".css")
+    )
+    stages = [folder.task(name).record(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
+    parts: list[Any] = [
+        [path.read_text(encoding="utf-8") for path in package],
+        dataclasses.replace(plan, threads=1),
+        _without_seconds(metrics),
+        {name: values for name, values in settings.items() if name != "runtime"},
+        [(read_record(path) or {"fingerprint": ""})["fingerprint"] for path in stages],
+    ]
+    return fingerprint(*parts, *map(rows_fingerprint, tasks.values()))
+
+
+def _without_seconds(figures: Any) -> Any:
+    """Leave out run times, which the page does not show."""
+    if isinstance(figures, dict):
+        return {name: _without_seconds(value) for name, value in figures.items() if name != "seconds"}
+    return figures
 
 
 @contextlib.contextmanager
-def _rebuilt(home: Path, mark: str = "", beside: Sequence[Path] = ()) -> Iterator[Path]:
-    """Give a folder to build in, which takes the place of `home` when the block is done.
+def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Iterator[Path]:
+    """Give a folder to build in, which replaces `home` when the block ends well.
 
     Parameters
     ----------
     mark : str
-        Of what it is made of.
-    beside : sequence of Path
-        What else must be there, or it is out of date: sheets, which a stage that runs again takes away.
+        The fingerprint.
+    others : sequence of Path
+        What else must exist for the page to be up to date: sheets, which stage crop removes.
     """
     new = building(home)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
         yield new
-        made = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
-        made += [Path(os.path.relpath(path, home)).as_posix() for path in beside]
-        write_record(new / _MADE_OF, StageInputs({}, mark), made, {})
-        take_place(home, _made_before(home))
+        files = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
+        files += [Path(os.path.relpath(path, home)).as_posix() for path in others]
+        write_record(new / RECORD, StageInputs({}, mark), files, {})
+        old = _files(home) or set()
+        take_place(home, lambda name: name.as_posix() in old)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def may_be_rebuilt(home: Path) -> bool:
-    """Whether a folder is that of a page: it says so, or holds nothing else, as those of earlier versions."""
-    return _told(home) is not None or all(path.name in _KNOWN for path in home.iterdir())
-
-
-def _made_before(home: Path) -> Callable[[PurePosixPath], bool]:
-    """What in a page's folder is ours: the rest goes along when it is made anew."""
-    made = _told(home)
-    if made is None:
-        return lambda name: name.parts[0] in _KNOWN
-    return lambda name: name.as_posix() in made
-
-
-def _told(home: Path) -> set[str] | None:
-    """The files that a page's folder says are ours; None where it does not say."""
+def _files(home: Path) -> set[str] | None:
+    """Read which files of a folder belong to its page; None where there is no record."""
     try:
-        return {_MADE_OF, *map(str, json.loads((home / _MADE_OF).read_text(encoding="utf-8"))["files"])}
+        return {RECORD, *map(str, json.loads((home / RECORD).read_text(encoding="utf-8"))["files"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _beside_crops(building: Path, home: Path, part: TaskPart) -> None:
-    """Lay a task's sheets beside its crops: ``sheets/<split>/<class name>.jpg`` tells of the folder
-    ``crops/<split>/<class name>/``, which holds crops and nothing else. What is the same stays as it is."""
-    wanted = {home / sheet.split / Path(sheet.file).name: building / sheet.file for sheet in part.sheets}
-    for old in set(home.glob("*/*.jpg")) - set(wanted):
+def _copy_sheets(root: Path, home: Path, part: TaskPart) -> None:
+    """Copy a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``.
+
+    Unchanged files are not written again.
+    """
+    copies = {home / sheet.split / PurePosixPath(sheet.file).name: root / sheet.file for sheet in part.sheets}
+    for old in set(home.glob("*/*.jpg")) - set(copies):
         old.unlink()
-    for to, file in wanted.items():
-        if to.is_file() and filecmp.cmp(file, to, shallow=False):
+    for path, file in copies.items():
+        if path.is_file() and filecmp.cmp(file, path, shallow=False):
             continue
-        with atomic_path(to) as partial:
+        with atomic_path(path) as partial:
             try:
-                os.link(file, partial)  # the same file twice costs nothing
+                os.link(file, partial)  # takes no space
             except OSError:
                 shutil.copyfile(file, partial)
 
@@ -230,17 +230,22 @@ def _task_part(
     root: Path, folder: RunFolder, data: TaskData, settings: dict[str, Any], split: str, plan: ReportPlan
 ) -> TaskPart | None:
     """Write one task's files below `root` and describe them."""
-    rows = gather(data, folder, settings)
-    if rows is None:
+    results = read_results(data, folder, settings)
+    if results is None:
         return None
-    # A task without answers on the reported split is judged on the one that has some.
-    judged = split if len(data.rows(split, labelled=True)) else "val"
-    plots = task_plots(root, rows, folder.task(data.task.name), judged)
-    sheets = plan_sheets(rows, plan.tiles, plan.seed, plan.worst_first)
-    chosen = choose_rows(rows, plan.rows, plan.seed)
+    # A task without labels on the reported split shows its validation images.
+    shown = split if len(data.rows(split, labelled=True)) else "val"
+    plots = task_plots(root, results, folder.task(data.task.name), shown)
+    sheets = plan_sheets(results, plan.tiles, plan.seed, plan.worst_first)
+    chosen = choose_rows(results, plan.rows, plan.seed)
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
-        overview = write_overview(root, rows, judged, plan.seed, plan.threads)
-        write_sheets(root, rows, sheets, plan.threads, bar)
-        gallery = gallery_rows(root, rows, chosen, folder.report.parent, plan.threads, bar)
-    counts = {name: rows.counts(name) for name in ("test", "val", "train")}
-    return TaskPart(data.task, plots, overview, sheets, gallery, counts, rows.threshold, rows.fit)
+        overview = write_overview(root, results, shown, plan.seed, plan.threads)
+        write_sheets(root, results, sheets, plan.threads, bar)
+        gallery = gallery_rows(root, results, chosen, folder.report.parent, plan.threads, bar)
+    return _part(results, gallery, plots=plots, overview=overview, sheets=sheets)
+
+
+def _part(results: TaskResults, gallery: list[dict[str, object]], **shown: Any) -> TaskPart:
+    splits = np.unique(results.data.splits).tolist()
+    counts = {split: results.counts(split) for split in dict.fromkeys(("test", "val", "train", *splits))}
+    return TaskPart(results.data.task, counts, results.threshold, results.fit, gallery, **shown)

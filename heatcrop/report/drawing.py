@@ -1,43 +1,58 @@
-"""Small things that are drawn on sheets: text, signs, pictures scaled into a cell."""
+"""Draw on contact sheets: heat, boxes, text, signs, images scaled into a cell."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from heatcrop.data.images import ImageError, read_image
 
+Colour = tuple[int, int, int]
 INK, SOFT, FAINT = (31, 36, 48), (92, 100, 116), (222, 226, 233)
-PAPER, MAT = (255, 255, 255), (244, 246, 249)
-RIGHT, WRONG, MAYBE, AMBER = (16, 128, 92), (200, 50, 62), (150, 105, 10), (176, 84, 0)
-COLOUR_OF = {2: RIGHT, 1: MAYBE, 0: WRONG, -1: SOFT}
+PAPER, MAT, WHITE = (255, 255, 255), (244, 246, 249), (255, 255, 255)
+GREEN, RED, OCHRE, AMBER = (16, 128, 92), (200, 50, 62), (150, 105, 10), (176, 84, 0)
+COLOUR_OF = {2: GREEN, 1: OCHRE, 0: RED, -1: SOFT}
+SIGNS = {2: "✓", 1: "≈", 0: "✗", -1: "?"}
 
 FINE = 4
-"""Text and signs are drawn this many times larger and scaled down."""
+"""Text and signs are drawn this many times larger and scaled down, which smooths edges and spacing."""
 
-Box = tuple[float, float, float, float]
+GRID_MAX = 16
+"""Finer maps are scaled down before they are written into the page."""
 
 
 @functools.lru_cache(maxsize=32)
-def _font(size_px: int, wide: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    if not wide:
-        return ImageFont.load_default(size_px)
-    # Pillow's own font holds ASCII only; the plots' font knows accents, Greek, Cyrillic and more.
-    file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return ImageFont.truetype(str(file), size_px)
+def _font(size_px: int, ascii_only: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    if ascii_only:
+        return ImageFont.load_default(size_px * FINE)
+    # Pillow's font holds ASCII only; Matplotlib's has accents, Greek, Cyrillic and more.
+    file = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype(str(file), size_px * FINE)
+
+
+def _stamp(
+    sheet: Image.Image,
+    at: tuple[float, float],
+    size: tuple[int, int],
+    colour: Colour,
+    draw: Callable[[ImageDraw.ImageDraw], None],
+) -> None:
+    """Paste a smooth shape, top left at `at`; `draw` draws it in 255, `FINE` times larger."""
+    mask = Image.new("L", (size[0] * FINE, size[1] * FINE))
+    draw(ImageDraw.Draw(mask))
+    sheet.paste(colour, (round(at[0]), round(at[1])), mask.resize(size, Image.Resampling.BOX))
 
 
 def text_width(words: str, size_px: int) -> float:
-    """How wide a line of text is, in pixels."""
-    return _font(size_px * FINE, not words.isascii()).getlength(words) / FINE
+    """Measure a line of text, in pixels."""
+    return _font(size_px, words.isascii()).getlength(words) / FINE
 
 
 def text(
@@ -45,11 +60,11 @@ def text(
     at: tuple[float, float],
     words: str,
     size_px: int,
-    colour: tuple[int, int, int] = INK,
+    colour: Colour = INK,
     width_px: float = math.inf,
     side: str = "left",
-) -> float:
-    """Write one line, shortened to a width, and return how wide it became.
+) -> None:
+    """Write one line, shortened to a width.
 
     Parameters
     ----------
@@ -62,104 +77,150 @@ def text(
         while words and text_width(words + "...", size_px) > width_px:
             words = words[:-1]
         words = words.rstrip() + "..."
-    # Written large and scaled down: at small sizes whole-pixel advances would swallow the spaces.
-    font, wide = _font(size_px * FINE, not words.isascii()), text_width(words, size_px)
-    size = (max(1, math.ceil(wide) + 2), size_px * 2)
-    mask = Image.new("L", (size[0] * FINE, size[1] * FINE))
-    ImageDraw.Draw(mask).text((0, size_px * 1.5 * FINE), words, fill=255, font=font, anchor="ls")
-    mask = mask.resize(size, Image.Resampling.BOX)
-    x = at[0] - wide if side == "right" else at[0]
-    sheet.paste(colour, (round(x), round(at[1] - size_px * 1.5)), mask)
-    return wide
+    font, width, baseline = _font(size_px, words.isascii()), text_width(words, size_px), size_px * 1.5
+    x = at[0] - width if side == "right" else at[0]
+    _stamp(
+        sheet,
+        (x, at[1] - baseline),
+        (math.ceil(width) + 2, size_px * 2),
+        colour,
+        lambda draw: draw.text((0, baseline * FINE), words, fill=255, font=font, anchor="ls"),
+    )
 
 
 def sign(sheet: Image.Image, at: tuple[int, int], verdict: int, side_px: int) -> None:
     """Draw a disc with a tick (2), a wave (1, maybe), a cross (0) or a question mark (-1)."""
-    big = side_px * FINE  # drawn large and scaled down, since Pillow's lines have no smooth edges
-    disc = Image.new("RGBA", (big, big), (*COLOUR_OF[verdict], 0))
-    draw = ImageDraw.Draw(disc)
-    draw.ellipse((0, 0, big - 1, big - 1), fill=COLOUR_OF[verdict])
-    pen: dict[str, Any] = {"fill": "white", "width": max(1, big // 9), "joint": "curve"}
-    if verdict == 2:
-        draw.line([(big * x, big * y) for x, y in ((0.27, 0.53), (0.44, 0.69), (0.74, 0.34))], **pen)
-    elif verdict == 0:
-        draw.line([(big * 0.32, big * 0.32), (big * 0.68, big * 0.68)], **pen)
-        draw.line([(big * 0.68, big * 0.32), (big * 0.32, big * 0.68)], **pen)
-    elif verdict == 1:
-        wave = [(0.24 + 0.013 * i, 0.5 - 0.1 * math.sin(2 * math.pi * i / 40)) for i in range(41)]
-        draw.line([(big * x, big * y) for x, y in wave], **pen)
-    else:
-        font = _font(round(big * 0.7), False)
-        draw.text((big / 2, big / 2), "?", fill="white", font=font, anchor="mm")
-    disc = disc.resize((side_px, side_px), Image.Resampling.LANCZOS)
-    sheet.paste(disc, at, disc)
+    size, end, font = (side_px, side_px), side_px * FINE, _font(round(side_px * 0.78), False)
+    _stamp(sheet, at, size, COLOUR_OF[verdict], lambda draw: draw.ellipse((0, 0, end - 1, end - 1), 255))
+    glyph = SIGNS[verdict]
+    _stamp(sheet, at, size, WHITE, lambda draw: draw.text((end / 2, end / 2), glyph, 255, font, "mm"))
 
 
 def pill(sheet: Image.Image, at: tuple[int, int], words: str, size_px: int) -> None:
-    """Write words on an amber ground with round ends, top left at `at`."""
-    high = round(size_px * 1.7)
-    wide = round(text_width(words, size_px)) + high
-    ground = Image.new("L", (wide * FINE, high * FINE))
-    box = (0, 0, wide * FINE - 1, high * FINE - 1)
-    ImageDraw.Draw(ground).rounded_rectangle(box, high * FINE / 2, fill=255)
-    sheet.paste(AMBER, at, ground.resize((wide, high), Image.Resampling.BOX))
-    text(sheet, (at[0] + high / 2, at[1] + high * 0.71), words, size_px, (255, 255, 255))
+    """Write words on an amber background with round ends, top left at `at`."""
+    height = round(size_px * 1.7)
+    width = round(text_width(words, size_px)) + height
+    box, radius = (0, 0, width * FINE - 1, height * FINE - 1), height * FINE / 2
+    _stamp(sheet, at, (width, height), AMBER, lambda draw: draw.rounded_rectangle(box, radius, 255))
+    text(sheet, (at[0] + height / 2, at[1] + height * 0.71), words, size_px, WHITE)
 
 
-@dataclasses.dataclass(frozen=True)
-class Shown:
-    """A picture read for showing, perhaps at a reduced scale, and its box at that scale.
+def paste(sheet: Image.Image, image: np.ndarray, at: tuple[int, int], cell: int) -> None:
+    """Paste an image into the middle of its cell."""
+    ImageDraw.Draw(sheet).rectangle((*at, at[0] + cell - 1, at[1] + cell - 1), fill=MAT)
+    height, width = image.shape[:2]
+    sheet.paste(Image.fromarray(image), (at[0] + (cell - width) // 2, at[1] + (cell - height) // 2))
 
-    Attributes
+
+def read_panels(
+    path: str, size: np.ndarray, box: np.ndarray, image_px: int, crop_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image at a scale that suffices, and fit it and its crop into cells.
+
+    An image that is missing or damaged since the run becomes a grey field, so that the others are
+    still reported.
+
+    Parameters
     ----------
-    picture : ndarray of uint8, shape (H, W, 3)
-    box : tuple of int (x0, y0, x1, y1)
-        In the pixels of `picture`, x1/y1 exclusive.
+    size : ndarray of int (width, height)
+    box : ndarray of int (x0, y0, x1, y1)
+        The crop, in pixels of the image.
+    image_px, crop_px : int
+        Longer sides of the results.
+
+    Returns
+    -------
+    image, crop : ndarray of uint8, shape (H, W, 3)
     """
-
-    picture: np.ndarray
-    box: tuple[int, int, int, int]
-
-    @property
-    def crop(self) -> np.ndarray:
-        x0, y0, x1, y1 = self.box
-        return self.picture[y0:y1, x0:x1]
-
-
-def read_shown(path: str, size: tuple[int, int], box: np.ndarray, cell_px: int) -> Shown:
-    """Read a picture no larger than needed to show it, and its crop, in cells of `cell_px`.
-
-    A picture that went missing or bad since the run becomes a grey field: the report of all the
-    others is worth more than the complaint about one.
-    """
-    width, height = (int(v) for v in size)
-    x0, y0, x1, y1 = (int(v) for v in box)
-    shorter, side = min(width, height), max(1, x1 - x0, y1 - y0)
-    # The crop must fill its cell, and the picture's longer side its own.
-    least = min(shorter, math.ceil(cell_px * max(shorter / side, shorter / max(width, height))))
+    (width, height), side = size.tolist(), max(1, *(box[2:] - box[:2]).tolist())
+    shorter, cell_px = min(width, height), max(image_px, crop_px)
+    # The crop must fill its cell, and so must the image's longer side.
+    needed = min(shorter, math.ceil(cell_px * max(shorter / side, shorter / max(width, height))))
     try:
-        picture = read_image(path, at_least_px=max(1, least))
+        image = read_image(path, at_least_px=max(1, needed))
     except ImageError:
-        picture = np.full((max(1, round(cell_px * height / width)), cell_px, 3), 200, np.uint8)
-    sx, sy = picture.shape[1] / width, picture.shape[0] / height
-    x0, y0 = (min(math.floor(x0 * sx), picture.shape[1] - 1), min(math.floor(y0 * sy), picture.shape[0] - 1))
-    return Shown(picture, (x0, y0, max(x0 + 1, round(x1 * sx)), max(y0 + 1, round(y1 * sy))))
+        image = np.full((max(1, round(cell_px * height / width)), cell_px, 3), 200, np.uint8)
+    scale = np.array([image.shape[1] / width, image.shape[0] / height])
+    x0, y0 = np.minimum(np.floor(box[:2] * scale).astype(int), [image.shape[1] - 1, image.shape[0] - 1])
+    x1, y1 = np.maximum([x0 + 1, y0 + 1], np.round(box[2:] * scale).astype(int))
+    return fitted(image, image_px), fitted(image[y0:y1, x0:x1], crop_px)
 
 
-def fitted(picture: np.ndarray, cell_px: int) -> np.ndarray:
-    """Scale a picture so that its longer side is `cell_px`."""
-    height, width = picture.shape[:2]
+def fitted(image: np.ndarray, cell_px: int) -> np.ndarray:
+    """Scale an image so that its longer side is `cell_px`."""
+    height, width = image.shape[:2]
     scale = cell_px / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
-def outline(picture: np.ndarray, box: Box) -> None:
-    """Draw, in place, a white rectangle with soft dark edges, which shows on any ground."""
-    height, width = picture.shape[:2]
-    x0, y0, x1, y1 = (round(v) for v in box)
-    for inset, shade, share in ((-1, 0, 0.6), (0, 255, 1.0), (1, 255, 1.0), (2, 0, 0.6)):
-        ring = np.zeros((height, width), np.uint8)
+def outline(image: np.ndarray, box: np.ndarray) -> None:
+    """Draw, in place, a white rectangle with soft dark edges, visible on any background."""
+    x0, y0, x1, y1 = (round(v) for v in box.tolist())
+    for inset, shade, opacity in ((-1, 0, 0.6), (0, 255, 1.0), (1, 255, 1.0), (2, 0, 0.6)):
+        ring = np.zeros(image.shape[:2], np.uint8)
         cv2.rectangle(ring, (x0 + inset, y0 + inset), (x1 - 1 - inset, y1 - 1 - inset), 1)
         on = ring == 1
-        picture[on] = np.round(picture[on] * (1 - share) + shade * share)
+        image[on] = np.round(image[on] * (1 - opacity) + shade * opacity)
+
+
+def heat_on(
+    heat: np.ndarray, frame: tuple[float, float, float, float], size: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Interpolate a map at every pixel of a scaled image.
+
+    Parameters
+    ----------
+    heat : ndarray of float, shape (h, w)
+    frame : tuple (x0, y0, x1, y1)
+        What the map covers, in pixels of the original image; may reach beyond it.
+    size : ndarray of int (width, height)
+        Of the original image.
+    shape : tuple (H, W)
+        Of the scaled image.
+
+    Returns
+    -------
+    ndarray of float32, shape (H, W)
+    """
+    rows, columns = heat.shape
+    x = (np.arange(shape[1]) + 0.5) / shape[1] * size[0]
+    y = (np.arange(shape[0]) + 0.5) / shape[0] * size[1]
+    x = (x - frame[0]) / (frame[2] - frame[0]) * columns - 0.5
+    y = (y - frame[1]) / (frame[3] - frame[1]) * rows - 0.5
+    grid = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
+    return cv2.remap(heat, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def heat_colours(threshold: float) -> np.ndarray:
+    """Colour and opacity of every heat: (256, 4) uint8 RGBA.
+
+    The colours are inferno's without its blacks, which would hide the image. Opacity follows heat and
+    takes a step at the crop rule's threshold, so that the thresholded area has an edge.
+    """
+    heat = np.linspace(0, 1, 256)
+    colours = mpl.colormaps["inferno"](0.28 + 0.70 * heat)
+    above = (heat - threshold) / max(1e-6, 1 - threshold)
+    below = 0.24 * (heat / max(threshold, 1e-6)) ** 1.5
+    colours[:, 3] = np.where(heat >= threshold, 0.42 + 0.26 * above, below)
+    return np.round(colours * 255).astype(np.uint8)
+
+
+def overlay(image: np.ndarray, heat: np.ndarray, threshold: float) -> np.ndarray:
+    """Draw (H, W) heat in 0..1 over an (H, W, 3) uint8 image with the colours of :func:`heat_colours`."""
+    layer = heat_colours(threshold)[np.round(np.clip(heat, 0, 1) * 255).astype(np.intp)].astype(np.float32)
+    alpha = layer[..., 3:] / 255
+    return np.round(image * (1 - alpha) + layer[..., :3] * alpha).astype(np.uint8)
+
+
+def heat_text(heat: np.ndarray) -> dict[str, object]:
+    """Encode a map for the page: its shape, and two hexadecimal digits a position.
+
+    >>> heat_text(np.array([[0.0, 1.0]], np.float32))
+    {'w': 2, 'h': 1, 'v': '00ff'}
+    """
+    rows, columns = heat.shape
+    if max(rows, columns) > GRID_MAX:
+        heat = cv2.resize(heat, (min(columns, GRID_MAX), min(rows, GRID_MAX)), interpolation=cv2.INTER_AREA)
+    values = np.round(np.clip(heat, 0, 1) * 255).astype(np.uint8)
+    return {"w": values.shape[1], "h": values.shape[0], "v": values.tobytes().hex()}

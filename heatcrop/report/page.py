@@ -1,4 +1,4 @@
-"""The page: scores, sheets, plots and the gallery, in one HTML file with a style sheet and a script."""
+"""The page: scores, sheets, plots and the gallery, in one HTML file with a style sheet and two scripts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heatcrop.data.tasks import Task
 from heatcrop.files import write_text
-from heatcrop.report.heat import heat_colours
+from heatcrop.report.drawing import heat_colours
 from heatcrop.report.sheets import Sheet
 from heatcrop.runs.predictions import BRANCHES
 
 HERE = Path(__file__).parent
-ASSETS = ("report.css", "pictures.js", "report.js")
+ASSETS = ("report.css", "images.js", "report.js")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,52 +27,55 @@ class TaskPart:
 
     Attributes
     ----------
-    plots : list of dict
-        See :func:`heatcrop.report.plots.task_plots`.
-    overview : str or None
-        The overview sheet's path below the report.
-    sheets : list of Sheet
-    gallery : list of dict
-        See :func:`heatcrop.report.thumbs.gallery_rows`.
     counts : dict of str to dict
-        By split, of all pictures, shown or not.
+        By split, see :meth:`heatcrop.report.results.TaskResults.counts`.
     threshold : float
         Of the crop rule.
     fit : str
-        How the network's input framed the picture.
+        How the network's input framed the images.
+    gallery : list of dict
+        See :func:`heatcrop.report.thumbs.gallery_rows`.
+    plots : list of dict
+        See :func:`heatcrop.report.plots.task_plots`.
+    overview : str
+        The overview sheet's path below the report.
+    sheets : list of Sheet
     """
 
     task: Task
-    plots: list[dict[str, str]]
-    overview: str | None
-    sheets: list[Sheet]
-    gallery: list[dict[str, object]]
     counts: dict[str, dict[str, int]]
     threshold: float
     fit: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """What is known where pictures have answers.
-
-    Attributes
-    ----------
-    metrics : dict
-        As ``metrics.json`` holds them.
-    plot : dict or None
-        See :func:`heatcrop.report.plots.scores_plot`.
-    """
-
-    metrics: dict[str, Any]
-    plot: dict[str, str] | None
+    gallery: list[dict[str, object]]
+    plots: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    overview: str = ""
+    sheets: list[Sheet] = dataclasses.field(default_factory=list)
 
 
 def write_page(
-    path: Path, name: str, settings: dict[str, Any], parts: list[TaskPart], scores: Scores | None = None
+    path: Path,
+    name: str,
+    settings: dict[str, Any],
+    parts: list[TaskPart],
+    metrics: dict[str, Any] | None = None,
+    plot: dict[str, str] | None = None,
 ) -> None:
-    """Write the page to `path` and its assets beside it; without scores, the gallery alone."""
-    # Class names come from people's files: everything is escaped unless it says otherwise.
+    """Write the page and its assets.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        The page's title.
+    settings : dict
+        The run's configuration.
+    parts : list of TaskPart
+    metrics : dict, optional
+        As in ``metrics.json``; without them the page is the gallery alone.
+    plot : dict, optional
+        See :func:`heatcrop.report.plots.scores_plot`.
+    """
+    # Class names come from users' files: everything is escaped.
     env = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -80,103 +83,43 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"figure": _figure, "percent": _percent, "change": _change, "points": _points}
+    env.filters |= {"figure": _figure, "percent": _percent, "minus": _minus, "signed": _signed}
     env.filters["address"] = quote
     env.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     page = env.get_template("page.html.j2").render(
         name=name,
         facts=_facts(settings, parts),
-        parts=[_shown(part) for part in parts],
-        scores=None if scores is None else _scores(scores.metrics, scores.plot, parts),
-        data=_data(parts, "" if scores is None else scores.metrics["split"]),
+        parts=parts,
+        branches=BRANCHES,
+        metrics=metrics,
+        counts=None if metrics is None else _sum_counts(parts, metrics["split"]),
+        plot=plot,
+        data=_gallery_data(parts, "" if metrics is None else metrics["split"]),
     )
+    (path.parent / "assets").mkdir(parents=True, exist_ok=True)
     for asset in ASSETS:
-        (path.parent / "assets").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(HERE / "assets" / asset, path.parent / "assets" / asset)
     write_text(path, page)
 
 
 def _facts(settings: dict[str, Any], parts: list[TaskPart]) -> list[str]:
-    """What was run, in a few words each."""
-    total = sum(count["n"] for part in parts for count in part.counts.values())
-    tasks = len(parts)
-    facts = [f"{tasks} task{'s' * (tasks != 1)}", f"{total:,} picture{'s' * (total != 1)}"]
+    """Summarize the run: numbers of tasks and images, the network."""
+    images = sum(count["n"] for part in parts for count in part.counts.values())
+    facts = [f"{len(parts)} task{'s' * (len(parts) != 1)}", f"{images:,} image{'s' * (images != 1)}"]
     network = settings.get("network")
     if isinstance(network, dict):
         facts += [str(network.get("backbone") or ""), f"{network.get('input_px')} px"]
     return [fact for fact in facts if fact]
 
 
-def _scores(metrics: dict[str, Any], plot: dict[str, str] | None, parts: list[TaskPart]) -> dict[str, Any]:
-    """The section of scores."""
-    return {
-        "split": metrics["split"],
-        "cards": _cards(metrics["mean"]),
-        "tables": _tables(metrics, parts),
-        "counts": _sum_counts(parts),
-        "plot": plot,
-    }
+def _sum_counts(parts: list[TaskPart], split: str) -> dict[str, int]:
+    """Add up the counts of all tasks on one split."""
+    counts = [part.counts[split] for part in parts]
+    return {kind: sum(count[kind] for count in counts) for kind in (counts[0] if counts else ())}
 
 
-def _cards(mean: dict[str, Any]) -> list[dict[str, Any]]:
-    """The big figures."""
-    cards = [{"branch": b, "map": mean[b].get("map"), "accuracy": mean[b].get("accuracy")} for b in BRANCHES]
-    full, fused = cards[0], cards[2]
-    gains = {key: _minus(fused[key], full[key]) for key in ("map", "accuracy")}
-    return [*cards, {"branch": "change", **gains}]
-
-
-def _tables(metrics: dict[str, Any], parts: list[TaskPart]) -> list[dict[str, Any]]:
-    """One table of scores a split, the reported one first."""
-    by_split = {metrics["split"]: metrics, **metrics.get("splits", {})}
-    tables = []
-    for split, figures in by_split.items():
-        lines = []
-        for part in parts:
-            found = figures["tasks"].get(part.task.name)
-            line: dict[str, Any] = {"task": part.task.name, "short": part.task.short}
-            line["found"] = found is not None
-            if found is not None:
-                line |= {b: found[b]["map"] for b in BRANCHES}
-                line["change"] = _minus(line["fused"], line["full"])
-                line["accuracy"] = [found["full"]["accuracy"], found["fused"]["accuracy"]]
-                line["fallback"] = found["crops"]["fallback_rate"]
-                line["inside"] = (found["localisation"] or {}).get("inside")
-                line["n"] = found["n"] if "n" in found else part.counts[split]["labelled"]
-            lines.append(line)
-        mean = {b: figures["mean"][b].get("map") for b in BRANCHES}
-        mean["change"] = _minus(mean["fused"], mean["full"])
-        tables.append({"split": split, "lines": lines, "mean": mean, "scored": bool(figures["tasks"])})
-    return tables
-
-
-def _shown(part: TaskPart) -> dict[str, Any]:
-    """A task's sheets and plots for the template."""
-    by_split: dict[str, list[Sheet]] = {}
-    for sheet in part.sheets:
-        by_split.setdefault(sheet.split, []).append(sheet)
-    return {
-        "task": part.task,
-        "plots": part.plots,
-        "overview": part.overview,
-        "sheets": by_split,
-        "order": part.sheets[0].order if part.sheets else "",
-    }
-
-
-def _sum_counts(parts: list[TaskPart]) -> dict[str, dict[str, int]]:
-    """Counts of all tasks together, by split."""
-    total: dict[str, dict[str, int]] = {}
-    for part in parts:
-        for split, counts in part.counts.items():
-            into = total.setdefault(split, dict.fromkeys(counts, 0))
-            for key, value in counts.items():
-                into[key] += value
-    return total
-
-
-def _data(parts: list[TaskPart], split: str) -> dict[str, Any]:
-    """What the script reads."""
+def _gallery_data(parts: list[TaskPart], split: str) -> dict[str, Any]:
+    """Collect what the scripts read."""
     tasks = [
         {
             "name": part.task.name,
@@ -192,28 +135,22 @@ def _data(parts: list[TaskPart], split: str) -> dict[str, Any]:
     return {"split": split, "branches": list(BRANCHES), "tasks": tasks}
 
 
+def _known(*values: float | None) -> bool:
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
 def _minus(a: float | None, b: float | None) -> float | None:
-    return None if _absent(a) or _absent(b) else a - b  # type: ignore[operator]
-
-
-def _absent(value: Any) -> bool:
-    return value is None or not math.isfinite(value)
+    return a - b if _known(a, b) else None  # type: ignore[operator]
 
 
 def _figure(value: float | None) -> str:
-    """Four decimals, a dash for nothing."""
-    return "–" if _absent(value) else f"{value:.4f}"
+    return f"{value:.4f}" if _known(value) else "–"
 
 
 def _percent(value: float | None) -> str:
-    return "–" if _absent(value) else f"{value:.1%}"
+    return f"{value:.1%}" if _known(value) else "–"
 
 
-def _change(value: float | None) -> str:
-    """Four decimals with a sign that is not a hyphen."""
-    return "–" if _absent(value) else f"{value:+.4f}".replace("-", "−")
-
-
-def _points(value: float | None) -> str:
-    """A difference of two shares, in percentage points."""
-    return "–" if _absent(value) else f"{100 * float(value or 0):+.1f} points".replace("-", "−")
+def _signed(value: float | None, decimals: int = 4) -> str:
+    """Format with a sign that is not a hyphen."""
+    return f"{value:+.{decimals}f}".replace("-", "−") if _known(value) else "–"

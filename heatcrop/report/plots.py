@@ -12,13 +12,16 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.calibration import CalibrationDisplay, calibration_curve
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from heatcrop.data.labels import YES
+from heatcrop.data.tasks import Task
 from heatcrop.files import write_text
-from heatcrop.report.rows import TaskRows
+from heatcrop.report.results import TaskResults
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import BRANCHES
 from heatcrop.runs.reading import read_history, read_rule
@@ -26,6 +29,7 @@ from heatcrop.runs.reading import read_history, read_rule
 COLOURS = {"full": "#6b83ad", "crop": "#d9822b", "fused": "#14967c"}
 SPLITS = {"train": "#8a94a6", "val": "#d9822b", "test": "#14967c"}
 INK, GRID = "#3a4150", "#d5d9e1"
+BINS = 10  # of the calibration plot
 _DARK = {INK: "#c6ccd8", GRID: "#3a4250"}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small files, and the browser finds the letters of any script
@@ -51,7 +55,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def task_plots(root: Path, rows: TaskRows, folder: TaskFolder, split: str) -> list[dict[str, str]]:
+def task_plots(root: Path, results: TaskResults, folder: TaskFolder, split: str) -> list[dict[str, str]]:
     """Write one task's plots below `root`.
 
     Parameters
@@ -64,269 +68,230 @@ def task_plots(root: Path, rows: TaskRows, folder: TaskFolder, split: str) -> li
     list of dict
         Each with file (below `root`), kind and alt, in the order of the page.
     """
-    made = []
+    plots = []
     with mpl.rc_context(_STYLE):
-        for name, alt, figure in _task_figures(rows, folder, split):
-            file = f"plots/{rows.data.task.name}/{name}.svg"
+        for name, alt, figure in _task_figures(results, folder, split):
+            file = f"plots/{results.data.task.name}/{name}.svg"
             _save(figure, root / file)
-            made.append({"file": file, "kind": name.split("-")[0], "alt": alt})
-    return made
+            plots.append({"file": file, "kind": name.split("-")[0], "alt": alt})
+    return plots
 
 
-def scores_plot(root: Path, metrics: dict[str, Any]) -> dict[str, str] | None:
+def scores_plot(root: Path, metrics: dict[str, Any], tasks: list[Task]) -> dict[str, str] | None:
     """Write the bars of AP by task and branch; None when nothing is scored."""
-    names = list(metrics["tasks"])
-    if not names:
+    aps = {
+        _clip(task.short): {b: metrics["tasks"][task.name][b]["map"] for b in BRANCHES}
+        for task in tasks
+        if task.name in metrics["tasks"]
+    }
+    if not aps:
         return None
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.6, 0.9 + 0.62 * len(names)))
-        axes = figure.subplots()
+        axes = _axes((7.6, 0.9 + 0.62 * len(aps)), xlabel=f"AP on {metrics['split']}", xlim=(0, 1.09))
         for i, branch in enumerate(BRANCHES):
-            values = [metrics["tasks"][name][branch]["map"] for name in names]
-            places = np.arange(len(names)) + (i - 1) * 0.26
-            axes.barh(places, values, 0.23, color=COLOURS[branch], label=branch)
-            for place, value in zip(places, values, strict=True):
-                axes.text(value + 0.008, place, f"{value:.3f}", va="center", fontsize=9)
-        axes.set_yticks(range(len(names)), [_short(name) for name in names])
-        axes.set_xlim(0, 1.09)
+            values = [ap[branch] for ap in aps.values()]
+            bars = axes.barh(
+                np.arange(len(aps)) + (i - 1) * 0.26, values, 0.23, color=COLOURS[branch], label=branch
+            )
+            axes.bar_label(bars, fmt="%.3f", padding=4, fontsize=9)
         axes.set_xticks(np.linspace(0, 1, 6))
+        axes.set_yticks(range(len(aps)), aps)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"AP on {metrics['split']}")
-        figure.legend(loc="outside upper right", ncols=3)
-        _save(figure, root / "plots/scores.svg")
-    told = "; ".join(
-        f"{_short(n)}: " + ", ".join(f"{b} {metrics['tasks'][n][b]['map']:.3f}" for b in BRANCHES)
-        for n in names
-    )
-    return {"file": "plots/scores.svg", "alt": f"Bars of AP by task. {told}"}
+        axes.figure.legend(loc="outside upper right", ncols=3)
+        _save(axes.figure, root / "plots/scores.svg")
+    lines = (f"{name}: " + ", ".join(f"{b} {ap[b]:.3f}" for b in BRANCHES) for name, ap in aps.items())
+    return {"file": "plots/scores.svg", "alt": f"Bars of AP by task. {'; '.join(lines)}"}
 
 
-def calibration(
-    confidence: np.ndarray, right: np.ndarray, bins: int = 10
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Mean confidence, share of right ones and number of pictures of each bin that is not empty.
-
-    Returns
-    -------
-    confidence, right, n : ndarray, shape (B,)
-    error : float
-        Expected calibration error: the mean gap between both, weighted by the number of pictures.
-
-    Examples
-    --------
-    >>> *_, n, error = calibration(np.array([0.75, 0.75, 0.15]), np.array([True, False, False]))
-    >>> n.tolist(), round(error, 4)
-    ([1, 2], 0.2167)
-    """
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    n = np.bincount(place, minlength=bins)
-    some = n > 0
-    sums = (np.bincount(place, weights=w, minlength=bins)[some] / n[some] for w in (confidence, right))
-    mean, share = sums
-    return mean, share, n[some], float((np.abs(mean - share) * n[some]).sum() / max(1, n.sum()))
-
-
-def _task_figures(rows: TaskRows, folder: TaskFolder, split: str) -> Iterator[tuple[str, str, Figure]]:
-    history = [(1, _history(folder.history(1))), (3, _history(folder.history(3)))]
-    if any(len(table) for _, table in history):
-        yield ("loss", "Learning curves: loss by epoch of stages 1 and 3", _curves(history, "loss"))
-        yield ("ap", "Learning curves: validation AP by epoch", _curves(history, "map"))
-    spoken = [b for b in ("full", "fused") if rows.spoken(b).any()]
-    of = np.flatnonzero((rows.data.splits == split) & rows.data.labelled & rows.spoken(spoken[-1]))
-    if len(of):
-        figure, told = _reliability(rows, of, spoken, split)
-        yield ("reliability", f"Reliability on {split}: {told}", figure)
-    figure, told = _sizes(rows)
-    yield ("sizes", f"Crop side over the picture's shorter side: {told}", figure)
+def _task_figures(results: TaskResults, folder: TaskFolder, split: str) -> Iterator[tuple[str, str, Figure]]:
+    """Draw each plot: its name, alt text and figure."""
+    history = {
+        branch: read_history(folder.history(number))
+        for branch, number in (("full", 1), ("crop", 3))
+        if folder.history(number).is_file()
+    }
+    if any(map(len, history.values())):
+        yield "loss", "Learning curves: loss by epoch of stages 1 and 3", _loss_curves(history)
+        yield "ap", "Learning curves: validation AP by epoch", _ap_curves(history)
+    branches = [branch for branch in ("full", "fused") if results.predicted(branch).any()]
+    data = results.data
+    rows = np.flatnonzero((data.splits == split) & data.labelled & results.predicted(branches[-1]))
+    if len(rows):
+        figure, errors = _reliability(results, rows, branches, split)
+        yield "reliability", f"Reliability on {split}: {errors}", figure
+    figure, medians = _sizes(results)
+    yield "sizes", f"Crop side over the image's shorter side: {medians}", figure
     curve = read_rule(folder.rule)["curve"] if folder.rule.is_file() else []
     if curve:
-        figure, told = _searched(curve)
-        yield ("search", f"Search of the crop rule: {told}", figure)
-    if len(of):
-        for branch in spoken:
-            figure, right = _confusion(rows, of, branch, split)
-            told = f"Confusion matrix of the {branch} branch on {split}: {right} of {len(of)} right"
-            yield (f"confusion-{branch}", told, figure)
+        figure, kept = _search(curve)
+        yield "search", f"Search of the crop rule: {kept}", figure
+    if len(rows):
+        for branch in branches:
+            figure, right = _confusion(results, rows, branch, split)
+            alt = f"Confusion matrix of the {branch} branch on {split}: {right} of {len(rows)} right"
+            yield f"confusion-{branch}", alt, figure
 
 
-def _axes(width: float = 3.9, height: float = 3.0) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height))
-    return figure, figure.subplots()
+def _axes(size: tuple[float, float] = (3.9, 3.0), **settings: Any) -> Axes:
+    """Make a figure with one pair of axes; `settings` are those of ``Axes.set``."""
+    axes = Figure(figsize=size, layout="constrained").subplots()
+    axes.set(**settings)
+    return axes
 
 
-def _curves(history: list[tuple[int, pd.DataFrame]], what: str) -> Figure:
-    figure, axes = _axes()
-    for stage, table in history:
-        branch = {1: "full", 3: "crop"}[stage]
-        for name in table["network"].unique() if len(table) else ():
-            part = table[table["network"] == name]
-            fold = name.startswith("fold")
-            look: dict[str, Any] = {
+def _networks(history: dict[str, pd.DataFrame]) -> Iterator[tuple[pd.DataFrame, dict[str, Any], str | None]]:
+    """Each network's epochs, its line's style, and its label (one for all folds)."""
+    for branch, table in history.items():
+        for name, epochs in table.groupby("network", sort=False):
+            fold = str(name).startswith("fold")
+            style = {
                 "color": COLOURS[branch],
                 "alpha": 0.35 if fold else 1,
                 "linewidth": 1.2 if fold else 2.2,
             }
-            label = f"{branch} folds" if name == "fold 0" else None if fold else branch
-            if what == "map":
-                axes.plot(part["epoch"], part["val_map"], **look, label=label)
-                continue
-            axes.plot(part["epoch"], part["train_loss"], **look, linestyle=(0, (2, 1.5)))
-            axes.plot(part["epoch"], part["val_loss"], **look, label=label)
-    axes.set_xlabel("epoch")
+            yield epochs, style, f"{branch} folds" if name == "fold 0" else None if fold else branch
+
+
+def _loss_curves(history: dict[str, pd.DataFrame]) -> Figure:
+    axes = _axes(title="loss: line val, dots train", xlabel="epoch")
+    for epochs, style, label in _networks(history):
+        axes.plot(epochs["epoch"], epochs["train_loss"], **style, linestyle=(0, (2, 1.5)))
+        axes.plot(epochs["epoch"], epochs["val_loss"], **style, label=label)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.3)
+    return _with_legend(axes)
+
+
+def _ap_curves(history: dict[str, pd.DataFrame]) -> Figure:
+    axes = _axes(title="AP on val", xlabel="epoch", ylim=(0, 1.3), yticks=np.linspace(0, 1, 6))
+    for epochs, style, label in _networks(history):
+        axes.plot(epochs["epoch"], epochs["val_map"], **style, label=label)
+    return _with_legend(axes)
+
+
+def _with_legend(axes: Axes) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if what == "map":
-        axes.set_title("AP on val")
-        axes.set_ylim(0, 1.3)
-        axes.set_yticks(np.linspace(0, 1, 6))
-    else:
-        axes.set_title("loss: line val, dots train")
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper right", ncols=2, columnspacing=1.2, handlelength=1.4)
-    return figure
+    return axes.figure
 
 
-def _searched(curve: list[dict[str, Any]]) -> tuple[Figure, str]:
-    """Fused AP of the probe for every candidate, setting by setting, with what was kept."""
-    figure, axes = _axes(12.4, 2.9)
-    place, ticks, labels, kept = 0.0, [], [], []
-    for setting in dict.fromkeys(one["setting"] for one in curve):
-        tried = sorted((one for one in curve if one["setting"] == setting), key=lambda one: one["value"])
+def _search(curve: list[dict[str, Any]]) -> tuple[Figure, str]:
+    """Fused AP of the probe for every candidate, setting by setting; what was kept is large."""
+    title = "crop rule: fused AP of a linear probe on unseen rows; large: kept; bars: error of the change"
+    axes, place, ticks, kept = _axes((12.4, 2.9), title=title), 0.0, {}, []
+    for setting, tried in pd.DataFrame(curve).groupby("setting", sort=False):
+        name = str(setting).replace("_", " ")
+        tried = tried.sort_values("value")
         x = place + np.arange(len(tried))
-        aps = [one["fused_ap"] for one in tried]
-        axes.errorbar(
-            x,
-            aps,
-            [one["error"] for one in tried],
-            color=COLOURS["full"],
-            linewidth=1.4,
-            elinewidth=1,
-            capsize=2,
-        )
-        for at, one in zip(x, tried, strict=True):
-            colour = COLOURS["fused"] if one["chosen"] else COLOURS["full"]
-            axes.plot(at, one["fused_ap"], "o", color=colour, markersize=9 if one["chosen"] else 5)
-            if one["chosen"]:
-                kept.append(f"{setting.replace('_', ' ')} {_value(one['value'])}")
-        label = {"enabled": "crop at all"}.get(setting, setting.replace("_", " "))
-        axes.annotate(label, (x.mean(), -0.27), xycoords=("data", "axes fraction"), ha="center", fontsize=10)
-        ticks += list(x)
-        labels += [_value(one["value"]) for one in tried]
+        style = {"color": COLOURS["full"], "linewidth": 1.4, "elinewidth": 1, "capsize": 2}
+        axes.errorbar(x, tried["fused_ap"], tried["error"], **style, marker="o", markersize=5)
+        chosen = tried["chosen"].to_numpy(bool)
+        axes.plot(x[chosen], tried["fused_ap"][chosen], "o", color=COLOURS["fused"], markersize=9, zorder=3)
+        labels = [_value(value) for value in tried["value"]]
+        kept += [f"{name} {label}" for label, one in zip(labels, chosen, strict=True) if one]
+        title = "crop at all" if setting == "enabled" else name
+        axes.annotate(title, (x.mean(), -0.27), xycoords=("data", "axes fraction"), ha="center", fontsize=10)
+        ticks |= dict(zip(x.tolist(), labels, strict=True))
         place += len(tried) + 0.8
-    axes.set_xticks(ticks, labels)
+    axes.set_xticks(list(ticks), ticks.values())
     axes.grid(axis="x", visible=False)
-    axes.set_title(
-        "crop rule: fused AP of a linear probe on unseen rows; large: kept; bars: error of the change"
-    )
-    return figure, ", ".join(kept)
+    return axes.figure, ", ".join(kept)
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _confusion(rows: TaskRows, of: np.ndarray, branch: str, split: str) -> tuple[Figure, int]:
-    classes = rows.data.task.classes
-    n = len(classes)
-    truth = rows.data.letters[of].argmax(axis=1)
-    guess = rows.probabilities[branch][of].argmax(axis=1)
-    table = np.zeros((n, n), np.int64)
-    np.add.at(table, (truth, guess), 1)
-    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    side = 2.6 + 0.3 * min(n, 24)
-    figure, axes = _axes(side, side * 0.94)
-    cells = np.empty((n, n, 4))
-    cells[..., :3] = to_rgb(COLOURS[branch])
-    cells[..., 3] = np.where(table > 0, 0.08 + 0.92 * share, 0)
-    axes.imshow(cells, interpolation="nearest")
-    if n <= 16:
-        for i, j in np.argwhere(table > 0):
-            colour = "white" if share[i, j] > 0.8 else INK  # on paler cells, white is hard to read
-            axes.text(j, i, str(table[i, j]), ha="center", va="center", fontsize=9, color=colour)
-    names = [_clip(name) for name in classes]
-    axes.set_xticks(range(n), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=9.5)
-    axes.set_yticks(range(n), names, fontsize=9.5)
+def _confusion(results: TaskResults, rows: np.ndarray, branch: str, split: str) -> tuple[Figure, int]:
+    classes = results.data.task.classes
+    truth = results.data.letters[rows].argmax(axis=1)
+    counts = confusion_matrix(
+        truth, results.probabilities[branch][rows].argmax(axis=1), labels=range(len(classes))
+    )
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 2.6 + 0.3 * min(len(classes), 24)
+    axes = _axes((side, side * 0.94))
+    display = ConfusionMatrixDisplay(shares, display_labels=[_clip(name) for name in classes])
+    pale = LinearSegmentedColormap.from_list(branch, [(1, 1, 1, 0), COLOURS[branch]])
+    display.plot(
+        ax=axes, cmap=pale, colorbar=False, include_values=len(classes) <= 16, im_kw={"vmin": 0, "vmax": 1}
+    )
+    if display.text_ is not None:
+        for cell, count, share in zip(display.text_.flat, counts.flat, shares.flat, strict=True):
+            # Not white on paler cells, where it would be hard to read.
+            cell.set(text=str(count) if count else "", color="white" if share > 0.8 else INK, fontsize=9)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.tick_params(labelsize=9.5)
+    for label in axes.get_xticklabels():
+        label.set(rotation=40, ha="right", rotation_mode="anchor")
     axes.grid(visible=False)
-    axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(np.arange(len(classes) + 1) - 0.5, minor=True)
     axes.grid(which="minor", linewidth=0.6)
     axes.tick_params(which="minor", length=0)
-    right = int(np.trace(table))
+    right = int(np.trace(counts))
     # Of the figure rather than the axes, which may be narrower than these words.
-    figure.suptitle(f"{branch}, {split}: {right} of {len(of)} right", x=0.02, ha="left", fontsize=12)
-    axes.set_ylabel("true")
-    axes.set_xlabel("predicted")
-    return figure, right
+    title = f"{branch}, {split}: {right} of {len(rows)} right"
+    axes.figure.suptitle(title, x=0.02, ha="left", fontsize=12)
+    return axes.figure, right
 
 
-def _reliability(rows: TaskRows, of: np.ndarray, branches: list[str], split: str) -> tuple[Figure, str]:
-    figure, axes = _axes()
-    axes.plot([0, 1], [0, 1], color=GRID, linewidth=1.5)
-    told = []
+def _reliability(
+    results: TaskResults, rows: np.ndarray, branches: list[str], split: str
+) -> tuple[Figure, str]:
+    axes, errors = _axes(), []
     for branch in branches:
-        p = rows.probabilities[branch]
-        mean, share, n, error = calibration(p[of].max(axis=1), rows.verdict(p)[of] == YES)
-        axes.plot(mean, share, color=COLOURS[branch], linewidth=1.6, label=f"{branch}, error {error:.2f}")
+        confidence = np.minimum(results.probabilities[branch][rows].max(axis=1), 1)
+        right = results.judge(results.probabilities[branch])[rows] == YES
+        share, mean = calibration_curve(right, confidence, n_bins=BINS)
+        n = np.bincount(np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence))
+        n = n[n > 0]
+        error = float(np.average(np.abs(mean - share), weights=n))
+        errors.append(f"{branch} calibration error {error:.3f}")
+        style = {"color": COLOURS[branch], "linewidth": 1.6, "marker": "", "alpha": 0.85}
+        display = CalibrationDisplay(share, mean, confidence, estimator_name=f"{branch}, error {error:.2f}")
+        display.plot(ax=axes, ref_line=branch == branches[0], **style)
         axes.scatter(mean, share, s=20 + 160 * n / n.max(), color=COLOURS[branch], alpha=0.85, linewidths=0)
-        told.append(f"{branch} calibration error {error:.3f}")
-    axes.set_xlim(0, 1.02)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("share right")
-    axes.set_title(f"calibration on {split}; area: pictures")
+    diagonal = axes.lines[0]
+    diagonal.set(color=GRID, linestyle="-", linewidth=1.5, label="_")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share right")
+    axes.set_title(f"calibration on {split}; area: images")
     axes.legend(loc="upper left")
-    return figure, ", ".join(told)
+    return axes.figure, ", ".join(errors)
 
 
-def _sizes(rows: TaskRows) -> tuple[Figure, str]:
-    figure, axes = _axes()
-    boxes, cut, told = rows.boxes, ~rows.uncropped, []
-    side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / rows.data.sizes.min(axis=1)
-    edges = np.linspace(0, max(1.0, float(side[cut].max(initial=0))), 21).tolist()
+def _sizes(results: TaskResults) -> tuple[Figure, str]:
+    axes = _axes(
+        title="crop size by split", xlabel="crop side / image's shorter side", ylabel="share of crops"
+    )
+    boxes, cropped, medians = results.boxes, ~results.uncropped, []
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / results.data.sizes.min(axis=1)
+    edges = np.linspace(0, max(1.0, float(sides[cropped].max(initial=0))), 21)
     for split, colour in SPLITS.items():
-        of = rows.data.splits == split
-        if not of.any():
+        of_split = results.data.splits == split
+        side = sides[of_split & cropped]
+        if not len(side):
             continue
-        whole = float((~cut[of]).mean())
-        if (of & cut).any():
-            weights = np.full(int((of & cut).sum()), 1 / int((of & cut).sum()))
-            axes.hist(
-                side[of & cut],
-                edges,
-                weights=weights,
-                histtype="step",
-                color=colour,
-                linewidth=2,
-                label=f"{split} ({whole:.0%} whole)",
-            )
-            told.append(f"{split} median {np.median(side[of & cut]):.2f}, {whole:.0%} whole pictures")
-    axes.set_xlabel("crop side / picture's shorter side")
-    axes.set_ylabel("share of crops")
-    axes.set_title("crop size by split")
-    if told:
-        axes.set_ylim(top=axes.get_ylim()[1] * 1.3)
+        uncropped = f"{1 - len(side) / of_split.sum():.0%} not cropped"
+        style = {"histtype": "step", "color": colour, "linewidth": 2, "label": f"{split} ({uncropped})"}
+        axes.hist(side, edges, weights=np.full(len(side), 1 / len(side)), **style)
+        medians.append(f"{split} median {np.median(side):.2f}, {uncropped}")
+    if medians:
+        axes.set_ylim(top=axes.get_ylim()[1] * 1.45)
         axes.legend(loc="upper left", handlelength=1.2)
-    return figure, "; ".join(told) or "no crops"
-
-
-def _history(path: Path) -> pd.DataFrame:
-    return read_history(path) if path.is_file() else pd.DataFrame()
+    return axes.figure, "; ".join(medians) or "no crops"
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write a figure, with a style sheet inside that turns ink and grid for a dark page."""
-    figure.set_layout_engine("constrained")
-    figure.patch.set_alpha(0)
-    for axes in figure.axes:
-        axes.patch.set_alpha(0)
+    """Write a figure, with a style sheet inside that adapts text and grid to a dark page."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The measuring font may lack a script's letters; the browser, which draws them, need not.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     rules = "".join(
         f'[style*="{kind}: {light}"]{{{kind}:{dark} !important}}'
         for light, dark in _DARK.items()
@@ -335,11 +300,6 @@ def _save(figure: Figure, path: Path) -> None:
     family = "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif !important}"
     style = f"<style>{family}@media (prefers-color-scheme:dark){{{rules}}}</style>"
     write_text(path, buffer.getvalue().replace("<defs>", f"{style}<defs>", 1))
-
-
-def _short(name: str) -> str:
-    """A task's name as people type it."""
-    return _clip(name.removesuffix("_labels").removesuffix("_design").removesuffix("_length"))
 
 
 def _clip(name: str, most: int = 24) -> str:

@@ -1,7 +1,7 @@
-"""Pictures for the gallery: one JPEG file a row, the picture and its crop side by side.
+"""Images of the gallery: one JPEG file a row, the image and its crop side by side.
 
-Heat and square are not drawn into it. The page draws them from numbers, so that a reader can turn
-the heat up and down, and one small file serves the picture, its heatmap and its crop.
+Heat and box are not drawn into it. The page draws them from numbers, so that a reader can change the
+heat's opacity, and one small file serves the image, its heatmap and its crop.
 """
 
 from __future__ import annotations
@@ -15,93 +15,91 @@ from urllib.parse import quote
 import numpy as np
 
 from heatcrop.data.images import write_jpeg
-from heatcrop.report.drawing import fitted, read_shown
-from heatcrop.report.heat import heat_text, unit_heat
-from heatcrop.report.rows import TaskRows
+from heatcrop.report.drawing import heat_text, read_panels
+from heatcrop.report.results import TaskResults
 
-PICTURE_PX, CROP_PX, QUALITY = 340, 300, 82
+IMAGE_PX, CROP_PX, QUALITY = 340, 300, 82
 LETTERS = "nmy"
 
 
 def gallery_rows(
     root: Path,
-    rows: TaskRows,
+    results: TaskResults,
     chosen: np.ndarray,
     home: Path,
     threads: int = 2,
     done: Callable[[int], None] = lambda _: None,
 ) -> list[dict[str, object]]:
-    """Write the pictures of some rows below `root` and describe each row for the page.
+    """Write the images of some rows below `root` and describe each row for the page.
 
     Parameters
     ----------
     chosen : ndarray of int
-        See :func:`heatcrop.report.rows.choose_rows`.
+        See :func:`heatcrop.report.results.choose_rows`.
     home : Path
-        The folder the page will lie in, from which links to the original pictures are told.
+        The final folder of the page, from which links to the original images start.
 
     Returns
     -------
     list of dict
-        ``name``; ``split``; ``trained`` (see :class:`heatcrop.report.rows.TaskRows`); ``letters`` (n, m, y a
-        class, '' without a label); ``p`` with a list a branch (or null) of C shares in thousandths;
-        ``top`` with the predicted class a branch;
-        ``fallback``; ``whole``; ``size`` and ``box`` in pixels of the original; ``heat``; ``thumb`` with the
-        file, its size and where picture and crop lie in it; ``original`` (an address, or null).
+        ``name``; ``split``; ``trained``, ``fixed``, ``lost`` and ``uncropped`` (see
+        :class:`heatcrop.report.results.TaskResults`); ``letters`` (n, m, y a class, '' without a
+        label); ``p`` with a list a branch (or null) of C shares in thousandths; ``top`` with the
+        predicted class a branch; ``fallback``; ``size`` and ``box`` in pixels of the original;
+        ``heat``; ``thumb`` with the file, its size and x, y, width, height of image and crop in it;
+        ``original`` (an address, or null).
     """
-    task = rows.data.task
-    (root / "thumbs" / task.name).mkdir(parents=True, exist_ok=True)
+    data = results.data
+    (root / "thumbs" / data.task.name).mkdir(parents=True, exist_ok=True)
 
-    def one(item: tuple[int, int]) -> dict[str, object]:
-        number, row = item
-        file = f"thumbs/{task.name}/{number:04d}.jpg"
-        size, panels = _write(root / file, rows, row)
-        spoken = [values[row] for values in rows.probabilities.values()]
-        said = [None if np.isnan(values[0]) else values for values in spoken]
-        letters = "".join(LETTERS[code] for code in rows.data.letters[row]) if rows.data.labelled[row] else ""
+    def describe(number: int, row: int) -> dict[str, object]:
+        file = f"thumbs/{data.task.name}/{number:04d}.jpg"
+        size, panels = _write_thumb(root / file, results, row)
+        shares = [None if np.isnan(p[row, 0]) else p[row] for p in results.probabilities.values()]
         return {
-            "name": rows.data.images[row],
-            "trained": bool(rows.trained[row]),
-            "split": str(rows.data.splits[row]),
-            "letters": letters,
-            "p": [None if p is None else [round(1000 * v) for v in p.tolist()] for p in said],
-            "top": [None if p is None else int(p.argmax()) for p in said],
-            "fallback": str(rows.fallback[row]),
-            "whole": bool(rows.uncropped[row]),
-            "size": [int(v) for v in rows.data.sizes[row]],
-            "box": [int(v) for v in rows.boxes[row]],
-            "heat": heat_text(unit_heat(rows.heatmaps[rows.place[row]], rows.percentile)),
+            "name": data.images[row],
+            "split": str(data.splits[row]),
+            "trained": bool(results.trained[row]),
+            "fixed": bool(results.fixed[row]),
+            "lost": bool(results.lost[row]),
+            "uncropped": bool(results.uncropped[row]),
+            "letters": "".join(LETTERS[code] for code in data.letters[row]) if data.labelled[row] else "",
+            "p": [None if p is None else [round(1000 * v) for v in p.tolist()] for p in shares],
+            "top": [None if p is None else int(p.argmax()) for p in shares],
+            "fallback": str(results.fallback[row]),
+            "size": data.sizes[row].tolist(),
+            "box": results.boxes[row].tolist(),
+            "heat": heat_text(results.heat(row)),
             "thumb": {"file": quote(file), "size": size, "panels": panels},
-            "original": _address(rows.data.paths[row], home),
+            "original": _address(data.paths[row], home),
         }
 
-    described = []
+    rows = []
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for found in pool.map(one, enumerate(chosen.tolist())):
-            described.append(found)
+        for row in pool.map(describe, range(len(chosen)), chosen.tolist()):
+            rows.append(row)
             done(1)
-    return described
+    return rows
 
 
-def _write(path: Path, rows: TaskRows, row: int) -> tuple[list[int], list[list[int]]]:
-    """Write one file; tell its size, and x, y, width, height of the picture and of the crop in it."""
-    width, height = (int(v) for v in rows.data.sizes[row])
-    seen = read_shown(rows.data.paths[row], (width, height), rows.boxes[row], PICTURE_PX)
-    picture = fitted(seen.picture, PICTURE_PX)
-    high, wide = picture.shape[:2]
-    if rows.uncropped[row]:  # the crop is the picture: one panel serves both
-        write_jpeg(path, picture, QUALITY)
-        return [wide, high], [[0, 0, wide, high]] * 2
-    crop = fitted(seen.crop, CROP_PX)
-    sheet = np.full((max(high, crop.shape[0]), wide + crop.shape[1], 3), 255, np.uint8)
-    sheet[:high, :wide] = picture
-    sheet[: crop.shape[0], wide:] = crop
+def _write_thumb(path: Path, results: TaskResults, row: int) -> tuple[list[int], list[list[int]]]:
+    """Write one file; return its size, and x, y, width, height of the image and of the crop in it."""
+    data = results.data
+    image, crop = read_panels(data.paths[row], data.sizes[row], results.boxes[row], IMAGE_PX, CROP_PX)
+    height, width = image.shape[:2]
+    if results.uncropped[row]:  # the crop is the image: one panel serves both
+        write_jpeg(path, image, QUALITY)
+        return [width, height], [[0, 0, width, height]] * 2
+    sheet = np.full((max(height, crop.shape[0]), width + crop.shape[1], 3), 255, np.uint8)
+    sheet[:height, :width] = image
+    sheet[: crop.shape[0], width:] = crop
     write_jpeg(path, sheet, QUALITY)
-    return [sheet.shape[1], sheet.shape[0]], [[0, 0, wide, high], [wide, 0, crop.shape[1], crop.shape[0]]]
+    panels = [[0, 0, width, height], [width, 0, crop.shape[1], crop.shape[0]]]
+    return [sheet.shape[1], sheet.shape[0]], panels
 
 
 def _address(path: str, home: Path) -> str | None:
-    """The original picture as seen from the page; None where no relative path leads there."""
+    """Give the original's address relative to the page; None where no relative path exists."""
     try:
         relative = os.path.relpath(os.path.abspath(path), home.resolve())
     except ValueError:  # another drive

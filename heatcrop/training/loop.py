@@ -23,7 +23,10 @@ class TrainingPlan:
 
     Attributes
     ----------
-    epochs, batch_size : int
+    epochs : int
+        Passes over the training images.
+    batch_size : int
+        Images of one update.
     optimizer : {'adam', 'sgd'}
         SGD has Nesterov momentum 0.9.
     learning_rate : float
@@ -31,10 +34,13 @@ class TrainingPlan:
     head_rate : float
         The linear layer's learning rate as a multiple of the backbone's.
     weight_decay : float
+        L2 penalty on the weights.
     schedule : {'cosine', 'step'}
+        How the rate falls: along a half cosine to 0, or at `steps`.
     steps : tuple of int
         Epochs (counted from 1) after which the rate is multiplied by `factor`.
     factor : float
+        See `steps`.
     warmup : float
         Epochs over which the rate rises from 0.
     reload_best : bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from heatcrop.data.labels import parse_letters
-from heatcrop.data.readers.lines import Lines, read_lines
+from heatcrop.data.readers.lines import read_lines
 from heatcrop.data.readers.listing import ImageFolders
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
@@ -102,7 +102,7 @@ class Collector:
         self.tasks = tuple(tasks)
         self.notes: list[str] = []
         self._rows: list[tuple[str, ...]] = []  # in the order of COLUMNS
-        self._rejected: list[tuple[str, str, str, str]] = []  # in the order of REJECTED
+        self.rejected: list[tuple[str, str, str, str]] = []  # in the order of REJECTED
         self._places: dict[tuple[str, str], int] = {}  # of each task and image in the rows
         self._root_start = 0  # the first row of the current root
         self._files: list[str] = []
@@ -115,19 +115,23 @@ class Collector:
         """Start the next root: its rows yield to those of earlier roots."""
         self._root_start = len(self._rows)
 
-    def read(self, root: Root, path: Path) -> tuple[str, Lines]:
-        """Return a file's name in messages and its lines; reject those that cannot be parsed."""
+    def read(self, root: Root, path: Path) -> Iterator[tuple[str, list[str]]]:
+        """Yield ``(source, fields)`` of a file's rows; reject lines that cannot be parsed."""
         name = root.name(path)
         self._files.append(name)
-        lines = read_lines(path, name)
-        for number, text, reason in lines.faults:
-            self.reject(text[:200], "", f"{name}:{number}", reason)
-        if lines.n_empty:
-            self.notes.append(f"{name}: {lines.n_empty:,} empty lines skipped")
-        return name, lines
+        n_empty = 0
+        for number, fields, fault in read_lines(path, name):
+            if fault:
+                self.reject(fields[0][:200], "", f"{name}:{number}", fault)
+            elif fields:
+                yield f"{name}:{number}", fields
+            else:
+                n_empty += 1
+        if n_empty:
+            self.notes.append(f"{name}: {n_empty:,} empty lines skipped")
 
     def reject(self, image: str, task: str, source: str, reason: str) -> None:
-        self._rejected.append((image, task, source, reason))
+        self.rejected.append((image, task, source, reason))
 
     def task(self, text: str) -> Task | None:
         """Find the task that a row names; None when the run does not have it."""
@@ -192,11 +196,11 @@ class Collector:
             if self._dropped_labels:
                 note += f" ({self._dropped_labels:,} of them have a label that the first root lacks)"
             self.notes.append(note)
-        if self._rejected:
-            self.notes.append(f"{len(self._rejected):,} rows rejected, see `rejected`")
+        if self.rejected:
+            self.notes.append(f"{len(self.rejected):,} rows rejected, see `rejected`")
         return Annotations(
             pd.DataFrame(self._rows, columns=list(COLUMNS), dtype=object),
-            pd.DataFrame(self._rejected, columns=list(REJECTED), dtype=object),
+            pd.DataFrame(self.rejected, columns=list(REJECTED), dtype=object),
             self.notes,
         )
 
@@ -209,11 +213,11 @@ class Collector:
                 "under `tasks` in the configuration, each with `name` as in the data and `classes` in label "
                 "order"
             )
-        if not self._rejected:
+        if not self.rejected:
             where = ", ".join(self._files) or "the data"
             return f"{where}: no row with an image; expected one row per image below the header"
-        _, _, source, reason = self._rejected[0]
-        return f"none of the {len(self._rejected):,} rows can be used; the first, {source}: {reason}"
+        _, _, source, reason = self.rejected[0]
+        return f"none of the {len(self.rejected):,} rows can be used; the first, {source}: {reason}"
 
 
 def _letters(task: Task, text: str) -> tuple[str, str]:

@@ -11,7 +11,6 @@ from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 
 _HEADER = ["image", "task", "label"]  # allowed, though the official files have none
-_SPLIT_HEADER = ["image", "task", "split"]
 
 
 def fits(folder: Path) -> bool:
@@ -84,29 +83,29 @@ def _answers(folder: Path) -> list[Path]:
 
 def _rows(root: Root, collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield ``(source, [image, task, label])`` of each row that has three columns."""
-    name, lines = collector.read(root, path)
-    for number, fields in lines.rows:
+    for source, fields in collector.read(root, path):
         if len(fields) != 3:
             reason = f"{len(fields)} columns; expected 3: image, task, label"
-            collector.reject(fields[0], fields[1] if len(fields) > 1 else "", f"{name}:{number}", reason)
-        elif number != 1 or [field.casefold() for field in fields] != _HEADER:
-            yield f"{name}:{number}", fields
+            collector.reject(fields[0], fields[1] if len(fields) > 1 else "", source, reason)
+        elif not source.endswith(":1") or [field.casefold() for field in fields] != _HEADER:
+            yield source, fields
 
 
 def _read_splits(root: Root, collector: Collector, path: Path) -> dict[tuple[str, str], str]:
     if not path.is_file():
         return {}
-    name, lines = collector.read(root, path)
-    header = [field.casefold() for field in lines.rows[0][1]] if lines.rows else []
-    if header != _SPLIT_HEADER:
-        raise DataError(f"{name}:1: the header is {','.join(header)!r}; expected 'image,task,split'")
+    rows = collector.read(root, path)
+    _, header = next(rows, ("", []))
+    if [field.casefold() for field in header] != ["image", "task", "split"]:
+        found = ",".join(header).casefold()
+        raise DataError(f"{root.name(path)}:1: the header is {found!r}; expected 'image,task,split'")
     splits = {}
-    for number, fields in lines.rows[1:]:
+    for source, fields in rows:
         split = SPLITS.get(fields[2].casefold()) if len(fields) == 3 else None
         if split:
             splits[clean_image(fields[0])[0], fields[1]] = split
         else:
             found = f"split {fields[2]!r}" if len(fields) == 3 else f"{len(fields)} columns"
             reason = f"{found}; expected image, task and one of train, val, test"
-            collector.reject(fields[0], fields[1] if len(fields) > 1 else "", f"{name}:{number}", reason)
+            collector.reject(fields[0], fields[1] if len(fields) > 1 else "", source, reason)
     return splits

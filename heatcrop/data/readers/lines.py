@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from heatcrop.errors import DataError
 
 
-@dataclass
-class Lines:
-    """The lines of a file.
+class Line(NamedTuple):
+    """A line of a file, counted from 1; without fields where it is empty.
 
-    Attributes
-    ----------
-    rows : list of (line number, fields)
-    faults : list of (line number, text, reason)
-        Lines that cannot be parsed.
-    n_empty : int
-        Lines without text.
+    Where it cannot be parsed, `fault` has the reason, and its text is the only field.
     """
 
-    rows: list[tuple[int, list[str]]] = field(default_factory=list)
-    faults: list[tuple[int, str, str]] = field(default_factory=list)
-    n_empty: int = 0
+    number: int
+    fields: list[str]
+    fault: str = ""
 
 
-def read_lines(path: str | os.PathLike[str], name: str | None = None) -> Lines:
-    """Read a UTF-8 comma-separated file; a byte order mark and any kind of line end are allowed.
+def read_lines(path: str | os.PathLike[str], name: str | None = None) -> Iterator[Line]:
+    """Yield the lines of a UTF-8 comma-separated file.
 
-    A field may be in double quotes but must end on its line: an unclosed quote would otherwise swallow the
-    rest of the file.
+    A byte order mark and any kind of line end are allowed. A field may be in double quotes but must
+    end on its line: an unclosed quote would otherwise swallow the rest of the file.
 
     Parameters
     ----------
@@ -57,20 +51,15 @@ def read_lines(path: str | os.PathLike[str], name: str | None = None) -> Lines:
     data = data.removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         raise DataError(f"{name}: the file is empty")
-    lines = Lines()
     for number, raw in enumerate(data.splitlines(), 1):
         try:
-            if not raw.strip():
-                lines.n_empty += 1
-            else:
-                text = raw.decode("utf-8")
-                # Only where needed: csv refuses NUL characters (Python 3.10) and very long fields.
-                fields = next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
-                lines.rows.append((number, [text.strip() for text in fields]))
+            text = raw.decode("utf-8")
+            # csv only where needed: it refuses NUL characters (Python 3.10) and very long fields.
+            fields = next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
         except UnicodeDecodeError:
-            shown = raw.decode("utf-8", errors="replace")
-            lines.faults.append((number, shown, "the row is not in UTF-8; save the file as UTF-8"))
+            text = raw.decode("utf-8", errors="replace")
+            yield Line(number, [text], "the row is not in UTF-8; save the file as UTF-8")
         except csv.Error:
-            reason = "a double quote is not closed, or stands inside a field"
-            lines.faults.append((number, raw.decode("utf-8"), reason))
-    return lines
+            yield Line(number, [text], "a double quote is not closed, or stands inside a field")
+        else:
+            yield Line(number, [field.strip() for field in fields] if raw.strip() else [])

@@ -105,22 +105,22 @@ def _fits(path: Path) -> bool:
 
 def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield ``(source, {column: text})`` of each row that has as many columns as the header."""
-    name, lines = collector.read(root, path)
-    if not lines.rows:
-        number, _, reason = lines.faults[0]
-        raise DataError(f"{name}:{number}: no row of the file can be read; {reason}")
-    first, fields = lines.rows[0]
+    rows, n_rejected = collector.read(root, path), len(collector.rejected)
+    source, fields = next(rows, ("", []))
+    if not fields:
+        *_, source, reason = collector.rejected[n_rejected]
+        raise DataError(f"{source}: no row of the file can be read; {reason}")
     header = [text.casefold() for text in fields]
     missing = [column for column in _NEEDED if column not in header]
     if missing or len(set(header)) < len(header):
         fault = f"lacks {', '.join(missing)}" if missing else "names a column twice"
         raise DataError(
-            f"{name}:{first}: the header {','.join(header)[:200]!r} {fault}; expected "
+            f"{source}: the header {','.join(header)[:200]!r} {fault}; expected "
             "'image,task,label', and optionally 'split' and 'group', separated by commas"
         )
-    for number, fields in lines.rows[1:]:
+    for source, fields in rows:
         if len(fields) == len(header):
-            yield f"{name}:{number}", dict(zip(header, fields, strict=True))
+            yield source, dict(zip(header, fields, strict=True))
         else:
             reason = f"{len(fields)} columns; the header has {len(header)}"
-            collector.reject(fields[0], "", f"{name}:{number}", reason)
+            collector.reject(fields[0], "", source, reason)

@@ -1,0 +1,165 @@
+// Draw one row: image, heat, box, crop and predictions. Text is only ever added as text nodes.
+"use strict";
+const draw = (() => {
+  const BRANCHES = ["full", "crop", "fused"];
+  const SIGNS = { right: "✓", wrong: "✗", maybe: "≈", unknown: "?" };
+  const WHY = {
+    flat: "the heatmap is almost uniform",
+    empty: "no part of the heatmap reaches the threshold",
+    tiny: "the component is small enough to be noise",
+    huge: "the component is as large as the image",
+    invisible: "the full image is classified as not showing it",
+    usual: "the full image is classified as not showing it; this is its usual place",
+    off: "no crop rule helped this task on validation",
+  };
+
+  const verdictOf = (row, top) =>
+    top === null || !row.letters ? "unknown" : { y: "right", m: "maybe", n: "wrong" }[row.letters[top]];
+
+  function bytes(hex) {
+    return Uint8Array.from(hex.match(/../g), (pair) => parseInt(pair, 16));
+  }
+
+  function make(tag, name, text) {
+    const node = document.createElement(tag);
+    if (name) node.className = name;
+    if (text !== undefined) node.textContent = text;
+    return node;
+  }
+
+  function bar(thousandths) {
+    const fill = make("span", "fill");
+    fill.style.width = thousandths / 10 + "%";
+    return fill;
+  }
+
+  // One decimal near both ends, which would otherwise read 0% and 100%.
+  const percent = (thousandths) => {
+    const near = (thousandths > 0 && thousandths < 10) || (thousandths > 990 && thousandths < 1000);
+    return (thousandths / 10).toFixed(near ? 1 : 0) + "%";
+  };
+  const points = (thousandths) => (thousandths < 0 ? "−" : "+") + Math.abs(thousandths / 10).toFixed(0);
+
+  function place(node, left, top, width, height) {
+    Object.assign(node.style, { left: left + "%", top: top + "%", width: width + "%", height: height + "%" });
+  }
+
+  // A window on a part of an image file: the image is larger than the window and moved behind it.
+  function pane(source, size, [x, y, w, h], alt) {
+    const node = make("span", "pane"), image = make("img");
+    node.style.aspectRatio = w + " / " + h;
+    node.style.flex = Math.min(2, Math.max(0.5, w / h)) + " 1 0";
+    place(image, (-100 * x) / w, (-100 * y) / h, (100 * size[0]) / w, (100 * size[1]) / h);
+    Object.assign(image, { loading: "lazy", decoding: "async", alt, src: source });
+    node.append(image);
+    return node;
+  }
+
+  // Bilinear between the positions' centres, as the crop rule upsamples the map.
+  function paint(canvas, row, grid) {
+    const { w, h, v } = row.heat, values = bytes(v);
+    canvas.width = canvas.height = grid;
+    const context = canvas.getContext("2d"), image = context.createImageData(grid, grid);
+    const pixels = new Uint32Array(image.data.buffer);
+    const between = (i, n) => Math.min(n - 1, Math.max(0, ((i + 0.5) / grid) * n - 0.5));
+    for (let j = 0; j < grid; j++) {
+      const y = between(j, h), y0 = Math.floor(y), y1 = Math.min(h - 1, y0 + 1);
+      for (let i = 0; i < grid; i++) {
+        const x = between(i, w), x0 = Math.floor(x), x1 = Math.min(w - 1, x0 + 1);
+        const above = values[y0 * w + x0] * (1 - x + x0) + values[y0 * w + x1] * (x - x0);
+        const below = values[y1 * w + x0] * (1 - x + x0) + values[y1 * w + x1] * (x - x0);
+        pixels[j * grid + i] = row.task.colours[Math.round(above * (1 - y + y0) + below * (y - y0))];
+      }
+    }
+    context.putImageData(image, 0, 0);
+  }
+
+  // Painted only on request: thousands of painted canvases would fill the memory.
+  function heatLayer(row, grid) {
+    const canvas = make("canvas", "heat"), [width, height] = row.size;
+    canvas.width = canvas.height = 0;
+    canvas.setAttribute("aria-hidden", "true");
+    canvas.paint = () => paint(canvas, row, grid);
+    // The network saw the image stretched to its square input, or a square around the image.
+    const side = Math.max(width, height), w = row.task.fit === "pad" ? side : width, h = row.task.fit === "pad" ? side : height;
+    place(canvas, (50 * (width - w)) / width, (50 * (height - h)) / height, (100 * w) / width, (100 * h) / height);
+    return canvas;
+  }
+
+  function panes(row, grid) {
+    const { file, size, panels } = row.thumb, [w, h] = row.size, [x0, y0, x1, y1] = row.box;
+    const node = make("span", "panes"), truth = row.truth >= 0 ? row.task.classes[row.truth] : "no label";
+    const first = pane(file, size, panels[0], `${row.task.short}, ${truth}: image with heatmap`);
+    const second = pane(file, size, panels[1], row.uncropped ? "image, not cropped" : "crop");
+    first.append(heatLayer(row, grid));
+    if (!row.uncropped) {
+      const box = make("span", "box");
+      place(box, (100 * x0) / w, (100 * y0) / h, (100 * (x1 - x0)) / w, (100 * (y1 - y0)) / h);
+      first.append(box);
+    }
+    const pill = row.uncropped ? "not cropped: " + row.fallback : row.fallback && "usual place";
+    if (pill) second.append(make("span", "pill", pill));
+    node.append(first, second);
+    return node;
+  }
+
+  function headline(row) {
+    const node = make("span", "headline"), classes = row.task.classes;
+    const prediction = make("span", "prediction " + row.verdict), sign = make("span", "sign", SIGNS[row.verdict]);
+    sign.setAttribute("role", "img");
+    sign.setAttribute("aria-label", row.verdict === "unknown" ? "no label" : row.verdict);
+    prediction.append(sign, make("span", "word", classes[row.top[row.last]]));
+    node.append(prediction, make("span", "truth", row.truth >= 0 ? "true: " + classes[row.truth] : "no label"));
+    return node;
+  }
+
+  function branches(row) {
+    const node = make("span", "branches");
+    BRANCHES.forEach((branch, b) => {
+      if (!row.p[b]) return;
+      const top = row.top[b], verdict = verdictOf(row, top);
+      const line = make("span", "line " + branch), track = make("span", "track");
+      track.append(bar(row.p[b][top]));
+      line.append(make("span", "who", branch), make("span", "sign " + verdict, SIGNS[verdict]),
+        make("span", "word", row.task.classes[top]), track, make("span", "share", percent(row.p[b][top])));
+      node.append(line);
+    });
+    if (row.split === "train") {
+      const network = row.trained ? "the network that trained on it" : "a network that did not train on it";
+      node.append(make("span", "line note", "training image, predicted by " + network));
+    }
+    return node;
+  }
+
+  function card(row) {
+    const item = make("li"), button = make("button", "card " + row.verdict), images = panes(row, 128);
+    button.type = "button";
+    if (row.fixed) images.append(make("span", "tag up", `fixed ${points(row.gain)}`));
+    if (row.lost) images.append(make("span", "tag down", `lost ${points(row.gain)}`));
+    button.append(images, headline(row), branches(row));
+    item.append(button);
+    return item;
+  }
+
+  function shares(row) {
+    const table = make("table", "shares"), head = table.createTHead().insertRow(), body = table.createTBody();
+    table.createCaption().textContent = "Probability of each class";
+    head.append(make("th", "", "class"), ...BRANCHES.map((branch) => make("th", branch, branch)));
+    const last = row.p[row.last], order = [...last.keys()].sort((a, b) => last[b] - last[a]);
+    for (const i of order) {
+      const line = body.insertRow(), name = make("th", "", row.task.classes[i]);
+      name.scope = "row";
+      line.className = i === row.truth ? "true" : "";
+      if (row.letters[i] === "m" || i === row.truth) name.append(make("span", "tag", i === row.truth ? "true" : "maybe"));
+      line.append(name);
+      BRANCHES.forEach((branch, b) => {
+        const cell = make("td", branch, row.p[b] ? "" : "–");
+        if (row.p[b]) cell.append(bar(row.p[b][i]), make("span", "share", percent(row.p[b][i])));
+        line.append(cell);
+      });
+    }
+    return table;
+  }
+
+  return { bytes, card, headline, make, panes, place, shares, verdictOf, WHY };
+})();

@@ -1,0 +1,178 @@
+"""Results of one task, row by row of its data: predictions, crops and heatmaps."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import yaml
+
+from heatcrop.data.dataset import TaskData
+from heatcrop.data.labels import YES
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.predictions import is_uncropped, read_arrays, read_branches
+from heatcrop.runs.reading import read_array, read_rule
+from heatcrop.training.views import framed
+from stage2_crop.component import scale_heat
+
+UNKNOWN = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResults:
+    """The images of one task and what the stages computed for them.
+
+    Attributes
+    ----------
+    data : TaskData
+        N images.
+    probabilities : dict of str to ndarray of float, shape (N, C)
+        By branch; NaN where a branch has no prediction (stage 3 has none of training images).
+    boxes : ndarray of int, shape (N, 4)
+        x0, y0, x1, y1 in pixels of the image, x1/y1 exclusive.
+    fallback : ndarray of str, shape (N,)
+        '' for a heatmap crop.
+    heatmaps : ndarray of float, shape (M, h, w)
+        A memory map.
+    threshold : float
+        Share of the map's reference above which the rule crops.
+    percentile : float
+        The map's value that is its reference.
+    fit : {'stretch', 'pad'}
+        How stage 1 framed the images.
+    trained : ndarray of bool, shape (N,)
+        Whether the full-image prediction comes from a network that trained on the image.
+    """
+
+    data: TaskData
+    probabilities: dict[str, np.ndarray]
+    boxes: np.ndarray
+    fallback: np.ndarray
+    heatmaps: np.ndarray
+    threshold: float
+    percentile: float
+    fit: str
+    trained: np.ndarray
+
+    def predicted(self, branch: str) -> np.ndarray:
+        """(N,) bool: whether a branch has a prediction."""
+        return np.asarray(~np.isnan(self.probabilities[branch][:, 0]))
+
+    @functools.cached_property
+    def last(self) -> np.ndarray:
+        """(N, C) probabilities of the last branch that has a prediction: fused, else full."""
+        fused = self.predicted("fused")[:, None]
+        return np.where(fused, self.probabilities["fused"], self.probabilities["full"])
+
+    @functools.cached_property
+    def verdict(self) -> np.ndarray:
+        """:meth:`judge` of the last branch."""
+        return self.judge(self.last)
+
+    def judge(self, probabilities: np.ndarray) -> np.ndarray:
+        """(N,) int: the label's letter at the predicted class (2 y, 1 m, 0 n), -1 without a label."""
+        known = self.data.labelled & ~np.isnan(probabilities[:, 0])
+        best = np.nan_to_num(probabilities).argmax(axis=1)
+        return np.where(known, self.data.letters[np.arange(len(best)), best], UNKNOWN)
+
+    @functools.cached_property
+    def fixed(self) -> np.ndarray:
+        """(N,) bool: full was not right, fused is."""
+        full, fused = (self.judge(self.probabilities[branch]) for branch in ("full", "fused"))
+        return np.asarray((full != UNKNOWN) & (full != YES) & (fused == YES))
+
+    @functools.cached_property
+    def lost(self) -> np.ndarray:
+        """(N,) bool: full was right, fused is not."""
+        full, fused = (self.judge(self.probabilities[branch]) for branch in ("full", "fused"))
+        return np.asarray((full == YES) & (fused != UNKNOWN) & (fused != YES))
+
+    @functools.cached_property
+    def uncropped(self) -> np.ndarray:
+        """(N,) bool: no crop was made."""
+        return is_uncropped(self.fallback)
+
+    def frame(self, row: int) -> tuple[float, float, float, float]:
+        """Compute the rectangle of an image, in its pixels, that its heatmap covers."""
+        view = framed((0, 0, *self.data.sizes[row].tolist()), self.fit)
+        return view.x0, view.y0, view.x1, view.y1
+
+    def heat(self, row: int) -> np.ndarray:
+        """Scale an image's heatmap to 0..1 as the crop rule does, (h, w) float32."""
+        return scale_heat(self.heatmaps[row], self.percentile)
+
+    def counts(self, split: str) -> dict[str, int]:
+        """Count the images of a split, and those of each kind that the gallery filters by."""
+        chosen = (self.data.splits == split) & self.predicted("full")
+        kinds = {
+            "n": chosen,
+            "labelled": self.verdict != UNKNOWN,
+            "right": self.verdict == YES,
+            "fixed": self.fixed,
+            "lost": self.lost,
+            "uncropped": self.uncropped,
+        }
+        return {kind: int((chosen & rows).sum()) for kind, rows in kinds.items()}
+
+
+def read_settings(folder: RunFolder) -> dict[str, Any]:
+    """Read the run's configuration as plain values; empty when there is none."""
+    try:
+        found = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskResults | None:
+    """Read one task's results; None where the first two stages have not run yet."""
+    task = folder.task(data.task.name)
+    if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
+        return None
+    rule, network = read_rule(task.rule)["rule"], settings.get("network")
+    crops = read_arrays(task.boxes, ("boxes", "fallback"), len(data))
+    networks = read_arrays(task.predictions(1), ("networks",), len(data))["networks"]
+    return TaskResults(
+        data=data,
+        probabilities=read_branches(task, data),
+        trained=(data.splits == "train") & ~np.char.startswith(networks, "fold"),
+        boxes=crops["boxes"],
+        fallback=crops["fallback"],
+        heatmaps=read_array(task.heatmaps),
+        threshold=rule["threshold"],
+        percentile=rule["percentile"],
+        fit=str((network.get("fit") if isinstance(network, dict) else None) or "pad"),
+    )
+
+
+def choose_rows(results: TaskResults, limit: int, seed: int) -> np.ndarray:
+    """Choose the images of the gallery.
+
+    Where validation and test have more than `limit` images, half of the places go to images whose
+    class fusion changed (largest change first), a quarter to other mistakes (most confident first),
+    the rest to a random sample of the others; unused places go to the remaining images. Random
+    training images come on top, a tenth of `limit`.
+
+    Returns
+    -------
+    ndarray of int
+        Rows, in order.
+    """
+    rng = np.random.default_rng(seed)
+    train, predicted = results.data.splits == "train", results.predicted("full")
+    pool = np.flatnonzero(~train & predicted)
+    if len(pool) > limit:
+        last, full = results.last[pool], results.probabilities["full"][pool]
+        changed = last.argmax(axis=1) != full.argmax(axis=1)
+        wrong = ~changed & np.isin(results.verdict[pool], (0, 1))
+        by_gap = np.argsort(-np.abs(last - full).max(axis=1), kind="stable")
+        by_confidence = np.argsort(-last.max(axis=1), kind="stable")
+        first, second = by_gap[changed[by_gap]], by_confidence[wrong[by_confidence]]
+        others = rng.permutation(np.flatnonzero(~changed & ~wrong))
+        half, quarter = limit // 2, limit // 4
+        queue = (first[:half], second[:quarter], others, first[half:], second[quarter:])
+        pool = pool[np.concatenate(queue)[:limit]]
+    trained = rng.permutation(np.flatnonzero(train & predicted))[: limit // 10]
+    return np.sort(np.concatenate([pool, trained]))
