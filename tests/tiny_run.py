@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -20,13 +21,14 @@ from heatcrop.runs.lock import LOCK
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("neck_design_labels", "lapel_design_labels")
+PER_CLASS, TEST_PER_CLASS, SIDE_PX = 4, 1, 96
 CONFIG = {
     "name": "tiny",
     "data": {"source": "files", "roots": ["data"]},
-    "network": {"backbone": "mobilenet0.25", "weights": "none", "frozen_blocks": 20, "input_px": 64},
-    "cam": {"training": {"epochs": 4, "learning_rate": 0.003}, "views": 1, "folds": 2},
-    "crop": {"rule": {"threshold": 0.8, "least_contrast": 0.0}, "search": {"pictures": 0}},
-    "finetune": {"training": {"epochs": 4, "average": 0.9}, "views": 1},
+    "network": {"frozen_blocks": 17, "input_px": 96},
+    "cam": {"training": {"epochs": 2, "learning_rate": 0.003}, "views": 1, "folds": 2},
+    "crop": {"rule": {"threshold": 0.8, "margin": 0.0, "least_contrast": 0.0}, "search": {"pictures": 0}},
+    "finetune": {"training": {"epochs": 2, "average": 0.9}, "views": 1},
 }
 
 
@@ -49,7 +51,7 @@ class Reference:
 
 def make_project(folder: Path) -> None:
     """Write a few images to ``data`` and a configuration for them to ``tiny.yaml``."""
-    write_dataset(folder / "data", 4, 1, 0, TASKS, workers=1, side_px=96)
+    write_dataset(folder / "data", PER_CLASS, TEST_PER_CLASS, 0, TASKS, workers=1, side_px=SIDE_PX)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
 
 
@@ -78,7 +80,7 @@ def start(folder: Path, out: Path, jobs: int, open_files: int = 0) -> subprocess
     """
 
     def prepare() -> None:
-        restore_sigint()
+        restore_signals()
         if open_files:
             resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
 
@@ -93,9 +95,10 @@ def start(folder: Path, out: Path, jobs: int, open_files: int = 0) -> subprocess
     )
 
 
-def restore_sigint() -> None:
-    """Restore the default of SIGINT, which shells ignore in background commands."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def restore_signals() -> None:
+    """Restore the defaults of SIGINT, which shells ignore in background commands, and of SIGHUP, as nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
@@ -110,6 +113,24 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> float:
     while not path.exists() and process.poll() is None:
         time.sleep(0.002)
     return time.monotonic()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 240.0) -> None:
+    """Wait until a condition holds; AssertionError where it does not within the given time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.01)
+
+
+def file_stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Read modification time and inode of all files below a folder: they change where a file is written."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != LOCK:
+            status = path.stat()
+            found[path] = status.st_mtime_ns, status.st_ino
+    return found
 
 
 def make_reference(folder: Path, jobs: int, open_files: int = 0) -> Reference:
@@ -135,9 +156,10 @@ def comparable_files(run: Path) -> dict[str, bytes]:
 
 
 def _without_times(value: object) -> object:
-    """Remove seconds from JSON, and the sizes of files, since some of these hold seconds."""
+    """Remove seconds from JSON, and the sizes of files that hold seconds."""
     if isinstance(value, dict):
-        return {key: _without_times(v) for key, v in value.items() if key not in ("seconds", "bytes")}
+        varying = [key for key in value if key == "seconds" or key.endswith("history.csv")]
+        return {key: _without_times(v) for key, v in value.items() if key not in varying}
     return [_without_times(v) for v in value] if isinstance(value, list) else value
 
 

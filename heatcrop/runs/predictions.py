@@ -57,17 +57,20 @@ def read_arrays(path: Path, names: Sequence[str] = (), rows: int | None = None) 
     DataError
         Where the file is damaged, lacks an array, or has another number of rows.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in names or file.files}
-    except KeyError as error:
-        raise damaged(path, f"has no array {error.args[0]}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        cause = " ".join(str(error).split())[:160]
-        raise damaged(path, f"is not a complete file of arrays ({cause})") from None
+    with path.open("rb") as file:  # a missing file is not a damaged one
+        try:
+            with np.lib.npyio.NpzFile(file, allow_pickle=False) as found:
+                arrays = {name: found[name] for name in names or found.files if name in found.files}
+        except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+            cause = " ".join(str(error).split())[:160]
+            raise damaged(path, f"is not a complete file of arrays ({cause})") from None
+    for name in names:
+        if name not in arrays:
+            raise damaged(path, f"has no array {name}")
     for name, array in arrays.items():
-        if rows is not None and len(array) != rows:
-            raise damaged(path, f"{name} has {len(array)} rows; expected {rows}, one an image")
+        if rows is not None and array.shape[:1] != (rows,):
+            count = len(array) if array.ndim else "no"
+            raise damaged(path, f"{name} has {count} rows; expected {rows}, one an image")
     return arrays
 
 

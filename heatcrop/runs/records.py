@@ -142,10 +142,10 @@ def refuse_old_records(folder: RunFolder) -> None:
     for path in sorted(folder.path.glob("*/.*.json")):
         if path.name in (".cam.json", ".crop.json", ".finetune.json") and read_record(path) is None:
             try:
-                old = "format" not in json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, TypeError):
+                record = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
                 continue  # damaged: its stage runs again
-            if old:
+            if isinstance(record, dict) and "fingerprint" in record and "format" not in record:
                 raise RunError(
                     f"{folder.path}: {path.parent.name} was made by an earlier version of this program, "
                     "which this one cannot continue or report; give another --out (predict and fuse read it)"

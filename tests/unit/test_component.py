@@ -1,3 +1,5 @@
+"""From a heatmap to its component: scale, upsample, threshold, choose."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,12 +16,6 @@ GRIDS = hnp.arrays(
 )
 
 
-def first_position(box, heat, threshold):
-    """Row and column of the first warm position, in reading order, of the component with this box."""
-    labels = label(heat >= threshold, connectivity=2)
-    return min(tuple(r.coords[0]) for r in regionprops(labels) if box_of(r) == box)
-
-
 def box_of(region):
     y0, x0, y1, x1 = region.bbox
     return (x0, y0, x1, y1)
@@ -27,36 +23,36 @@ def box_of(region):
 
 @given(GRIDS, st.sampled_from([0.5, 1.0, 2.0, 3.5, 5.0]))
 @settings(max_examples=300, deadline=None)
-def test_components_are_those_of_scikit_image(heat, threshold):
+def test_components_are_those_of_scikit_image_in_reading_order(heat, threshold):
     labels = label(heat >= threshold, connectivity=2)
     expected = [
         (box_of(r), r.area / heat.size, heat[labels == r.label].sum() / heat.sum())
         for r in sorted(regionprops(labels), key=lambda r: tuple(r.coords[0]))
     ]
     found = components(heat, threshold)
-    assert [c.box for c in found] == [box for box, _, _ in expected]  # in reading order, too
+    assert [c.box for c in found] == [box for box, _, _ in expected]
     np.testing.assert_allclose([c.area for c in found], [a for _, a, _ in expected], rtol=1e-6)
     np.testing.assert_allclose([c.mass for c in found], [m for _, _, m in expected], rtol=1e-5)
 
 
-def test_order_is_by_first_position_and_not_by_blocks_of_rows():
+def test_components_are_ordered_by_their_first_position():
     heat = np.zeros((4, 10))
     heat[1, 0] = heat[0, 5] = 1  # the right one starts a row higher
     assert [c.box for c in components(heat, 0.5)] == [(5, 0, 6, 1), (0, 1, 1, 2)]
 
 
-def test_diagonal_neighbours_belong_together():
+def test_diagonal_neighbours_are_one_component():
     assert [c.box for c in components(np.eye(3), 0.5)] == [(0, 0, 3, 3)]
 
 
-def test_mass_counts_cold_ground_in_the_whole_but_no_negative_heat():
+def test_mass_is_a_share_of_all_positive_heat():
     heat = np.array([[6.0, 0.0, 2.0], [-50.0, 0.0, 0.0]])
     (only,) = components(heat, 5)
     assert only.mass == pytest.approx(6 / 8)
     assert only.area == pytest.approx(1 / 6)
 
 
-def test_the_threshold_itself_counts_as_warm():
+def test_a_position_at_the_threshold_counts():
     assert len(components(np.array([[0.5, 0.0]]), 0.5)) == 1
     assert components(np.array([[0.5, 0.0]]), 0.5001) == []
 
@@ -86,10 +82,15 @@ def test_choose_joins_components_of_enough_share():
     assert choose([BLOCK, SPOT, CRUMB], "area", together=0.01).box == (0, 0, 21, 10)
 
 
-def test_choose_gives_ties_to_the_first_and_nothing_to_none():
+def test_choose_gives_ties_to_the_first():
     twin = Component((9, 9, 13, 13), BLOCK.area, BLOCK.mass)
-    assert choose([BLOCK, twin]) is BLOCK and choose([twin, BLOCK]) is twin
-    assert choose([]) is None and choose([], "mass", 0.5) is None
+    assert choose([BLOCK, twin]) is BLOCK
+    assert choose([twin, BLOCK]) is twin
+
+
+@pytest.mark.parametrize("together", [0.0, 0.5])
+def test_there_is_no_choice_without_components(together):
+    assert choose([], "mass", together) is None
 
 
 def test_choose_refuses_an_unknown_measure():
@@ -99,7 +100,7 @@ def test_choose_refuses_an_unknown_measure():
 
 @given(GRIDS, st.sampled_from(["area", "mass"]), st.floats(0.01, 1))
 @settings(deadline=None)
-def test_joining_never_loses_the_chosen_one(heat, by, together):
+def test_joining_keeps_the_chosen_component(heat, by, together):
     found = components(heat, 1.0)
     alone, joined = choose(found, by), choose(found, by, together)
     if alone is None:
@@ -128,7 +129,7 @@ def test_scaled_heat_is_finite_within_0_and_1_and_reaches_1(heatmap, percentile)
     assert heat.max() == (pytest.approx(1) if warm.any() else 0)
 
 
-def test_nan_and_infinity_are_cold():
+def test_nan_and_infinity_count_as_zero():
     heat = scale_heat(np.array([[np.nan, np.inf], [-np.inf, 2.0]]))
     assert heat.tolist() == [[0, 0], [0, 1]]
 
@@ -139,7 +140,7 @@ def test_a_lower_percentile_keeps_one_hot_position_from_deciding_alone():
     assert scale_heat(heatmap, 80)[0].tolist() == [1.0] * 10
 
 
-def test_a_percentile_that_hits_cold_ground_falls_back_to_the_maximum():
+def test_a_percentile_that_is_zero_falls_back_to_the_maximum():
     heatmap = np.zeros((10, 10))
     heatmap[3, 3], heatmap[3, 4] = 4, 2
     assert scale_heat(heatmap, 50)[3, 3:5].tolist() == [1.0, 0.5]

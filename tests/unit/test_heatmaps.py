@@ -1,3 +1,5 @@
+"""From class maps of test-time views to one heatmap."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,8 +21,8 @@ def test_a_view_and_its_mirror_are_averaged_upright(maps):
     np.testing.assert_allclose(merge_views(maps[1:], [MIRROR]), maps[1][:, :, ::-1])
 
 
-def test_a_quarters_map_lies_in_its_quarter():
-    """A view of the lower right quarter: its 4 x 4 positions shrink to 2 x 2, the rest is unseen."""
+def test_the_map_of_a_quarter_is_placed_in_that_quarter():
+    """A view of the lower right quarter: its 4 x 4 positions become 2 x 2, the rest has no value."""
     maps = np.array([[[[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]]], float)
     merged = merge_views(maps, [View(0.5, 0.5, 1, 1)])[0]
     assert merged[2:, 2:].tolist() == [[1, 2], [3, 4]]
@@ -31,9 +33,9 @@ def test_a_quarters_map_lies_in_its_quarter():
     assert left[2:, :2].tolist() == [[1, 2], [3, 4]] and left[:, 2:].max() == 0
 
 
-def test_a_position_is_averaged_over_the_views_that_saw_it():
-    whole, quarter = np.full((1, 4, 4), 6.0), np.full((1, 4, 4), 2.0)
-    merged = merge_views(np.stack([whole, quarter]), [UNIT, View(0, 0, 0.5, 0.5)])[0]
+def test_a_position_is_averaged_over_the_views_that_cover_it():
+    full, quarter = np.full((1, 4, 4), 6.0), np.full((1, 4, 4), 2.0)
+    merged = merge_views(np.stack([full, quarter]), [UNIT, View(0, 0, 0.5, 0.5)])[0]
     assert merged[:2, :2].tolist() == [[4, 4], [4, 4]]
     assert merged[2:].min() == merged[:, 2:].min() == 6
 
@@ -49,8 +51,8 @@ def test_a_constant_stays_constant_under_any_views_that_cover(value, test):
     np.testing.assert_allclose(merge_views(maps, views), np.full((2, 7, 7), value), rtol=1e-6)
 
 
-def test_a_slope_seen_through_windows_is_the_same_slope():
-    """Each window's map shows the part of a slope that it saw; laid back they make the slope again."""
+def test_merging_windows_of_a_slope_gives_the_slope():
+    """Each window's map is the part of the slope that it covers."""
     views = TestViews((1.5,), 3, True).unit()
     side = 14
     maps = []
@@ -78,12 +80,12 @@ def test_heatmap_kinds(maps, chosen):
     distance = class_heatmap(maps, chosen, "distance")
     np.testing.assert_allclose(distance**2, sum((maps[chosen] - o) ** 2 for o in others) / 3, rtol=1e-4)
     assert distance.dtype == np.float32 and (distance >= np.abs(contrast) - 1e-3).all()
-    # What speaks for all classes alike shows in neither.
+    # Evidence for all classes alike is in neither.
     np.testing.assert_allclose(class_heatmap(maps + 7, chosen, "distance"), distance, atol=1e-3)
     np.testing.assert_allclose(class_heatmap(maps + 7, chosen, "contrast"), contrast, atol=1e-4)
 
 
-def test_a_single_class_has_nothing_to_be_compared_with():
+def test_a_single_class_has_its_own_map():
     maps = np.array([[[1.0, 2.0]]])
     assert class_heatmap(maps, 0, "contrast").tolist() == [[1, 2]]
 

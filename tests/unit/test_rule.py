@@ -1,3 +1,5 @@
+"""The crop rule: from a heatmap to a box, for one image, for many, and for training."""
+
 import dataclasses
 
 import numpy as np
@@ -5,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heatcrop.data.dataset import TaskData
+from heatcrop.data.tasks import Task
 from heatcrop.training.views import framed
-from stage2_crop.boxes import find_crops, jitter_boxes, with_usual, write_boxes
-from stage2_crop.rule import Crop, CropRule, Crops, find_crop, is_flat
+from stage2_crop.boxes import complete_rule, find_crops, jitter_boxes, write_boxes
+from stage2_crop.rule import Crop, CropRule, find_crop, is_flat
 
 
 def peak(x, y, side=7, spread=0.8):
@@ -42,7 +46,7 @@ def test_the_crop_contains_the_peak_wherever_it_is(u, v, width, height, fit, sid
     crop = find_crop(heat, frame, width, height, CropRule(greatest_side=1.0))
     x0, y0, x1, y1 = crop.box
     assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
-    # A map tells a place no better than half a position.
+    # A map locates a place to half a position.
     slack = 0.5 * max(fx1 - fx0, fy1 - fy0) / side
     assert inside(crop.box, x, y, slack)
     if not crop.fallback:
@@ -51,7 +55,7 @@ def test_the_crop_contains_the_peak_wherever_it_is(u, v, width, height, fit, sid
 
 
 def test_a_hand_worked_crop():
-    """One hot position of 4 x 4 on a 400 px picture, cut at its half value, with a tenth of margin."""
+    """One hot position of 4 x 4 on a 400 px image, cut at its half value, with a tenth of margin."""
     heat = np.zeros((4, 4))
     heat[1, 2] = 1
     crop = find_crop(heat, (0, 0, 400, 400), 400, 400, CropRule(threshold=0.5, margin=0.1))
@@ -93,7 +97,7 @@ SMALL[20, 20] = 1
         (peak(0.5, 0.5, spread=4), CropRule(), "huge"),
     ],
 )
-def test_a_map_that_says_nothing_gives_the_whole_picture_and_a_word(heat, rule, word):
+def test_a_map_without_a_location_gives_the_full_image_and_the_reason(heat, rule, word):
     crop = find_crop(heat, frame_of(300, 200), 300, 200, rule)
     assert crop.fallback == word
     assert crop.box == (0, 0, 300, 200)
@@ -123,8 +127,8 @@ def test_the_side_stays_within_its_bounds(u, v, width, height):
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 400), (400, 200)])
-def test_padded_frames_map_back_to_the_pictures_pixels(width, height):
-    """In a padded portrait the picture fills the middle half of the map: position x of 8 is 50 (x - 2) px."""
+def test_padded_frames_map_back_to_the_images_pixels(width, height):
+    """In a padded portrait the image fills the middle half of the map: position x of 8 is 50 (x - 2) px."""
     heat = np.zeros((8, 8))
     column, row = (3, 6) if height > width else (6, 3)
     heat[row, column] = 1
@@ -138,8 +142,8 @@ def test_padded_frames_map_back_to_the_pictures_pixels(width, height):
     assert (y0 + y1) / 2 == pytest.approx((row + 0.5) / 8 * height, abs=4)
 
 
-def test_heat_in_the_padding_is_silent():
-    """A portrait's hottest position lies in the grey bar left of it: the peak in the picture is taken."""
+def test_heat_in_the_padding_is_ignored():
+    """A portrait's hottest position lies in the grey bar left of it: the peak in the image is chosen."""
     heat = 0.8 * peak(0.5, 0.75, 8)
     heat[:, 0] = 0.9
     crop = find_crop(heat, frame_of(200, 400), 200, 400, CropRule())
@@ -149,7 +153,7 @@ def test_heat_in_the_padding_is_silent():
     assert find_crop(only_outside, frame_of(200, 400), 200, 400, CropRule()).fallback == "empty"
 
 
-def test_is_flat_asks_for_contrast_relative_to_the_maps_range():
+def test_flatness_is_relative_to_the_maps_range():
     heat = np.full((10, 10), 10.0)
     heat[4, 4] = 10.4
     assert is_flat(heat, 0.05)
@@ -157,7 +161,7 @@ def test_is_flat_asks_for_contrast_relative_to_the_maps_range():
     assert not is_flat(heat - 10, 0.05)
 
 
-def test_find_crops_uses_each_pictures_own_size(tmp_path):
+def test_many_heatmaps_give_boxes_in_the_size_of_each_image():
     heat = np.stack([peak(0.25, 0.25), peak(0.75, 0.75), np.zeros((7, 7))])
     sizes = np.array([[100, 100], [300, 150], [80, 60]])
     rule = CropRule(threshold=0.4, margin=0.2)
@@ -167,17 +171,48 @@ def test_find_crops_uses_each_pictures_own_size(tmp_path):
         assert crop.box[2] <= width and crop.box[3] <= height
     assert crops[2].box == (0, 0, 80, 60)
 
-    write_boxes(tmp_path / "boxes.csv", ["a", "b", "c"], ["train", "val", "test"], crops, rule)
-    lines = (tmp_path / "boxes.csv").read_text().splitlines()
-    assert lines[0] == "image,split,x0,y0,x1,y1,threshold,margin,fallback,score"
-    assert lines[3] == "c,test,0,0,80,60,0.4,0.2,flat,0.0000"
-    assert len(lines) == 4
 
-
-def test_an_empty_list_of_heatmaps_gives_an_empty_table(tmp_path):
+def test_no_heatmaps_give_no_crops():
     assert find_crops(np.zeros((0, 7, 7)), np.zeros((0, 2), int), "pad", CropRule(), np.zeros(0, bool)) == []
-    write_boxes(tmp_path / "boxes.csv", [], [], [], CropRule())
-    assert len((tmp_path / "boxes.csv").read_text().splitlines()) == 1
+
+
+def written(folder, crops, rule):
+    """Write the boxes of some images; returns the lines of the table."""
+    n = len(crops)
+    texts = np.array([f"i{i}" for i in range(n)], object), np.array(["test"] * n, object)
+    data = TaskData(
+        Task("t", ("a", "b")),
+        tuple(texts[0]),
+        texts[0],
+        np.ones((n, 2)),
+        np.zeros((n, 2)),
+        texts[1],
+        texts[1],
+    )
+    columns = [
+        [crop.box for crop in crops],
+        [crop.fallback for crop in crops],
+        [crop.score for crop in crops],
+    ]
+    boxes, fallback, score = map(np.array, columns)
+    write_boxes(folder / "boxes.csv", data, rule, boxes.reshape(-1, 4).astype(int), fallback, score)
+    return (folder / "boxes.csv").read_text().splitlines()
+
+
+HEADER = "image,split,x0,y0,x1,y1,threshold,margin,fallback,score"
+
+
+def test_the_table_of_boxes_has_a_row_an_image(tmp_path):
+    crops = [Crop((1, 2, 30, 31), "", 0.25), Crop((0, 0, 80, 60), "flat", 0.0)]
+    assert written(tmp_path, crops, CropRule(threshold=0.4, margin=0.2)) == [
+        HEADER,
+        "i0,test,1,2,30,31,0.4,0.2,,0.2500",
+        "i1,test,0,0,80,60,0.4,0.2,flat,0.0000",
+    ]
+
+
+def test_the_table_of_no_boxes_has_a_header(tmp_path):
+    assert written(tmp_path, [], CropRule()) == [HEADER]
 
 
 def test_a_rule_cannot_be_changed_by_accident():
@@ -185,7 +220,7 @@ def test_a_rule_cannot_be_changed_by_accident():
         CropRule().threshold = 0.5
 
 
-def test_what_is_invisible_is_taken_whole_or_cut_as_the_rule_says():
+def test_an_invisible_attribute_is_cropped_or_not_as_the_rule_says():
     heat, frame = peak(0.5, 0.5), (0, 0, 100, 100)
     assert find_crop(heat, frame, 100, 100, CropRule(), invisible=True).fallback == "invisible"
     cut = find_crop(heat, frame, 100, 100, CropRule(invisible="crop"), invisible=True)
@@ -193,7 +228,7 @@ def test_what_is_invisible_is_taken_whole_or_cut_as_the_rule_says():
     assert cut.fallback == ""
 
 
-def test_what_is_invisible_is_looked_for_where_the_attribute_usually_lies():
+def test_an_invisible_attribute_is_cropped_at_the_usual_place():
     heat, frame = peak(0.2, 0.2), (0, 0, 300, 100)
     rule = CropRule(greatest_side=3, invisible="usual", usual=(0.5, 0.3, 0.4))
     assert find_crop(heat, frame, 300, 100, rule, invisible=True) == Crop((130, 10, 170, 50), "usual", 0.0)
@@ -204,7 +239,7 @@ def test_what_is_invisible_is_looked_for_where_the_attribute_usually_lies():
     assert unknown == Crop((0, 0, 300, 100), "invisible", 0.0)
 
 
-def test_the_usual_place_is_the_median_of_the_crops_that_heatmaps_give():
+def test_the_usual_place_is_the_median_of_the_heatmap_crops():
     heat = np.stack([peak(u, v) for u, v in [(0.3, 0.3), (0.5, 0.3), (0.6, 0.4), (0.9, 0.9), (0.1, 0.9)]])
     sizes = np.array([[100, 100], [200, 200], [400, 400], [100, 100], [100, 100]])
     gone = np.array([False, False, False, True, False])
@@ -212,63 +247,70 @@ def test_the_usual_place_is_the_median_of_the_crops_that_heatmaps_give():
     rule = CropRule(threshold=0.5, invisible="usual")
     crops = find_crops(heat, sizes, "stretch", rule, gone)
     assert [crop.fallback for crop in crops] == ["", "", "", "invisible", "flat"]
-    x, y, side = with_usual(rule, heat, sizes, "stretch", gone).usual
+    x, y, side = complete_rule(rule, heat, sizes, "stretch", gone).usual
     assert (x, y) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.3, abs=0.01))
     assert side == np.median(
         [(c.box[2] - c.box[0]) / width for c, (width, _) in zip(crops[:3], sizes[:3], strict=True)]
     )
 
 
-def test_a_usual_place_that_was_given_or_is_not_wanted_or_cannot_be_known_is_left_alone():
+def test_a_usual_place_is_computed_only_where_it_is_needed_and_can_be_known():
     heat, sizes, none = peak(0.3, 0.3)[None], np.array([[100, 100]]), np.zeros(1, bool)
     for rule in (CropRule(), CropRule(invisible="usual", usual=(0.1, 0.2, 0.3))):
-        assert with_usual(rule, heat, sizes, "pad", none) is rule
+        assert complete_rule(rule, heat, sizes, "pad", none) is rule
     rule = CropRule(invisible="usual")
-    assert with_usual(rule, heat, sizes, "pad", ~none).usual is None
-    assert with_usual(rule, heat[:0], sizes[:0], "pad", none[:0]).usual is None
+    assert complete_rule(rule, heat, sizes, "pad", ~none).usual is None
+    assert complete_rule(rule, heat[:0], sizes[:0], "pad", none[:0]).usual is None
 
 
-def test_a_rule_that_is_off_takes_every_picture_whole():
+def test_a_disabled_rule_crops_no_image():
     crop = find_crop(peak(0.5, 0.5), (0, 0, 90, 60), 90, 60, CropRule(enabled=False))
     assert crop.box == (0, 0, 90, 60) and crop.fallback == "off"
 
 
-def test_jittered_boxes_lie_around_the_rules_own():
-    rule = CropRule(threshold=0.5, margin=0.1)
-    heat = np.stack([peak(0.5, 0.5, 9, 1.0), peak(0.3, 0.6, 9, 1.5), np.ones((9, 9))])
-    sizes, gone, rows = np.full((3, 2), 400), np.zeros(3, bool), np.array([0, 1, 2])
-    boxes = jitter_boxes(heat, sizes, "pad", rule, gone, rows, 40, 0.2, 7)
+JITTER_RULE = CropRule(threshold=0.5, margin=0.1)
+HILLS = np.stack([peak(0.5, 0.5, 9, 1.0), peak(0.3, 0.6, 9, 1.5), np.ones((9, 9))])  # the last one is flat
+SIDE = 400
+
+
+def jittered(rule=JITTER_RULE, invisible=False, rows=(0, 1, 2), seed=7):
+    sizes, gone = np.full((3, 2), SIDE), np.full(3, invisible)
+    return jitter_boxes(HILLS, sizes, "pad", rule, gone, np.array(rows), 40, 0.2, seed)
+
+
+def side_of(heat, rule):
+    box = find_crop(heat, frame_of(SIDE, SIDE), SIDE, SIDE, rule).box
+    return box[2] - box[0]
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_jittered_boxes_are_smaller_and_larger_than_the_rules_own(row):
+    boxes = jittered()
     assert boxes.shape == (3, 40, 4)
+    sides, own = boxes[row, :, 2] - boxes[row, :, 0], side_of(HILLS[row], JITTER_RULE)
+    assert sides.min() < 0.95 * own
+    assert sides.max() > 1.05 * own
+    # The widest: a threshold lower by a fifth, and 0.2 more margin on both sides.
+    assert sides.max() <= side_of(HILLS[row], CropRule(threshold=0.4, margin=0.3))
+
+
+def test_an_image_that_is_not_cropped_is_not_jittered():
+    assert jittered()[2].tolist() == [[0, 0, SIDE, SIDE]] * 40
+
+
+def test_the_usual_place_is_jittered_in_size_around_its_centre():
+    boxes = jittered(
+        dataclasses.replace(JITTER_RULE, invisible="usual", usual=(0.5, 0.3, 0.4)), invisible=True
+    )
     sides = boxes[:, :, 2] - boxes[:, :, 0]
-    for row in (0, 1):
-        own = find_crop(heat[row], frame_of(400, 400), 400, 400, rule).box
-        side = own[2] - own[0]
-        assert sides[row].min() < 0.95 * side < 1.05 * side < sides[row].max()
-        # The widest: a threshold of 0.4 on this hill, and 0.2 more margin on both sides.
-        widest = CropRule(threshold=0.4, margin=0.3)
-        assert (
-            sides[row].max()
-            <= find_crop(heat[row], frame_of(400, 400), 400, 400, widest).box[2]
-            - find_crop(heat[row], frame_of(400, 400), 400, 400, widest).box[0]
-        )
-    assert (boxes[2] == (0, 0, 400, 400)).all()
-    usual = dataclasses.replace(rule, invisible="usual", usual=(0.5, 0.3, 0.4))
-    there = jitter_boxes(heat, sizes, "pad", usual, ~gone, rows, 40, 0.2, 7)
-    side = there[:, :, 2] - there[:, :, 0]
-    assert 96 <= side.min() < 110 and 210 < side.max() <= 224  # 160 px, 0.2 of it on each side
-    assert (abs(there[:, :, 0] + side / 2 - 200) <= 1).all()
-    again = jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 7)
-    assert (again[0] == boxes[1]).all()  # a picture's boxes do not depend on its neighbours
-    assert not (jitter_boxes(heat, sizes, "pad", rule, gone, rows[1:2], 40, 0.2, 8)[0] == boxes[1]).all()
+    assert 96 <= sides.min() < 110  # 160 px less 0.2 of it on each side
+    assert 210 < sides.max() <= 224
+    assert np.abs(boxes[:, :, 0] + sides / 2 - 200).max() <= 1
 
 
-def test_many_crops_give_back_what_was_put_in():
-    put = [Crop((0, 1, 20, 30), "", 0.25), Crop((5, 6, 7, 8), "usual", 0.0), Crop((0, 0, 9, 9), "flat", 0.0)]
-    crops = Crops()
-    assert crops.boxes.shape == (0, 4)
-    for crop in put:
-        crops.append(crop)
-    assert list(crops) == put and crops[1:] == put[1:] and crops[-1] == put[-1]
-    assert crops.boxes.tolist() == [list(crop.box) for crop in put]
-    with pytest.raises(IndexError):
-        crops[3]
+def test_jittered_boxes_of_an_image_do_not_depend_on_other_images():
+    assert np.array_equal(jittered(rows=[1])[0], jittered()[1])
+
+
+def test_another_seed_jitters_differently():
+    assert not np.array_equal(jittered(seed=8)[1], jittered()[1])

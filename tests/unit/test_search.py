@@ -1,3 +1,5 @@
+"""The search of a crop rule: what it evaluates, what it chooses, and the probe that it uses."""
+
 import dataclasses
 
 import numpy as np
@@ -5,53 +7,53 @@ import pytest
 
 from heatcrop.training.probe import box_features, probe_predictions
 from stage2_crop.rule import CropRule
-from stage2_crop.search import Judges, SearchPlan, search_rule
+from stage2_crop.search import SearchPlan, SearchRows, search_rule
 
 N, CLASSES = 160, 4
 
 
 @pytest.fixture
-def judges():
-    """Rows whose full-image predictions know little."""
+def rows():
+    """Rows whose full-image predictions are hardly better than chance."""
     rng = np.random.default_rng(0)
     classes = rng.integers(0, CLASSES, N)
     letters = np.zeros((N, CLASSES), np.int8)
     letters[np.arange(N), classes] = 2
     logits = rng.normal(size=(N, CLASSES)) + 0.8 * (letters > 0)
     full = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return Judges(letters, (letters > 0).astype(np.float32), full, np.arange(N) % 5, np.full(N, 100))
+    return SearchRows(letters, (letters > 0).astype(np.float32), full, np.arange(N) % 5, np.full(N, 100))
 
 
 def boxes_of(rule):
-    """A picture of 100 px; the threshold sets the crop's side."""
+    """Return boxes of images of 100 px; the threshold sets the crop's side."""
     side = 100 if not rule.enabled else round(100 * (1 - rule.threshold))
     return [(0, 0, side, side)] * N
 
 
 class Features:
-    """Features that tell the class the better, the nearer a crop's side is to the best one."""
+    """Features that separate the classes the better, the nearer a crop's side is to the best one."""
 
-    def __init__(self, judges, best_side, noise):
-        self.judges, self.best_side, self.noise, self.asked = judges, best_side, noise, []
+    def __init__(self, rows, best_side, noise):
+        self.rows, self.best_side, self.noise, self.computed = rows, best_side, noise, []
 
     def __call__(self, boxes):
         out = []
         for i, row in enumerate(boxes):
-            self.asked += [(i, box) for box in row]
+            self.computed += [(i, box) for box in row]
             found = []
             for box in row:
                 rng = np.random.default_rng((i, box[2]))
                 clear = max(0.0, 1 - abs(box[2] - self.best_side) / 40)
-                signal = clear * (self.judges.letters[i] > 0)
+                signal = clear * (self.rows.letters[i] > 0)
                 found.append(np.concatenate([signal, np.zeros(4)]) + self.noise * rng.normal(size=8))
             out.append(np.array(found))
         return out
 
 
-def test_the_best_threshold_is_found_and_the_curve_says_why(judges):
-    features = Features(judges, best_side=40, noise=0.3)
+def test_the_best_threshold_is_found(rows):
+    features = Features(rows, best_side=40, noise=0.3)
     start = CropRule(threshold=0.25)
-    rule, curve = search_rule(start, [("threshold", (0.25, 0.45, 0.6, 0.75))], judges, boxes_of, features)
+    rule, curve = search_rule(start, [("threshold", (0.25, 0.45, 0.6, 0.75))], rows, boxes_of, features)
     assert rule.threshold == 0.6
     chosen = [one for one in curve if one.chosen]
     assert [one.value for one in chosen] == [0.6]
@@ -61,34 +63,32 @@ def test_the_best_threshold_is_found_and_the_curve_says_why(judges):
     assert curve[0].value == 0.25 and curve[0].difference == curve[0].error == 0
 
 
-def test_no_box_is_asked_for_twice(judges):
-    features = Features(judges, 40, 0.3)
+def test_the_features_of_a_box_are_computed_once(rows):
+    features = Features(rows, 40, 0.3)
     steps = [("threshold", (0.25, 0.6)), ("margin", (0.0, 0.3)), ("enabled", (True, False))]
-    search_rule(CropRule(threshold=0.25), steps, judges, boxes_of, features)
-    assert len(features.asked) == len(set(features.asked)) == 3 * N  # sides 75, 40 and the whole
+    search_rule(CropRule(threshold=0.25), steps, rows, boxes_of, features)
+    assert len(features.computed) == len(set(features.computed)) == 3 * N  # sides 75, 40 and the full image
 
 
-def test_noise_does_not_move_a_rule(judges):
-    """Where no crop says anything, no candidate is clearly better, save by chance."""
-    moved = 0
+def test_noise_does_not_change_a_rule(rows):
+    """Where no crop helps, no candidate is clearly better, except by chance."""
+    changed = 0
     for seed in range(5):
-        features = Features(judges, best_side=1000, noise=1.0 + seed)
-        rule, _ = search_rule(
-            CropRule(threshold=0.5), [("threshold", (0.25, 0.4))], judges, boxes_of, features
-        )
-        moved += rule.threshold != 0.5
-    assert moved <= 1
+        features = Features(rows, best_side=1000, noise=1.0 + seed)
+        rule, _ = search_rule(CropRule(threshold=0.5), [("threshold", (0.25, 0.4))], rows, boxes_of, features)
+        changed += rule.threshold != 0.5
+    assert changed <= 1
 
 
-def test_a_task_that_no_crop_serves_is_taken_whole(judges):
+def test_a_task_that_crops_do_not_help_is_not_cropped(rows):
     rule, curve = search_rule(
-        CropRule(threshold=0.6), [("enabled", (True, False))], judges, boxes_of, Features(judges, 100, 0.3)
+        CropRule(threshold=0.6), [("enabled", (True, False))], rows, boxes_of, Features(rows, 100, 0.3)
     )
     assert not rule.enabled
     assert curve[-1].chosen and curve[-1].side == 1
 
 
-def test_the_search_walks_every_setting_that_shapes_a_crop():
+def test_the_search_tries_every_setting_that_shapes_a_crop():
     names = [name for name, _ in SearchPlan().steps(names_invisible=True)]
     assert names == ["threshold", "margin", "least_side", "greatest_side", "invisible", "enabled"]
     assert "invisible" not in [name for name, _ in SearchPlan().steps(names_invisible=False)]
@@ -96,18 +96,18 @@ def test_the_search_walks_every_setting_that_shapes_a_crop():
     assert set(names) <= fields
 
 
-def test_a_probe_is_not_shown_what_it_predicts():
-    """Features that name the row, not the class: a probe that had seen the row would know it."""
+def test_a_probe_does_not_train_on_what_it_predicts():
+    """Features identify the row, not the class: a probe that trained on the row would know it."""
     rng = np.random.default_rng(3)
     classes = rng.integers(0, 2, 60)
     out = probe_predictions(np.eye(60), classes, 2, np.arange(60) % 5)
     assert out.sum(axis=1) == pytest.approx(np.ones(60))
     assert (out.argmax(axis=1) == classes).mean() < 0.7
-    told = probe_predictions(np.tile(np.eye(2)[classes], 200), classes, 2, np.arange(60) % 5)
-    assert (told.argmax(axis=1) == classes).all()
+    known = probe_predictions(np.tile(np.eye(2)[classes], 200), classes, 2, np.arange(60) % 5)
+    assert (known.argmax(axis=1) == classes).all()
 
 
-def test_a_probe_gives_nothing_to_a_class_it_has_not_seen():
+def test_a_probe_gives_nothing_to_a_class_that_it_did_not_train_on():
     classes = np.array([0, 0, 1, 1, 2])
     out = probe_predictions(np.eye(5), classes, 4, np.array([0, 1, 0, 1, 0]))
     assert (out[:, 3] == 0).all()
@@ -120,18 +120,18 @@ def test_box_features_are_those_of_each_box(tmp_path):
     from heatcrop.data.images import write_jpeg
     from heatcrop.nets.backbones import BACKBONES, InputForm
 
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[:32, :32], picture[32:, 32:] = (250, 10, 10), (10, 10, 250)
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:32, :32], image[32:, 32:] = (250, 10, 10), (10, 10, 250)
     paths = [str(tmp_path / f"{i}.jpg") for i in range(3)]
     for path in paths:
-        write_jpeg(tmp_path / path, picture, 98)
+        write_jpeg(tmp_path / path, image, 98)
     form = InputForm(32, "pad", BACKBONES["efficientnet_lite0"], 2)
-    seen = []
+    done = []
     found = box_features(
-        lambda x: (x,), form, paths, [[(0, 0, 32, 32), (32, 32, 64, 64)], [], [(32, 32, 64, 64)]], seen.append
+        lambda x: (x,), form, paths, [[(0, 0, 32, 32), (32, 32, 64, 64)], [], [(32, 32, 64, 64)]], done.append
     )
     assert [len(rows) for rows in found] == [2, 0, 1]
     red, blue = found[0]
     assert red[0] > 0.5 > red[2] and blue[2] > 0.5 > blue[0]
     assert found[2][0] == pytest.approx(blue, abs=1e-5)
-    assert sum(seen) == 3
+    assert sum(done) == 3

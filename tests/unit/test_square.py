@@ -1,3 +1,5 @@
+"""The square around a component, widened, rounded and moved into the image."""
+
 import math
 
 import pytest
@@ -45,7 +47,7 @@ def test_widen_adds_the_margin_on_each_side():
 
 
 @given(SQUARES, SIDES, SIDES)
-def test_a_moved_square_lies_inside_and_is_square_unless_the_picture_is_too_small(square, width, height):
+def test_a_moved_square_lies_inside_and_is_square_unless_the_image_is_too_small(square, width, height):
     moved = move_inside(square, width, height)
     x0, y0, x1, y1 = moved
     assert all(isinstance(v, int) for v in moved)
@@ -66,8 +68,8 @@ def test_a_square_that_fits_stays_where_it_is(width, height, data):
 
 
 @given(st.data(), SIDES, SIDES, st.floats(0, 0.5))
-def test_what_the_picture_shows_of_the_box_stays_in_the_crop(data, width, height, margin):
-    """Every box inside the picture lies inside its crop, but for the half pixel of rounding."""
+def test_a_box_inside_the_image_stays_in_its_crop(data, width, height, margin):
+    """Except for the half pixel of rounding."""
     x0, x1 = sorted(data.draw(st.lists(st.floats(0, width), min_size=2, max_size=2), label="x"))
     y0, y1 = sorted(data.draw(st.lists(st.floats(0, height), min_size=2, max_size=2), label="y"))
     assume(x1 - x0 > 0.01 and y1 - y0 > 0.01)
@@ -84,8 +86,8 @@ def test_what_the_picture_shows_of_the_box_stays_in_the_crop(data, width, height
         ((80, 80, 120, 120), (60, 60, 100, 100)),  # bottom right corner
         ((30, 95, 40, 105), (30, 90, 40, 100)),  # pushed up
         ((10.2, 10.2, 20.2, 20.2), (10, 10, 20, 20)),  # rounded, not grown
-        ((10.0, 10.0, 20.4, 20.4), (10, 10, 21, 21)),  # a broken side is rounded up
-        ((-200, -200, 300, 300), (0, 0, 100, 100)),  # larger than the picture
+        ((10.0, 10.0, 20.4, 20.4), (10, 10, 21, 21)),  # a fractional side is rounded up
+        ((-200, -200, 300, 300), (0, 0, 100, 100)),  # larger than the image
         ((50, 50, 50, 50), (50, 50, 51, 51)),  # never empty
     ],
 )
