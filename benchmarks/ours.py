@@ -28,9 +28,10 @@ from heatcrop.training.fit import fit
 from heatcrop.training.inputs import LiveInputs
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.views import TestViews
-from stage1_cam.stage import CamPlan, Look, look, write_looks
+from stage1_cam.plan import CamPlan
+from stage1_cam.stage import Look, look, write_looks
 from stage2_crop.boxes import find_crops
-from stage2_crop.rule import CropRule
+from stage2_crop.plan import CropRule
 from stage2_crop.stage import cut
 
 N_CLASSES = 8

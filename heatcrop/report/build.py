@@ -17,7 +17,6 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.files import atomic_path
 from heatcrop.report.drawing import heat_colours
 from heatcrop.report.page import TaskPart, write_page
-from heatcrop.report.plots import scores_plot, task_plots
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheets
 from heatcrop.report.thumbs import gallery_rows
@@ -83,6 +82,8 @@ def build_report(
     mark = _fingerprint(folder, tasks, metrics, settings, plan)
     if not anew and is_current(home / RECORD, StageInputs({}, mark).fingerprint):
         return folder.report
+    from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
+
     sheets: list[Path] = []
     with _replacing(home, mark, sheets) as new:
         parts = []
@@ -194,6 +195,8 @@ def _task_part(
     root: Path, folder: RunFolder, data: TaskData, settings: dict[str, Any], split: str, plan: ReportPlan
 ) -> TaskPart | None:
     """Write one task's files below `root` and describe them."""
+    from heatcrop.report.plots import task_plots
+
     results = read_results(data, folder, settings)
     if results is None:
         return None

@@ -33,7 +33,7 @@ from heatcrop.predict.description import (
 )
 from heatcrop.runs.leftovers import is_ours
 from heatcrop.training.inputs import TestViews
-from stage2_crop.rule import CropRule
+from stage2_crop.plan import CropRule
 from tests.torch_file import GOOD
 
 SECONDS = 5.0
