@@ -45,9 +45,12 @@ def machine(monkeypatch):
 def test_auto_uses_what_works(machine):
     machine(AMPERE, HOPPER, cuda=(13, 0), onnx=(13, 0))
     found = find_devices()
-    assert found.training == (AMPERE,) and found.inference == AMPERE and not found.amp
+    assert found.training == (AMPERE,)
+    assert found.inference == AMPERE
+    assert not found.amp
     assert find_devices("gpu", amp=True).amp
-    assert find_devices("cpu").training == () and find_devices("cpu").inference is None
+    assert find_devices("cpu").training == ()
+    assert find_devices("cpu").inference is None
 
 
 def test_a_required_gpu_that_does_not_work_is_an_error(machine):
@@ -66,7 +69,8 @@ def test_a_gpu_that_fails_its_trial_is_reported(machine):
 def test_a_card_that_only_infers_is_a_gpu_that_works(machine):
     machine(HOPPER, cuda=(13, 0), mxnet=False, onnx=(13, 0))
     found = find_devices("gpu")
-    assert found.training == () and found.inference == HOPPER
+    assert found.training == ()
+    assert found.inference == HOPPER
     assert device_notes(found)[0].startswith("training on the CPU: H100 is too new for MXNet")
 
 
@@ -90,7 +94,8 @@ def test_a_run_reports_where_it_trains_only_where_that_is_unexpected():
     assert device_notes(Devices((AMPERE, AMPERE), amp=True)) == [
         "training on RTX 3080, RTX 3080, in mixed precision"
     ]
-    assert device_notes(ON_CPU) == [] and device_notes(Devices(reason="no NVIDIA driver")) == []
+    assert device_notes(ON_CPU) == []
+    assert device_notes(Devices(reason="no NVIDIA driver")) == []
     assert device_notes(Devices(reason="too old", driver=True)) == ["training on the CPU: too old"]
 
 
@@ -103,17 +108,19 @@ def test_prediction_uses_this_machine_and_not_the_one_of_the_run(machine):
         config_for(trained, "auto", "gpu")
     heatcrop.nets.devices._found.cache_clear()
     machine(AMPERE)
-    assert config_for(trained, "auto", "auto").runtime.amp
-    assert not config_for(Config(), "auto", "auto").runtime.amp
-    assert not config_for(trained, "auto", "cpu").runtime.amp
+    assert _on("auto", trained).runtime.amp
+    assert not _on("auto", Config()).runtime.amp
+    assert not _on("cpu", trained).runtime.amp
 
 
 # --- the engines themselves; the builds here are for the CPU
 
 
 def test_a_build_for_the_cpu_is_recognised():
-    assert not gpu_build() and onnx_cuda() is None
-    assert gpu_fault(0).startswith("does not compute with MXNet (") and "\n" not in gpu_fault(0)
+    assert not gpu_build()
+    assert onnx_cuda() is None
+    assert gpu_fault(0).startswith("does not compute with MXNet (")
+    assert "\n" not in gpu_fault(0)
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
@@ -163,14 +170,14 @@ def test_the_engine_that_a_device_gets(tmp_path, monkeypatch, engine, devices, e
 
 
 def test_a_session_on_a_card_names_its_number(tmp_path, monkeypatch):
-    asked = {}
+    given = {}
 
     class Session:
         def __init__(self, network, options, providers):
-            asked["providers"] = providers
+            given["providers"] = providers
 
         def get_providers(self):
-            return [name if isinstance(name, str) else name[0] for name in asked["providers"]]
+            return [name if isinstance(name, str) else name[0] for name in given["providers"]]
 
         def get_inputs(self):
             return [type("Value", (), {"name": "x"})]
@@ -180,8 +187,8 @@ def test_a_session_on_a_card_names_its_number(tmp_path, monkeypatch):
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     assert onnx_fault(HOPPER) == ""
-    (name, how), cpu = asked["providers"]
-    assert (name, how["device_id"], how["use_tf32"], cpu) == (
+    (name, options), cpu = given["providers"]
+    assert (name, options["device_id"], options["use_tf32"], cpu) == (
         "CUDAExecutionProvider",
         "1",
         "0",
@@ -191,7 +198,8 @@ def test_a_session_on_a_card_names_its_number(tmp_path, monkeypatch):
 
 def test_loading_mixed_precision_leaves_numpy_as_it_was():
     mixed_precision()
-    assert "PINF" not in dir(np) and not hasattr(np, "PINF")
+    assert "PINF" not in dir(np)
+    assert not hasattr(np, "PINF")
 
 
 def test_a_gpu_out_of_memory_is_reported_with_the_setting():
@@ -224,7 +232,8 @@ def call(call):
 def test_check_reports_the_cards_and_whether_a_batch_fits(call, machine):
     machine(AMPERE, HOPPER, cuda=(13, 0))
     code, printed = call("check", "--no-speed")
-    assert code == 0 and "MXNet 1.9.1, 1 GPU\n" in printed
+    assert code == 0
+    assert "MXNet 1.9.1, 1 GPU\n" in printed
     assert "GPU 0: RTX 3080 (10 GB, compute capability 8.6) trains" in printed
     assert "GPU 1: H100 (80 GB, compute capability 9.0) is too new for MXNet" in printed
     assert "cam: 32 rows at once on a GPU take about" in printed
@@ -233,14 +242,18 @@ def test_check_reports_the_cards_and_whether_a_batch_fits(call, machine):
 def test_check_counts_a_batch_that_does_not_fit(call, machine):
     machine(Card(0, "GT 1030", (6, 1), 2**30))
     code, printed = call("check", "--no-speed", "--set", "cam.training.batch_size=4096")
-    assert code == 1 and "too much for GT 1030" in printed and "2 problems found" in printed
+    assert code == 1
+    assert "too much for GT 1030" in printed
+    assert "2 problems found" in printed
 
 
 def test_check_reports_a_missing_driver_and_continues(call, machine):
     machine(fault="no NVIDIA driver (libcuda.so.1); install it", cuda=None)
     code, printed = call("check", "--no-speed")
-    assert code == 0 and "no GPU: training on the CPU" in printed
-    assert "GPU: no NVIDIA driver (libcuda.so.1); install it" in printed and "rows at once" not in printed
+    assert code == 0
+    assert "no GPU: training on the CPU" in printed
+    assert "GPU: no NVIDIA driver (libcuda.so.1); install it" in printed
+    assert "rows at once" not in printed
 
 
 @pytest.mark.parametrize("settings", [("runtime.device=gpu",), ("runtime.amp=true",)])
@@ -248,12 +261,18 @@ def test_a_required_device_that_is_missing_ends_in_one_line(call, machine, home,
     machine(fault="no NVIDIA driver", cuda=None)
     words = [word for setting in settings for word in ("--set", setting)]
     code, printed = call("run", "--all", *words)
-    assert code == 1 and printed.startswith("error: runtime.") and printed.count("\n") == 1
+    assert code == 1
+    assert printed.startswith("error: runtime.")
+    assert printed.count("\n") == 1
     assert not (home / "runs" / "tiny" / "config.yaml").exists()
     code, printed = call("check", "--no-speed", *words)
-    assert code == 1 and "GPU: runtime." in printed and "1 problem found" in printed
+    assert code == 1
+    assert "GPU: runtime." in printed
+    assert "1 problem found" in printed
 
 
 def test_other_devices_are_refused(call):
     code, printed = call("check", "--set", "runtime.device=tpu")
-    assert code == 2 and "runtime.device" in printed and "'tpu'" in printed
+    assert code == 2
+    assert "runtime.device" in printed
+    assert "'tpu'" in printed

@@ -62,9 +62,12 @@ def test_removed_names_are_missing_after_the_import(name):
 
 def test_removed_names_have_their_meaning_within_the_block():
     with engine._numpy_one():
-        assert old("PINF") == float("inf") and old("NINF") == -float("inf") and np.isnan(old("NaN"))
+        assert old("PINF") == float("inf")
+        assert old("NINF") == -float("inf")
+        assert np.isnan(old("NaN"))
         assert old("in1d")([1, 5], [5]).tolist() == [False, True]
-        assert old("alltrue")([True, False]) == np.False_ and old("product")([2, 3]) == 6
+        assert old("alltrue")([True, False]) == np.False_
+        assert old("product")([2, 3]) == 6
         assert old("trapz")([1, 3]) == 2
         with pytest.raises(AttributeError, match="was removed"):
             old("npv")(0.1, [1])
@@ -161,13 +164,13 @@ def test_libraries_that_need_each_other_are_opened_in_any_order(nvidia_packages,
         (nvidia_packages / "all" / "lib" / name).touch()
     opened = []
 
-    def pretend(path, mode):
+    def simulate(path, mode):
         name = Path(path).name
         if needs[name] not in (None, *opened):
             raise OSError(f"{needs[name]}: cannot open shared object file")
         opened.append(name)
 
-    monkeypatch.setattr(engine.ctypes, "CDLL", pretend)
+    monkeypatch.setattr(engine.ctypes, "CDLL", simulate)
     assert open_cuda_libraries() == ["libd.so"]
     assert opened == ["libc.so", "libb.so", "liba.so"]
 

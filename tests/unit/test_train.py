@@ -18,7 +18,7 @@ NAN = float("nan")
 
 
 def toy(n_rows=96, seed=0):
-    """Features whose first channels tell the class: separable by one linear layer."""
+    """Features whose first channels show the class: separable by one linear layer."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, CLASSES, n_rows)
     x = rng.normal(size=(n_rows, *SHAPE)).astype(np.float32) * 0.5
@@ -27,7 +27,7 @@ def toy(n_rows=96, seed=0):
 
 
 class Toy:
-    """A classifier on the toy problem, and all that training asks for."""
+    """A classifier on the toy problem, and everything that training needs."""
 
     def __init__(self, seed=0, dropout=0.0, scores=None):
         self.x, self.y, self.truth = toy()
@@ -285,12 +285,14 @@ def test_only_the_given_rows_are_trained_on_and_validated():
         "val_accuracy",
         "seconds",
     ]
-    assert history[-1]["val_map"] > 0.95 and history[-1]["val_accuracy"] > 0.95
+    assert history[-1]["val_map"] > 0.95
+    assert history[-1]["val_accuracy"] > 0.95
 
 
 def test_without_validation_rows_the_figures_are_nan():
     inputs, history, accuracy = fitted(range(90), [])
-    assert inputs.tested == [] and accuracy > 0.95
+    assert inputs.tested == []
+    assert accuracy > 0.95
     assert all(math.isnan(row["val_map"]) and math.isnan(row["val_loss"]) for row in history)
 
 
