@@ -108,9 +108,9 @@ def test_prediction_uses_this_machine_and_not_the_one_of_the_run(machine):
         config_for(trained, "auto", "gpu")
     heatcrop.nets.devices._found.cache_clear()
     machine(AMPERE)
-    assert _on("auto", trained).runtime.amp
-    assert not _on("auto", Config()).runtime.amp
-    assert not _on("cpu", trained).runtime.amp
+    assert config_for(trained, "auto", "auto").runtime.amp
+    assert not config_for(Config(), "auto", "auto").runtime.amp
+    assert not config_for(trained, "auto", "cpu").runtime.amp
 
 
 # --- the engines themselves; the builds here are for the CPU
