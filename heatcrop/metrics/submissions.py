@@ -25,17 +25,7 @@ DECIMALS = 8  # with four, 5 to 8 % of real rows are tied
 
 @dataclass(frozen=True, eq=False)
 class SubmissionRows:
-    """The rows of one task in a file.
-
-    Attributes
-    ----------
-    images : tuple of str
-        With ``/`` between folders.
-    values : ndarray, shape (N, C)
-        Probabilities (float64) or label codes (int8).
-    lines : tuple of int
-        The row's line in the file.
-    """
+    """The rows of one task in a file: images, (N, C) probabilities (float64) or label codes (int8), lines."""
 
     images: tuple[str, ...]
     values: NDArray[Any]
@@ -73,11 +63,7 @@ def score_files(
 ) -> dict[str, Any]:
     """Compute the official score of a submission.
 
-    Parameters
-    ----------
-    submission_path, answers_path : path
-        The answers may cover some of the tasks; every answered row needs a prediction.
-    tasks : sequence of Task
+    The answers may cover some of the tasks; every answered row needs a prediction.
 
     Returns
     -------
@@ -122,11 +108,7 @@ def score_files(
 def write_submission(path: str | os.PathLike[str], rows: Iterable[tuple[str, str, ArrayLike]]) -> None:
     """Write ``image,task,p1;p2;…`` rows without a header, with 8 decimals.
 
-    Parameters
-    ----------
-    path : path
-    rows : iterable of (image, task, probabilities)
-        ``image`` as annotated (``Images/<task>/<id>.jpg``), ``task`` the full name, ``(C,)`` floats.
+    A row is an image as annotated (``Images/<task>/<id>.jpg``), the task's full name and (C,) floats.
     """
     with atomic_path(Path(path)) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
