@@ -47,16 +47,6 @@ def folder_name(class_name: str) -> str:
 class Task:
     """One attribute of an image and its classes.
 
-    Parameters
-    ----------
-    name : str
-        The full name, as in annotation files and run folders (``neck_design_labels``).
-    classes : tuple of str
-        Class names in label order: letter ``i`` of a label belongs to ``classes[i]``.
-    kind : {"design", "length"}
-        ``design``: the form of a part, which a crop shows. ``length``: how far a part reaches, which needs
-        the full image, so that training uses no random crops.
-
     Examples
     --------
     >>> Task("neck_design_labels", ("Invisible", "Turtle Neck")).short
@@ -66,8 +56,12 @@ class Task:
     """
 
     name: str
+    """The full name, as in annotation files and run folders (``neck_design_labels``)."""
     classes: tuple[str, ...]
+    """Class names in label order: letter ``i`` of a label belongs to ``classes[i]``."""
     kind: str = "design"
+    """``design``: the form of a part, which a crop shows. ``length``: how far a part reaches, which needs the
+    full image, so that training uses no random crops."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))  # YAML gives a list

@@ -72,12 +72,7 @@ def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
     tasks = []
     for text, found in sorted(classes.items()):
         official, letters = resolve_or_none(text, FASHIONAI), all(map(_is_letters, found))
-        known = (
-            {spelling for class_ in official.classes for spelling in (class_, folder_name(class_))}
-            if official
-            else set()
-        )
-        if official and (letters or found <= known):
+        if official and (letters or found <= {*official.classes, *map(folder_name, official.classes)}):
             tasks.append(official)
             continue
         if found and letters:
