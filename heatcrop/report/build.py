@@ -46,8 +46,6 @@ class ReportPlan:
     """Images on a class's contact sheet, at most."""
     worst_first: bool = False
     """Order the sheets by the true class's probability, the lowest first, without a random sample."""
-    seed: int = 0
-    threads: int = 2
 
 
 def build_report(
@@ -59,19 +57,9 @@ def build_report(
 ) -> Path:
     """Write ``report/index.html`` with its files, and the sheets beside the crop folders.
 
-    Tasks whose first two stages have not run yet are left out; where stage 3 has not run, the report
-    shows the full image's predictions only.
-
-    Parameters
-    ----------
-    folder : RunFolder
-    tasks : dict of str to TaskData
-        By full name.
-    metrics : dict
-        As in ``metrics.json``.
-    plan : ReportPlan
-    anew : bool
-        Also replace a report that was made from the same inputs.
+    Tasks whose first two stages have not run yet are left out; where stage 3 has not run, the report shows
+    the full image's predictions only. `tasks` are by full name, `metrics` as in ``metrics.json``. Unless
+    `anew`, a report that was made from the same inputs stays.
 
     Returns
     -------
@@ -86,11 +74,8 @@ def build_report(
 
     sheets: list[Path] = []
     with _replacing(home, mark, sheets) as new:
-        parts = []
-        for data in tasks.values():
-            part = _task_part(new, folder, data, settings, metrics["split"], plan)
-            if part is not None:
-                parts.append(part)
+        found = (_task_part(new, folder, data, settings, metrics["split"], plan) for data in tasks.values())
+        parts = [part for part in found if part is not None]
         for part in parts:
             sheets.append(folder.task(part.task.name).sheets)
             _copy_sheets(new, sheets[-1], part)
@@ -107,9 +92,9 @@ def build_gallery(
     with _replacing(page.parent) as new:
         parts = []
         for results in tasks:
-            chosen = choose_rows(results, plan.rows, plan.seed)
+            chosen = choose_rows(results, plan.rows)
             with progress(f"{results.data.task.short}: gallery", len(chosen)) as bar:
-                rows = gallery_rows(new, results, chosen, page.parent, plan.threads, bar)
+                rows = gallery_rows(new, results, chosen, page.parent, bar)
             parts.append(TaskPart(results.data.task, _gallery(results, rows)))
         write_page(new / page.name, name, settings, parts)
     return page
@@ -128,18 +113,18 @@ def _fingerprint(
     plan: ReportPlan,
 ) -> str:
     """Hash what a report is made from, including this package's files."""
-    package = sorted(
+    sources = [
         path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2", ".js", ".css")
-    )
+    ]
     stages = [folder.task(name).record(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
-    parts: list[Any] = [
-        [path.read_text(encoding="utf-8") for path in package],
-        dataclasses.replace(plan, threads=1),
+    return fingerprint(
+        [path.read_text(encoding="utf-8") for path in sorted(sources)],
+        plan,
         _without_seconds(metrics),
         {name: values for name, values in settings.items() if name != "runtime"},
         [(read_record(path) or {"fingerprint": ""})["fingerprint"] for path in stages],
-    ]
-    return fingerprint(*parts, *map(rows_fingerprint, tasks.values()))
+        *map(rows_fingerprint, tasks.values()),
+    )
 
 
 def _without_seconds(figures: Any) -> Any:
@@ -151,10 +136,10 @@ def _without_seconds(figures: Any) -> Any:
 
 @contextlib.contextmanager
 def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Iterator[Path]:
-    """Give a folder to build in, which replaces `home` when the block ends well.
+    """Yield a folder to build in, which replaces `home` when the block ends without an error.
 
-    Its record holds the fingerprint `mark`, and `others` that must exist too for the page to be current:
-    sheets, which stage crop removes.
+    Its record holds the fingerprint `mark`, and `others` (sheets, which stage crop removes) that must exist
+    too for the page to be current.
     """
     new = building(home)
     shutil.rmtree(new, ignore_errors=True)
@@ -203,25 +188,24 @@ def _task_part(
     # A task without labels on the reported split shows its validation images.
     shown = split if len(data.rows(split, labelled=True)) else "val"
     plots = task_plots(root, results, folder.task(data.task.name), shown)
-    sheets = plan_sheets(results, plan.tiles, plan.seed, plan.worst_first)
-    chosen = choose_rows(results, plan.rows, plan.seed)
+    sheets = plan_sheets(results, plan.tiles, plan.worst_first)
+    chosen = choose_rows(results, plan.rows)
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
-        overview = write_overview(root, results, shown, plan.seed, plan.threads)
-        write_sheets(root, results, sheets, plan.threads, bar)
-        rows = gallery_rows(root, results, chosen, folder.report.parent, plan.threads, bar)
+        overview = write_overview(root, results, shown)
+        write_sheets(root, results, sheets, bar)
+        rows = gallery_rows(root, results, chosen, folder.report.parent, bar)
     return TaskPart(data.task, _gallery(results, rows), plots, overview, sheets)
 
 
 def _gallery(results: TaskResults, rows: list[dict[str, object]]) -> dict[str, Any]:
     """Collect what the page's scripts read of one task."""
     task, splits = results.data.task, np.unique(results.data.splits).tolist()
+    order = dict.fromkeys(("test", "val", "train", *splits))
     return {
         "name": task.name,
         "short": task.short,
         "classes": task.classes,
         "colours": heat_colours(results.threshold).tobytes().hex(),
-        "counts": {
-            split: results.counts(split) for split in dict.fromkeys(("test", "val", "train", *splits))
-        },
+        "counts": {split: results.counts(split) for split in order},
         "rows": rows,
     }

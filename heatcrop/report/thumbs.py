@@ -15,30 +15,22 @@ from urllib.parse import quote
 import numpy as np
 
 from heatcrop.data.images import write_jpeg
-from heatcrop.report.drawing import heat_text, read_panels
+from heatcrop.data.labels import format_letters
+from heatcrop.report.drawing import THREADS, heat_text, read_panels
 from heatcrop.report.results import TaskResults
 
 IMAGE_PX, CROP_PX, QUALITY = 340, 300, 82
-LETTERS = "nmy"
 
 
 def gallery_rows(
-    root: Path,
-    results: TaskResults,
-    chosen: np.ndarray,
-    home: Path,
-    threads: int = 2,
-    done: Callable[[int], None] = lambda _: None,
+    root: Path, results: TaskResults, chosen: np.ndarray, home: Path, done: Callable[[int], None]
 ) -> list[dict[str, object]]:
     """Write the images of some rows below `root` and describe each row for the page in `home`.
 
-    Returns
-    -------
-    list of dict
-        ``p`` has a list a branch (or null) of C shares in thousandths, ``top`` the predicted class a
-        branch, ``letters`` n, m, y a class ('' without a label), ``thumb`` x, y, width, height of image
-        and crop in its file, ``original`` an address (or null). ``size``, ``box`` and the heatmap's
-        ``frame`` are in pixels of the original.
+    ``p`` has a list a branch (or null) of C shares in thousandths, ``top`` the predicted class a branch,
+    ``letters`` n, m, y a class ('' without a label), ``thumb`` x, y, width, height of image and crop in its
+    file, ``original`` an address (or null). ``size``, ``box`` and the heatmap's ``frame`` are in pixels of
+    the original.
     """
     data = results.data
     (root / "thumbs" / data.task.name).mkdir(parents=True, exist_ok=True)
@@ -54,7 +46,7 @@ def gallery_rows(
             "fixed": bool(results.fixed[row]),
             "lost": bool(results.lost[row]),
             "uncropped": bool(results.uncropped[row]),
-            "letters": "".join(LETTERS[code] for code in data.letters[row]) if data.labelled[row] else "",
+            "letters": format_letters(data.letters[row]) if data.labelled[row] else "",
             "p": [None if p is None else [round(1000 * v) for v in p.tolist()] for p in shares],
             "top": [None if p is None else int(p.argmax()) for p in shares],
             "fallback": str(results.fallback[row]),
@@ -68,7 +60,7 @@ def gallery_rows(
         }
 
     rows = []
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for row in pool.map(describe, range(len(chosen)), chosen.tolist()):
             rows.append(row)
             done(1)
@@ -80,14 +72,13 @@ def _write_thumb(path: Path, results: TaskResults, row: int) -> tuple[list[int],
     data = results.data
     image, crop = read_panels(data.paths[row], data.sizes[row], results.boxes[row], IMAGE_PX, CROP_PX)
     height, width = image.shape[:2]
-    if results.uncropped[row]:  # the crop is the image: one panel serves both
-        write_jpeg(path, image, QUALITY)
-        return [width, height], [[0, 0, width, height]] * 2
-    sheet = np.full((max(height, crop.shape[0]), width + crop.shape[1], 3), 255, np.uint8)
-    sheet[:height, :width] = image
-    sheet[: crop.shape[0], width:] = crop
+    sheet, panels = image, [[0, 0, width, height]] * 2
+    if not results.uncropped[row]:  # otherwise one panel serves both
+        sheet = np.full((max(height, crop.shape[0]), width + crop.shape[1], 3), 255, np.uint8)
+        sheet[:height, :width] = image
+        sheet[: crop.shape[0], width:] = crop
+        panels[1] = [width, 0, crop.shape[1], crop.shape[0]]
     write_jpeg(path, sheet, QUALITY)
-    panels = [[0, 0, width, height], [width, 0, crop.shape[1], crop.shape[0]]]
     return [sheet.shape[1], sheet.shape[0]], panels
 
 
