@@ -115,7 +115,7 @@ def test_a_folder_with_a_users_configuration_is_refused_and_left(tmp_path):
     files = {"config.yaml": "# my comments\nname: mine\n", "metrics.json": "mine", "submission.csv": "mine"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(RunError, match="config.yaml: was not written by this program; give --out"):
-        with owned(RunFolder(tmp_path)):
-            pass
+    message = "config.yaml: was not written by this program; give --out"
+    with pytest.raises(RunError, match=message), owned(RunFolder(tmp_path)):
+        pass
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
