@@ -34,6 +34,7 @@ soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak.resource_limits --sizes $(SIZES)
 	$(BIN)/python -m tests.soak.crash --moments $(MOMENTS)
 	$(BIN)/python -m tests.soak.onnx_only
+	$(BIN)/python -m pytest tests/soak/backbones.py
 	$(BIN)/python -m tests.soak.gpu
 
 lint: $(VENV)/.test

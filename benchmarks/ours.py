@@ -28,9 +28,10 @@ from heatcrop.training.fit import fit
 from heatcrop.training.inputs import LiveInputs
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.views import TestViews
-from stage1_cam.stage import CamPlan, Look, look, write_looks
+from stage1_cam.plan import CamPlan
+from stage1_cam.stage import Look, look, write_looks
 from stage2_crop.boxes import find_crops
-from stage2_crop.rule import CropRule
+from stage2_crop.plan import CropRule
 from stage2_crop.stage import cut
 
 N_CLASSES = 8
@@ -210,11 +211,10 @@ def opencv_crops(threads: int, files: list[str]) -> Workload:
 def predict(run: str, files: list[str]) -> Workload:
     """Run the complete method on new files: two networks, heatmap, square, crop, fusion."""
     pipeline = open_pipeline(RunFolder(Path(run)), (), "onnx")
-    predictor = pipeline.predictor(pipeline.tasks[0])
-    sizes, _ = survey_images(files, pipeline.threads)
+    sizes, _ = survey_images(files, pipeline.form.threads)
 
     def work() -> int:
-        predictor(files, sizes)
+        pipeline.predict(pipeline.tasks[:1], files, sizes)
         return len(files)
 
     return work

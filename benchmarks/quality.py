@@ -45,7 +45,8 @@ from heatcrop.training.pieces import do_all
 from heatcrop.training.prediction import predict
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops, write_boxes
-from stage2_crop.rule import Crop, CropRule
+from stage2_crop.plan import CropRule
+from stage2_crop.rule import Crop
 from stage3_finetune.stage import FinetuneWork
 
 # To be raised when a control is computed differently from the same data and configuration.

@@ -1,4 +1,4 @@
-"""Tell what the data and the machine are, before hours are spent."""
+"""Report on the data and the machine before a run."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from heatcrop.cli.config import Config
-from heatcrop.cli.estimate import Cost, expected_cost
+from heatcrop.cli.estimate import expected_cost
 from heatcrop.cli.loading import load_dataset
 from heatcrop.cli.machine import machine_lines, memory_lines
+from heatcrop.cli.tables import new_table
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import format_letters
 from heatcrop.data.splits import identical_groups, leakage
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.devices import Devices
-from heatcrop.runs.progress import console, log
+from heatcrop.runs.progress import console, format_duration, log
 
 SPLITS = ("train", "val", "test")
 _MOST_REASONS = 10
@@ -33,36 +33,35 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
     Parameters
     ----------
     folder : Path
-        Where the run would lie: its disk is the one that must have room.
+        The run folder, whose disk must have enough space.
     speed : bool
-        Let a few pictures go through the networks, to tell time and disk space.
+        Pass a few images through the networks, to estimate time and disk space.
     """
     lines, devices = machine_lines(config)
     for line in lines:
         log(line)
     opened = load_dataset(config, wanted, None, strict=False)
-    console.print(_pictures_table(opened.tasks))
+    console.print(_images_table(opened.tasks))
     console.print(_classes_table(opened.tasks))
     for note in (*opened.notes, *opened.problems):
         log(note)
-    problems = len(opened.problems) + _tell_rejected(opened.rejected)
-    for name, data in opened.tasks.items():
-        problems += _tell_leakage(name, data)
-    if devices is None:  # told above
+    problems = len(opened.problems) + _report_rejected(opened.rejected)
+    problems += sum(_report_leakage(name, data) for name, data in opened.tasks.items())
+    if devices is None:  # reported above
         return problems + 1
-    problems += _tell_memory(config, opened.tasks, devices)
-    return problems + (_tell_cost(config, opened.tasks, folder) if speed else 0)
+    problems += _report_memory(config, opened.tasks, devices)
+    return problems + (_report_cost(config, opened.tasks, folder) if speed else 0)
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = new_table(title)
     for i, name in enumerate(columns):
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     return table
 
 
-def _pictures_table(tasks: dict[str, TaskData]) -> Table:
-    table = _table("pictures", "task", *SPLITS, "no label", "classes", "shorter side", "copies")
+def _images_table(tasks: dict[str, TaskData]) -> Table:
+    table = _table("images", "task", *SPLITS, "no label", "classes", "shorter side", "copies")
     for data in tasks.values():
         train = _per_class(data, "train")
         side = data.sizes.min(axis=1)
@@ -96,8 +95,8 @@ def _per_class(data: TaskData, split: str) -> np.ndarray:
     return np.bincount(data.letters[rows].argmax(axis=1), minlength=len(data.task.classes))
 
 
-def _tell_rejected(rejected: pd.DataFrame) -> int:
-    """Tell each reason with its number and first example; return how many rows were set aside."""
+def _report_rejected(rejected: pd.DataFrame) -> int:
+    """Log each reason with its count and first example; return the number of rejected rows."""
     by_reason = rejected.groupby("reason", sort=False)
     for i, (reason, rows) in enumerate(by_reason):
         if i == _MOST_REASONS:
@@ -108,8 +107,8 @@ def _tell_rejected(rejected: pd.DataFrame) -> int:
     return len(rejected)
 
 
-def _tell_leakage(name: str, data: TaskData) -> int:
-    """Tell what sits on two sides of a split, or under two labels; return how many kinds there are."""
+def _report_leakage(name: str, data: TaskData) -> int:
+    """Log images in two splits or with two labels; return the number of kinds of leakage."""
     problems = 0
     leaks = leakage(_rows(data))
     for kind, text in (("split", "byte-identical in two splits"), ("label", "under two labels")):
@@ -118,35 +117,39 @@ def _tell_leakage(name: str, data: TaskData) -> int:
             problems += 1
             first = found.iloc[0]
             pair = f"{first['image']} ({first[kind]}) and {first['same_as']} ({first['same_' + kind]})"
-            many = f"{len(found)} picture{'s' * (len(found) > 1)}"
-            log(f"{name}: {many} {text}, for instance {pair}")
-    sides = pd.Series(data.splits).groupby(data.groups).nunique()
-    torn = sides[(sides > 1) & (sides.index != "")]
-    if len(torn):
+            log(f"{name}: {_count(len(found), 'image')} {text}, for instance {pair}")
+    splits = pd.Series(data.splits).groupby(data.groups).nunique()
+    divided = splits[(splits > 1) & (splits.index != "")]
+    if len(divided):
         problems += 1
-        log(f"{name}: {len(torn)} groups in more than one split, for instance {torn.index[0]}")
+        log(f"{name}: {len(divided)} groups in more than one split, for instance {divided.index[0]}")
     return problems
 
 
-def _tell_memory(config: Config, tasks: dict[str, TaskData], devices: Devices) -> int:
-    """Tell whether the batches fit the cards; return how many do not, 0 where none can be made."""
+def _report_memory(config: Config, tasks: dict[str, TaskData], devices: Devices) -> int:
+    """Log whether the batches fit the GPUs; return how many do not."""
     try:
         lines, problems = memory_lines(config, tasks, devices)
     except (EngineError, WeightsError):
-        return 0  # told with the cost
+        return 0  # reported with the cost
     for line in lines:
         log(line)
     return problems
 
 
-def _tell_cost(config: Config, tasks: dict[str, TaskData], folder: Path) -> int:
-    """Tell time and disk space; return 1 where the disk is too small or the networks cannot be made."""
+def _report_cost(config: Config, tasks: dict[str, TaskData], folder: Path) -> int:
+    """Log time and disk space; return 1 where the disk is too small or the networks cannot be built."""
     try:
         cost = expected_cost(config, tasks)
     except (EngineError, WeightsError) as error:
-        log(f"the networks cannot be made: {error}")
+        log(f"the networks cannot be built: {error}")
         return 1
-    log(_cost_line(cost))
+    log(
+        f"expected, from a few images on this machine under its present load: about "
+        f"{format_duration(max(1, cost.seconds))} with {_count(cost.jobs, cost.unit)} at once; "
+        f"{_bytes(cost.kept_bytes)} stay in the run folder, and up to {_bytes(cost.cache_bytes)} more "
+        "during the run"
+    )
     existing = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
     free = shutil.disk_usage(existing).free
     log(f"free on the disk of {folder}: {_bytes(free)}")
@@ -156,19 +159,8 @@ def _tell_cost(config: Config, tasks: dict[str, TaskData], folder: Path) -> int:
     return 1
 
 
-def _cost_line(cost: Cost) -> str:
-    at_once = f"{cost.jobs} {cost.unit}{'s' * (cost.jobs > 1)} at once"
-    return (
-        f"expected, from a few pictures on this machine as busy as it is now: about {_time(cost.seconds)} "
-        f"with {at_once}; {_bytes(cost.kept_bytes)} stay in the run folder, and up to "
-        f"{_bytes(cost.cache_bytes)} more while it runs"
-    )
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _count(n: int, unit: str) -> str:
+    return f"{n} {unit}{'s' * (n > 1)}"
 
 
 def _bytes(n: float) -> str:
@@ -179,7 +171,7 @@ def _rows(data: TaskData) -> pd.DataFrame:
     kinds, which = np.unique(data.letters, axis=0, return_inverse=True)
     labels = np.array([format_letters(k) if (k == 2).any() else "" for k in kinds], object)[which]
     splits, which = np.unique(data.splits, return_inverse=True)
-    # Few different texts, each kept once however many rows bear it.
+    # Few different texts, each stored once.
     columns = {
         "image": data.images,
         "path": data.paths,

@@ -11,24 +11,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heatcrop.cli.errors import explain
-from heatcrop.cli.signals import INTERRUPTED, tell
+from heatcrop.cli.signals import INTERRUPTED, report_interruption
 from heatcrop.errors import RunError, UsageError
+from heatcrop.files import printable
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import console, log
 
 if TYPE_CHECKING:
     from heatcrop.cli.config import Config
-    from heatcrop.predict.gallery import Gallery
+    from heatcrop.predict.trained_run import TrainedRun
+    from heatcrop.report.results import TaskResults
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 
 
-def _examples(*words: str) -> str:
-    return "\n\n".join(["Examples:", *(f"  python pipeline.py {line}" for line in words)])
+def _examples(*lines: str) -> str:
+    return "\n\n".join(["Examples:", *(f"  python pipeline.py {line}" for line in lines)])
 
 
 def _task_names(incomplete: str) -> list[str]:
-    """Complete a task: the competition's; those of other data are known only when it is read."""
+    """Complete the competition's task names; those of other data are known only when it is read."""
     from heatcrop.data.tasks import FASHIONAI
 
     return [task.short for task in FASHIONAI if task.short.startswith(incomplete)]
@@ -43,7 +45,7 @@ app = typer.Typer(
 
 Configured = Annotated[Path, typer.Option("--config", help="Configuration file.")]
 Data = Annotated[
-    list[str] | None, typer.Option("--data", help="Labelled pictures: a folder or CSV; several are merged.")
+    list[str] | None, typer.Option("--data", help="Labelled images: a folder or CSV; several are merged.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<name> by default.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: key.key=value.")]
@@ -52,19 +54,19 @@ Tasks = Annotated[
     typer.Option("--task", help="Task, full or short name; repeatable.", autocompletion=_task_names),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Worker processes; by itself: one a core and task.")
+    int | None, typer.Option("--jobs", min=1, help="Worker processes; by default one per core and task.")
 ]
 Scheduler = Annotated[
     str | None,
     typer.Option("--scheduler", help="Spread the work over this Dask scheduler's workers: tcp://…"),
 ]
-All = Annotated[bool, typer.Option("--all", help="All tasks that have pictures.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would run and why; do nothing.")]
+All = Annotated[bool, typer.Option("--all", help="All tasks that have images.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; do nothing.")]
 Finished = Annotated[Path, typer.Option("--run", help="A finished run folder.")]
 
 
 class Stage(str, enum.Enum):
-    """The stages by name."""
+    """The stages."""
 
     cam = "cam"
     crop = "crop"
@@ -97,45 +99,46 @@ def _config(
     return read_config(path, [*given, *(settings or [])])
 
 
-def _wanted(all_tasks: bool, tasks: list[str] | None) -> list[str]:
-    if all_tasks == bool(tasks):
-        raise UsageError("say which tasks: either --all, or --task NAME (repeatable)")
-    return tasks or []
-
-
-def _log_plan(config: Config, folder: RunFolder, wanted: list[str], stages: Sequence[str]) -> None:
+def _prepare(
+    ctx: typer.Context,
+    stages: Sequence[str],
+    all_tasks: bool,
+    task: list[str] | None,
+    config: Config,
+    out: Path | None,
+    dry_run: bool,
+) -> tuple[RunFolder, list[str]] | None:
+    """Own the run folder until the command ends, and return it with the task names; None after a dry run."""
+    from heatcrop.cli.run_folders import owned, run_folder
     from heatcrop.cli.startup import plan_run
     from heatcrop.cli.tables import plan_table
 
+    if all_tasks == bool(task):
+        raise UsageError("choose the tasks: either --all, or --task NAME (repeatable)")
+    wanted, folder = task or [], run_folder(config, out)
+    if not dry_run:
+        ctx.with_resource(owned(folder))
+        return folder, wanted
     plan = plan_run(config, folder, wanted, stages)
     console.print(plan_table(plan, stages))
-    outdated = sum(map(len, plan.values()))
-    log(f"{outdated} of {len(plan) * len(stages)} stages would run in {folder.path}; nothing was written")
+    count = f"{sum(map(len, plan.values()))} of {len(plan) * len(stages)} stages"
+    log(f"{count} would run in {folder.path}; nothing was done or written")
+    return None
 
 
-def _given(text: str) -> Path:
-    """A path; an empty one, as of a variable that is not set, would be the current folder."""
+def _source(text: str) -> Path:
+    """Parse a path; an empty one, as of a variable that is not set, would be the current folder."""
     if not text:
-        raise typer.BadParameter("an empty path; give a picture, a folder (. for this one) or a CSV file")
+        raise typer.BadParameter("an empty path; give an image, a folder (. for this one) or a CSV file")
     return Path(text)
 
 
-def _gallery_beside(out: Path, boxes: Path | None) -> Gallery | None:
-    """Plan the gallery; None, which is told, where only ONNX Runtime's few packages are installed."""
-    try:
-        from heatcrop.predict.gallery import Gallery
-    except ModuleNotFoundError as error:
-        log(f"no gallery: the Python package {error.name!r} is not installed here")
-        return None
-    return Gallery.beside(out, boxes)
-
-
 @app.callback()
-def _door() -> None:
-    """Heatmap-guided crops for fine visual attributes: train, look, crop, fine-tune, fuse."""
+def _main() -> None:
+    """Heatmap-guided crops for fine visual attributes: train, find, crop, fine-tune, fuse."""
 
 
-# The work is imported inside the commands: `--help` answers at once, without loading an engine.
+# The commands import what they use themselves, so that `--help` is printed at once.
 
 
 @app.command(
@@ -159,23 +162,21 @@ def run(
 ) -> None:
     """Run all three stages, score them, and write the report."""
     import pipeline
-    from heatcrop.cli.run_folders import owned, run_folder
     from heatcrop.cli.tables import metrics_table, written_lines
 
-    wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
-    folder = run_folder(configured, out)
-    if dry_run:
-        _log_plan(configured, folder, wanted, pipeline.STAGES)
+    configured = _config(config, data, settings, jobs)
+    prepared = _prepare(ctx, pipeline.STAGES, all_tasks, task, configured, out, dry_run)
+    if prepared is None:
         return
-    ctx.with_resource(owned(folder))
+    folder, wanted = prepared
     _, metrics = pipeline.run(configured, folder, wanted, scheduler=scheduler)
     console.print(metrics_table(metrics))
     written = (
         ("figures", folder.metrics, "for scripts"),
-        ("submission", folder.submission, "fused predictions of the test pictures"),
+        ("submission", folder.submission, "fused predictions of the test images"),
         ("networks", folder.path / "<task>" / "stage1", "and stage3, with history and predictions"),
-        ("crops", folder.path / "<task>" / "crops", "to be looked at, by split and class"),
-        ("sheets", folder.path / "<task>" / "sheets", "a page for each folder of crops"),
+        ("crops", folder.path / "<task>" / "crops", "to inspect, by split and class"),
+        ("sheets", folder.path / "<task>" / "sheets", "a page per folder of crops"),
         ("report", folder.report, "open it in a browser"),
     )
     for line in written_lines(written):
@@ -196,20 +197,18 @@ def stage(
     settings: Settings = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Run one stage, from what the earlier ones left in the run folder."""
+    """Run one stage, from the files that the earlier ones left in the run folder."""
     import pipeline
-    from heatcrop.cli.run_folders import owned, run_folder
 
-    wanted, configured = _wanted(all_tasks, task), _config(config, data, settings, jobs)
-    folder = run_folder(configured, out)
-    if dry_run:
-        _log_plan(configured, folder, wanted, (name.value,))
+    configured, stages = _config(config, data, settings, jobs), (name.value,)
+    prepared = _prepare(ctx, stages, all_tasks, task, configured, out, dry_run)
+    if prepared is None:
         return
-    ctx.with_resource(owned(folder))
-    dataset, _ = pipeline.run(configured, folder, wanted, (name.value,), scheduler)
+    folder, wanted = prepared
+    dataset, _ = pipeline.run(configured, folder, wanted, stages, scheduler)
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
-    for done in dataset.tasks:
-        log(f"{done}: {folder.task(done).path / left}")
+    for task_name in dataset.tasks:
+        log(f"{task_name}: {folder.task(task_name).path / left}")
 
 
 @app.command(epilog=_examples("check", "check --data birds/ --set data.tasks=infer"))
@@ -220,16 +219,18 @@ def check(
     out: Out = None,
     jobs: Jobs = None,
     settings: Settings = None,
-    speed: Annotated[bool, typer.Option(help="Measure a few pictures, to tell time and disk space.")] = True,
+    speed: Annotated[
+        bool, typer.Option(help="Measure a few images, to estimate time and disk space.")
+    ] = True,
 ) -> None:
-    """Tell what the data and the machine are, and what a run will take, before hours are spent."""
-    from heatcrop.cli.check import check as look
+    """Report on the data and the machine, and what a run will take."""
+    from heatcrop.cli.check import check as check_all
     from heatcrop.cli.run_folders import run_folder
 
     configured = _config(config, data, settings, jobs)
-    problems = look(configured, task or [], run_folder(configured, out).path, speed)
+    problems = check_all(configured, task or [], run_folder(configured, out).path, speed)
     if problems:
-        raise RunError(f"{problems} problem{'s' * (problems > 1)} found, told above")
+        raise RunError(f"{problems} problem{'s' * (problems > 1)} found, see above")
     log("no problems found")
 
 
@@ -244,8 +245,8 @@ def predict(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A picture, a folder of pictures, or a CSV with a column image.",
-            parser=_given,
+            help="An image, a folder of images, or a CSV with a column image.",
+            parser=_source,
         ),
     ],
     run_: Annotated[Path, typer.Option("--run", help="A finished run folder, or an exported one.")],
@@ -254,27 +255,46 @@ def predict(
     engine: Annotated[EngineName, typer.Option(help="Which engine computes.")] = EngineName.auto,
     device: Annotated[Device, typer.Option(help="auto takes a GPU where one works.")] = Device.auto,
     gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
-    boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of what was cut out.")] = None,
+    boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of the crops.")] = None,
 ) -> None:
-    """Predict pictures nobody has labelled, with both networks fused; write a CSV and a gallery."""
+    """Predict unlabelled images with both networks fused; write a CSV and a gallery."""
     from heatcrop.predict.images import predict_images
     from heatcrop.predict.outputs import check_targets
+    from heatcrop.predict.predictor import open_pipeline
 
     folder = RunFolder(run_)
     check_targets(source, out, boxes)
-    shown = _gallery_beside(out, boxes) if gallery else None
-    rows, good, bad = predict_images(
-        source, folder, out, task or [], engine.value, shown.add if shown else None, boxes, device.value
-    )
-    log(f"{good} pictures, {rows} rows: {out}" + (f"; {len(bad)} pictures could not be read" if bad else ""))
-    if shown is not None:
-        log(f"gallery: {shown.write(source.name or str(source), folder)}")
+    page = None
+    rows: list[TaskResults] = []
+    if gallery:
+        try:
+            from heatcrop.predict.gallery import gallery_page, gallery_rows
+            from heatcrop.report.build import build_gallery
+            from heatcrop.report.results import read_settings
+        except ModuleNotFoundError as error:  # only ONNX Runtime's few packages are installed
+            log(f"no gallery: the Python package {error.name!r} is not installed here")
+        else:
+            page = gallery_page(out, boxes)
+
+    def read_run() -> TrainedRun:
+        from heatcrop.cli.prediction import read_trained_run
+
+        return read_trained_run(folder, engine.value, device.value)
+
+    pipeline = open_pipeline(folder, task or [], engine.value, device.value, read_run)
+    collect = None if page is None else lambda *found: rows.append(gallery_rows(pipeline, *found))
+    count, bad = predict_images(source, pipeline, out, boxes, collect)
+    skipped = f"; {len(bad)} images could not be read" if bad else ""
+    log(f"{count} images, {count * len(pipeline.tasks)} rows: {out}{skipped}")
+    if page is not None:
+        title = printable(source.name or str(source))
+        log(f"gallery: {build_gallery(page, title, read_settings(folder), rows)}")
 
 
 @app.command(epilog=_examples("score runs/demo/submission.csv answers.csv --json"))
 def score(
-    predictions: Annotated[Path, typer.Argument(help="Submission: image,task,p1;p2;… a row.")],
-    answers: Annotated[Path, typer.Argument(help="Answers: image,task,nnynm a row.")],
+    predictions: Annotated[Path, typer.Argument(help="Submission: image,task,p1;p2;… per row.")],
+    answers: Annotated[Path, typer.Argument(help="Answers: image,task,nnynm per row.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Annotated[Path | None, typer.Option("--config", help="For tasks other than FashionAI's.")] = None,
 ) -> None:
@@ -318,10 +338,15 @@ def export(
     run_: Finished,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; <run>/export by default.")] = None,
 ) -> None:
-    """Write ONNX networks and one JSON that says how to run them."""
+    """Write ONNX networks and one JSON that describes how to run them."""
+    from heatcrop.cli.prediction import read_trained_run
+    from heatcrop.cli.run_folders import refuse_others
+    from heatcrop.predict.description import is_description
     from heatcrop.predict.export import export_run
 
-    log(f"exported: {export_run(RunFolder(run_), out or run_ / 'export')}")
+    run, out = read_trained_run(RunFolder(run_)), out or run_ / "export"
+    refuse_others(out, RunFolder(out).description, "an export's", is_description)
+    log(f"exported: {export_run(run, out)}")
 
 
 @app.command(
@@ -333,7 +358,7 @@ def export(
 def fuse(
     run_: Annotated[
         list[Path],
-        typer.Option("--run", help="A finished run folder; repeatable. The first one's data counts."),
+        typer.Option("--run", help="A finished run folder; repeatable. The first one's data is used."),
     ],
     csv: Annotated[
         list[Path] | None,
@@ -342,15 +367,16 @@ def fuse(
     task: Tasks = None,
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("runs/ensemble"),
 ) -> None:
-    """Join finished runs and submission files, with weights fitted on validation."""
+    """Fuse finished runs and submission files, with weights fitted on validation."""
+    from heatcrop.cli.prediction import fuse_runs
     from heatcrop.cli.tables import members_table, written_lines
-    from heatcrop.predict.fuse import MEMBERS, WEIGHTS, fuse_runs
+    from heatcrop.predict.fuse import MEMBERS, WEIGHTS
 
     table, metrics = fuse_runs(run_, csv or [], task or [], out)
     console.print(members_table(table, metrics["split"]))
     written = (
-        ("submission", RunFolder(out).submission, "fused predictions of the test pictures"),
-        ("members", out / MEMBERS, "what each adds, task by task"),
+        ("submission", RunFolder(out).submission, "fused predictions of the test images"),
+        ("members", out / MEMBERS, "what each adds, by task"),
         ("weights", out / WEIGHTS, "and temperatures"),
         ("figures", RunFolder(out).metrics, "for scripts"),
     )
@@ -376,7 +402,7 @@ def main() -> int:
         log(f"error: {error}")
         return 2
     except Exception as error:
-        # The parser's own complaints (unknown option, missing argument) know how to show themselves.
+        # The parser's own errors (unknown option, missing argument) can print themselves.
         show = getattr(error, "show", None)
         if show is not None:
             show()
@@ -386,6 +412,6 @@ def main() -> int:
             raise
         log(f"error: {text}")
         return 1
-    if code == INTERRUPTED:  # the parser turns an interruption into this code and says nothing
-        tell()
+    if code == INTERRUPTED:  # the parser turns an interruption into this code without a message
+        report_interruption()
     return code if isinstance(code, int) else 0

@@ -1,7 +1,7 @@
-"""The configuration's sections and settings, checked whole before anything starts.
+"""The configuration's sections and settings, all checked before any work starts.
 
-Sections that a floor below already describes (:class:`CropRule`, :class:`TrainingPlan`, …) are
-that floor's own dataclasses, so each setting is named, explained and given its default once.
+Sections such as :class:`CropRule` and :class:`TrainingPlan` are the dataclasses of the code that uses them,
+so each setting has its name, its bounds and its default in one place.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ from heatcrop.nets.gradients import MapPlan
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.views import TestViews
-from stage1_cam.heatmaps import KINDS
-from stage1_cam.stage import CamPlan
-from stage2_crop.rule import CropRule
-from stage2_crop.search import SearchPlan
-from stage2_crop.stage import CropPlan
-from stage3_finetune.stage import FinetunePlan
+from heatcrop.validation import CHECKED, first_error
+from stage1_cam.plan import CamPlan
+from stage2_crop.plan import CropPlan, CropRule, SearchPlan
+from stage3_finetune.plan import FinetunePlan
 
-# The dataclasses below know nothing of configuration files; a misspelt key must not pass in silence.
 for _plan in (
     Augmentation,
     TestViews,
@@ -40,25 +37,25 @@ for _plan in (
     FinetunePlan,
     MapPlan,
 ):
-    _plan.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    _plan.__pydantic_config__ = CHECKED  # type: ignore[attr-defined]
 
 
 class Section(BaseModel):
-    """A part of the configuration file; unknown keys are refused."""
+    """A section of the configuration file; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(**CHECKED, frozen=True)
 
 
 class TaskConfig(Section):
-    """A task of one's own: its name, its classes in label order, and its regime."""
+    """A task of the user: its name, its classes in label order, and its regime."""
 
     name: str
     classes: tuple[str, ...] = Field(min_length=2)
     kind: Literal["design", "length"] = "design"
 
     @model_validator(mode="after")
-    def _serves(self) -> TaskConfig:
-        Task(self.name, self.classes, self.kind)  # says what is wrong with a name or a class
+    def _is_a_task(self) -> TaskConfig:
+        Task(self.name, self.classes, self.kind)  # raises where a name or a class is wrong
         return self
 
 
@@ -117,15 +114,15 @@ class DataConfig(Section):
 
     @field_validator("tasks")
     @classmethod
-    def _names_some(cls, tasks: Any) -> Any:
+    def _is_not_empty(cls, tasks: Any) -> Any:
         if tasks == ():
             raise ValueError(
-                "names no task; list some, or say fashionai for the competition's, infer for the data's own"
+                "names no task; list some, or set it to fashionai (the competition's) or infer (the data's)"
             )
         return tasks
 
     @model_validator(mode="after")
-    def _some_left(self) -> DataConfig:
+    def _leaves_training_images(self) -> DataConfig:
         if self.val_share + self.test_share >= 1:
             raise ValueError(
                 f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on"
@@ -195,11 +192,11 @@ class RegimeConfig(Section):
 
 
 MOST_THREADS = 8
-"""Of those taken unasked: each one that reads keeps a batch of pictures in memory."""
+"""The greatest default: each reading thread keeps a batch of images in memory."""
 
 
 def cores() -> int:
-    """Count the cores that this process may use: a container's may be fewer than the machine's."""
+    """Count the cores that this process may use; a container may have fewer than the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -270,10 +267,6 @@ class Config(Section):
     @model_validator(mode="after")
     def _maps_can_be_made(self) -> Config:
         maps = self.heatmap
-        if not 0 <= maps.layer <= _MOST_LAYERS:
-            raise ValueError(
-                f"heatmap.layer: is {maps.layer}; expected at least 0 and at most {_MOST_LAYERS}"
-            )
         if maps.layer and not maps.by_gradient:
             raise ValueError(
                 f"heatmap.layer: is {maps.layer}; cam reads the last map, 0: "
@@ -282,21 +275,20 @@ class Config(Section):
         if maps.by_gradient and self.runtime.engine == "onnx":
             raise ValueError(
                 f"heatmap.method: {maps.method} needs a backward pass, "
-                "which ONNX Runtime has not; set runtime.engine to auto or mxnet"
+                "which ONNX Runtime does not have; set runtime.engine to auto or mxnet"
             )
         return self
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Config:
-        self._plans()
         for regime in ("design", "length"):
             self._plans(getattr(self, regime), where=regime)
         known = self.known_tasks()
         for name, override in self.tasks.items():
             self._plans(override, where=f"tasks.{name}")
             if known is not None and not any(name in (task.name, task.short) for task in known):
-                there = ", ".join(task.short for task in known)
-                raise ValueError(f"tasks.{name}: no task is named {name!r}; there are: {there}")
+                names = ", ".join(task.short for task in known)
+                raise ValueError(f"tasks.{name}: no task is named {name!r}; there are: {names}")
         return self
 
     @model_validator(mode="after")
@@ -305,45 +297,36 @@ class Config(Section):
             return self
         if self.heatmap.by_gradient:
             raise ValueError(
-                f"heatmap.method: {self.heatmap.method} takes a backward pass a class, and the "
+                f"heatmap.method: {self.heatmap.method} takes a backward pass per class, and the "
                 "network has the classes of all tasks; set it to cam, or network.shared_trunk "
                 "to false"
             )
         tasks = self.known_tasks()
-        if tasks is None:  # any of them could be of either kind
-            regimes = {kind: getattr(self, kind) for kind in ("design", "length")}
-            every = [(kind, self._plans(regime)) for kind, regime in regimes.items()]
-            every += [
-                (f"tasks.{name}", self._plans(regimes["design"], own)) for name, own in self.tasks.items()
-            ]
+        if tasks is None:  # each of them may turn out to be of either regime
+            named = [("design", self._plans(self.design)), ("length", self._plans(self.length))]
+            named += [(f"tasks.{name}", self._plans(self.design, own)) for name, own in self.tasks.items()]
         else:
-            every = [(task.short, self.plans(task)) for task in tasks]
-        branches = [(name, {"cam": cam, "finetune": finetune}) for name, (cam, _, finetune) in every]
-        first, like = branches[0]
-        for name, plans in branches[1:]:
-            for branch, plan in plans.items():
-                for key, value in vars(plan).items():
-                    if key not in ("augment", "heatmap") and value != getattr(like[branch], key):
+            named = [(task.short, self.plans(task)) for task in tasks]
+        (first, (first_cam, _, first_finetune)), *others = named
+        for name, (cam, _, finetune) in others:
+            for section, one, other in (("cam", first_cam, cam), ("finetune", first_finetune, finetune)):
+                for key, value in vars(other).items():
+                    if key not in ("augment", "heatmap") and value != getattr(one, key):
                         raise ValueError(
-                            f"{branch}.{key}: {first} and {name} have different ones; network.shared_trunk "
+                            f"{section}.{key}: {first} and {name} have different ones; network.shared_trunk "
                             "trains one network for all tasks: give them the same (augment may differ)"
                         )
         return self
 
     def _plans(self, *overrides: RegimeConfig, where: str = "") -> tuple[CamPlan, CropPlan, FinetunePlan]:
-        plans: list[Any] = []
-        for part in ("cam", "crop", "finetune"):
-            values = _as_dict(getattr(self, part))
-            for override in overrides:
-                values = merge(values, getattr(override, part))
-            try:
-                plans.append(_Plans.model_validate({part: values}).__dict__[part])
-            except ValidationError as error:
-                first = error.errors()[0]
-                key = ".".join(str(k) for k in (where, *first["loc"]) if k)
-                raise ValueError(f"{key}: {reason_of(first)}") from None
-            _check_bounds(_as_dict(plans[-1]), f"{where}.{part}" if where else part)
-        return plans[0], plans[1], plans[2]
+        values = {part: dataclasses.asdict(getattr(self, part)) for part in ("cam", "crop", "finetune")}
+        for override in overrides:
+            values = merge(values, override.model_dump())
+        try:
+            plans = _Plans.model_validate(values)
+        except ValidationError as error:
+            raise ValueError(first_error(error, where)) from None
+        return plans.cam, plans.crop, plans.finetune
 
     def plans(self, task: Task) -> tuple[CamPlan, CropPlan, FinetunePlan]:
         """Resolve the three stages' plans for one task."""
@@ -352,7 +335,7 @@ class Config(Section):
         return self._plans(*overrides)
 
     def known_tasks(self) -> tuple[Task, ...] | None:
-        """The tasks the configuration names; None when they are to be inferred from the data."""
+        """Return the tasks that the configuration names; None when they are inferred from the data."""
         if self.data.tasks == "fashionai":
             return FASHIONAI
         if self.data.tasks == "infer":
@@ -360,7 +343,7 @@ class Config(Section):
         return tuple(Task(t.name, t.classes, t.kind) for t in self.data.tasks)
 
     def one_thread(self) -> Config:
-        """The same run with one thread, for a process that works beside others."""
+        """Copy with one thread, for a process that works beside others."""
         return self.model_copy(update={"runtime": self.runtime.model_copy(update={"threads": 1})})
 
     def with_absolute_weights(self) -> Config:
@@ -371,7 +354,7 @@ class Config(Section):
         return self.model_copy(update={"network": network})
 
     def with_tasks(self, tasks: Sequence[Task]) -> Config:
-        """Write inferred tasks down, so that a finished run knows its own."""
+        """Copy with inferred tasks listed, so that a finished run knows its own."""
         if self.data.tasks != "infer":
             return self
         listed = tuple(TaskConfig(name=t.name, classes=t.classes, kind=t.kind) for t in tasks)
@@ -384,87 +367,8 @@ class _Plans(Section):
     finetune: FinetunePlan = FinetunePlan()
 
 
-_MOST_LAYERS = 10_000
-# What the dataclasses below take as plain numbers and words: least and greatest value, or the words. Counts
-# and rates end far above what anybody uses, and below what an engine or a disk cannot take.
-_BOUNDS: dict[str, tuple[Any, ...]] = {
-    "epochs": (1, 100_000),
-    "batch_size": (1, 1_000_000),
-    "accumulate": (1, 1_000_000),
-    "optimizer": ("adam", "sgd"),
-    "learning_rate": (1e-12, 10),
-    "head_rate": (0, 1_000_000),
-    "weight_decay": (0, 10),
-    "schedule": ("cosine", "step"),
-    "factor": (1e-6, 1),
-    "warmup": (0, 100_000),
-    "average": (0, 0.999999),
-    "crop_scale": (0.01, 1),
-    "aspect": (1, 10),
-    "shift": (0, 1),
-    "flip": (0, 1),
-    "brightness": (0, 1),
-    "contrast": (0, 1),
-    "saturation": (0, 1),
-    "erase": (0, 1),
-    "views": (1, 1000),
-    "folds": (1, 1000),
-    "heatmap": KINDS,
-    "scales": (1, 10),
-    "grid": (1, 100),
-    "threshold": (1e-6, 1),
-    "margin": (0, 10),
-    "percentile": (0, 100),
-    "by": ("area", "mass"),
-    "together": (0, 1),
-    "least_side": (0, 1),
-    "greatest_side": (1e-6, 1000),
-    "least_area": (0, 1),
-    "least_contrast": (0, 1000),
-    "invisible": ("whole", "usual", "crop"),
-    "usual": (0, 1000),
-    "quality": (1, 100),
-    "pictures": (0, 1_000_000_000),
-    "thresholds": (1e-6, 1),
-    "margins": (0, 10),
-    "least_sides": (0, 1),
-    "greatest_sides": (1e-6, 1000),
-    "jitter": (0, 0.9),
-    "jitters": (1, 100),
-    "steps": (0, 100_000),
-}
-
-
-def _check_bounds(values: dict[str, Any], where: str) -> None:
-    """Refuse now what would otherwise fail in the middle of a run."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            _check_bounds(value, f"{where}.{key}")
-            continue
-        bounds = _BOUNDS.get(key)
-        if bounds is None or value is None:
-            continue
-        if isinstance(bounds[0], str):
-            fine, expected = value in bounds, " or ".join(map(repr, bounds))
-        else:
-            least, most = bounds
-            fine = all(least <= v <= most for v in (value if isinstance(value, tuple) else (value,)))
-            fine = fine and (value != () or key == "steps")
-            expected = f"at least {_plain(least)} and at most {_plain(most)}"
-        if not fine:
-            raise ValueError(f"{where}.{key}: is {value!r}; expected {expected}")
-
-
-def _plain(number: float) -> str:
-    return f"{number:,}" if number > 1000 else f"{number:g}"
-
-
-def _as_dict(plan: Any) -> dict[str, Any]:
-    return dataclasses.asdict(plan)
-
-
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Lay `change` over `base`, section by section.
+    """Merge `change` into `base`, section by section.
 
     >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
     {'a': {'x': 1, 'y': 3}}
@@ -474,14 +378,3 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
         inner = out.get(key)
         out[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
     return out
-
-
-def reason_of(error: Any) -> str:
-    """What is wrong with a setting, by an entry of pydantic's list of errors."""
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return "no such setting; see the README's table of settings"
-    if not error["loc"]:  # told by a check of ours, which names the place itself
-        return str(error["msg"]).removeprefix("Value error, ")
-    found = repr(error["input"])
-    shown = found if len(found) < 80 else found[:77] + "..."
-    return f"{error['msg'].removeprefix('Value error, ')} (found {shown})"

@@ -1,4 +1,4 @@
-"""The configuration's one YAML file, with the command line's settings laid over it: read and written."""
+"""Read and write the configuration: one YAML file, changed by the command line's settings."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from heatcrop.cli.config import Config, merge, reason_of
+from heatcrop.cli.config import Config, merge
 from heatcrop.errors import UsageError
+from heatcrop.validation import reason_of
 
-_DEEPEST = 20
-"""Dots in a setting's key, of which one that exists has four at most."""
+_MOST_DOTS = 20
+"""In a setting's key; existing ones have four at most."""
 
 
 class _RepeatedKeyError(Exception):
-    """A key stands twice in one mapping."""
+    """A key occurs twice in one mapping."""
 
     def __init__(self, key: yaml.Node, first: yaml.Node) -> None:
         self.line, earlier = key.start_mark.line + 1, first.start_mark.line + 1
-        there = "in this line" if earlier == self.line else f"in line {earlier}"
-        super().__init__(f"{key.value!r} stands here and before {there}; keep one of them")
+        where = "in this line" if earlier == self.line else f"in line {earlier}"
+        super().__init__(f"the key {key.value!r} is already {where}; keep one of them")
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML as ``yaml.safe_load`` does, which takes the last of equal keys; here they are a mistake."""
+    """Read YAML as ``yaml.safe_load`` does, but refuse repeated keys instead of taking the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
-        # Later, when mappings are made of the nodes, what `<<` brings in stands among a mapping's own keys.
+        # Checked here, before `<<` adds the keys of other mappings to this one.
         node = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
         first: dict[tuple[str, str], yaml.Node] = {}
         for key, _ in node.value:
@@ -41,7 +42,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
-    """Read a configuration file and lay ``key=value`` settings over it.
+    """Read a configuration file and apply ``key=value`` settings to it.
 
     Parameters
     ----------
@@ -71,70 +72,68 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
         )
     changes = [_setting(setting) for setting in settings]
     try:
-        for change in [*changes, *_without_search(changes)]:
-            values = _over_overrides(merge(values, change), change)
+        for change in [*changes, *_search_turned_off(changes)]:
+            values = _merge_overrides(merge(values, change), change)
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [
-            ": ".join(
-                [
-                    str(path),
-                    *filter(None, [".".join(str(k) for k in e["loc"] if "[" not in str(k))]),
-                    reason_of(e),
-                ]
-            )
-            for e in error.errors()[:8]
-            # Of "a word or a list", a list is measured as a list.
-            if not (e["type"] == "literal_error" and isinstance(e["input"], list))
+        # pydantic reports a list that fits neither a word nor a list twice; the second report is exact.
+        found = [
+            e for e in error.errors() if e["type"] != "literal_error" or not isinstance(e["input"], list)
         ]
-        raise UsageError("\n".join(lines)) from None
+        raise UsageError("\n".join(_error_line(path, e) for e in found[:8])) from None
     except RecursionError:
         raise UsageError(f"{path}: is nested too deeply") from None
 
 
-def _without_search(changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turn the search off where somebody types a rule: it is the rule to cut by, not a place to start."""
-    typed: dict[str, set[str]] = {}
+def _error_line(path: Path, error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"] if "[" not in str(part))  # names of types have brackets
+    return ": ".join(filter(None, (str(path), key, reason_of(error))))
+
+
+def _search_turned_off(changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turn the search off where the command line sets a rule: that rule is meant to be used as it is."""
+    set_keys: dict[str, set[str]] = {}
     for change in changes:
         tasks = change.get("tasks")
-        places = {"": change, "design.": change.get("design"), "length.": change.get("length")}
-        places |= {f"tasks.{name}.": part for name, part in tasks.items()} if isinstance(tasks, dict) else {}
-        for place, part in places.items():
-            crop = part.get("crop") if isinstance(part, dict) else None
-            typed.setdefault(place, set()).update(crop if isinstance(crop, dict) else ())
-    off = [place for place, keys in typed.items() if "rule" in keys and "search" not in keys]
-    return [_setting(f"{place}crop.search.pictures=0") for place in off]
+        sections = {"": change, "design.": change.get("design"), "length.": change.get("length")}
+        if isinstance(tasks, dict):
+            sections |= {f"tasks.{name}.": section for name, section in tasks.items()}
+        for prefix, section in sections.items():
+            crop = section.get("crop") if isinstance(section, dict) else None
+            set_keys.setdefault(prefix, set()).update(crop if isinstance(crop, dict) else ())
+    off = [prefix for prefix, keys in set_keys.items() if "rule" in keys and "search" not in keys]
+    return [_setting(f"{prefix}crop.search.pictures=0") for prefix in off]
 
 
-def _over_overrides(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Lay a setting of a stage over the file's regimes and tasks too: what is typed wins."""
+def _merge_overrides(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Merge a stage's setting into the file's regimes and tasks too: the command line wins."""
     change = {k: v for k, v in change.items() if k in ("cam", "crop", "finetune")}
 
-    def over(section: Any) -> Any:
+    def merged(section: Any) -> Any:
         return merge(section, change) if isinstance(section, dict) else section
 
-    out = {k: over(v) if k in ("design", "length") else v for k, v in values.items()}
+    out = {k: merged(v) if k in ("design", "length") else v for k, v in values.items()}
     if isinstance(values.get("tasks"), dict):
-        out["tasks"] = {name: over(override) for name, override in values["tasks"].items()}
+        out["tasks"] = {name: merged(override) for name, override in values["tasks"].items()}
     return out
 
 
 def _setting(text: str) -> dict[str, Any]:
+    """Turn ``a.b=value`` into ``{"a": {"b": value}}``."""
     key, found, value = text.partition("=")
     text = text if len(text) < 100 else f"{text[:97]}..."
     if not found or not key.strip():
         raise UsageError(f"--set {text}: expected key=value, for instance --set network.input_px=192")
-    if key.count(".") > _DEEPEST:
+    if key.count(".") > _MOST_DOTS:
         raise UsageError(f"--set {text}: is nested too deeply")
     try:
-        parsed = yaml.load(value, _Loader)
+        out: Any = yaml.load(value, _Loader)
     except _RepeatedKeyError as error:
         raise UsageError(f"--set {text}: {error}") from None
     except RecursionError:
         raise UsageError(f"--set {text}: is nested too deeply") from None
     except (yaml.YAMLError, ValueError):
         raise UsageError(f"--set {text}: the value is not valid YAML") from None
-    out: Any = parsed
     for part in reversed(key.strip().split(".")):
         out = {part: out}
     return dict(out)
@@ -145,14 +144,14 @@ _HEADER = "# What this run was made with, written anew each time: put settings i
 
 
 def is_resolved(text: str) -> bool:
-    """Whether a configuration is one that :func:`dump_config` wrote, and not a file of the user's own."""
+    """Return whether :func:`dump_config` wrote a configuration, and not the user."""
     if text.startswith(_HEADER):
         return True
-    # Before they had a header: all sections, and no word of explanation.
+    # The first versions wrote no header: all sections, and no comment.
     sections = {line.partition(":")[0] for line in text.splitlines()}
     return sections >= _ALWAYS and not any(line.startswith("#") for line in sections)
 
 
 def dump_config(config: Config) -> str:
-    """Write the whole resolved configuration as YAML that :func:`read_config` reads back."""
+    """Write the resolved configuration as YAML that :func:`read_config` reads back."""
     return _HEADER + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

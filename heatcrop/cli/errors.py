@@ -1,4 +1,4 @@
-"""What a user is told when something cannot be done: one line, no traceback."""
+"""Explain a failure to the user in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from heatcrop.errors import HeatCropError
 from heatcrop.nets.engine import explain_import_failure
 
 _REMEDIES = {
-    errno.ENOENT: "if it was there before, bring it back, or give the same command again: it sets aside a "
-    "picture that is gone",
-    errno.EEXIST: "a file, or a link that leads nowhere, is where a folder is to be made; remove it, or give "
-    "another folder (--out)",
+    errno.ENOENT: "if it was there before, restore it, or give the same command again: it rejects an image "
+    "that is gone",
+    errno.EEXIST: "a file or a broken link is where a folder must be made; remove it, or give another folder "
+    "(--out)",
     errno.ENOTDIR: "a file is where a folder should be; give a path below a folder (--out)",
-    errno.ELOOP: "it is a link that leads back to itself; remove it, or give another folder (--out)",
+    errno.ELOOP: "it is a link to itself; remove it, or give another folder (--out)",
     errno.ENOSPC: "make room on that disk; the same command goes on with what is finished",
     errno.EDQUOT: "make room within your quota; the same command goes on with what is finished",
     errno.EFBIG: "allow larger files (ulimit -f); the same command goes on with what is finished",
     errno.EROFS: "give a folder that can be written to (--out)",
-    errno.EACCES: "get the right to it, or give another folder (--out)",
-    errno.EPERM: "get the right to it, or give another folder (--out)",
+    errno.EACCES: "change its permissions, or give another folder (--out)",
+    errno.EPERM: "change its permissions, or give another folder (--out)",
     errno.EMFILE: "allow more open files (ulimit -n 1024); the same command goes on with what is finished",
     errno.ENFILE: "close other programs; the same command goes on with what is finished",
 }
@@ -27,14 +27,14 @@ _OURS = ("heatcrop", "stage1_cam", "stage2_crop", "stage3_finetune")
 _NO_MEMORY = "memory ran out; the same command goes on with what is finished, --jobs 1 needs least memory"
 _NO_GPU_MEMORY = (
     "the GPU's memory ran out; compute a batch in parts (cam.training.accumulate and "
-    "finetune.training.accumulate, check says how many), or end what else uses it"
+    "finetune.training.accumulate, see check for the number), or end other programs that use it"
 )
-# How libraries in other languages put it: MXNet, ONNX Runtime, OpenCV, the loader, Python's threads.
+# In the messages of MXNet, ONNX Runtime, OpenCV, the dynamic loader and Python's threads.
 _MEMORY_WORDS = ("bad_alloc", "allocate", "insufficient memory", "out of memory", "start new thread")
 
 
 def explain(error: Exception) -> str | None:
-    """Put what the machine or the user could not give into one line; None for a fault of the program."""
+    """Explain a failure that the user can fix; None for a fault of the program."""
     if isinstance(error, HeatCropError):
         return str(error)
     if isinstance(error, MemoryError):

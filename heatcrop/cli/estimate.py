@@ -1,4 +1,4 @@
-"""Tell beforehand what a run will cost: a few pictures go through the real networks, and are counted up."""
+"""Estimate the cost of a run: measure a few images on the real networks and extrapolate."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ from heatcrop.training.probe import box_features
 
 _SAMPLE = 16
 _FORWARD = 1 / 3
-"""Of a training step: forward, and backward for weights and for inputs."""
+"""Share of a training step, which also goes backward for weights and for inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a run will take, about.
+    """The estimated cost of a run.
 
     Attributes
     ----------
     seconds : float
-        Of all stages on this machine; drawing and the report not included.
+        Of all stages on this machine, without rendering and report.
     jobs : int
         Tasks at once, or networks where the tasks share them.
     kept_bytes : float
         What stays in the run folder.
     cache_bytes : float
-        What lies there beside it, at most, while the run goes on.
+        The most that is there besides, during the run.
+    unit : {'task', 'network'}
+        What `jobs` counts.
     """
 
     seconds: float
@@ -50,12 +52,11 @@ class Cost:
     kept_bytes: float
     cache_bytes: float
     unit: str = "task"
-    """Of what there are `jobs` at once."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Speed:
-    """Seconds a picture, and bytes, measured on one task's pictures."""
+    """Seconds per image, and bytes, measured on one task's images."""
 
     read: float
     cached: float
@@ -66,12 +67,12 @@ class _Speed:
 
 
 def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
-    """Measure the speed on a few pictures of the largest task and count up the work of all tasks.
+    """Measure the speed on a few images of the largest task and add up the work of all tasks.
 
     Raises
     ------
     EngineError, WeightsError
-        When the networks cannot be made on this machine.
+        When the networks cannot be built on this machine.
     """
     jobs = min(parallel_jobs(config, len(tasks)), len(tasks))
     measured = max(tasks.values(), key=len)
@@ -79,20 +80,20 @@ def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
     seconds = [_seconds(config, data, speed) for data in tasks.values()]
     kept = sum(_kept(config, data, speed) for data in tasks.values())
     if config.network.shared_trunk:
-        # Side by side go the networks of the folds; what lies there, lies there for all tasks.
+        # The networks of the folds are trained side by side, and caches are those of all tasks.
         folds = _networks(config, measured) - 1
         jobs = min(parallel_jobs(config, len(tasks)), 1 + folds)
         kept -= (len(tasks) - 1) * speed.weights_bytes * (4 + folds)
         cache = sum(_items(config, data) * speed.cached_bytes for data in tasks.values())
         return Cost(sum(seconds) / jobs, jobs, kept, cache, "network")
-    # Tasks side by side end with the longest of them at the latest.
+    # Parallel tasks take at least as long as the longest one.
     total = max(sum(seconds) / jobs, max(seconds))
     cached = sorted((_items(config, data) * speed.cached_bytes for data in tasks.values()), reverse=True)
     return Cost(total, jobs, kept, sum(cached[:jobs]))
 
 
 def _networks(config: Config, data: TaskData) -> int:
-    """Stage 1's: the final one and those of the folds."""
+    """Count stage 1's networks: the final one and those of the folds."""
     folds = config.plans(data.task)[0].folds
     return 1 + (folds if folds > 1 else 0)
 
@@ -135,16 +136,16 @@ def _measure(config: Config, data: TaskData) -> _Speed:
 
 
 def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
-    """Count up one task's work."""
+    """Add up one task's work."""
     cam, crop, finetune = config.plans(data.task)
     train, val = len(data.rows("train", labelled=True)), len(data.rows("val", labelled=True))
     total = 0.0
     folds = cam.folds if cam.folds > 1 else 0
     for plan, networks in ((cam, folds), (finetune, folds if finetune.cross_fit else 0)):
-        # Each fold's network learns from all training pictures but the fold's.
-        learned = train * (1 + max(0, networks - 1))
+        # Each fold's network trains on all training images but the fold's.
+        trained = train * (1 + max(0, networks - 1))
         epochs = plan.training.epochs
-        total += epochs * speed.train * (learned + _FORWARD * val * (1 + networks))
+        total += epochs * speed.train * (trained + _FORWARD * val * (1 + networks))
         views = len(plan.test.unit())
         total += speed.cached * (len(data) * views + train * plan.views)
         total += _FORWARD * speed.train * len(data) * views
@@ -154,17 +155,17 @@ def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
 
 
 def _items(config: Config, data: TaskData) -> int:
-    """Cached feature maps of one stage."""
+    """Count the cached feature maps of one stage."""
     plans = config.plans(data.task)
     train, val = (len(data.rows(split, labelled=True)) for split in ("train", "val"))
     return max((train + val) * len(p.test.unit()) + train * p.views for p in (plans[0], plans[2]))
 
 
 def _kept(config: Config, data: TaskData, speed: _Speed) -> float:
-    """Weights (of each network, and of the last two once more as ONNX) and crops, no larger than pictures."""
+    """Add up weights (of each network, and of the last two again as ONNX) and crops."""
     sample = data.paths[:: max(1, len(data) // 100)]
-    pictures = float(np.mean([os.stat(path).st_size for path in sample])) * len(data)
-    return speed.weights_bytes * (3 + _networks(config, data)) + pictures
+    images = float(np.mean([os.stat(path).st_size for path in sample])) * len(data)
+    return speed.weights_bytes * (3 + _networks(config, data)) + images
 
 
 def _read_and_write(path: str, quality: int) -> None:

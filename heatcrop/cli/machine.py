@@ -1,4 +1,4 @@
-"""Tell what the machine is: Python, both engines, the cards, and whether the configured batch fits them."""
+"""Describe the machine: Python, both engines, the GPUs, and whether the configured batches fit them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from heatcrop.training.memory import Need, training_need
 
 
 def machine_lines(config: Config) -> tuple[list[str], Devices | None]:
-    """Describe Python, engines and cards; with the devices, None where they are not what is asked for."""
+    """Describe Python, engines and GPUs; with the devices, None where the configured ones are missing."""
     lines = [f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"]
     devices, gpu_lines = None, []
     try:
@@ -44,9 +44,9 @@ def machine_lines(config: Config) -> tuple[list[str], Devices | None]:
 
 
 def memory_lines(config: Config, tasks: dict[str, TaskData], devices: Devices) -> tuple[list[str], int]:
-    """Say whether the configured batches fit the smallest card; with how many do not.
+    """Describe whether the configured batches fit the smallest GPU, and count those that do not.
 
-    Nothing is said of a training on the CPU.
+    There are no lines for training on the CPU.
     """
     if not devices.training or not tasks:
         return [], 0
@@ -60,14 +60,14 @@ def memory_lines(config: Config, tasks: dict[str, TaskData], devices: Devices) -
         plan = max(plans, key=lambda one: rows_at_once(one, len(devices.training)))
         if plan not in needs:
             needs[plan] = _need(config, largest, plan, devices.amp)
-        told, fits = _line(section, plan, needs[plan], card, len(devices.training))
-        lines.append(told)
+        line, fits = _line(section, plan, needs[plan], card, len(devices.training))
+        lines.append(line)
         problems += not fits
     return lines, problems
 
 
 def rows_at_once(plan: TrainingPlan, gpus: int) -> int:
-    """Rows of a batch that one card holds at a time.
+    """Count the rows of a batch that one GPU holds at a time.
 
     >>> [rows_at_once(TrainingPlan(batch_size=32, accumulate=parts), 2) for parts in (1, 3)]
     [16, 6]
@@ -77,25 +77,25 @@ def rows_at_once(plan: TrainingPlan, gpus: int) -> int:
 
 def _line(section: str, plan: TrainingPlan, need: Need, card: Card, gpus: int) -> tuple[str, bool]:
     rows, memory = rows_at_once(plan, gpus), card.memory
-    taken = need.at(rows)
-    told = (
-        f"{section}: {rows} row{'s' * (rows > 1)} at once on a GPU take about {taken / 2**30:.1f} GB "
+    needed = need.at(rows)
+    line = (
+        f"{section}: {rows} row{'s' * (rows > 1)} at once on a GPU take about {needed / 2**30:.1f} GB "
         f"of {memory / 2**30:.1f} GB"
     )
-    if taken <= memory:
-        return told, True
+    if needed <= memory:
+        return line, True
     enough = (
         n
         for n in range(plan.accumulate + 1, plan.batch_size + 1)
         if need.at(rows_at_once(dataclasses.replace(plan, accumulate=n), gpus)) <= memory
     )
     parts = next(enough, None)
-    remedy = f"set {section}.training.accumulate={parts}" if parts else "take a smaller network or input"
-    return f"{told}, too much for {card.name}: {remedy}", False
+    fix = f"set {section}.training.accumulate={parts}" if parts else "take a smaller network or input"
+    return f"{line}, too much for {card.name}: {fix}", False
 
 
 def _need(config: Config, data: TaskData, plan: TrainingPlan, amp: bool) -> Need:
-    """What a training takes, from a network that is built and not run."""
+    """Compute what a training needs, from a network that is built but not run."""
     context = network_context(config, RunFolder(Path()))
     shape = context.feature_shape()
     return training_need(context.classifier(shape, len(data.task.classes)).net, shape, plan, amp)

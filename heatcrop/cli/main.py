@@ -10,7 +10,7 @@ from heatcrop.runs.limits import memory_fault
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    signals.listen()
+    signals.handle_signals()
     try:
         if fault := memory_fault():
             print(f"error: {fault}", file=sys.stderr)
@@ -19,7 +19,7 @@ def main() -> int:
 
         return commands.main()
     except KeyboardInterrupt:
-        signals.tell()
+        signals.report_interruption()
         return signals.INTERRUPTED
     finally:
-        signals.listen_no_more()
+        signals.ignore_signals()

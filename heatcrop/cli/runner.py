@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -39,12 +39,10 @@ from heatcrop.runs.records import (
     why_outdated,
     write_record,
 )
-from heatcrop.training.stage import Stage
-from stage1_cam.stage import CamStage
-from stage2_crop.stage import CropStage
-from stage3_finetune.stage import FinetuneStage
 
-_STAGE_CLASSES: dict[str, type[Stage]] = {"cam": CamStage, "crop": CropStage, "finetune": FinetuneStage}
+if TYPE_CHECKING:
+    from heatcrop.training.stage import Stage
+
 # Raised when a stage's code makes something else from the same settings and data.
 _CODE = {"cam": 4, "crop": 4, "finetune": 4}
 _NEEDS = {"crop": ("cam", "heatmaps"), "finetune": ("crop", "boxes")}
@@ -213,7 +211,7 @@ class StageRunner:
             self._stage = None
             plans = [self.config.plans(data.task)[STAGES.index(stage)] for data in group.tasks]
             arguments = (group, self.folder, plans, self.context, lambda: self.trunk, mark)
-            self._stage = key, _STAGE_CLASSES[stage](*arguments)
+            self._stage = key, _stage_class(stage)(*arguments)
         return self._stage[1]
 
     def _group(self, name: str) -> TaskGroup:
@@ -253,6 +251,15 @@ class StageRunner:
             shutil.rmtree(cache, ignore_errors=True)
         for checkpoint in cache.glob("*.checkpoint"):
             checkpoint.unlink()
+
+
+def _stage_class(stage: str) -> type[Stage]:
+    # Imported when a stage runs: a command that finds everything up to date needs none of it.
+    from stage1_cam.stage import CamStage
+    from stage2_crop.stage import CropStage
+    from stage3_finetune.stage import FinetuneStage
+
+    return {"cam": CamStage, "crop": CropStage, "finetune": FinetuneStage}[stage]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,41 +14,41 @@ import time
 from types import FrameType
 
 INTERRUPTED = 130
-"""Exit code of all; what is finished stays, and the same command goes on with it."""
+"""The exit code; finished work stays, and the same command continues from it."""
 
 _GRACE_SECONDS, _AGAIN_SECONDS = 3.0, 0.01
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_told = threading.Event()
+_reported = threading.Event()
 
 
-def tell() -> None:
-    """Print how to go on."""
-    _told.set()
+def report_interruption() -> None:
+    """Print how to continue."""
+    _reported.set()
     with contextlib.suppress(OSError):  # the terminal may be gone
         print("interrupted; the same command goes on with what is finished", file=sys.stderr, flush=True)
 
 
-def listen() -> None:
-    """From now on the others are what Ctrl-C is, and the process ends where Python does not hear it in time.
+def handle_signals() -> None:
+    """Turn all three signals into KeyboardInterrupt, and end the process where Python reacts too late.
 
-    Python hears a signal between two of its own steps. A network's pass over a batch is one step and may
-    take a minute; so a thread, which the signal reaches at once, ends the process after a few seconds.
-    Files are written whole or not at all, which is why that is safe. A second signal ends it directly.
+    Python handles a signal between two of its own instructions. A network's pass over a batch is one
+    instruction and may take a minute; so a thread, which is notified at once, ends the process after a few
+    seconds. That is safe because files are written atomically. A second signal ends the process directly.
     """
-    heard = threading.Event()
+    received = threading.Event()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if heard.is_set():
-            _leave()
-        heard.set()
+        if received.is_set():
+            _exit()
+        received.set()
         raise KeyboardInterrupt
 
     def again() -> None:
-        heard.clear()
+        received.clear()
         os.kill(os.getpid(), signal.SIGINT)
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
-        """Say it once more, where Python drops what is raised: in a ``__del__``, in a library's callback."""
+        """Send the signal again where Python drops the exception: in a ``__del__`` or in a callback."""
         if isinstance(what.exc_value, KeyboardInterrupt):
             threading.Timer(_AGAIN_SECONDS, again).start()
         else:
@@ -61,23 +61,23 @@ def listen() -> None:
         while os.read(reader, 1)[0] not in _SIGNALS:
             pass
         time.sleep(_GRACE_SECONDS)
-        _leave()
+        _exit()
 
     threading.Thread(target=watch, daemon=True).start()
     sys.unraisablehook = unraisable
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in _SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # one that is ignored, as under nohup, stays ignored
+        if signal.getsignal(number) != signal.SIG_IGN:  # an ignored one, as under nohup, stays ignored
             signal.signal(number, handle)
 
 
-def listen_no_more() -> None:
-    """Let nothing change how the process ends: its work is done, or told to be broken off."""
+def ignore_signals() -> None:
+    """Ignore the signals while the process ends: its work is done, or its interruption is reported."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _leave() -> None:
-    if not _told.is_set():
-        tell()
+def _exit() -> None:
+    if not _reported.is_set():
+        report_interruption()
     os._exit(INTERRUPTED)

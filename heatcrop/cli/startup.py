@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import dump_config
 from heatcrop.cli.loading import Dataset, load_dataset, must_render
+from heatcrop.cli.prediction import trained_run
 from heatcrop.cli.run_folders import finished_tasks, refuse_foreign
 from heatcrop.cli.runner import StageRunner
 from heatcrop.data.tasks import resolve
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_json, write_text
 from heatcrop.nets.devices import Devices, find_devices
-from heatcrop.predict.description import as_json, describe_run, read_description
+from heatcrop.predict.description import read_description
+from heatcrop.predict.trained_run import describe_run
 from heatcrop.report.tensorboard import event_writer, write_events
 from heatcrop.runs.executors import Executor, InlineExecutor, open_executor
 from heatcrop.runs.folder import RunFolder
@@ -83,12 +85,13 @@ def finish_stages(runner: StageRunner, dataset: Dataset) -> None:
             return
     try:
         done = finished_tasks(folder)
-        described = describe_run(config.with_tasks(dataset.known), folder, runner.context.form, done)
+        run = trained_run(config.with_tasks(dataset.known), folder)
+        description = describe_run(run, done) if done else None
     except (DataError, RunError) as error:  # an earlier task has lost a file: no reason to fail this one
         log(f"{folder.description.name} was not written: {error}")
         return
-    if described:
-        write_json(folder.description, as_json(described, folder.path))
+    if description:
+        write_json(folder.description, description.as_json(folder.path))
 
 
 def plan_run(

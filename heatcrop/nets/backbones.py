@@ -183,22 +183,16 @@ def _original_net(spec: Backbone, pretrained: bool = False) -> Any:
 
 
 def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[Any]:
-    """Build a backbone's blocks with their weights.
+    """Build a backbone's blocks with their weights: initialised, on the CPU, ending with the last map.
 
     Parameters
     ----------
     name : str
-        A key of :data:`BACKBONES`.
     weights : str
         ``imagenet`` (the published weights), ``none`` (random, from `seed`), or the path of a
         ``.params`` file of the complete model zoo network (``.pth`` for efficientnet_lite0).
     seed : int
         For random weights.
-
-    Returns
-    -------
-    list of HybridBlock
-        Initialised, on the CPU, ending with the last feature map.
 
     Raises
     ------

@@ -23,7 +23,7 @@ from heatcrop.files import atomic_path
 from heatcrop.nets.backbones import InputForm, build_blocks
 from heatcrop.nets.devices import DeviceName, Devices, find_devices
 from heatcrop.nets.dilation import dilate_last_stage
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.engine import chain, mxnet
 from heatcrop.nets.feature_blocks import output_shape
 from heatcrop.nets.gradients import MapPlan, gradient_runner
 from heatcrop.nets.inference import Runner, mxnet_runner, open_network, takes_mxnet
@@ -62,33 +62,20 @@ class NetworkPlan:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkContext:
-    """What all networks of a run share: their plan, their input, and the machine.
-
-    Attributes
-    ----------
-    network : NetworkPlan
-    form : InputForm
-    trunk_folder : Path
-        For the exported trunk.
-    engine : {'auto', 'onnx', 'mxnet'}
-        See :func:`heatcrop.nets.inference.takes_mxnet`.
-    seed : int
-        For random weights.
-    device : {'auto', 'cpu', 'gpu'}
-    amp : bool
-        Mixed precision.
-    maps : MapPlan
-        How the class maps of full images are made.
-    """
+    """What all networks of a run share: their plan, their input, and the machine."""
 
     network: NetworkPlan
     form: InputForm
     trunk_folder: Path
+    """For the exported trunk."""
     engine: str = "auto"
+    """See :func:`heatcrop.nets.inference.takes_mxnet`."""
     seed: int = 0
     device: DeviceName = "auto"
     amp: bool = False
+    """Mixed precision."""
     maps: MapPlan = MapPlan()
+    """How the class maps of full images are made."""
 
     @property
     def devices(self) -> Devices:
@@ -117,22 +104,14 @@ class NetworkContext:
         )
 
     def _open_blocks(self, plan: NetworkPlan, path: Path) -> Runner:
-        block = mxnet().gluon.nn.HybridSequential()
-        block.add(*split_blocks(plan, self.seed)[0])
+        block = chain(*split_blocks(plan, self.seed)[0])
         export_block(block, self.image_shape, path, ("features",))
         if takes_mxnet(self.engine, self.devices):
             return mxnet_runner(block, self.devices.mxnet_gpu, self.devices.amp)
         return open_network(path, self.devices.inference)
 
     def classifier(self, input_shape: Shape, n_classes: int) -> Classifier:
-        """Build the trained part: the backbone's published weights and a fresh linear layer.
-
-        Parameters
-        ----------
-        input_shape : tuple (c, h, w)
-            Of an image, or of the trunk's feature map.
-        n_classes : int
-        """
+        """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""
         blocks = split_blocks(self.network, self.seed)[1]
         net = build_classifier(blocks, input_shape, n_classes, self.network.dropout, self.seed)
         return Classifier(net, input_shape, self)
@@ -166,14 +145,7 @@ class NetworkContext:
 
 
 class Classifier:
-    """The trained part of a network.
-
-    Attributes
-    ----------
-    net : HybridBlock
-        Maps (N, c, h, w) to logits (N, C); what :func:`heatcrop.training.loop.train` trains.
-    input_shape : tuple (c, h, w)
-    """
+    """The trained part of a network; :func:`heatcrop.training.loop.train` trains its `net`."""
 
     def __init__(self, net: Any, input_shape: Shape, context: NetworkContext) -> None:
         self.net, self.input_shape, self._context = net, input_shape, context
@@ -255,12 +227,10 @@ def _classifier_class() -> type:
         """Blocks, then logits; with ``with_maps`` also the class maps, whose means they are."""
 
         def __init__(self, blocks: list[Any], n_features: int, n_classes: int, dropout: float) -> None:
-            super().__init__()
+            super().__init__(prefix="classifier0_")
             self.with_maps = False
             self.dropout = dropout
-            self.blocks = mx.gluon.nn.HybridSequential()
-            if blocks:
-                self.blocks.add(*blocks)
+            self.blocks = chain(*blocks)
             with self.name_scope():
                 self.weight = self.params.get(
                     "weight", shape=(n_classes, n_features), init=mx.init.Normal(0.01)
@@ -299,22 +269,9 @@ def split_blocks(plan: NetworkPlan, seed: int) -> tuple[list[Any], list[Any]]:
 
 
 def build_classifier(blocks: list[Any], input_shape: Shape, n_classes: int, dropout: float, seed: int) -> Any:
-    """Put a fresh linear layer behind the trained blocks.
+    """Put a fresh linear layer behind initialised blocks; there are none where all are frozen.
 
-    Parameters
-    ----------
-    blocks : list of HybridBlock
-        Initialised blocks; may be empty when all are frozen.
-    input_shape : tuple (c, h, w)
-        Of what enters the first of them: an image or the trunk's feature map.
-    n_classes : int
-    dropout : float
-    seed : int
-
-    Returns
-    -------
-    HybridBlock
-        Maps (N, c, h, w) to logits (N, C); with ``with_maps`` set also to class maps (N, C, h, w).
+    The result maps (N, c, h, w) to logits (N, C); with ``with_maps`` set also to class maps (N, C, h, w).
     """
     mx = mxnet()
     with _fresh_names():

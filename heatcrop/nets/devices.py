@@ -38,18 +38,7 @@ _NAME_BYTES = 256
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """One card.
-
-    Attributes
-    ----------
-    number : int
-        The device number of the driver, MXNet and ONNX Runtime.
-    name : str
-    capability : tuple of int
-        Compute capability, such as (8, 6).
-    memory : int
-        Total bytes.
-    """
+    """One card: its device number, name, compute capability such as (8, 6), and bytes of memory."""
 
     number: int
     name: str
@@ -62,20 +51,13 @@ class Card:
 
 @dataclasses.dataclass(frozen=True)
 class Driver:
-    """What the driver reports.
-
-    Attributes
-    ----------
-    cuda : tuple of int or None
-        The newest CUDA version it supports; None where no driver is installed.
-    cards : tuple of Card
-    fault : str
-        Why there are no cards, and the fix.
-    """
+    """What the driver reports."""
 
     cuda: tuple[int, int] | None
+    """The newest CUDA version it supports; None where no driver is installed."""
     cards: tuple[Card, ...] = ()
     fault: str = ""
+    """Why there are no cards, and the fix."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,22 +161,8 @@ def choose_devices(
 ) -> Devices:
     """Choose what is computed where.
 
-    Parameters
-    ----------
-    driver : Driver
-    mxnet_gpu : bool
-        The installed MXNet is a build for GPUs.
-    onnx_cuda : tuple of int or None
-        The CUDA version that the installed ONNX Runtime is built for; None for a build without.
-    device : {'auto', 'cpu', 'gpu'}
-        ``gpu`` is treated as ``auto``; the caller checks that a GPU was found.
-    mxnet_fault, onnx_fault : callable
-        Compute something on a card; '' where that works.
-
-    Returns
-    -------
-    Devices
-        Without mixed precision, which the caller sets.
+    Whether MXNet is a build for GPUs and which CUDA ONNX Runtime is built for is given; the faults try a
+    card and return '' where it works. The caller checks that a required GPU was found, and sets `amp`.
     """
     if device == "cpu":
         return Devices(notes=("GPU: not used, runtime.device is cpu",), reason="runtime.device is cpu")
@@ -266,17 +234,10 @@ def _found(device: DeviceName) -> Devices:
 def find_devices(device: DeviceName = "auto", amp: bool = False) -> Devices:
     """Find the devices of this machine and installation to compute on.
 
-    Parameters
-    ----------
-    device : {'auto', 'cpu', 'gpu'}
-        ``auto`` takes the GPU where it works.
-    amp : bool
-        Mixed precision, which exists on GPUs only.
-
     Raises
     ------
     EngineError
-        Where a GPU is required and none works.
+        Where `device` is ``gpu``, or mixed precision is on, and no GPU works.
     """
     found = _found(device)
     if device == "gpu" and not found.training and found.inference is None:

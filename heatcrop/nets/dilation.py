@@ -31,19 +31,9 @@ def _stride(layer: Any) -> int:
 
 
 def dilate_last_stage(blocks: list[Any], name: str) -> None:
-    """Replace the last stride of a backbone by dilation, in place.
+    """Replace the last stride of a backbone's blocks by dilation, in place.
 
-    Parameters
-    ----------
-    blocks : list of HybridBlock
-        A backbone's blocks, in order.
-    name : str
-        For the message.
-
-    Raises
-    ------
-    EngineError
-        When anything but one convolution halves the backbone's last map.
+    EngineError, with the backbone's name, where anything but one convolution halves its last map.
     """
     mx = mxnet()
     convolutions, pools = (mx.gluon.nn.Conv2D,), (mx.gluon.nn.MaxPool2D, mx.gluon.nn.AvgPool2D)

@@ -29,32 +29,24 @@ import numpy as np
 
 from heatcrop.errors import EngineError
 
-# Names that numpy 2 removed, with their meaning. MXNet reads some of them during its import.
+# Names that numpy 2 removed and MXNet reads during its import, with their meaning.
 _REMOVED_VALUES: dict[str, Any] = {
     "PZERO": 0.0,
     "NZERO": -0.0,
     "PINF": np.inf,
     "NINF": -np.inf,
     "Inf": np.inf,
-    "Infinity": np.inf,
-    "infty": np.inf,
     "NaN": np.nan,
     "NAN": np.nan,
-    "float_": np.float64,
-    "complex_": np.complex128,
-    "unicode_": np.str_,
-    "string_": np.bytes_,
     "product": np.prod,
-    "cumproduct": np.cumprod,
     "sometrue": np.any,
     "alltrue": np.all,
     "in1d": np.isin,
-    "row_stack": np.vstack,
     "round_": np.round,
     "trapz": getattr(np, "trapezoid", None),
 }
 # Financial functions that numpy 1.20 removed. MXNet lists them for its own numpy API and never calls them.
-_REMOVED_FUNCTIONS = ("mirr", "msort", "npv", "pmt", "ppmt", "pv", "rate", "fv", "ipmt", "irr", "nper")
+_REMOVED_FUNCTIONS = ("mirr", "msort", "npv", "pmt", "ppmt", "pv", "rate")
 
 # System library -> its Debian package. The first two are MXNet's, the others OpenCV's.
 _SYSTEM_LIBRARIES = {
@@ -69,16 +61,8 @@ _SYSTEM_LIBRARIES = {
 
 # What mxnet-cu112 needs beside the driver; requirements/gpu.txt installs it.
 _CUDA_LIBRARIES = (
-    "libcudart",
-    "libcudnn",
-    "libcublas",
-    "libcublasLt",
-    "libcufft",
-    "libcusolver",
-    "libcurand",
-    "libnccl",
-    "libnvrtc",
-    "libnvToolsExt",
+    *("libcudart", "libcudnn", "libcublas", "libcublasLt", "libcufft"),
+    *("libcusolver", "libcurand", "libnccl", "libnvrtc", "libnvToolsExt"),
 )
 
 
@@ -226,6 +210,13 @@ def gluoncv_net(name: str, **options: Any) -> Any:
         lacks = "published weights of" if options.get("pretrained") else "network"
         advice = "; give a file, or network.weights=none" if options.get("pretrained") else "; see its list"
         raise EngineError(f"GluonCV's model zoo has no {lacks} {name!r}{advice}") from error
+
+
+def chain(*layers: Any) -> Any:
+    """Chain layers into one block."""
+    block = mxnet().gluon.nn.HybridSequential()
+    block.add(*layers)
+    return block
 
 
 def mixed_precision() -> ModuleType:

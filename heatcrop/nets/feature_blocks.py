@@ -24,25 +24,9 @@ _LAYERS_WITH_WEIGHTS = ("Convolution", "FullyConnected")
 def feature_blocks(net: Any, side_px: int, name: str) -> list[Any]:
     """List a classifier's blocks up to its last feature map.
 
-    Parameters
-    ----------
-    net : HybridBlock
-        The complete classifier; need not be initialised.
-    side_px : int
-        An input side that its head accepts.
-    name : str
-        For the message.
-
-    Returns
-    -------
-    list of HybridBlock
-        The network's own blocks where it calls them one after another, so that freezing may end at each;
-        otherwise a single block. Both compute the same map from the same parameters.
-
-    Raises
-    ------
-    EngineError
-        When there is no such map.
+    Returns the network's own blocks where it calls them one after another, so that freezing may end at
+    each; otherwise a single block. Both compute the same map from the same parameters. The head must accept
+    inputs of `side_px`; EngineError where there is no such map.
     """
     mx = mxnet()
     output = net(mx.sym.var("data"))

@@ -54,15 +54,7 @@ class MapPlan:
 
 
 def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
-    """Run a classifier on MXNet for its logits (N, C) and its class maps (N, C, h, w).
-
-    Parameters
-    ----------
-    net : HybridBlock
-        A trained network of :func:`heatcrop.nets.classifier.build_classifier`.
-    plan : MapPlan
-    gpu : int or None
-        Number of the GPU; None for the CPU.
+    """Run a trained classifier on MXNet for its logits (N, C) and its class maps (N, C, h, w).
 
     Notes
     -----

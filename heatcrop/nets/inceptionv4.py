@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.engine import chain, mxnet
 
 _EPSILON = 1e-3
 
@@ -19,17 +19,11 @@ def _conv(out: int, kernel: int | tuple[int, int] = 1, stride: int = 1, valid: b
     nn = mxnet().gluon.nn
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     pad = (0, 0) if valid else (height // 2, width // 2)
-    return _chain(
+    return chain(
         nn.Conv2D(out, (height, width), stride, pad, use_bias=False),
         nn.BatchNorm(epsilon=_EPSILON),
         nn.Activation("relu"),
     )
-
-
-def _chain(*layers: Any) -> Any:
-    block = mxnet().gluon.nn.HybridSequential()
-    block.add(*layers)
-    return block
 
 
 def _concat(*branches: Any) -> Any:
@@ -55,8 +49,8 @@ def _stem() -> list[Any]:
         _conv(64, 3),
         _concat(_halve(), _conv(96, 3, 2, valid=True)),
         _concat(
-            _chain(_conv(64), _conv(96, 3, valid=True)),
-            _chain(_conv(64), _conv(64, (7, 1)), _conv(64, (1, 7)), _conv(96, 3, valid=True)),
+            chain(_conv(64), _conv(96, 3, valid=True)),
+            chain(_conv(64), _conv(64, (7, 1)), _conv(64, (1, 7)), _conv(96, 3, valid=True)),
         ),
         _concat(_conv(192, 3, 2, valid=True), _halve()),
     ]
@@ -65,10 +59,10 @@ def _stem() -> list[Any]:
 def _inception_a() -> Any:
     """Figure 4: 384 channels, 35 x 35."""
     return _concat(
-        _chain(_mean(), _conv(96)),
+        chain(_mean(), _conv(96)),
         _conv(96),
-        _chain(_conv(64), _conv(96, 3)),
-        _chain(_conv(64), _conv(96, 3), _conv(96, 3)),
+        chain(_conv(64), _conv(96, 3)),
+        chain(_conv(64), _conv(96, 3), _conv(96, 3)),
     )
 
 
@@ -77,17 +71,17 @@ def _reduction_a() -> Any:
     return _concat(
         _halve(),
         _conv(384, 3, 2, valid=True),
-        _chain(_conv(192), _conv(224, 3), _conv(256, 3, 2, valid=True)),
+        chain(_conv(192), _conv(224, 3), _conv(256, 3, 2, valid=True)),
     )
 
 
 def _inception_b() -> Any:
     """Figure 5: 1024 channels, 17 x 17."""
     return _concat(
-        _chain(_mean(), _conv(128)),
+        chain(_mean(), _conv(128)),
         _conv(384),
-        _chain(_conv(192), _conv(224, (1, 7)), _conv(256, (7, 1))),
-        _chain(_conv(192), _conv(192, (1, 7)), _conv(224, (7, 1)), _conv(224, (1, 7)), _conv(256, (7, 1))),
+        chain(_conv(192), _conv(224, (1, 7)), _conv(256, (7, 1))),
+        chain(_conv(192), _conv(192, (1, 7)), _conv(224, (7, 1)), _conv(224, (1, 7)), _conv(256, (7, 1))),
     )
 
 
@@ -95,18 +89,18 @@ def _reduction_b() -> Any:
     """Figure 8: 17 x 17 to 8 x 8."""
     return _concat(
         _halve(),
-        _chain(_conv(192), _conv(192, 3, 2, valid=True)),
-        _chain(_conv(256), _conv(256, (1, 7)), _conv(320, (7, 1)), _conv(320, 3, 2, valid=True)),
+        chain(_conv(192), _conv(192, 3, 2, valid=True)),
+        chain(_conv(256), _conv(256, (1, 7)), _conv(320, (7, 1)), _conv(320, 3, 2, valid=True)),
     )
 
 
 def _inception_c() -> Any:
     """Figure 6: 1536 channels, 8 x 8."""
     return _concat(
-        _chain(_mean(), _conv(256)),
+        chain(_mean(), _conv(256)),
         _conv(256),
-        _chain(_conv(384), _concat(_conv(256, (1, 3)), _conv(256, (3, 1)))),
-        _chain(
+        chain(_conv(384), _concat(_conv(256, (1, 3)), _conv(256, (3, 1)))),
+        chain(
             _conv(384),
             _conv(448, (1, 3)),
             _conv(512, (3, 1)),
@@ -116,13 +110,9 @@ def _inception_c() -> Any:
 
 
 def inception_v4(classes: int = 1000) -> Any:
-    """Build the complete classifier, figure 9.
+    """Build the complete classifier of figure 9, uninitialised, with `features` and `output`.
 
-    Returns
-    -------
-    HybridBlock
-        Uninitialised, with `features` and `output`. Input ``(N, 3, S, S)`` with S at least 75, logits
-        ``(N, classes)``; the last feature map is ``(N, 1536, 8, 8)`` for S = 299.
+    (N, 3, S, S) with S at least 75 gives logits (N, classes); the last map is (N, 1536, 8, 8) for S = 299.
     """
     nn = mxnet().gluon.nn
 
@@ -130,7 +120,7 @@ def inception_v4(classes: int = 1000) -> Any:
         def __init__(self) -> None:
             super().__init__(prefix="inceptionv4_")
             with self.name_scope():
-                self.features = _chain(
+                self.features = chain(
                     *_stem(),
                     *(_inception_a() for _ in range(4)),
                     _reduction_a(),

@@ -87,24 +87,12 @@ def _session(network: str | bytes, card: Card | None) -> Any:
 
 
 def open_network(path: Path, card: Card | None = None, fix: str = REMAKE) -> Runner:
-    """Open an ONNX file with ONNX Runtime; MXNet need not be installed.
-
-    Parameters
-    ----------
-    path : Path
-    card : Card, optional
-        Computes there, by default on the CPU.
-    fix : str
-        The end of the message where the file is damaged.
-
-    Returns
-    -------
-    Runner
+    """Open an ONNX file with ONNX Runtime, on a card or on the CPU; MXNet need not be installed.
 
     Raises
     ------
     RunError
-        When the file is missing or damaged.
+        When the file is missing or damaged; the message ends with `fix`.
     """
     try:
         session = _session(str(path), card)
@@ -146,13 +134,3 @@ def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runne
 def takes_mxnet(engine: str, devices: Devices) -> bool:
     """Return whether MXNet infers: ``auto`` takes it where it has a card, and ONNX Runtime otherwise."""
     return engine == "mxnet" or (engine == "auto" and bool(devices.training))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Turn (..., C) logits into probabilities.
-
-    >>> softmax(np.array([0.0, 0.0])).tolist()
-    [0.5, 0.5]
-    """
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from heatcrop.errors import WeightsError
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.engine import chain, mxnet
 from heatcrop.nets.torch_weights import read_torch_weights
 
 # repeats, kernel, stride, expansion, output channels
@@ -35,22 +35,17 @@ def _conv_bn(out: int, into: int, kernel: int, stride: int = 1, groups: int = 1)
     """Convolution and batch norm; a stride of 2 pads as TensorFlow's SAME does on even sizes."""
     mx = mxnet()
     nn = mx.gluon.nn
-    layers = []
-    pad = (kernel - 1) // 2
+    layers, pad = [], (kernel - 1) // 2
     if stride == 2:
         total = kernel - 2  # an even input needs k - s in total; the odd pixel goes right and below
         low, high = total // 2, total - total // 2
+        width = (0, 0, 0, 0, low, high, low, high)
         layers.append(
-            nn.HybridLambda(
-                lambda F, x: F.pad(
-                    x, mode="constant", constant_value=0, pad_width=(0, 0, 0, 0, low, high, low, high)
-                )
-            )
+            nn.HybridLambda(lambda F, x: F.pad(x, mode="constant", constant_value=0, pad_width=width))
         )
         pad = 0
-    layers.append(nn.Conv2D(out, kernel, stride, pad, groups=groups, use_bias=False, in_channels=into))
-    layers.append(nn.BatchNorm(epsilon=_EPSILON, momentum=0.9, in_channels=out))
-    return layers
+    convolution = nn.Conv2D(out, kernel, stride, pad, groups=groups, use_bias=False, in_channels=into)
+    return [*layers, convolution, nn.BatchNorm(epsilon=_EPSILON, momentum=0.9, in_channels=out)]
 
 
 def _relu6() -> Any:
@@ -62,12 +57,9 @@ def _relu6() -> Any:
 
 
 def lite0_blocks() -> list[Any]:
-    """Build the 18 blocks: stem, 16 inverted residuals, head convolution.
+    """Build the 18 blocks, uninitialised: stem, 16 inverted residuals, head convolution.
 
-    Returns
-    -------
-    list of HybridBlock
-        Uninitialised. Input ``(N, 3, S, S)`` with S a multiple of 32, output ``(N, 1280, S/32, S/32)``.
+    (N, 3, S, S) with S a multiple of 32 gives (N, 1280, S/32, S/32).
     """
     mx = mxnet()
     nn = mx.gluon.nn
@@ -86,18 +78,13 @@ def lite0_blocks() -> list[Any]:
         def hybrid_forward(self, F: Any, x: Any) -> Any:
             return x + self.body(x) if self.shortcut else self.body(x)
 
-    def sequence(*layers: Any) -> Any:
-        block = nn.HybridSequential()
-        block.add(*layers)
-        return block
-
-    blocks = [sequence(*_conv_bn(_STEM, 3, 3, 2), _relu6())]
+    blocks = [chain(*_conv_bn(_STEM, 3, 3, 2), _relu6())]
     into = _STEM
     for repeats, kernel, stride, expand, out in _STAGES:
         for repeat in range(repeats):
             blocks.append(InvertedResidual(into, out, kernel, stride if repeat == 0 else 1, expand))
             into = out
-    blocks.append(sequence(*_conv_bn(_HEAD, into, 1), _relu6()))
+    blocks.append(chain(*_conv_bn(_HEAD, into, 1), _relu6()))
     return blocks
 
 
@@ -115,37 +102,15 @@ def lite0_weights_file() -> Path:
 def load_lite0(blocks: list[Any], path: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Load ImageNet weights into the blocks.
 
-    Parameters
-    ----------
-    blocks : list of HybridBlock
-        Of :func:`lite0_blocks`, initialised.
-    path : Path, optional
-        A weight file in PyTorch's old format; the installed package's by default.
-
-    Returns
-    -------
-    weight : ndarray of float32, shape (1000, 1280)
-    bias : ndarray of float32, shape (1000,)
-        The ImageNet classifier that the blocks were trained with.
-
-    Raises
-    ------
-    WeightsError
-        When the file does not fit.
+    The file is in PyTorch's old format, by default the installed package's; WeightsError where it does not
+    fit. Returns weight (1000, 1280) and bias (1000,) of the ImageNet head that the blocks were trained with.
     """
     state = read_torch_weights(path or lite0_weights_file())
     fc_weight, fc_bias = state.pop("_fc.weight"), state.pop("_fc.bias")
     # File and network list layers in the order of the forward pass, and a layer's parameters in the order
     # weight, bias, running mean, running variance: they correspond one to one, which the shapes confirm.
     arrays = [(k, v) for k, v in state.items() if not k.endswith("num_batches_tracked")]
-    order = {"weight": 0, "gamma": 0, "beta": 1, "running_mean": 2, "running_var": 3}
-    layers: dict[str, list[Any]] = {}
-    for block in blocks:
-        for name, parameter in block.collect_params().items():
-            stem, _, kind = name.rpartition("_") if "running" not in name else name.rpartition("_running_")
-            kind = kind if "running" not in name else f"running_{kind}"
-            layers.setdefault(stem, [None] * 4)[order[kind]] = parameter
-    parameters = [p for group in layers.values() for p in group if p is not None]
+    parameters = [p for block in blocks for p in block.collect_params().values()]
     if len(parameters) != len(arrays):
         raise WeightsError(f"the weight file holds {len(arrays)} arrays, the network {len(parameters)}")
     for parameter, (name, array) in zip(parameters, arrays, strict=True):

@@ -9,37 +9,21 @@ Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from heatcrop.nets.engine import mixed_precision, mxnet
 
 
-def mixed_block(block: Any, half: Sequence[str] | None = None) -> Any:
-    """Convert a block: inputs and outputs are float32, intermediate values float16.
+def mixed_block(block: Any) -> Any:
+    """Convert an initialised block: float32 input, output and parameters, which are shared; float16 between.
 
-    Parameters
-    ----------
-    block : HybridBlock
-        Initialised; its parameters stay float32 and are shared with the result.
-    half : sequence of str, optional
-        The operators that compute in float16. By default those of MXNet's lists: convolutions and matrix
-        products, which exist in float16 on GPUs only.
-
-    Returns
-    -------
-    SymbolBlock
+    Convolutions and matrix products compute in float16, which exists on GPUs only.
     """
     mx = mxnet()
     out = block(mx.sym.var("data"))
     several = isinstance(out, (tuple, list))
     symbol = mx.sym.Group(list(out)) if several else out
-    amp = mixed_precision()
-    lists: dict[str, Any] = {}
-    if half is not None:
-        rest = [name for name in (*amp.list_lp16_ops("float16"), "Pooling") if name not in half]
-        lists = {"target_dtype_ops": list(half), "fp32_ops": [*amp.list_fp32_ops("float16"), *rest]}
-    converted = amp.convert_symbol(symbol, "float16", data_names=["data"], **lists)
+    converted = mixed_precision().convert_symbol(symbol, "float16", data_names=["data"])
     outputs = [mx.sym.amp_cast(one, dtype="float32") for one in converted]
     data = mx.sym.var("data", dtype="float32")
     return mx.gluon.SymbolBlock(outputs if several else outputs[0], [data], params=block.collect_params())

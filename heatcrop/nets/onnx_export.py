@@ -20,19 +20,7 @@ from heatcrop.nets.engine import mxnet
 
 
 def export_onnx(block: Any, input_shape: tuple[int, ...], path: Path, outputs: tuple[str, ...]) -> None:
-    """Export a hybrid block with a free batch size.
-
-    Parameters
-    ----------
-    block : HybridBlock
-        Initialised, all parameter shapes known.
-    input_shape : tuple (c, h, w)
-        Of one item of the batch.
-    path : Path
-        Written atomically.
-    outputs : tuple of str
-        Names for the outputs, in the block's order.
-    """
+    """Export an initialised block with a free batch size and named outputs, atomically."""
     mx = mxnet()
     # The exporter does not wait for weights that the engine is still writing.
     mx.nd.waitall()

@@ -7,10 +7,10 @@ elements. A pickle can call anything that it names; this reader accepts a fixed 
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import pickle
-import struct
 from collections import OrderedDict
 from pathlib import Path
 from typing import IO, Any
@@ -30,19 +30,21 @@ _DTYPES = {
 }
 
 
+@dataclasses.dataclass
 class _Storage:
     """One storage, whose data follow the pickles."""
 
-    def __init__(self, dtype: np.dtype[Any], size: int) -> None:
-        self.dtype, self.size = dtype, size
-        self.data: np.ndarray | None = None
+    dtype: np.dtype[Any]
+    size: int
+    data: np.ndarray | None = None
 
 
+@dataclasses.dataclass
 class _Tensor:
-    def __init__(
-        self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
-    ) -> None:
-        self.storage, self.offset, self.shape, self.stride = storage, offset, shape, stride
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
 
     def array(self) -> np.ndarray:
         assert self.storage.data is not None
@@ -85,7 +87,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
             return _rebuild_tensor
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        raise WeightsError(f"the file asks for {module}.{name}, which weights do not need; refused")
+        raise WeightsError(f"the file calls for {module}.{name}, which weights do not need; refused")
 
     def persistent_load(self, pid: Any) -> _Storage:
         try:
@@ -108,12 +110,12 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        Parameter name to array, in the file's order.
+        In the file's order.
 
     Raises
     ------
     WeightsError
-        When the file is missing, of another format, damaged, or asks for any code.
+        When the file is missing, of another format, damaged, or names any code.
     """
     path = Path(path)
     try:
@@ -146,18 +148,5 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: {error}") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        ImportError,
-        OverflowError,
-        MemoryError,
-        UnicodeDecodeError,
-        struct.error,
-    ) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         raise WeightsError(f"{path}: it is not a weight file in PyTorch's old format") from error

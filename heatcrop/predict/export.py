@@ -1,63 +1,61 @@
-"""Export a finished run: ONNX networks and one JSON that says how to run them without this program."""
+"""Export a finished run: ONNX networks and one JSON that describes how to run them without this program."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 
-from heatcrop.cli.config_file import read_config
-from heatcrop.cli.run_folders import refuse_others
-from heatcrop.cli.runner import network_context
-from heatcrop.errors import REMAKE, RunError
+from heatcrop.errors import RunError
 from heatcrop.files import atomic_path, write_json
 from heatcrop.nets.inference import open_network
-from heatcrop.predict.description import UNFINISHED, as_json, describe_run, is_description
+from heatcrop.predict.description import UNFINISHED
+from heatcrop.predict.trained_run import TrainedRun, describe_run
 from heatcrop.runs.folder import RunFolder
 
 
-def export_run(folder: RunFolder, out: Path) -> Path:
+def export_run(run: TrainedRun, out: Path) -> Path:
     """Copy the networks and write ``heatcrop.json``.
 
     Raises
     ------
     RunError
-        When nothing is finished, a network is damaged, or `out` holds something else already.
+        When nothing is finished, a network is damaged, or `out` is a run folder.
     """
-    if not folder.config.is_file():
-        raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
-    config = read_config(folder.config)
-    if config.heatmap.by_gradient:
+    maps = run.context.maps
+    if maps.by_gradient:
         raise RunError(
-            f"{folder.path}: its heatmaps ({config.heatmap.method}) need a backward pass, which no ONNX file "
+            f"{run.folder.path}: its heatmaps ({maps.method}) need a backward pass, which no ONNX file "
             "holds; to export, run again with --set heatmap.method=cam"
         )
-    done = [t for t in config.known_tasks() or () if folder.task(t.name).finished]
-    if not done:
-        raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
-    description = RunFolder(out).description
     if RunFolder(out).config.is_file():
         raise RunError(f"{out}: is a run folder itself; give --out a new or an empty folder")
-    refuse_others(out, description, "an export's", is_description)
-    exported, copies = [], {}
-    for one in describe_run(config, folder, network_context(config, folder).form, done):
-        new = {"full": out / f"{one.task.name}.stage1.onnx", "crop": out / f"{one.task.name}.stage3.onnx"}
-        if one.outputs is not None:  # all tasks have the same ones
-            new = {"full": out / "stage1.onnx", "crop": out / "stage3.onnx"}
-        if one.trunk is not None:
-            new["trunk"] = out / "trunk.onnx"
-        for part, path in new.items():
-            source = getattr(one, part)
-            if not source.is_file():
-                raise RunError(f"{source} is missing; run the stage again")
-            if source not in copies.values():
-                open_network(source, None, REMAKE)  # else whoever gets the export is told of the damage
-            copies[path] = source
-        exported.append(dataclasses.replace(one, **new))
+    description, path = describe_run(run, run.choose(())), RunFolder(out).description
+    copies: dict[Path, Path] = {}  # target: source
+
+    def exported(source: Path, name: str) -> Path:
+        if not source.is_file():
+            raise RunError(f"{source} is missing; run the stage again")
+        if source not in copies.values():
+            open_network(source)  # a damaged one is found here, not by the user of the export
+        copies[out / name] = source
+        return out / name
+
+    tasks = {}
+    for name, one in description.tasks.items():
+        prefix = "" if run.shared else f"{name}."  # of shared networks, all tasks have the same
+        full = exported(one.full.network, f"{prefix}stage1.onnx")
+        crop = exported(one.crop.network, f"{prefix}stage3.onnx")
+        tasks[name] = one.model_copy(
+            update={
+                "full": one.full.model_copy(update={"network": full}),
+                "crop": one.crop.model_copy(update={"network": crop}),
+            }
+        )
+    trunk = exported(description.trunk, "trunk.onnx") if description.trunk else None
     out.mkdir(parents=True, exist_ok=True)
-    write_json(description, UNFINISHED)  # never the words of one export beside networks of another
-    for path, source in copies.items():
-        with atomic_path(path) as partial:
+    write_json(path, UNFINISHED)  # the description never fits networks of another export
+    for target, source in copies.items():
+        with atomic_path(target) as partial:
             shutil.copyfile(source, partial)
-    write_json(description, as_json(exported, out))
-    return description
+    write_json(path, description.model_copy(update={"tasks": tasks, "trunk": trunk}).as_json(out))
+    return path

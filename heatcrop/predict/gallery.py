@@ -1,8 +1,7 @@
-"""The gallery beside a file of predictions: the report's pictures, of pictures nobody has labelled."""
+"""The gallery beside a table of predictions: the report's page, for unlabelled images."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,96 +9,63 @@ from pathlib import Path
 import numpy as np
 
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.tasks import Task
 from heatcrop.errors import RunError
-from heatcrop.files import printable
-from heatcrop.predict.predictor import Answer, Predictor
-from heatcrop.report.build import build_gallery, may_be_rebuilt
-from heatcrop.report.results import TaskResults, read_settings
-from heatcrop.runs.folder import RunFolder
+from heatcrop.predict.images import Image
+from heatcrop.predict.predictor import Pipeline, Prediction
+from heatcrop.report.build import may_be_rebuilt
+from heatcrop.report.results import TaskResults
 from heatcrop.runs.predictions import BRANCHES
 
-SPLIT = "new"
-"""What the gallery calls pictures that belong to no split."""
+_SPLIT = "new"
 
 
-@dataclasses.dataclass
-class Gallery:
-    """Collects what was said of pictures, task by task, and writes the page.
+def gallery_page(out: Path, boxes: Path | None = None) -> Path:
+    """Return the page of a table's gallery: ``<predictions>_gallery/index.html`` beside the table.
 
-    Attributes
+    Parameters
     ----------
-    page : Path
-        ``<predictions>_gallery/index.html`` beside the file of predictions.
+    out, boxes : Path
+        See :func:`heatcrop.predict.outputs.check_targets`, which must be called first.
+
+    Raises
+    ------
+    RunError
+        When its folder, which is replaced, is no folder or holds a user's other files.
     """
+    folder = out.with_name(f"{out.stem}_gallery")
+    instead = "give another --out, or --no-gallery"
+    if boxes is not None and Path(os.path.realpath(boxes)).is_relative_to(os.path.realpath(folder)):
+        raise RunError(f"{boxes}: is in the gallery's folder, which is replaced; give another --boxes")
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+        raise RunError(f"{folder}: the gallery needs this path, and it is no folder; {instead}")
+    if folder.is_dir() and not may_be_rebuilt(folder):
+        raise RunError(f"{folder}: holds files that are not a gallery's; {instead}")
+    return folder / "index.html"
 
-    page: Path
-    _tasks: list[TaskResults]
 
-    @classmethod
-    def beside(cls, out: Path, boxes: Path | None = None) -> Gallery:
-        """Plan the gallery of a file of predictions.
-
-        Parameters
-        ----------
-        out, boxes : Path
-            See :func:`heatcrop.predict.outputs.check_targets`, which is to be asked first.
-
-        Raises
-        ------
-        RunError
-            When its folder, which is made anew, is no folder or holds somebody's other files.
-        """
-        home = out.with_name(f"{out.stem}_gallery")
-        instead = "give another --out, or --no-gallery"
-        if boxes is not None and Path(os.path.realpath(boxes)).is_relative_to(os.path.realpath(home)):
-            raise RunError(f"{boxes}: lies in the gallery's folder, which is made anew; give another --boxes")
-        if os.path.lexists(home) and (home.is_symlink() or not home.is_dir()):
-            raise RunError(f"{home}: the gallery's place is taken by what is no folder; {instead}")
-        if home.is_dir() and not may_be_rebuilt(home):
-            raise RunError(f"{home}: holds other files than a gallery's; {instead}")
-        return cls(home / "index.html", [])
-
-    def add(
-        self,
-        predictor: Predictor,
-        pictures: Sequence[tuple[str, str, tuple[int, int]]],
-        answers: Sequence[Answer],
-    ) -> None:
-        """Add one task.
-
-        Parameters
-        ----------
-        predictor : Predictor
-            Whose answers they are.
-        pictures : sequence of (image, path, size)
-        answers : sequence of Answer
-            Of the pictures, in order.
-        """
-        n, task, rule = len(pictures), predictor.task, predictor.rule
-        data = TaskData(
-            task,
-            tuple(image for image, _, _ in pictures),
-            tuple(path for _, path, _ in pictures),
-            np.array([size for _, _, size in pictures]),
-            np.zeros((n, len(task.classes)), np.int8),
-            np.full(n, SPLIT),
-            np.full(n, ""),
-        )
-        said = {branch: np.concatenate([getattr(a, branch) for a in answers]) for branch in BRANCHES}
-        self._tasks.append(
-            TaskResults(
-                data,
-                said,
-                np.concatenate([a.boxes for a in answers]),
-                np.array([kind for a in answers for kind in a.fallbacks]),
-                np.concatenate([a.heatmaps for a in answers]),
-                rule.threshold,
-                rule.percentile,
-                predictor.fit,
-                np.zeros(n, bool),
-            )
-        )
-
-    def write(self, title: str, run: RunFolder) -> Path:
-        """Write the page and the pictures beside it, and return where it lies."""
-        return build_gallery(self.page, printable(title), read_settings(run), self._tasks)
+def gallery_rows(
+    pipeline: Pipeline, task: Task, images: Sequence[Image], predictions: Sequence[Prediction]
+) -> TaskResults:
+    """Collect what the gallery shows of one task, given the predictions of the images in chunks."""
+    n, rule = len(images), pipeline.description.tasks[task.name].crop_rule
+    data = TaskData(
+        task,
+        tuple(image.name for image in images),
+        tuple(image.path for image in images),
+        np.array([image.size for image in images]),
+        np.zeros((n, len(task.classes)), np.int8),
+        np.full(n, _SPLIT),
+        np.full(n, ""),
+    )
+    return TaskResults(
+        data,
+        {branch: np.concatenate([getattr(p, branch) for p in predictions]) for branch in BRANCHES},
+        np.concatenate([p.boxes for p in predictions]),
+        np.array([fallback for p in predictions for fallback in p.fallbacks]),
+        np.concatenate([p.heatmaps for p in predictions]),
+        rule.threshold,
+        rule.percentile,
+        pipeline.form.fit,
+        np.zeros(n, bool),
+    )

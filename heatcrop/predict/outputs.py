@@ -1,4 +1,4 @@
-"""The two tables that ``predict`` writes, and where they may be written: never over somebody's other file."""
+"""The two tables that ``predict`` writes, which never replace a user's other file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ BOX_COLUMNS = ("image", "task", "x0", "y0", "x1", "y1", "fallback")
 
 
 def check_targets(source: Path, out: Path, boxes: Path | None = None) -> None:
-    """See that both tables can be written where they are wanted, before hours are spent.
+    """Check that both tables can be written, before the work starts.
 
-    A table's path may be new, an empty file, or an older table of the same kind, also by a link, which stays.
+    A table's path may be new, an empty file, or an older table of the same kind; a link stays a link.
 
     Parameters
     ----------
     source : Path
-        What is predicted, which is not to be written over even if it is such a table.
+        The images, which must not be replaced even if they are named by such a table.
     out, boxes : Path
-        Of the predictions, and of what was cut out.
+        Of the predictions, and of the crops.
 
     Raises
     ------
@@ -40,41 +40,41 @@ def check_targets(source: Path, out: Path, boxes: Path | None = None) -> None:
     one, other = (Path(os.path.realpath(path)) for path in (out, boxes))
     if one == other or one in other.parents or other in one.parents:
         raise UsageError(
-            f"{boxes}: --out and --boxes want two files, neither below the other; give another --boxes"
+            f"{boxes}: --out and --boxes need two files, neither below the other; give another --boxes"
         )
 
 
 def _check(source: Path, path: Path, columns: Sequence[str], option: str) -> None:
-    parent = next(filter(os.path.lexists, path.parents), Path())  # which `.` and `/` have not
+    parent = next(filter(os.path.lexists, path.parents), Path())  # `.` and `/` have no parents
     if not parent.is_dir():
         raise RunError(f"{path}: cannot be written, since {parent} is no folder; give another {option}")
     if not os.path.lexists(path):
         return
     if not path.exists():
-        raise RunError(f"{path}: is a link that leads nowhere; give another {option}, or delete it first")
+        raise RunError(f"{path}: is a broken link; give another {option}, or delete it first")
     if path.is_dir():
         raise RunError(f"{path}: is a folder; give {option} the name of a CSV file")
     if not path.is_file():
         raise RunError(f"{path}: is no regular file; give another {option}")
     if source.exists() and path.samefile(source):
-        raise RunError(f"{path}: is what is to be predicted; give another {option}")
+        raise RunError(f"{path}: is the input; give another {option}")
     header = ",".join(columns)
     with path.open("rb") as file:
         first = file.readline(len(header) + 3)
     if first and first.rstrip(b"\r\n") != header.encode():
         raise RunError(
-            f"{path}: is there already, and is not a table that {option} has written (the first line is not "
+            f"{path}: exists, and is not a table written by {option} (its first line is not "
             f"{header}); give another {option}, or delete it first"
         )
 
 
 @contextlib.contextmanager
 def table(path: Path | None, columns: Sequence[str]) -> Iterator[Callable[[Any], None]]:
-    """Write a CSV with a header, row by row, whole or not at all; nothing without a path."""
+    """Write a CSV with a header atomically, row by row; without a path, nothing."""
     if path is None:
         yield lambda _: None
         return
-    path = Path(os.path.realpath(path))  # a link stays, and what it leads to is written
+    path = Path(os.path.realpath(path))  # a link stays, and its target is written
     remove_leftovers(path)
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,1 +1,1 @@
-"""What people look at: contact sheets, curves, the page."""
+"""The report of a run: contact sheets, plots, the page."""

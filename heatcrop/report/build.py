@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import filecmp
 import json
 import os
 import shutil
@@ -16,8 +15,8 @@ import numpy as np
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import atomic_path
+from heatcrop.report.drawing import heat_colours
 from heatcrop.report.page import TaskPart, write_page
-from heatcrop.report.plots import scores_plot, task_plots
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheets
 from heatcrop.report.thumbs import gallery_rows
@@ -39,24 +38,14 @@ RECORD = ".report.json"
 
 @dataclasses.dataclass(frozen=True)
 class ReportPlan:
-    """How much the report shows.
-
-    Attributes
-    ----------
-    rows : int
-        Validation and test images in a task's gallery, at most; a tenth more from training.
-    tiles : int
-        Images on a class's contact sheet, at most.
-    worst_first : bool
-        Order the sheets by the true class's probability, the lowest first, without a random sample.
-    seed : int
-        Of the random samples.
-    threads : int
-    """
+    """How much the report shows."""
 
     rows: int = 400
+    """Validation and test images in a task's gallery, at most; a tenth more from training."""
     tiles: int = 24
+    """Images on a class's contact sheet, at most."""
     worst_first: bool = False
+    """Order the sheets by the true class's probability, the lowest first, without a random sample."""
     seed: int = 0
     threads: int = 2
 
@@ -87,12 +76,14 @@ def build_report(
     Returns
     -------
     Path
-        The page, which opens in a browser without a server.
+        The page.
     """
     settings, home = read_settings(folder), folder.report.parent
     mark = _fingerprint(folder, tasks, metrics, settings, plan)
     if not anew and is_current(home / RECORD, StageInputs({}, mark).fingerprint):
         return folder.report
+    from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
+
     sheets: list[Path] = []
     with _replacing(home, mark, sheets) as new:
         parts = []
@@ -112,31 +103,14 @@ def build_report(
 def build_gallery(
     page: Path, name: str, settings: dict[str, Any], tasks: list[TaskResults], plan: ReportPlan = ReportPlan()
 ) -> Path:
-    """Write the gallery of unlabelled images, without scores, sheets and plots.
-
-    Parameters
-    ----------
-    page : Path
-        The page's file; its folder is replaced.
-    name : str
-        The page's title.
-    settings : dict
-        See :func:`heatcrop.report.results.read_settings`.
-    tasks : list of TaskResults
-    plan : ReportPlan
-
-    Returns
-    -------
-    Path
-        `page`.
-    """
+    """Write the gallery of unlabelled images to `page`, whose folder is replaced; return `page`."""
     with _replacing(page.parent) as new:
         parts = []
         for results in tasks:
             chosen = choose_rows(results, plan.rows, plan.seed)
             with progress(f"{results.data.task.short}: gallery", len(chosen)) as bar:
-                gallery = gallery_rows(new, results, chosen, page.parent, plan.threads, bar)
-            parts.append(_part(results, gallery))
+                rows = gallery_rows(new, results, chosen, page.parent, plan.threads, bar)
+            parts.append(TaskPart(results.data.task, _gallery(results, rows)))
         write_page(new / page.name, name, settings, parts)
     return page
 
@@ -179,12 +153,8 @@ def _without_seconds(figures: Any) -> Any:
 def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Iterator[Path]:
     """Give a folder to build in, which replaces `home` when the block ends well.
 
-    Parameters
-    ----------
-    mark : str
-        The fingerprint.
-    others : sequence of Path
-        What else must exist for the page to be up to date: sheets, which stage crop removes.
+    Its record holds the fingerprint `mark`, and `others` that must exist too for the page to be current:
+    sheets, which stage crop removes.
     """
     new = building(home)
     shutil.rmtree(new, ignore_errors=True)
@@ -209,16 +179,11 @@ def _files(home: Path) -> set[str] | None:
 
 
 def _copy_sheets(root: Path, home: Path, part: TaskPart) -> None:
-    """Copy a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``.
-
-    Unchanged files are not written again.
-    """
+    """Copy a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``."""
     copies = {home / sheet.split / PurePosixPath(sheet.file).name: root / sheet.file for sheet in part.sheets}
     for old in set(home.glob("*/*.jpg")) - set(copies):
         old.unlink()
     for path, file in copies.items():
-        if path.is_file() and filecmp.cmp(file, path, shallow=False):
-            continue
         with atomic_path(path) as partial:
             try:
                 os.link(file, partial)  # takes no space
@@ -230,6 +195,8 @@ def _task_part(
     root: Path, folder: RunFolder, data: TaskData, settings: dict[str, Any], split: str, plan: ReportPlan
 ) -> TaskPart | None:
     """Write one task's files below `root` and describe them."""
+    from heatcrop.report.plots import task_plots
+
     results = read_results(data, folder, settings)
     if results is None:
         return None
@@ -241,11 +208,20 @@ def _task_part(
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
         overview = write_overview(root, results, shown, plan.seed, plan.threads)
         write_sheets(root, results, sheets, plan.threads, bar)
-        gallery = gallery_rows(root, results, chosen, folder.report.parent, plan.threads, bar)
-    return _part(results, gallery, plots=plots, overview=overview, sheets=sheets)
+        rows = gallery_rows(root, results, chosen, folder.report.parent, plan.threads, bar)
+    return TaskPart(data.task, _gallery(results, rows), plots, overview, sheets)
 
 
-def _part(results: TaskResults, gallery: list[dict[str, object]], **shown: Any) -> TaskPart:
-    splits = np.unique(results.data.splits).tolist()
-    counts = {split: results.counts(split) for split in dict.fromkeys(("test", "val", "train", *splits))}
-    return TaskPart(results.data.task, counts, results.threshold, results.fit, gallery, **shown)
+def _gallery(results: TaskResults, rows: list[dict[str, object]]) -> dict[str, Any]:
+    """Collect what the page's scripts read of one task."""
+    task, splits = results.data.task, np.unique(results.data.splits).tolist()
+    return {
+        "name": task.name,
+        "short": task.short,
+        "classes": task.classes,
+        "colours": heat_colours(results.threshold).tobytes().hex(),
+        "counts": {
+            split: results.counts(split) for split in dict.fromkeys(("test", "val", "train", *splits))
+        },
+        "rows": rows,
+    }

@@ -64,14 +64,7 @@ def text(
     width_px: float = math.inf,
     side: str = "left",
 ) -> None:
-    """Write one line, shortened to a width.
-
-    Parameters
-    ----------
-    at : tuple (x, y)
-        The line's left (or right) end on its baseline.
-    side : {'left', 'right'}
-    """
+    """Write one line, shortened to a width, from its left (or right) end `at` on its baseline."""
     words = " ".join(words.split())
     if text_width(words, size_px) > width_px:
         while words and text_width(words + "...", size_px) > width_px:
@@ -122,9 +115,9 @@ def read_panels(
 
     Parameters
     ----------
-    size : ndarray of int (width, height)
-    box : ndarray of int (x0, y0, x1, y1)
-        The crop, in pixels of the image.
+    path : str
+    size, box : ndarray of int
+        The image's (width, height) and its crop's (x0, y0, x1, y1), in pixels of the original.
     image_px, crop_px : int
         Longer sides of the results.
 
@@ -167,21 +160,10 @@ def outline(image: np.ndarray, box: np.ndarray) -> None:
 def heat_on(
     heat: np.ndarray, frame: tuple[float, float, float, float], size: np.ndarray, shape: tuple[int, int]
 ) -> np.ndarray:
-    """Interpolate a map at every pixel of a scaled image.
+    """Interpolate a map at every pixel of a scaled image of `shape` (H, W).
 
-    Parameters
-    ----------
-    heat : ndarray of float, shape (h, w)
-    frame : tuple (x0, y0, x1, y1)
-        What the map covers, in pixels of the original image; may reach beyond it.
-    size : ndarray of int (width, height)
-        Of the original image.
-    shape : tuple (H, W)
-        Of the scaled image.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W)
+    `frame` (x0, y0, x1, y1) is what the map covers, in pixels of the original image of `size` (width,
+    height); it may reach beyond the image.
     """
     rows, columns = heat.shape
     x = (np.arange(shape[1]) + 0.5) / shape[1] * size[0]
@@ -189,7 +171,8 @@ def heat_on(
     x = (x - frame[0]) / (frame[2] - frame[0]) * columns - 0.5
     y = (y - frame[1]) / (frame[3] - frame[1]) * rows - 0.5
     grid = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
-    return cv2.remap(heat, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    shown: np.ndarray = cv2.remap(heat, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return shown
 
 
 def heat_colours(threshold: float) -> np.ndarray:
@@ -210,7 +193,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, threshold: float) -> np.ndarray
     """Draw (H, W) heat in 0..1 over an (H, W, 3) uint8 image with the colours of :func:`heat_colours`."""
     layer = heat_colours(threshold)[np.round(np.clip(heat, 0, 1) * 255).astype(np.intp)].astype(np.float32)
     alpha = layer[..., 3:] / 255
-    return np.round(image * (1 - alpha) + layer[..., :3] * alpha).astype(np.uint8)
+    mixed: np.ndarray = np.round(image * (1 - alpha) + layer[..., :3] * alpha)
+    return mixed.astype(np.uint8)
 
 
 def heat_text(heat: np.ndarray) -> dict[str, object]:

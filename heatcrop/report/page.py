@@ -13,7 +13,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heatcrop.data.tasks import Task
 from heatcrop.files import write_text
-from heatcrop.report.drawing import heat_colours
 from heatcrop.report.sheets import Sheet
 from heatcrop.runs.predictions import BRANCHES
 
@@ -23,30 +22,11 @@ ASSETS = ("report.css", "images.js", "report.js")
 
 @dataclasses.dataclass(frozen=True)
 class TaskPart:
-    """What the page shows of one task.
-
-    Attributes
-    ----------
-    counts : dict of str to dict
-        By split, see :meth:`heatcrop.report.results.TaskResults.counts`.
-    threshold : float
-        Of the crop rule.
-    fit : str
-        How the network's input framed the images.
-    gallery : list of dict
-        See :func:`heatcrop.report.thumbs.gallery_rows`.
-    plots : list of dict
-        See :func:`heatcrop.report.plots.task_plots`.
-    overview : str
-        The overview sheet's path below the report.
-    sheets : list of Sheet
-    """
+    """What the page shows of one task."""
 
     task: Task
-    counts: dict[str, dict[str, int]]
-    threshold: float
-    fit: str
-    gallery: list[dict[str, object]]
+    gallery: dict[str, Any]
+    """What the scripts read: name, short, classes, colours, counts by split, rows."""
     plots: list[dict[str, str]] = dataclasses.field(default_factory=list)
     overview: str = ""
     sheets: list[Sheet] = dataclasses.field(default_factory=list)
@@ -60,21 +40,7 @@ def write_page(
     metrics: dict[str, Any] | None = None,
     plot: dict[str, str] | None = None,
 ) -> None:
-    """Write the page and its assets.
-
-    Parameters
-    ----------
-    path : Path
-    name : str
-        The page's title.
-    settings : dict
-        The run's configuration.
-    parts : list of TaskPart
-    metrics : dict, optional
-        As in ``metrics.json``; without them the page is the gallery alone.
-    plot : dict, optional
-        See :func:`heatcrop.report.plots.scores_plot`.
-    """
+    """Write the page and its assets; without `metrics`, as in ``metrics.json``, the gallery alone."""
     # Class names come from users' files: everything is escaped.
     env = Environment(
         loader=FileSystemLoader(HERE),
@@ -92,9 +58,12 @@ def write_page(
         parts=parts,
         branches=BRANCHES,
         metrics=metrics,
-        counts=None if metrics is None else _sum_counts(parts, metrics["split"]),
         plot=plot,
-        data=_gallery_data(parts, "" if metrics is None else metrics["split"]),
+        data={
+            "split": metrics["split"] if metrics else "",
+            "branches": BRANCHES,
+            "tasks": [part.gallery for part in parts],
+        },
     )
     (path.parent / "assets").mkdir(parents=True, exist_ok=True)
     for asset in ASSETS:
@@ -104,35 +73,12 @@ def write_page(
 
 def _facts(settings: dict[str, Any], parts: list[TaskPart]) -> list[str]:
     """Summarize the run: numbers of tasks and images, the network."""
-    images = sum(count["n"] for part in parts for count in part.counts.values())
+    images = sum(count["n"] for part in parts for count in part.gallery["counts"].values())
     facts = [f"{len(parts)} task{'s' * (len(parts) != 1)}", f"{images:,} image{'s' * (images != 1)}"]
     network = settings.get("network")
     if isinstance(network, dict):
         facts += [str(network.get("backbone") or ""), f"{network.get('input_px')} px"]
     return [fact for fact in facts if fact]
-
-
-def _sum_counts(parts: list[TaskPart], split: str) -> dict[str, int]:
-    """Add up the counts of all tasks on one split."""
-    counts = [part.counts[split] for part in parts]
-    return {kind: sum(count[kind] for count in counts) for kind in (counts[0] if counts else ())}
-
-
-def _gallery_data(parts: list[TaskPart], split: str) -> dict[str, Any]:
-    """Collect what the scripts read."""
-    tasks = [
-        {
-            "name": part.task.name,
-            "short": part.task.short,
-            "classes": list(part.task.classes),
-            "colours": heat_colours(part.threshold).tobytes().hex(),
-            "fit": part.fit,
-            "counts": part.counts,
-            "rows": part.gallery,
-        }
-        for part in parts
-    ]
-    return {"split": split, "branches": list(BRANCHES), "tasks": tasks}
 
 
 def _known(*values: float | None) -> bool:

@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.calibration import CalibrationDisplay, calibration_curve
@@ -56,12 +56,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def task_plots(root: Path, results: TaskResults, folder: TaskFolder, split: str) -> list[dict[str, str]]:
-    """Write one task's plots below `root`.
-
-    Parameters
-    ----------
-    split : str
-        Whose confusion and calibration are shown.
+    """Write one task's plots below `root`; confusion and calibration are those of `split`.
 
     Returns
     -------
@@ -70,9 +65,9 @@ def task_plots(root: Path, results: TaskResults, folder: TaskFolder, split: str)
     """
     plots = []
     with mpl.rc_context(_STYLE):
-        for name, alt, figure in _task_figures(results, folder, split):
+        for name, alt, axes in _task_figures(results, folder, split):
             file = f"plots/{results.data.task.name}/{name}.svg"
-            _save(figure, root / file)
+            _save(axes, root / file)
             plots.append({"file": file, "kind": name.split("-")[0], "alt": alt})
     return plots
 
@@ -87,50 +82,49 @@ def scores_plot(root: Path, metrics: dict[str, Any], tasks: list[Task]) -> dict[
     if not aps:
         return None
     with mpl.rc_context(_STYLE):
-        axes = _axes((7.6, 0.9 + 0.62 * len(aps)), xlabel=f"AP on {metrics['split']}", xlim=(0, 1.09))
-        for i, branch in enumerate(BRANCHES):
-            values = [ap[branch] for ap in aps.values()]
-            bars = axes.barh(
-                np.arange(len(aps)) + (i - 1) * 0.26, values, 0.23, color=COLOURS[branch], label=branch
-            )
+        axes = _axes((7.6, 0.9 + 0.62 * len(aps)))
+        pd.DataFrame(aps).T.plot.barh(ax=axes, color=COLOURS, width=0.76, legend=False)
+        for bars in axes.containers:
             axes.bar_label(bars, fmt="%.3f", padding=4, fontsize=9)
-        axes.set_xticks(np.linspace(0, 1, 6))
-        axes.set_yticks(range(len(aps)), aps)
+        axes.set(xlabel=f"AP on {metrics['split']}", xlim=(0, 1.09), xticks=np.linspace(0, 1, 6))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.figure.legend(loc="outside upper right", ncols=3)
-        _save(axes.figure, root / "plots/scores.svg")
+        _save(axes, root / "plots/scores.svg")
     lines = (f"{name}: " + ", ".join(f"{b} {ap[b]:.3f}" for b in BRANCHES) for name, ap in aps.items())
     return {"file": "plots/scores.svg", "alt": f"Bars of AP by task. {'; '.join(lines)}"}
 
 
-def _task_figures(results: TaskResults, folder: TaskFolder, split: str) -> Iterator[tuple[str, str, Figure]]:
-    """Draw each plot: its name, alt text and figure."""
+def _task_figures(results: TaskResults, folder: TaskFolder, split: str) -> Iterator[tuple[str, str, Axes]]:
+    """Draw the plots, one after the other: name, alt text, axes."""
     history = {
         branch: read_history(folder.history(number))
         for branch, number in (("full", 1), ("crop", 3))
         if folder.history(number).is_file()
     }
     if any(map(len, history.values())):
-        yield "loss", "Learning curves: loss by epoch of stages 1 and 3", _loss_curves(history)
-        yield "ap", "Learning curves: validation AP by epoch", _ap_curves(history)
+        axes = _curves(history, "val_loss", "loss: line val, dots train")
+        yield "loss", "Learning curves: loss by epoch of stages 1 and 3", axes
+        axes = _curves(history, "val_map", "AP on val")
+        axes.set_yticks(np.linspace(0, 1, 6))
+        yield "ap", "Learning curves: validation AP by epoch", axes
     branches = [branch for branch in ("full", "fused") if results.predicted(branch).any()]
     data = results.data
     rows = np.flatnonzero((data.splits == split) & data.labelled & results.predicted(branches[-1]))
     if len(rows):
-        figure, errors = _reliability(results, rows, branches, split)
-        yield "reliability", f"Reliability on {split}: {errors}", figure
-    figure, medians = _sizes(results)
-    yield "sizes", f"Crop side over the image's shorter side: {medians}", figure
+        axes, errors = _reliability(results, rows, branches, split)
+        yield "reliability", f"Reliability on {split}: {errors}", axes
+    axes, medians = _sizes(results)
+    yield "sizes", f"Crop side over the image's shorter side: {medians}", axes
     curve = read_rule(folder.rule)["curve"] if folder.rule.is_file() else []
     if curve:
-        figure, kept = _search(curve)
-        yield "search", f"Search of the crop rule: {kept}", figure
+        axes, kept = _search(curve)
+        yield "search", f"Search of the crop rule: {kept}", axes
     if len(rows):
         for branch in branches:
-            figure, right = _confusion(results, rows, branch, split)
+            axes, right = _confusion(results, rows, branch, split)
             alt = f"Confusion matrix of the {branch} branch on {split}: {right} of {len(rows)} right"
-            yield f"confusion-{branch}", alt, figure
+            yield f"confusion-{branch}", alt, axes
 
 
 def _axes(size: tuple[float, float] = (3.9, 3.0), **settings: Any) -> Axes:
@@ -153,38 +147,29 @@ def _networks(history: dict[str, pd.DataFrame]) -> Iterator[tuple[pd.DataFrame, 
             yield epochs, style, f"{branch} folds" if name == "fold 0" else None if fold else branch
 
 
-def _loss_curves(history: dict[str, pd.DataFrame]) -> Figure:
-    axes = _axes(title="loss: line val, dots train", xlabel="epoch")
+def _curves(history: dict[str, pd.DataFrame], column: str, title: str) -> Axes:
+    axes = _axes(title=title, xlabel="epoch")
     for epochs, style, label in _networks(history):
-        axes.plot(epochs["epoch"], epochs["train_loss"], **style, linestyle=(0, (2, 1.5)))
-        axes.plot(epochs["epoch"], epochs["val_loss"], **style, label=label)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.3)
-    return _with_legend(axes)
-
-
-def _ap_curves(history: dict[str, pd.DataFrame]) -> Figure:
-    axes = _axes(title="AP on val", xlabel="epoch", ylim=(0, 1.3), yticks=np.linspace(0, 1, 6))
-    for epochs, style, label in _networks(history):
-        axes.plot(epochs["epoch"], epochs["val_map"], **style, label=label)
-    return _with_legend(axes)
-
-
-def _with_legend(axes: Axes) -> Figure:
+        axes.plot(epochs["epoch"], epochs[column], **style, label=label)
+        if column == "val_loss":
+            axes.plot(epochs["epoch"], epochs["train_loss"], **style, linestyle=(0, (2, 1.5)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(0, 1.3 * (1 if column == "val_map" else axes.get_ylim()[1]))  # room for the legend
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper right", ncols=2, columnspacing=1.2, handlelength=1.4)
-    return axes.figure
+    return axes
 
 
-def _search(curve: list[dict[str, Any]]) -> tuple[Figure, str]:
+def _search(curve: list[dict[str, Any]]) -> tuple[Axes, str]:
     """Fused AP of the probe for every candidate, setting by setting; what was kept is large."""
     title = "crop rule: fused AP of a linear probe on unseen rows; large: kept; bars: error of the change"
-    axes, place, ticks, kept = _axes((12.4, 2.9), title=title), 0.0, {}, []
+    axes, place, kept = _axes((12.4, 2.9), title=title), 0.0, []
+    ticks: dict[float, str] = {}
     for setting, tried in pd.DataFrame(curve).groupby("setting", sort=False):
         name = str(setting).replace("_", " ")
         tried = tried.sort_values("value")
         x = place + np.arange(len(tried))
-        style = {"color": COLOURS["full"], "linewidth": 1.4, "elinewidth": 1, "capsize": 2}
+        style: dict[str, Any] = {"color": COLOURS["full"], "linewidth": 1.4, "elinewidth": 1, "capsize": 2}
         axes.errorbar(x, tried["fused_ap"], tried["error"], **style, marker="o", markersize=5)
         chosen = tried["chosen"].to_numpy(bool)
         axes.plot(x[chosen], tried["fused_ap"][chosen], "o", color=COLOURS["fused"], markersize=9, zorder=3)
@@ -196,7 +181,7 @@ def _search(curve: list[dict[str, Any]]) -> tuple[Figure, str]:
         place += len(tried) + 0.8
     axes.set_xticks(list(ticks), ticks.values())
     axes.grid(axis="x", visible=False)
-    return axes.figure, ", ".join(kept)
+    return axes, ", ".join(kept)
 
 
 def _value(value: Any) -> str:
@@ -205,7 +190,7 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _confusion(results: TaskResults, rows: np.ndarray, branch: str, split: str) -> tuple[Figure, int]:
+def _confusion(results: TaskResults, rows: np.ndarray, branch: str, split: str) -> tuple[Axes, int]:
     classes = results.data.task.classes
     truth = results.data.letters[rows].argmax(axis=1)
     counts = confusion_matrix(
@@ -215,7 +200,7 @@ def _confusion(results: TaskResults, rows: np.ndarray, branch: str, split: str) 
     side = 2.6 + 0.3 * min(len(classes), 24)
     axes = _axes((side, side * 0.94))
     display = ConfusionMatrixDisplay(shares, display_labels=[_clip(name) for name in classes])
-    pale = LinearSegmentedColormap.from_list(branch, [(1, 1, 1, 0), COLOURS[branch]])
+    pale = LinearSegmentedColormap.from_list(branch, [to_rgba(COLOURS[branch], 0), COLOURS[branch]])
     display.plot(
         ax=axes, cmap=pale, colorbar=False, include_values=len(classes) <= 16, im_kw={"vmin": 0, "vmax": 1}
     )
@@ -236,12 +221,10 @@ def _confusion(results: TaskResults, rows: np.ndarray, branch: str, split: str) 
     # Of the figure rather than the axes, which may be narrower than these words.
     title = f"{branch}, {split}: {right} of {len(rows)} right"
     axes.figure.suptitle(title, x=0.02, ha="left", fontsize=12)
-    return axes.figure, right
+    return axes, right
 
 
-def _reliability(
-    results: TaskResults, rows: np.ndarray, branches: list[str], split: str
-) -> tuple[Figure, str]:
+def _reliability(results: TaskResults, rows: np.ndarray, branches: list[str], split: str) -> tuple[Axes, str]:
     axes, errors = _axes(), []
     for branch in branches:
         confidence = np.minimum(results.probabilities[branch][rows].max(axis=1), 1)
@@ -251,7 +234,7 @@ def _reliability(
         n = n[n > 0]
         error = float(np.average(np.abs(mean - share), weights=n))
         errors.append(f"{branch} calibration error {error:.3f}")
-        style = {"color": COLOURS[branch], "linewidth": 1.6, "marker": "", "alpha": 0.85}
+        style: dict[str, Any] = {"color": COLOURS[branch], "linewidth": 1.6, "marker": "", "alpha": 0.85}
         display = CalibrationDisplay(share, mean, confidence, estimator_name=f"{branch}, error {error:.2f}")
         display.plot(ax=axes, ref_line=branch == branches[0], **style)
         axes.scatter(mean, share, s=20 + 160 * n / n.max(), color=COLOURS[branch], alpha=0.85, linewidths=0)
@@ -260,38 +243,43 @@ def _reliability(
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share right")
     axes.set_title(f"calibration on {split}; area: images")
     axes.legend(loc="upper left")
-    return axes.figure, ", ".join(errors)
+    return axes, ", ".join(errors)
 
 
-def _sizes(results: TaskResults) -> tuple[Figure, str]:
+def _sizes(results: TaskResults) -> tuple[Axes, str]:
     axes = _axes(
         title="crop size by split", xlabel="crop side / image's shorter side", ylabel="share of crops"
     )
     boxes, cropped, medians = results.boxes, ~results.uncropped, []
     sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / results.data.sizes.min(axis=1)
-    edges = np.linspace(0, max(1.0, float(sides[cropped].max(initial=0))), 21)
+    edges = np.linspace(0, max(1.0, float(sides[cropped].max(initial=0))), 21).tolist()
     for split, colour in SPLITS.items():
         of_split = results.data.splits == split
         side = sides[of_split & cropped]
         if not len(side):
             continue
         uncropped = f"{1 - len(side) / of_split.sum():.0%} not cropped"
-        style = {"histtype": "step", "color": colour, "linewidth": 2, "label": f"{split} ({uncropped})"}
+        style: dict[str, Any] = {
+            "histtype": "step",
+            "color": colour,
+            "linewidth": 2,
+            "label": f"{split} ({uncropped})",
+        }
         axes.hist(side, edges, weights=np.full(len(side), 1 / len(side)), **style)
         medians.append(f"{split} median {np.median(side):.2f}, {uncropped}")
     if medians:
         axes.set_ylim(top=axes.get_ylim()[1] * 1.45)
         axes.legend(loc="upper left", handlelength=1.2)
-    return axes.figure, "; ".join(medians) or "no crops"
+    return axes, "; ".join(medians) or "no crops"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(axes: Axes, path: Path) -> None:
     """Write a figure, with a style sheet inside that adapts text and grid to a dark page."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The measuring font may lack a script's letters; the browser, which draws them, need not.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        axes.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     rules = "".join(
         f'[style*="{kind}: {light}"]{{{kind}:{dark} !important}}'
         for light, dark in _DARK.items()

@@ -22,24 +22,21 @@ UNKNOWN = -1
 
 @dataclasses.dataclass(frozen=True)
 class TaskResults:
-    """The images of one task and what the stages computed for them.
+    """N images of one task and what the stages computed for them.
 
     Attributes
     ----------
     data : TaskData
-        N images.
     probabilities : dict of str to ndarray of float, shape (N, C)
         By branch; NaN where a branch has no prediction (stage 3 has none of training images).
     boxes : ndarray of int, shape (N, 4)
         x0, y0, x1, y1 in pixels of the image, x1/y1 exclusive.
     fallback : ndarray of str, shape (N,)
         '' for a heatmap crop.
-    heatmaps : ndarray of float, shape (M, h, w)
+    heatmaps : ndarray of float, shape (N, h, w)
         A memory map.
-    threshold : float
-        Share of the map's reference above which the rule crops.
-    percentile : float
-        The map's value that is its reference.
+    threshold, percentile : float
+        Of the crop rule.
     fit : {'stretch', 'pad'}
         How stage 1 framed the images.
     trained : ndarray of bool, shape (N,)
@@ -78,21 +75,30 @@ class TaskResults:
         return np.where(known, self.data.letters[np.arange(len(best)), best], UNKNOWN)
 
     @functools.cached_property
+    def _verdicts(self) -> list[np.ndarray]:
+        return [self.judge(self.probabilities[branch]) for branch in ("full", "fused")]
+
+    @functools.cached_property
     def fixed(self) -> np.ndarray:
         """(N,) bool: full was not right, fused is."""
-        full, fused = (self.judge(self.probabilities[branch]) for branch in ("full", "fused"))
+        full, fused = self._verdicts
         return np.asarray((full != UNKNOWN) & (full != YES) & (fused == YES))
 
     @functools.cached_property
     def lost(self) -> np.ndarray:
         """(N,) bool: full was right, fused is not."""
-        full, fused = (self.judge(self.probabilities[branch]) for branch in ("full", "fused"))
+        full, fused = self._verdicts
         return np.asarray((full == YES) & (fused != UNKNOWN) & (fused != YES))
 
     @functools.cached_property
     def uncropped(self) -> np.ndarray:
         """(N,) bool: no crop was made."""
         return is_uncropped(self.fallback)
+
+    def note(self, row: int) -> str:
+        """Say why an image has no heatmap crop; '' where it has one."""
+        kind = str(self.fallback[row])
+        return f"not cropped: {kind}" if self.uncropped[row] else "usual place" if kind else ""
 
     def frame(self, row: int) -> tuple[float, float, float, float]:
         """Compute the rectangle of an image, in its pixels, that its heatmap covers."""

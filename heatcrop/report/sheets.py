@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +29,6 @@ from heatcrop.report.drawing import (
     read_panels,
     sign,
     text,
-    text_width,
 )
 from heatcrop.report.results import TaskResults
 
@@ -40,19 +40,7 @@ WORDS = {2: "right", 0: "wrong", 1: "maybe"}
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """One planned contact sheet.
-
-    Attributes
-    ----------
-    file : str
-        Below the report's folder.
-    split, title : str
-    rows : ndarray of int
-        The images on the sheet, in order.
-    total : ndarray of int
-        All images that could be on it.
-    order : str
-    """
+    """One planned contact sheet: its file below the report, and which `rows` of `total` it shows."""
 
     file: str
     split: str
@@ -138,7 +126,8 @@ def write_overview(root: Path, results: TaskResults, split: str, seed: int, thre
     for line, (name, rows, some) in enumerate(classes):
         top = HEAD + 24 + line * high
         ImageDraw.Draw(page).line((EDGE, top - 20, width - EDGE, top - 20), fill=FAINT)
-        _wrapped(page, (EDGE, top + 18), name, 18, OVERVIEW_LABEL - 16)
+        for i, words in enumerate(textwrap.wrap(name, 18)[:3]):
+            text(page, (EDGE, top + 18 + i * 23), words, 18, INK, OVERVIEW_LABEL - 16)
         right = f"{int((results.verdict[rows] == 2).sum())} of {len(rows)} right"
         text(page, (EDGE, top + cell - 4), right, 14, SOFT, OVERVIEW_LABEL - 16)
         for column, row in enumerate(some.tolist()):
@@ -191,7 +180,7 @@ def _heading(page: Image.Image, title: str, summary: str, results: TaskResults) 
     text(page, (right - 136, 47), "heat", 14, SOFT, side="right")
     edge = right - 128 + round(128 * threshold)
     ImageDraw.Draw(page).line((edge, 33, edge, 50), fill=INK)
-    text(page, (right, 70), f"cropped from {threshold:.0%} of the hottest", 13, SOFT, side="right")
+    text(page, (right, 70), f"crop threshold: {threshold:.0%}", 13, SOFT, side="right")
 
 
 def _tiles(
@@ -225,10 +214,8 @@ def _panels(
     crop_at = (at[0] + cell + INNER, at[1])
     paste(page, panels[0], at, cell)
     paste(page, panels[1], crop_at, cell)
-    fallback = str(results.fallback[row])
-    if fallback:
-        words = f"not cropped: {fallback}" if results.uncropped[row] else "usual place"
-        pill(page, (crop_at[0] + 6, crop_at[1] + cell - 28), words, 13)
+    if results.note(row):
+        pill(page, (crop_at[0] + 6, crop_at[1] + cell - 28), results.note(row), 13)
 
 
 def _caption(page: Image.Image, at: tuple[int, int], results: TaskResults, row: int) -> None:
@@ -251,16 +238,3 @@ def _caption(page: Image.Image, at: tuple[int, int], results: TaskResults, row: 
     elif results.lost[row]:
         words, colour = f"{words}: lost", AMBER
     text(page, (left + 30, top + 55), words, 14, colour, width - 30)
-
-
-def _wrapped(page: Image.Image, at: tuple[int, int], words: str, size_px: int, width_px: int) -> None:
-    """Write words on up to three lines."""
-    lines: list[str] = []
-    for word in words.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size_px) <= width_px:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    for i, line in enumerate(lines[:3]):
-        text(page, (at[0], at[1] + i * round(size_px * 1.3)), line, size_px, INK, width_px)

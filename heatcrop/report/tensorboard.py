@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,7 @@ COLUMNS = ("learning_rate", "train_loss", "val_loss", "val_map", "val_accuracy")
 
 
 def event_writer() -> Any:
-    """Find the class that writes events, before hours are spent.
-
-    Raises
-    ------
-    RunError
-        When it is not installed.
-    """
+    """Import the class that writes events; RunError where it is not installed."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
@@ -33,29 +26,19 @@ def event_writer() -> Any:
     return SummaryWriter
 
 
-def write_events(folder: TaskFolder) -> list[Path]:
-    """Write ``stage1/events/<network>/`` and ``stage3/events/<network>/`` anew.
-
-    Returns
-    -------
-    list of Path
-        The folders written, each for ``tensorboard --logdir``.
-    """
-    writer, written = event_writer(), []
-    for number in (1, 3):
-        if not folder.history(number).is_file():
+def write_events(folder: TaskFolder) -> None:
+    """Write ``stage1/events/<network>/`` and ``stage3/events/<network>/`` anew."""
+    writer = event_writer()
+    for history in (folder.history(1), folder.history(3)):
+        if not history.is_file():
             continue
-        home = folder.stage(number) / "events"
+        home = history.with_name("events")
         shutil.rmtree(home, ignore_errors=True)
-        table = read_history(folder.history(number))
-        ended = folder.history(number).stat().st_mtime
-        for network, rows in table.groupby("network", sort=False):
-            # The history knows how long each epoch took, and was written when the last one was over.
-            when = ended - rows["seconds"][::-1].cumsum()[::-1] + rows["seconds"]
+        for network, rows in read_history(history).groupby("network", sort=False):
+            # The history has each epoch's seconds, and was last written when the last epoch ended.
+            ends = history.stat().st_mtime - rows["seconds"][::-1].cumsum()[::-1] + rows["seconds"]
             with writer(str(home / str(network).replace(" ", ""))) as events:
-                for (_, row), at in zip(rows.iterrows(), when, strict=True):
+                for (_, row), end in zip(rows.iterrows(), ends, strict=True):
                     for name in COLUMNS:
                         if np.isfinite(row[name]):
-                            events.add_scalar(name, row[name], int(row["epoch"]), walltime=at)
-        written.append(home)
-    return written
+                            events.add_scalar(name, row[name], int(row["epoch"]), walltime=end)

@@ -30,24 +30,15 @@ def gallery_rows(
     threads: int = 2,
     done: Callable[[int], None] = lambda _: None,
 ) -> list[dict[str, object]]:
-    """Write the images of some rows below `root` and describe each row for the page.
-
-    Parameters
-    ----------
-    chosen : ndarray of int
-        See :func:`heatcrop.report.results.choose_rows`.
-    home : Path
-        The final folder of the page, from which links to the original images start.
+    """Write the images of some rows below `root` and describe each row for the page in `home`.
 
     Returns
     -------
     list of dict
-        ``name``; ``split``; ``trained``, ``fixed``, ``lost`` and ``uncropped`` (see
-        :class:`heatcrop.report.results.TaskResults`); ``letters`` (n, m, y a class, '' without a
-        label); ``p`` with a list a branch (or null) of C shares in thousandths; ``top`` with the
-        predicted class a branch; ``fallback``; ``size`` and ``box`` in pixels of the original;
-        ``heat``; ``thumb`` with the file, its size and x, y, width, height of image and crop in it;
-        ``original`` (an address, or null).
+        ``p`` has a list a branch (or null) of C shares in thousandths, ``top`` the predicted class a
+        branch, ``letters`` n, m, y a class ('' without a label), ``thumb`` x, y, width, height of image
+        and crop in its file, ``original`` an address (or null). ``size``, ``box`` and the heatmap's
+        ``frame`` are in pixels of the original.
     """
     data = results.data
     (root / "thumbs" / data.task.name).mkdir(parents=True, exist_ok=True)
@@ -69,6 +60,8 @@ def gallery_rows(
             "fallback": str(results.fallback[row]),
             "size": data.sizes[row].tolist(),
             "box": results.boxes[row].tolist(),
+            "note": results.note(row),
+            "frame": [round(v, 1) for v in results.frame(row)],
             "heat": heat_text(results.heat(row)),
             "thumb": {"file": quote(file), "size": size, "panels": panels},
             "original": _address(data.paths[row], home),

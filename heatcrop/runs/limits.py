@@ -1,4 +1,4 @@
-"""What the system lets a process have, found out before the work rather than in the middle of it.
+"""Limits of the system on this process, checked before the work starts.
 
 Imports nothing heavy: under a small limit even loading the libraries fails.
 """
@@ -12,7 +12,7 @@ _ENGINES_BYTES, _CORE_BYTES = 2_600_000_000, 120_000_000
 
 
 def memory_limit() -> int | None:
-    """The limit on this process's address space in bytes (``ulimit -v``); None without one."""
+    """Return the limit on this process's address space in bytes (``ulimit -v``); None without one."""
     if sys.platform == "win32":
         return None
     import resource
@@ -22,9 +22,9 @@ def memory_limit() -> int | None:
 
 
 def memory_fault() -> str | None:
-    """Say why the engines' libraries could not even be loaded under the limit; None where they can.
+    """Explain why the engines' libraries cannot be loaded under the limit; None where they can.
 
-    They reserve room for each core, and crash without a word where they cannot have it.
+    They reserve memory for each core, and crash without a message where they cannot get it.
     """
     limit, needed = memory_limit(), _ENGINES_BYTES + _CORE_BYTES * (os.cpu_count() or 1)
     if limit is None or limit >= needed:
@@ -36,12 +36,12 @@ def memory_fault() -> str | None:
 
 
 def allow_open_files(count: int) -> int:
-    """Raise the soft limit on open files (``ulimit -n``) to `count`, as far as the hard one lets it.
+    """Raise the soft limit on open files (``ulimit -n``) to `count`, as far as the hard limit allows.
 
     Returns
     -------
     int
-        How many this process may have open now, at most `count`.
+        The new limit, at most `count`.
     """
     if sys.platform == "win32":
         return count

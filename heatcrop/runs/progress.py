@@ -129,7 +129,7 @@ def _display() -> Iterator[Callable[[tuple[Any, ...]], None]]:
         elapsed, total, left = task.elapsed or 0.0, "", ""
         if task.remaining is not None:
             seconds = max(0, task.remaining) * elapsed / max(task.completed, 1)
-            total, left = f"/{task.total:.0f}", f", {_duration(seconds)} left"
+            total, left = f"/{task.total:.0f}", f", {format_duration(seconds)} left"
         log(f"{task.description}: {task.completed:.0f}{total}, {_rate(task.completed, elapsed)}{left}")
 
     with bars if console.is_terminal else contextlib.nullcontext():
@@ -154,10 +154,10 @@ def _rate(done: float, seconds: float) -> str:
     return f"{done / max(seconds, 1e-9):.0f}/s" if done >= seconds else f"{seconds / done:.0f} s each"
 
 
-def _duration(seconds: float) -> str:
-    """Format a duration.
+def format_duration(seconds: float) -> str:
+    """Word a duration.
 
-    >>> _duration(42.0), _duration(600.0), _duration(9000.0)
+    >>> format_duration(42.0), format_duration(600.0), format_duration(9000.0)
     ('42 s', '10 min', '2.5 h')
     """
     if seconds < 90:

@@ -52,11 +52,7 @@ class Images:
     def read(self, i: int, form: InputForm, epoch: int | None = None) -> tuple[np.ndarray, View]:
         """Read image i and frame its box: the one of an epoch of training, or of a test.
 
-        Returns
-        -------
-        image : ndarray of uint8, shape (H, W, 3)
-            At a reduced scale where that leaves enough pixels.
-        view : View
+        The image, (H, W, 3) uint8, is at a reduced scale where that leaves enough pixels.
         """
         box = None if self.boxes is None else self.boxes[i]
         if epoch is not None and self.training_boxes is not None:
@@ -125,16 +121,9 @@ def batched(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def read_ahead(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: int = 0) -> Iterator[B]:
-    """Map in order on a thread pool, with a bound on the results that wait.
+    """Map in order on a pool of threads (0: on the caller's), with a bound on the results that wait.
 
-    Parameters
-    ----------
-    work : callable
-    items : iterable
-    threads : int
-        0 for none: the caller's thread does the work.
-    ahead : int
-        Bound on items in progress or waiting; twice the threads by default.
+    `ahead` bounds the items in progress or waiting; by default twice the threads.
     """
     items = iter(items)
     if threads <= 0:

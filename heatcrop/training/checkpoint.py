@@ -79,20 +79,10 @@ class Checkpoint:
 
 
 def optimiser_arrays(trainer: Any, params: Any) -> list[np.ndarray]:
-    """Read an optimiser's state, in the order of `params`.
+    """Read an optimiser's state: the updates of each parameter, (P,) int64, -1 for untrained; the states.
 
-    Parameters
-    ----------
-    trainer : gluon.Trainer
-        Made with ``update_on_kvstore=False``, so that it holds the state.
-    params : ParameterDict
-        The parameters it was made with, in the network's order. (Their names and the trainer's order depend
-        on how many networks the process made before.)
-
-    Returns
-    -------
-    list of ndarray
-        First the number of updates of each parameter, (P,) int64, -1 for untrained ones; then their states.
+    The trainer was made from `params` with ``update_on_kvstore=False``, so that it holds the state. The order
+    is the network's: names and the trainer's order depend on how many networks the process made before.
     """
     states, counts = trainer._updaters[0].states, trainer._optimizer._index_update_count
     places = [trainer._param2idx[p.name] for p in params.values()]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from heatcrop.errors import DivergedError
+from heatcrop.metrics.calibration import cross_entropy, softmax
 from heatcrop.metrics.score import accuracy, average_precision
 from heatcrop.nets.devices import ON_CPU, Devices
 from heatcrop.nets.engine import mxnet
-from heatcrop.nets.inference import softmax
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.inputs import Inputs
 from heatcrop.training.loop import TrainingPlan, train
@@ -102,21 +102,8 @@ def validation_figures(
 ) -> tuple[float, float, float]:
     """Compute loss, mAP and accuracy; where several tasks share the network, their means over the tasks.
 
-    Parameters
-    ----------
-    logits : ndarray of float, shape (N, C)
-    soft : ndarray of float32, shape (N, C)
-        Below 0 at classes that do not belong to a row. Rows with the same classes form a task.
-    letters : ndarray of int8, shape (N, C)
-
-    Returns
-    -------
-    tuple of float
-
-    Raises
-    ------
-    DivergedError
-        When a logit is not finite.
+    All arrays are (N, C); `soft` is below 0 at classes that do not belong to a row, and rows with the same
+    classes form a task. DivergedError where a logit is not finite.
     """
     if not np.isfinite(logits).all():
         raise DivergedError("the logits are not finite")
@@ -130,18 +117,7 @@ def validation_figures(
         return loss, mean_ap, right
     probabilities = softmax(logits)
     return (
-        soft_cross_entropy(logits, soft),
+        float(cross_entropy(softmax(logits.astype(np.float64)), soft).mean()),
         average_precision(probabilities, letters),
         accuracy(probabilities, letters),
     )
-
-
-def soft_cross_entropy(logits: np.ndarray, soft: np.ndarray) -> float:
-    """Compute the mean cross entropy of (N, C) logits against (N, C) soft labels, in nats.
-
-    >>> round(soft_cross_entropy(np.zeros((1, 4)), np.array([[0.8, 0.2, 0, 0]])), 6) == round(np.log(4), 6)
-    True
-    """
-    top = logits.max(axis=1, keepdims=True)
-    log_norm = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
-    return float((log_norm * soft.sum(axis=1) - (logits * soft).sum(axis=1)).mean())

@@ -28,6 +28,7 @@ PART = 1024
 _MOST_PARTS, _BATCH = 16, 32
 
 Batch = tuple[Any, np.ndarray]
+Work = Callable[[np.ndarray], Any]
 
 
 def _identity(x: np.ndarray) -> np.ndarray:
@@ -53,7 +54,7 @@ class Inputs(Protocol):
         ...
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Callable[[np.ndarray], Any] = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
     ) -> Iterator[Batch]:
         """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
 
@@ -65,16 +66,8 @@ class Inputs(Protocol):
 class LiveInputs:
     """Read images each time, and pass them through the frozen trunk where there is one.
 
-    Parameters
-    ----------
-    images : Images
-    form : InputForm
-    test : TestViews
-    augment_of : callable, optional
-        Gives the augmentation of item i; needed for training only.
-    seed : int
-    open_trunk : callable, optional
-        Opens the frozen trunk, at first use; None where nothing is frozen.
+    `augment_of` gives the augmentation of item i, which training needs. `open_trunk` opens the trunk, at
+    first use, or returns None where nothing is frozen.
     """
 
     def __init__(
@@ -112,7 +105,7 @@ class LiveInputs:
         return read_ahead(make, batched(order, size), threads, threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Callable[[np.ndarray], Any] = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
     ) -> Iterator[Batch]:
         def make(part: np.ndarray) -> Batch:
             return work(self.read(part, plain)), part
@@ -159,7 +152,7 @@ class CachedInputs:
     Parameters
     ----------
     live : LiveInputs
-        With a trunk, which is opened when a part is computed or a batch asked for.
+        With a trunk, which is opened when a part is computed or a batch is requested.
     train_rows : ndarray of int
         Items that are trained on, whose augmented views are cached too.
     cached_rows : ndarray of int
@@ -214,7 +207,7 @@ class CachedInputs:
             ("train", self._train_rows, self._n_augmented),
         ):
             n_rows = len(self._cut(rows, part)) * views
-            create_rows(self._file(name, part), (n_rows, *self.shape), np.float16)
+            create_rows(self._file(name, part), (n_rows, *self.shape), "float16")
         for x, index in self._live.testing(self._cut(self._cached_rows, part), self._batch):
             places = self._test_places(index, np.arange(self.n_views)) - first * self.n_views
             write_rows(self._file("test", part), places.ravel(), x.reshape(-1, *self.shape))
@@ -242,7 +235,7 @@ class CachedInputs:
         return read_ahead(make, batched(order, size), self._live.form.threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Callable[[np.ndarray], Any] = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
     ) -> Iterator[Batch]:
         n_views = 1 if plain else self.n_views
 

@@ -250,7 +250,7 @@ def train(
             total += update(x, y)
             seen += len(x)
             if not (amp or math.isfinite(total)):
-                raise _diverged(epoch, "loss")
+                raise _diverged(epoch, "its loss is")
             if average is not None:
                 # In short trainings the average must forget its start, so it begins as a mean.
                 updates = epoch * n_batches + number + 1
@@ -268,7 +268,7 @@ def train(
         try:
             val_loss, val_map, val_accuracy = validate(logits_of)
         except DivergedError:
-            raise _diverged(epoch, "validation logits") from None
+            raise _diverged(epoch, "its validation logits are") from None
         seconds, rate = time.perf_counter() - started, trainer.learning_rate
         row = Epoch(epoch + 1, rate, total / max(1, seen), val_loss, val_map, val_accuracy, seconds)
         history.append(row)
@@ -293,7 +293,7 @@ def train(
 
 
 def _diverged(epoch: int, what: str) -> DivergedError:
-    return DivergedError(f"diverged in epoch {epoch + 1} (its {what} is not finite)")
+    return DivergedError(f"diverged in epoch {epoch + 1} ({what} not finite)")
 
 
 def _snapshot(params: Any) -> list[Any]:

@@ -18,18 +18,12 @@ _LIBRARIES = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """Bytes of memory that a training needs on one card.
-
-    Attributes
-    ----------
-    fixed : int
-        Weights, gradients, the optimiser's state, weights that are kept, and the libraries.
-    row : int
-        Of each row of a batch: what the forward pass keeps for the backward pass.
-    """
+    """Bytes of memory that a training needs on one card."""
 
     fixed: int
+    """Weights, gradients, the optimiser's state, weights that are kept, and the libraries."""
     row: int
+    """Of each row of a batch: what the forward pass keeps for the backward pass."""
 
     def at(self, rows: int) -> int:
         """Return the bytes for that many rows at once."""
@@ -53,18 +47,7 @@ def activation_numbers(net: Any, input_shape: tuple[int, ...]) -> int:
 def training_need(net: Any, input_shape: tuple[int, ...], plan: TrainingPlan, amp: bool) -> Need:
     """Compute what training a network needs, without running it.
 
-    Parameters
-    ----------
-    net : HybridBlock
-        With all shapes known.
-    input_shape : tuple (c, h, w)
-    plan : TrainingPlan
-    amp : bool
-        Mixed precision: float16 activations, and float16 weights beside those in float32.
-
-    Returns
-    -------
-    Need
+    In mixed precision activations are float16, and float16 weights exist beside those in float32.
     """
     weights = sum(4 * math.prod(p.shape) for p in net.collect_params().values())
     states = 2 if plan.optimizer == "adam" else 1

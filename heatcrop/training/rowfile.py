@@ -18,7 +18,7 @@ import numpy as np
 from heatcrop.files import reserve
 
 
-def create_rows(path: Path, shape: tuple[int, ...], dtype: type[np.floating]) -> None:
+def create_rows(path: Path, shape: tuple[int, ...], dtype: str) -> None:
     """Make a ``.npy`` file of zeros whose room on the disk is reserved.
 
     Raises

@@ -16,14 +16,9 @@ from pydantic import Field
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A rectangle in an image's pixels, possibly mirrored.
+    """A rectangle in an image's pixels, x1/y1 exclusive, which `flip` mirrors left to right after cutting.
 
-    Attributes
-    ----------
-    x0, y0, x1, y1 : float
-        Pixels, x1/y1 exclusive. The rectangle may reach beyond the image; mid-grey fills the outside.
-    flip : bool
-        Mirror left to right after cutting.
+    The rectangle may reach beyond the image; mid-grey fills the outside.
     """
 
     x0: float
@@ -89,19 +84,10 @@ class TestViews:
 
 
 def framed(box: tuple[float, float, float, float], fit: str) -> View:
-    """Frame a box for a square input.
+    """Frame a box (x0, y0, x1, y1) for a square input.
 
-    Parameters
-    ----------
-    box : tuple (x0, y0, x1, y1)
-        Pixels.
-    fit : {'stretch', 'pad'}
-        ``stretch`` shows exactly the box and distorts its aspect; ``pad`` grows the shorter side evenly, so
-        that lengths keep their proportion.
-
-    Returns
-    -------
-    View
+    With `fit` ``stretch`` the view is exactly the box and its aspect is distorted; ``pad`` grows the shorter
+    side evenly, so that lengths keep their proportion.
     """
     x0, y0, x1, y1 = map(float, box)
     if fit == "stretch":
@@ -114,20 +100,9 @@ def framed(box: tuple[float, float, float, float], fit: str) -> View:
 
 
 def sample(image: np.ndarray, view: View, side_px: int, fill: int = 128) -> np.ndarray:
-    """Cut a view out of an image and scale it to a square.
+    """Cut a view out of an (H, W, 3) uint8 image and scale it to (side_px, side_px, 3).
 
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-    view : View
-    side_px : int
-        Side of the result.
-    fill : int
-        Grey level outside the image.
-
-    Returns
-    -------
-    ndarray of uint8, shape (side_px, side_px, 3)
+    The area outside the image is filled with the grey level `fill`.
     """
     height, width = image.shape[:2]
     x0, y0 = int(np.floor(view.x0)), int(np.floor(view.y0))

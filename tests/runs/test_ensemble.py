@@ -1,4 +1,4 @@
-"""Ensembles: the weights on arrays, and the command on runs that are made up."""
+"""The command ``fuse``, on runs that are made up."""
 
 import csv
 import json
@@ -10,115 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from heatcrop.cli import commands
 from heatcrop.cli.config_file import dump_config, read_config
 from heatcrop.data.images import write_jpeg
-from heatcrop.data.labels import soft_labels
-from heatcrop.metrics.ensemble import Ensemble, equal_weights, fit_ensemble, join, likeliest
-from heatcrop.metrics.fusion import tempered
 from heatcrop.metrics.score import average_precision
-from heatcrop.nets.inference import softmax
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import read_predictions, write_predictions
-
-
-def letters_of(truth, n_classes, rng=None):
-    letters = np.zeros((len(truth), n_classes), np.int8)
-    if rng is not None:
-        letters[rng.uniform(size=letters.shape) < 0.15] = 1
-    letters[np.arange(len(truth)), truth] = 2
-    return letters
-
-
-def heard(rng, truth, n_classes, noise, loud=1.0):
-    """What a member says that hears the truth through some noise."""
-    return softmax(loud * (3 * np.eye(n_classes)[truth] + noise * rng.normal(size=(len(truth), n_classes))))
-
-
-# --- weights
-
-
-def test_join_against_hand_values():
-    a, b, c = np.array([[0.8, 0.2]]), np.array([[16 / 17, 1 / 17]]), np.array([[np.nan, np.nan]])
-    found = join([a, b, c], Ensemble((0.25, 0.75, 0.0), (1.0, 2.0, 1.0)))
-    np.testing.assert_allclose(found, [[0.25 * 0.8 + 0.75 * 0.8, 0.2]], atol=1e-7)
-
-
-def test_a_member_at_temperature_1_is_taken_to_the_last_bit():
-    p = np.random.default_rng(0).dirichlet(np.full(5, 0.05), 200)  # many of them below any floor
-    assert (join([p], Ensemble((1.0,), (1.0,))) == p).all()
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 30), st.integers(2, 5))
-@settings(deadline=None, max_examples=40)
-def test_on_the_fitting_rows_no_member_is_better(seed, n_members, n_rows, n_classes):
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, n_classes, n_rows)
-    members = [
-        heard(rng, truth, n_classes, rng.uniform(0, 6), rng.uniform(0.2, 4)).round(rng.integers(1, 9))
-        for _ in range(n_members)
-    ]
-    letters = letters_of(truth, n_classes, rng)
-    how = fit_ensemble(members, letters, soft_labels(letters))
-    assert len(how.weights) == n_members and min(how.weights) >= 0
-    assert sum(how.weights) == pytest.approx(1)
-    fused = average_precision(join(members, how), letters)
-    for p, temperature in zip(members, how.temperatures, strict=True):
-        assert fused >= average_precision(p, letters)
-        if temperature != 1:
-            assert fused >= average_precision(tempered(p, temperature), letters)
-
-
-def test_likeliest_weights_are_the_known_mixture():
-    rng = np.random.default_rng(4)
-    told = [rng.dirichlet(np.full(4, 0.3), 30_000) for _ in range(4)]
-    known = np.array([0.5, 0.3, 0.2, 0.0])
-    mixed = np.tensordot(known, np.stack(told), 1)
-    truth = (mixed.cumsum(axis=1) < rng.uniform(size=(len(mixed), 1))).sum(axis=1).clip(0, 3)
-    np.testing.assert_allclose(likeliest(told, np.eye(4)[truth]), known, atol=0.02)
-
-
-def test_noise_gets_no_weight_and_what_it_shouts_is_calibrated():
-    rng = np.random.default_rng(1)
-    truth = rng.integers(0, 4, 2000)
-    letters = letters_of(truth, 4)
-    good = [heard(rng, truth, 4, 2.0) for _ in range(2)]
-    noise = softmax(4 * rng.normal(size=(2000, 4)))
-    how = fit_ensemble([good[0], noise, good[1]], letters, soft_labels(letters))
-    assert how.weights[1] < 0.02 and min(how.weights[0], how.weights[2]) > 0.35
-    assert how.temperatures[1] > 5
-
-
-def test_members_that_err_in_different_places_are_better_together():
-    rng = np.random.default_rng(2)
-    truth = rng.integers(0, 5, 1200)
-    letters = letters_of(truth, 5)
-    members = [heard(rng, truth, 5, 2.5, loud) for loud in (0.5, 1, 3)]
-    how = fit_ensemble(members, letters, soft_labels(letters))
-    assert np.ptp(how.weights) < 0.1, "equally good, however loud"
-    gain = average_precision(join(members, how), letters)
-    assert gain > max(average_precision(p, letters) for p in members) + 0.02
-
-
-def test_a_copy_changes_nothing():
-    rng = np.random.default_rng(3)
-    truth = rng.integers(0, 3, 300)
-    p, letters = heard(rng, truth, 3, 2.0), letters_of(truth, 3)
-    how = fit_ensemble([p, p, p], letters, soft_labels(letters))
-    np.testing.assert_allclose(join([p] * 3, how), join([p], Ensemble((1.0,), how.temperatures[:1])))
-
-
-def test_without_rows_members_count_alike():
-    none = np.zeros((0, 3))
-    how = fit_ensemble([none, none], np.zeros((0, 3), np.int8), none)
-    assert how == equal_weights(2) == Ensemble((0.5, 0.5), (1.0, 1.0))
-
-
-# --- the command
-
+from tests.unit.test_ensemble import letters_of, noisy
 
 TASKS = {"wing": ("spotted", "plain", "striped"), "tail": ("long", "short")}
 N = {"train": 12, "val": 60, "test": 80}
@@ -126,7 +25,7 @@ N = {"train": 12, "val": 60, "test": 80}
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Labelled pictures, and two runs that saw them through noise of their own."""
+    """Labelled images, and two runs that see them through different noise."""
     home = tmp_path_factory.mktemp("ensemble")
     rng = np.random.default_rng(0)
     rows, truth = [], {}
@@ -146,7 +45,7 @@ def world(tmp_path_factory):
 
 
 def make_run(home, name, splits, truth, noise, seed, data="data/labels.csv"):
-    """Leave what three stages would, as far as an ensemble looks at it."""
+    """Write the files of a finished run that an ensemble reads."""
     rng, folder = np.random.default_rng(seed), RunFolder(home / name)
     plain = {
         "name": name,
@@ -161,7 +60,7 @@ def make_run(home, name, splits, truth, noise, seed, data="data/labels.csv"):
     folder.config.write_text(dump_config(read_config(home / "plain.yaml")))
     for task, classes in TASKS.items():
         files, images = folder.task(task), [f"{task}/{i:03}.jpg" for i in range(len(splits))]
-        p = heard(rng, truth[task], len(classes), noise)
+        p = noisy(rng, truth[task], len(classes), noise)
         write_predictions(files.predictions(1), images, splits, p, classes, ["final"] * len(splits))
         late = splits != "train"
         write_predictions(
@@ -173,7 +72,7 @@ def make_run(home, name, splits, truth, noise, seed, data="data/labels.csv"):
 
 @pytest.fixture
 def fuse(world, monkeypatch, capsys):
-    """Run the command; give its exit code and what it said."""
+    """Run the command; return its exit code and output."""
 
     def command(*words):
         monkeypatch.chdir(world[0])
@@ -188,16 +87,24 @@ def fuse(world, monkeypatch, capsys):
     return command
 
 
+def assert_refused(result, code, *words):
+    found, text = result
+    assert found == code, text
+    assert text.count("error:") == 1, text
+    for word in words:
+        assert word in text
+
+
 def submission(world, path, noise=2.2, seed=7, splits=("val", "test"), tasks=tuple(TASKS), decimals=4):
-    """A foreign submission file; without a header, as it is handed in."""
+    """Write a foreign submission file, without a header."""
     _, of, truth = world
     rng = np.random.default_rng(seed)
     with path.open("w", newline="") as file:
         for task in tasks:
-            for i, p in enumerate(heard(rng, truth[task], len(TASKS[task]), noise)):
+            for i, p in enumerate(noisy(rng, truth[task], len(TASKS[task]), noise)):
                 if of[i] in splits:
-                    told = ";".join(f"{v:.{decimals}f}" for v in p)
-                    csv.writer(file).writerow([f"{task}/{i:03}.jpg", task, told])
+                    text = ";".join(f"{v:.{decimals}f}" for v in p)
+                    csv.writer(file).writerow([f"{task}/{i:03}.jpg", task, text])
     return path
 
 
@@ -212,7 +119,7 @@ def own_ap(world, name, task, split):
     return average_precision(p[(table["split"] == split).to_numpy()], letters)
 
 
-def test_runs_and_a_foreign_file_are_joined(world, fuse, tmp_path):
+def test_runs_and_a_foreign_file_are_fused(world, fuse, tmp_path):
     home, splits, truth = world
     foreign, out = submission(world, tmp_path / "other.csv"), tmp_path / "out"
     before = [stamps(home / name) for name in ("a", "b")]
@@ -225,23 +132,25 @@ def test_runs_and_a_foreign_file_are_joined(world, fuse, tmp_path):
         "members.csv",
         "metrics.json",
     }
-    told, metrics = (json.loads((out / name).read_text()) for name in ("weights.json", "metrics.json"))
-    assert [(m["name"], m["kind"]) for m in told["members"]] == [
+    weights_of, metrics = (json.loads((out / name).read_text()) for name in ("weights.json", "metrics.json"))
+    assert [(m["name"], m["kind"]) for m in weights_of["members"]] == [
         ("a", "run"),
         ("b", "run"),
         ("other.csv", "csv"),
     ]
-    assert metrics["split"] == "test" and set(metrics["splits"]) == {"val"}
+    assert metrics["split"] == "test"
+    assert set(metrics["splits"]) == {"val"}
     rows = list(csv.reader((out / "submission.csv").open()))
     assert len(rows) == N["test"] * len(TASKS)
     for task in TASKS:
-        weights = told["tasks"][task]["weights"]
-        assert sum(weights.values()) == pytest.approx(1) and min(weights.values()) >= 0
-        assert told["tasks"][task]["rows"] == N["val"]
+        weights = weights_of["tasks"][task]["weights"]
+        assert sum(weights.values()) == pytest.approx(1)
+        assert min(weights.values()) >= 0
+        assert weights_of["tasks"][task]["rows"] == N["val"]
         val = metrics["splits"]["val"]["tasks"][task]
         assert val["fused"]["map"] >= max(of["map"] for of in val["members"].values())
         assert val["members"]["a"]["map"] == pytest.approx(own_ap(world, "a", task, "val"))
-        # The file that is handed in holds what is scored.
+        # The submission holds what is scored.
         p = np.array([row[2].split(";") for row in rows if row[1] == task], float)
         letters = letters_of(truth[task][splits == "test"], len(TASKS[task]))
         assert average_precision(p, letters) == pytest.approx(
@@ -251,13 +160,15 @@ def test_runs_and_a_foreign_file_are_joined(world, fuse, tmp_path):
     assert metrics["mean"]["fused"]["map"] == pytest.approx(np.mean(means))
 
 
-def test_the_table_tells_what_each_member_adds(world, fuse, tmp_path):
+def test_the_table_shows_what_each_member_adds(world, fuse, tmp_path):
     home = world[0]
     foreign = submission(world, tmp_path / "other.csv")
     both, all_three = tmp_path / "both", tmp_path / "three"
     assert fuse("--run", home / "a", "--run", home / "b", "--out", both)[0] == 0
     code, text = fuse("--run", home / "a", "--run", home / "b", "--csv", foreign, "--out", all_three)
-    assert code == 0 and "other.csv" in text and "val adds" in text and "test AP" in text
+    assert code == 0, text
+    for words in ("other.csv", "val adds", "test AP"):
+        assert words in text
     table = pd.read_csv(all_three / "members.csv").set_index(["task", "member"])
     assert list(table.columns) == [
         "weight",
@@ -270,13 +181,13 @@ def test_the_table_tells_what_each_member_adds(world, fuse, tmp_path):
         "test_adds",
     ]
     without = json.loads((both / "metrics.json").read_text())
-    whole = json.loads((all_three / "metrics.json").read_text())
+    complete = json.loads((all_three / "metrics.json").read_text())
     weights = json.loads((all_three / "weights.json").read_text())
     for task in TASKS:
         row = table.loc[task, "other.csv"]
         assert row["weight"] == pytest.approx(weights["tasks"][task]["weights"]["other.csv"], abs=1e-5)
         for split in ("test", "val"):
-            new, old = (of if split == "test" else of["splits"]["val"] for of in (whole, without))
+            new, old = (of if split == "test" else of["splits"]["val"] for of in (complete, without))
             ap, less = new["tasks"][task]["fused"]["map"], old["tasks"][task]["fused"]["map"]
             assert row[f"{split}_without"] == pytest.approx(less, abs=1e-5)
             assert row[f"{split}_adds"] == pytest.approx(ap - less, abs=1e-5)
@@ -289,22 +200,19 @@ def test_the_table_tells_what_each_member_adds(world, fuse, tmp_path):
     assert table.loc["mean", "fused"]["val_ap"] >= table.loc["mean"]["val_ap"].max()
 
 
-def test_a_file_without_validation_rows_gets_no_weight_and_that_is_told(world, fuse, tmp_path):
+def test_a_file_without_validation_rows_gets_no_weight(world, fuse, tmp_path):
     home = world[0]
     tested = submission(world, tmp_path / "tested.csv", noise=0.1, splits=("test",))
     half = submission(world, tmp_path / "half.csv", tasks=("wing",))
     code, text = fuse("--run", home / "a", "--csv", tested, "--csv", half, "--out", tmp_path / "out")
     assert code == 0
-    assert f"{tested}: holds no row of a validation picture of any task, so it gets no weight" in text
-    assert f"{half}: holds no row of a validation picture of tail, so" in text
-    told = json.loads((tmp_path / "out" / "weights.json").read_text())["tasks"]
-    assert told["wing"]["weights"]["tested.csv"] == told["tail"]["weights"]["tested.csv"] == 0
-    assert told["wing"]["weights"]["half.csv"] > 0.2 and told["tail"]["weights"] == {
-        "a": 1,
-        "tested.csv": 0,
-        "half.csv": 0,
-    }
-    assert told["tail"]["temperatures"]["tested.csv"] is None
+    assert f"{tested}: holds no row of a validation image of any task, so it gets no weight" in text
+    assert f"{half}: holds no row of a validation image of tail, so" in text
+    tasks = json.loads((tmp_path / "out" / "weights.json").read_text())["tasks"]
+    assert tasks["wing"]["weights"]["tested.csv"] == 0
+    assert tasks["wing"]["weights"]["half.csv"] > 0.2
+    assert tasks["tail"]["weights"] == {"a": 1, "tested.csv": 0, "half.csv": 0}
+    assert tasks["tail"]["temperatures"]["tested.csv"] is None
 
 
 def test_files_that_do_not_fit_are_refused(world, fuse, tmp_path):
@@ -315,11 +223,11 @@ def test_files_that_do_not_fit_are_refused(world, fuse, tmp_path):
     cases = {
         "some.csv": (
             [line for line in good if "wing/030" not in line],
-            ["some.csv: 1 of 60 validation pictures of wing have no row", "wing/030.jpg", "fused.csv"],
+            ["some.csv: 1 of 60 validation images of wing have no row", "wing/030.jpg", "fused.csv"],
         ),
         "tests.csv": (
             [line for line in good if "tail/1" not in line],
-            ["tests.csv: 52 of 80 test pictures of tail", "tail/100.jpg"],
+            ["tests.csv: 52 of 80 test images of tail", "tail/100.jpg"],
         ),
         "minus.csv": ([*good[:4], minus, *fifth], ["minus.csv:5", "no probabilities"]),
         "class.csv": ([good[0] + ";0.1", *good[1:]], ["class.csv:1: 4 probabilities; the task has 3"]),
@@ -328,10 +236,8 @@ def test_files_that_do_not_fit_are_refused(world, fuse, tmp_path):
     }
     for name, (lines, words) in cases.items():
         (tmp_path / name).write_text("\n".join(lines) + "\n")
-        code, text = fuse("--run", home / "a", "--csv", tmp_path / name, "--out", tmp_path / "out")
-        assert code == 1 and text.count("error:") == 1, text
-        for word in words:
-            assert word in text, text
+        result = fuse("--run", home / "a", "--csv", tmp_path / name, "--out", tmp_path / "out")
+        assert_refused(result, 1, *words)
         assert not (tmp_path / "out").exists()
 
 
@@ -347,7 +253,7 @@ def drop_row(run):
     path.write_text("".join(line for line in lines if "wing/013" not in line))
 
 
-def another_picture(run):
+def another_image(run):
     path = run / "tail" / "stage3" / "fused.csv"
     path.write_text(path.read_text().replace("tail/100.jpg", "tail/other.jpg"))
 
@@ -360,8 +266,8 @@ def other_classes(run):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (drop_row, ["wing/stage3/fused.csv: 59 val pictures", "the same 60", "wing/013.jpg is missing"]),
-        (another_picture, ["tail/stage3/fused.csv: 80 test pictures, of which 79", "tail/other.jpg is none"]),
+        (drop_row, ["wing/stage3/fused.csv: 59 val images", "the same 60", "wing/013.jpg is missing"]),
+        (another_image, ["tail/stage3/fused.csv: 80 test images, 79 of them", "tail/other.jpg is not one"]),
         (other_classes, ["changed/config.yaml: wing has the classes spotted, dull, striped", "plain"]),
         (lambda run: (run / "tail" / ".finetune.json").unlink(), ["tail is not finished there, only wing"]),
         (lambda run: (run / "config.yaml").unlink(), ["is not a run folder"]),
@@ -369,10 +275,7 @@ def other_classes(run):
 )
 def test_runs_that_do_not_fit_are_refused(world, fuse, tmp_path, change, words):
     run = changed_run(world, tmp_path, change)
-    code, text = fuse("--run", world[0] / "a", "--run", run, "--out", tmp_path / "out")
-    assert code == 1 and text.count("error:") == 1, text
-    for word in words:
-        assert word in text, text
+    assert_refused(fuse("--run", world[0] / "a", "--run", run, "--out", tmp_path / "out"), 1, *words)
     assert not (tmp_path / "out").exists()
 
 
@@ -381,12 +284,12 @@ def test_a_task_that_one_run_lacks_can_be_left_out(world, fuse, tmp_path):
     runs = ("--run", world[0] / "a", "--run", run)
     assert fuse(*runs, "--task", "wing", "--out", tmp_path / "out")[0] == 0
     assert list(json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]) == ["wing"]
-    code, text = fuse("--run", run, "--run", world[0] / "a", "--task", "tail", "--out", tmp_path / "out")
-    assert code == 1 and "tail is not finished; run it first: python pipeline.py run --task tail" in text
+    result = fuse("--run", run, "--run", world[0] / "a", "--task", "tail", "--out", tmp_path / "out")
+    assert_refused(result, 1, "tail is not finished; run it first: python pipeline.py run --task tail")
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["--run", "a"], 2, "one member is no ensemble"),
         (["--run", "a", "--run", "./a"], 2, "is given twice"),
@@ -400,10 +303,11 @@ def test_a_task_that_one_run_lacks_can_be_left_out(world, fuse, tmp_path):
         (["--run", "a", "--run", "b", "--task", "wign"], 1, "did you mean wing?"),
     ],
 )
-def test_mistakes_are_told_in_one_line(world, fuse, words, code, told):
+def test_mistakes_are_reported_and_change_nothing(world, fuse, words, code, message):
     before = stamps(world[0])
     found, text = fuse(*words)
-    assert found == code and told in text, text
+    assert found == code, text
+    assert message in text
     assert stamps(world[0]) == before
 
 
@@ -415,16 +319,17 @@ def test_the_same_command_again_writes_the_same(world, fuse, tmp_path):
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == first
 
 
-def test_weights_of_somebody_else_are_left_alone(world, fuse, tmp_path):
+def test_weights_of_another_program_are_not_replaced(world, fuse, tmp_path):
     theirs = tmp_path / "weights.json"
     theirs.write_text("[80.5, 81.2]")
-    code, text = fuse("--run", world[0] / "a", "--run", world[0] / "b", "--out", tmp_path)
-    assert code == 1 and "was not written by this program" in " ".join(text.split())
-    assert theirs.read_text() == "[80.5, 81.2]" and len(list(tmp_path.iterdir())) == 1
+    result = fuse("--run", world[0] / "a", "--run", world[0] / "b", "--out", tmp_path)
+    assert_refused(result, 1, "was not written by this program")
+    assert theirs.read_text() == "[80.5, 81.2]"
+    assert list(tmp_path.iterdir()) == [theirs]
 
 
 def relabelled(world, tmp_path, change):
-    """Two runs on the same pictures with another table of labels."""
+    """Two runs on the same images with another table of labels."""
     home, _, truth = world
     shutil.copytree(home / "data", tmp_path / "data")
     table = change(pd.read_csv(home / "data" / "labels.csv"))
@@ -440,21 +345,27 @@ def test_without_answers_only_validation_is_scored(world, fuse, tmp_path):
         return table.assign(label=table["label"].where(table["split"] != "test", ""))
 
     code, text = fuse(*relabelled(world, tmp_path, hidden))
-    assert code == 0 and "val AP" in text and "test AP" not in text, text
+    assert code == 0, text
+    assert "val AP" in text
+    assert "test AP" not in text
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["split"] == "val" and not metrics["splits"]
+    assert metrics["split"] == "val"
+    assert not metrics["splits"]
     assert len((tmp_path / "out" / "submission.csv").read_text().splitlines()) == N["test"] * len(TASKS)
 
 
-def test_without_validation_members_count_alike_and_that_is_told(world, fuse, tmp_path):
+def test_without_validation_members_get_equal_weights(world, fuse, tmp_path):
     runs = relabelled(world, tmp_path, lambda t: t.assign(split=t["split"].replace("val", "test")))
     for name in ("a", "b"):
         config = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
         config["data"]["val_share"] = 0
         (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
     code, text = fuse(*runs)
-    assert code == 0 and "wing: there is no validation picture; all members count alike" in text, text
-    told = json.loads((tmp_path / "out" / "weights.json").read_text())["tasks"]["wing"]
-    assert told["weights"] == {"a": 0.5, "b": 0.5} and told["rows"] == 0
+    assert code == 0, text
+    assert "wing: there is no validation image; all members get the same weight" in text
+    task = json.loads((tmp_path / "out" / "weights.json").read_text())["tasks"]["wing"]
+    assert task["weights"] == {"a": 0.5, "b": 0.5}
+    assert task["rows"] == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["split"] == "test" and metrics["tasks"]["wing"]["n"] == N["test"] + N["val"]
+    assert metrics["split"] == "test"
+    assert metrics["tasks"]["wing"]["n"] == N["test"] + N["val"]

@@ -1,4 +1,4 @@
-"""A batch in parts and on several devices, and mixed precision: on CPU contexts, counted like GPUs."""
+"""A batch in parts and on several devices, and mixed precision: on several CPU contexts."""
 
 import re
 
@@ -32,7 +32,7 @@ def values(net):
 
 
 class Trained:
-    """A small training, and all it left."""
+    """A small training and its results."""
 
     def __init__(
         self,
@@ -119,15 +119,15 @@ def test_a_batch_split_among_devices_gives_the_weights_of_one(devices, n_rows, s
 
 def test_all_devices_end_an_epoch_with_the_same_values():
     done = Trained(41, devices=3, norm=True, average=0.5)
-    assert done.apart and max(done.apart) == 0
-    assert [c.device_type for c in done.net.weight.list_ctx()] == ["cpu"] and len(
-        done.net.weight.list_ctx()
-    ) == 1
+    assert done.apart
+    assert max(done.apart) == 0
+    assert [c.device_type for c in done.net.weight.list_ctx()] == ["cpu"]
+    assert len(done.net.weight.list_ctx()) == 1
 
 
 def test_running_statistics_are_the_mean_over_devices():
-    """Of one update with equal shares, the mean of the shares' means is the batch's; the variance is what
-    lies within the shares."""
+    """Of one update with equal shares, the mean of the shares' means is the batch's; the variance is
+    that within the shares."""
     one, two = (Trained(40, 40, devices=d, norm=True, epochs=1, learning_rate=1e-9) for d in (1, 2))
     mean = next(name for name in one.values if name.endswith("running_mean"))
     variance = next(name for name in one.values if name.endswith("running_var"))
@@ -144,11 +144,11 @@ def test_running_statistics_are_the_mean_over_devices():
     ("parts", "devices", "n_rows"),
     [(2, 1, 40), (5, 1, 40), (3, 1, 41), (99, 1, 40), (2, 2, 40), (5, 2, 41), (10, 3, 40)],
 )
-def test_steps_of_a_part_each_add_up_to_one_of_the_batch(parts, devices, n_rows):
+def test_accumulated_parts_give_the_update_of_the_batch(parts, devices, n_rows):
     close(Trained(n_rows), Trained(n_rows, devices=devices, accumulate=parts))
 
 
-def test_each_part_is_as_small_as_asked(monkeypatch):
+def test_each_part_is_as_small_as_configured(monkeypatch):
     seen = []
     original = heatcrop.training.loop.mxnet().nd.array
 
@@ -163,19 +163,19 @@ def test_each_part_is_as_small_as_asked(monkeypatch):
     assert sum(seen) == 80
 
 
-def test_no_gradient_is_left_behind():
+def test_no_gradient_remains():
     done = Trained(accumulate=4)
     assert {p.grad_req for p in done.net.collect_params().values()} == {"write"}
     assert max(np.abs(p.grad().asnumpy()).max() for p in done.net.collect_params().values()) == 0
 
 
 @pytest.mark.parametrize("settings", [{"accumulate": 3}, {"devices": 2, "norm": True, "average": 0.5}])
-def test_a_broken_training_goes_on_to_the_last_bit_here_too(tmp_path, settings):
-    whole = Trained(**settings)
+def test_an_interrupted_training_ends_the_same_to_the_last_bit(tmp_path, settings):
+    complete = Trained(**settings)
     with pytest.raises(KeyboardInterrupt):
-        Trained(checkpoint=Checkpoint(tmp_path / "c", "mark", share=1e9), stop=2, **settings)
-    resumed = Trained(checkpoint=Checkpoint(tmp_path / "c", "mark"), **settings)
-    for name, value in whole.values.items():
+        Trained(checkpoint=Checkpoint(tmp_path / "c", "fingerprint", share=1e9), stop=2, **settings)
+    resumed = Trained(checkpoint=Checkpoint(tmp_path / "c", "fingerprint"), **settings)
+    for name, value in complete.values.items():
         np.testing.assert_array_equal(value, resumed.values[name], err_msg=name)
 
 
@@ -193,12 +193,14 @@ def test_convolutions_and_products_are_in_float16_and_weights_in_float32():
     found = " ".join(casts(mixed))
     for part in ("data_amp", r"conv\d+_weight_amp", "classifier0_weight_amp"):
         assert re.search(part, found)
-    assert "gamma" not in found and "running" not in found
+    assert "gamma" not in found
+    assert "running" not in found
     shared = net.collect_params()
     assert all(p is shared[name] for name, p in mixed.collect_params().items())
     symbol = mixed(mxnet().sym.var("data"))
     arguments, outputs, _ = symbol.infer_type(data="float32")
-    assert set(arguments) == {np.float32} and outputs == [np.float32]
+    assert set(arguments) == {np.float32}
+    assert outputs == [np.float32]
     assert not casts(net)  # what is exported stays as it was
 
 
@@ -211,8 +213,12 @@ def test_both_outputs_are_converted():
 
 @pytest.fixture
 def half_flatten(monkeypatch):
-    """Float16 in the one place that a CPU has it for, so that training's side of it can be run here."""
-    monkeypatch.setattr(heatcrop.training.loop, "mixed_block", lambda net: mixed_block(net, ["Flatten"]))
+    """Use float16 for the one operator that has it on a CPU, so that training in it can be tested."""
+    amp = mixed_precision()
+    convert = amp.convert_symbol
+    rest = [name for name in (*amp.list_lp16_ops("float16"), "Pooling") if name != "Flatten"]
+    lists = {"target_dtype_ops": ["Flatten"], "fp32_ops": [*amp.list_fp32_ops("float16"), *rest]}
+    monkeypatch.setattr(amp, "convert_symbol", lambda *given, **named: convert(*given, **named, **lists))
     scalers = []
 
     def scaler():
@@ -233,7 +239,7 @@ def test_a_scaled_loss_leaves_the_updates_as_they_are(half_flatten):
         assert a.train_loss == pytest.approx(b.train_loss, rel=0.01)
 
 
-def test_an_update_that_overflows_is_left_out(half_flatten):
+def test_an_update_that_overflows_is_skipped(half_flatten):
     x = np.full((40, *SHAPE), 1e7, np.float32)  # more than float16 holds
     start = values(network())
     done = Trained(x=x, epochs=1, amp=True, reload_best=False)

@@ -224,7 +224,7 @@ def test_each_image_passes_the_shared_network_once(predict, monkeypatch):
 
         return run
 
-    monkeypatch.setattr(heatcrop.predict.predictor, "onnx_runner", counted)
+    monkeypatch.setattr(heatcrop.predict.predictor, "open_network", counted)
     monkeypatch.setattr(heatcrop.predict.images, "_CHUNK", 7)  # several chunks, so that tasks take turns
     table, _ = predict("--engine", "onnx")
     n, views = table["image"].nunique(), 2  # plain and mirrored

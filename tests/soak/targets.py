@@ -24,10 +24,16 @@ from heatcrop.metrics.fusion import Fusion
 from heatcrop.metrics.submissions import score_files
 from heatcrop.nets.backbones import Backbone, InputForm
 from heatcrop.nets.torch_weights import read_torch_weights
-from heatcrop.predict.description import Described, as_json, read_description
+from heatcrop.predict.description import (
+    Branch,
+    Description,
+    InputDescription,
+    TaskDescription,
+    read_description,
+)
 from heatcrop.runs.leftovers import is_ours
-from heatcrop.training.views import TestViews
-from stage2_crop.rule import CropRule
+from heatcrop.training.inputs import TestViews
+from stage2_crop.plan import CropRule
 from tests.torch_file import GOOD
 
 SECONDS = 5.0
@@ -168,12 +174,9 @@ def description(folder: Path, data: bytes) -> bool:
     (folder / "net.onnx").touch()
     try:
         described = read_description(path)
-    except HeatCropError:
-        return False
-    assert all(task.full.parent == folder for task in described)
-    write_json(path, as_json(described, folder))
-    assert read_description(path) == described
-    return True
+        assert all(network.parent == folder for network in described.networks())
+        write_json(path, described.as_json(folder))
+        assert read_description(path) == described
 
 
 TARGETS: dict[str, Target] = {
@@ -244,13 +247,26 @@ def seeds(target: str) -> list[bytes]:
 
 
 def _description() -> bytes:
-    net = Path("net.onnx")
-    form, views = InputForm(96, "pad", Backbone("any")), TestViews()
+    branch = Branch(network=Path("net.onnx"), views=TestViews())
     rule = CropRule(usual=(0.5, 0.5, 0.25))
-    described = [
-        Described(task, form, views, "plain", rule, views, Fusion(), net, net, net) for task in TASKS[:2]
-    ]
-    return json.dumps(as_json(described, Path())).encode()
+    tasks = {
+        task.name: TaskDescription(
+            classes=task.classes,
+            kind=task.kind,
+            full=branch,
+            heatmap="plain",
+            crop_rule=rule,
+            crop=branch,
+            fusion=Fusion(),
+        )
+        for task in TASKS[:2]
+    }
+    backbone = Backbone("any")
+    given = InputDescription(
+        side_px=96, fit="pad", mean=backbone.mean, std=backbone.std, backbone=backbone.name
+    )
+    description = Description(input=given, trunk=Path("net.onnx"), tasks=tasks)
+    return json.dumps(description.as_json(Path())).encode()
 
 
 def _images() -> list[bytes]:

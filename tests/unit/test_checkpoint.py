@@ -1,4 +1,4 @@
-"""A training that was broken off goes on, and ends as if it had not been."""
+"""An interrupted training continues, and ends like an uninterrupted one."""
 
 import dataclasses
 import json
@@ -10,19 +10,18 @@ import pytest
 
 from heatcrop.nets.classifier import build_classifier
 from heatcrop.nets.engine import mxnet
-from heatcrop.training.branch import load_classifier, save_classifier
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.loop import TrainingPlan, train
 
 SHAPE, CLASSES, EPOCHS = (3, 6, 6), 3, 4
 
 
-class Broken(Exception):
+class Interrupted(Exception):
     pass
 
 
 def network(extra=0):
-    """A convolution with batch norm, whose running figures are state too, and a classifier with dropout."""
+    """A convolution with batch norm, whose running statistics are state, and a head with dropout."""
     mx = mxnet()
     mx.random.seed(7)
     for _ in range(extra):  # names, and the trainer's order, depend on what a process made before
@@ -34,7 +33,7 @@ def network(extra=0):
 
 
 def fitted(checkpoint, settings, stop=None, scores=(0.3, 0.9, 0.5, 0.4), seed=3, extra=0):
-    """Train, or break off after `stop` epochs; weights, history and the epochs whose batches were drawn."""
+    """Train, or interrupt it after `stop` epochs; weights, history and the epochs of the drawn batches."""
     rng = np.random.default_rng(0)
     x, truth = rng.normal(size=(40, *SHAPE)).astype(np.float32), rng.integers(0, CLASSES, 40)
     y, drawn, seen = np.eye(CLASSES, dtype=np.float32)[truth], [], []
@@ -51,7 +50,7 @@ def fitted(checkpoint, settings, stop=None, scores=(0.3, 0.9, 0.5, 0.4), seed=3,
     def on_epoch(row):
         seen.append(row.epoch)
         if stop is not None and row.epoch == stop:
-            raise Broken
+            raise Interrupted
 
     net = network(extra)
     plan = TrainingPlan(**{"epochs": EPOCHS, "learning_rate": 0.02, **settings})
@@ -78,44 +77,45 @@ PLANS = [
 
 
 @pytest.mark.parametrize("settings", PLANS)
-def test_a_broken_training_ends_with_the_same_weights_to_the_last_bit(tmp_path, settings):
-    whole = fitted(None, settings)
+def test_an_interrupted_training_ends_with_the_same_weights_to_the_last_bit(tmp_path, settings):
+    complete = fitted(None, settings)
     for stop in range(1, EPOCHS):
-        checkpoint = Checkpoint(tmp_path / f"{stop}", "mark", share=1e9)
-        with pytest.raises(Broken):
+        checkpoint = Checkpoint(tmp_path / f"{stop}", "fingerprint", share=1e9)
+        with pytest.raises(Interrupted):
             fitted(checkpoint, settings, stop)
-        resumed = fitted(Checkpoint(checkpoint.path, "mark"), settings, extra=11)
-        same(whole, resumed)
+        resumed = fitted(Checkpoint(checkpoint.path, "fingerprint"), settings, extra=11)
+        same(complete, resumed)
         assert resumed[2] == list(range(stop, EPOCHS))
 
 
-def test_it_may_be_broken_after_every_epoch(tmp_path):
+def test_it_may_be_interrupted_after_every_epoch(tmp_path):
     for stop in range(1, EPOCHS):
-        with pytest.raises(Broken):
-            fitted(Checkpoint(tmp_path / "c", "mark", share=1e9), {"average": 0.8}, stop)
-    same(fitted(None, {"average": 0.8}), fitted(Checkpoint(tmp_path / "c", "mark"), {"average": 0.8}))
+        with pytest.raises(Interrupted):
+            fitted(Checkpoint(tmp_path / "c", "fingerprint", share=1e9), {"average": 0.8}, stop)
+    same(fitted(None, {"average": 0.8}), fitted(Checkpoint(tmp_path / "c", "fingerprint"), {"average": 0.8}))
 
 
-def test_without_validation_too(tmp_path):
+def test_it_continues_without_validation(tmp_path):
     nothing = (float("nan"),) * EPOCHS
-    with pytest.raises(Broken):
+    with pytest.raises(Interrupted):
         fitted(Checkpoint(tmp_path / "c", "m", share=1e9), {}, 2, nothing)
     same(fitted(None, {}, scores=nothing), fitted(Checkpoint(tmp_path / "c", "m"), {}, scores=nothing))
 
 
-def test_a_training_that_is_done_is_not_done_again(tmp_path):
-    first = fitted(Checkpoint(tmp_path / "c", "mark"), {})
+def test_a_finished_training_is_not_repeated(tmp_path):
+    first = fitted(Checkpoint(tmp_path / "c", "fingerprint"), {})
     before = (tmp_path / "c").stat()
-    again = fitted(Checkpoint(tmp_path / "c", "mark"), {})
+    again = fitted(Checkpoint(tmp_path / "c", "fingerprint"), {})
     same(first, again)
     after = (tmp_path / "c").stat()
-    assert again[2] == [] and (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert again[2] == []
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_checkpoint_of_another_training_is_not_taken(tmp_path):
-    with pytest.raises(Broken):
-        fitted(Checkpoint(tmp_path / "c", "mark", share=1e9), {}, 2)
-    other = fitted(Checkpoint(tmp_path / "c", "other mark"), {})
+def test_a_checkpoint_of_another_training_is_ignored(tmp_path):
+    with pytest.raises(Interrupted):
+        fitted(Checkpoint(tmp_path / "c", "fingerprint", share=1e9), {}, 2)
+    other = fitted(Checkpoint(tmp_path / "c", "another fingerprint"), {})
     assert other[2] == list(range(EPOCHS))
     same(fitted(None, {}), other)
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_training_is_not_taken(tmp_path):
 DAMAGE = {
     "empty": lambda data: b"",
     "cut": lambda data: data[: len(data) // 2],
-    "rubbish": lambda data: b"rubbish" * 100,
+    "noise": lambda data: b"noise" * 100,
     "a byte changed": lambda data: (
         data[: len(data) // 3] + bytes([data[len(data) // 3] ^ 255]) + data[len(data) // 3 + 1 :]
     ),
@@ -131,13 +131,13 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, how):
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_checkpoint_is_ignored(tmp_path, kind):
     path = tmp_path / "c"
-    with pytest.raises(Broken):
-        fitted(Checkpoint(path, "mark", share=1e9), {}, 2)
-    path.write_bytes(DAMAGE[how](path.read_bytes()))
-    same(fitted(None, {}), fitted(Checkpoint(path, "mark"), {}))
+    with pytest.raises(Interrupted):
+        fitted(Checkpoint(path, "fingerprint", share=1e9), {}, 2)
+    path.write_bytes(DAMAGE[kind](path.read_bytes()))
+    same(fitted(None, {}), fitted(Checkpoint(path, "fingerprint"), {}))
 
 
 def test_a_checkpoint_runs_no_code(tmp_path):
@@ -148,24 +148,26 @@ def test_a_checkpoint_runs_no_code(tmp_path):
         def __reduce__(self):
             return marker.touch, ()
 
-    np.savez(tmp_path / "c.npz", told=np.array([Bomb()], dtype=object))
-    assert Checkpoint(tmp_path / "c.npz", "mark").read() is None and not marker.exists()
-    np.load(tmp_path / "c.npz", allow_pickle=True)["told"]  # the bomb is live
+    np.savez(tmp_path / "c.npz", description=np.array([Bomb()], dtype=object))
+    assert Checkpoint(tmp_path / "c.npz", "fingerprint").read() is None
+    assert not marker.exists()
+    np.load(tmp_path / "c.npz", allow_pickle=True)["description"]  # the bomb is live
     assert marker.exists()
 
 
-def test_it_holds_arrays_and_json_alone(tmp_path):
-    with pytest.raises(Broken):
-        fitted(Checkpoint(tmp_path / "c", "mark", share=1e9), {"average": 0.5}, 2)
+def test_it_holds_arrays_and_json_only(tmp_path):
+    with pytest.raises(Interrupted):
+        fitted(Checkpoint(tmp_path / "c", "fingerprint", share=1e9), {"average": 0.5}, 2)
     with np.load(tmp_path / "c", allow_pickle=False) as file:
-        told = json.loads(str(file["told"]))
-    assert told["mark"] == "mark" and len(told["history"]) == 2
-    assert set(told["groups"]) == {"weights", "best", "average", "optimiser"}
+        description = json.loads(str(file["description"]))
+    assert description["fingerprint"] == "fingerprint"
+    assert len(description["history"]) == 2
+    assert set(description["groups"]) == {"weights", "best", "average", "optimiser"}
     assert zipfile.ZipFile(tmp_path / "c").testzip() is None
 
 
-def test_quick_epochs_share_a_file(tmp_path):
-    """Writing takes its share of the time and no more; the last file, when training is done, always comes."""
+def test_short_epochs_share_a_file(tmp_path):
+    """Writing takes no more than its share of the time; the file at the end is always written."""
     writes = []
 
     class Counting(Checkpoint):
@@ -174,21 +176,5 @@ def test_quick_epochs_share_a_file(tmp_path):
             writes.append(len(history))
             self._cost = 1e6
 
-    fitted(Counting(tmp_path / "c", "mark"), {})
+    fitted(Counting(tmp_path / "c", "fingerprint"), {})
     assert writes == [1, EPOCHS]
-
-
-def test_weights_that_the_disk_did_not_take_are_told(tmp_path, monkeypatch):
-    net = network()
-    save_classifier(net, tmp_path / "good")
-    load_classifier(network(), tmp_path / "good")
-    original = type(net).save_parameters
-
-    def cut(self, path):
-        original(self, path)
-        with open(path, "rb+") as file:
-            file.truncate(60)
-
-    monkeypatch.setattr(type(net), "save_parameters", cut)
-    with pytest.raises(OSError, match="could not be written whole"):
-        save_classifier(net, tmp_path / "bad")

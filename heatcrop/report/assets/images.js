@@ -44,12 +44,21 @@ const draw = (() => {
     Object.assign(node.style, { left: left + "%", top: top + "%", width: width + "%", height: height + "%" });
   }
 
+  function placeBox(node, [x0, y0, x1, y1], [w, h]) {
+    place(node, (100 * x0) / w, (100 * y0) / h, (100 * (x1 - x0)) / w, (100 * (y1 - y0)) / h);
+  }
+
+  // Show a part of an image in its window.
+  function placePart(image, [x, y, w, h], size) {
+    place(image, (-100 * x) / w, (-100 * y) / h, (100 * size[0]) / w, (100 * size[1]) / h);
+  }
+
   // A window on a part of an image file: the image is larger than the window and moved behind it.
-  function pane(source, size, [x, y, w, h], alt) {
-    const node = make("span", "pane"), image = make("img");
+  function pane(source, size, part, alt) {
+    const [, , w, h] = part, node = make("span", "pane"), image = make("img");
     node.style.aspectRatio = w + " / " + h;
     node.style.flex = Math.min(2, Math.max(0.5, w / h)) + " 1 0";
-    place(image, (-100 * x) / w, (-100 * y) / h, (100 * size[0]) / w, (100 * size[1]) / h);
+    placePart(image, part, size);
     Object.assign(image, { loading: "lazy", decoding: "async", alt, src: source });
     node.append(image);
     return node;
@@ -76,29 +85,25 @@ const draw = (() => {
 
   // Painted only on request: thousands of painted canvases would fill the memory.
   function heatLayer(row, grid) {
-    const canvas = make("canvas", "heat"), [width, height] = row.size;
+    const canvas = make("canvas", "heat");
     canvas.width = canvas.height = 0;
     canvas.setAttribute("aria-hidden", "true");
     canvas.paint = () => paint(canvas, row, grid);
-    // The network saw the image stretched to its square input, or a square around the image.
-    const side = Math.max(width, height), w = row.task.fit === "pad" ? side : width, h = row.task.fit === "pad" ? side : height;
-    place(canvas, (50 * (width - w)) / width, (50 * (height - h)) / height, (100 * w) / width, (100 * h) / height);
+    placeBox(canvas, row.frame, row.size);
     return canvas;
   }
 
   function panes(row, grid) {
-    const { file, size, panels } = row.thumb, [w, h] = row.size, [x0, y0, x1, y1] = row.box;
+    const { file, size, panels } = row.thumb;
     const node = make("span", "panes"), truth = row.truth >= 0 ? row.task.classes[row.truth] : "no label";
     const first = pane(file, size, panels[0], `${row.task.short}, ${truth}: image with heatmap`);
     const second = pane(file, size, panels[1], row.uncropped ? "image, not cropped" : "crop");
     first.append(heatLayer(row, grid));
     if (!row.uncropped) {
-      const box = make("span", "box");
-      place(box, (100 * x0) / w, (100 * y0) / h, (100 * (x1 - x0)) / w, (100 * (y1 - y0)) / h);
-      first.append(box);
+      first.append(make("span", "box"));
+      placeBox(first.lastChild, row.box, row.size);
     }
-    const pill = row.uncropped ? "not cropped: " + row.fallback : row.fallback && "usual place";
-    if (pill) second.append(make("span", "pill", pill));
+    if (row.note) second.append(make("span", "pill", row.note));
     node.append(first, second);
     return node;
   }
@@ -161,5 +166,5 @@ const draw = (() => {
     return table;
   }
 
-  return { bytes, card, headline, make, panes, place, shares, verdictOf, WHY };
+  return { bytes, card, headline, make, panes, placePart, shares, verdictOf, WHY };
 })();

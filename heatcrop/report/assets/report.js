@@ -3,7 +3,7 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
-  const { bytes, card, headline, make, panes, place, shares, verdictOf, WHY } = draw;
+  const { bytes, card, headline, make, panes, placePart, shares, verdictOf, WHY } = draw;
   const form = $("tools"), fields = form.elements, list = $("images"), large = $("large");
   const CHUNK = 12;  // a multiple of 1, 2 and 3 columns, so that no line ends early
   const SPLITS = ["test", "val", "train", "new"];
@@ -184,9 +184,9 @@
       const ratio = (original.naturalWidth / original.naturalHeight) * (row.size[1] / row.size[0]);
       if (Math.abs(ratio - 1) > 0.02) return;
       const [x0, y0, x1, y1] = row.box;
-      [[0, 0, ...row.size], [x0, y0, x1 - x0, y1 - y0]].forEach(([x, y, w, h], i) => {
-        const copy = images.querySelectorAll(".pane > img")[i];
-        place(copy, (-100 * x) / w, (-100 * y) / h, (100 * row.size[0]) / w, (100 * row.size[1]) / h);
+      const parts = [[0, 0, ...row.size], [x0, y0, x1 - x0, y1 - y0]];
+      images.querySelectorAll(".pane > img").forEach((copy, i) => {
+        placePart(copy, parts[i], row.size);
         copy.src = row.original;
       });
     };

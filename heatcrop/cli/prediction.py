@@ -1,0 +1,101 @@
+"""Read what prediction, export and ensembles need of run folders, from their configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heatcrop.cli.config import Config
+from heatcrop.cli.config_file import read_config
+from heatcrop.cli.loading import config_of_run, load_dataset
+from heatcrop.cli.run_folders import refuse_no_run, refuse_others
+from heatcrop.cli.runner import network_context
+from heatcrop.data.tasks import Task, resolve
+from heatcrop.errors import RunError
+from heatcrop.nets.devices import DeviceName, find_devices
+from heatcrop.predict.fuse import WEIGHTS, is_weights, write_ensemble
+from heatcrop.predict.members import file_member, member_names, run_member
+from heatcrop.predict.trained_run import TrainedRun
+from heatcrop.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def trained_run(config: Config, folder: RunFolder) -> TrainedRun:
+    """Return what a configuration determines of a run's predictions."""
+    return TrainedRun(
+        folder,
+        config.known_tasks() or (),
+        config.plans,
+        network_context(config, folder),
+        config.network.shared_trunk,
+    )
+
+
+def read_trained_run(folder: RunFolder, engine: str = "auto", device: DeviceName = "auto") -> TrainedRun:
+    """Read a run's own configuration, for an engine and a device of this machine."""
+    refuse_no_run(folder)
+    return trained_run(config_for(read_config(folder.config), engine, device), folder)
+
+
+def config_for(config: Config, engine: str, device: DeviceName) -> Config:
+    """Change engine and device; mixed precision stays where the run used it and a GPU of this machine can."""
+    amp = config.runtime.amp and bool(find_devices(device).training)
+    runtime = config.runtime.model_copy(update={"engine": engine, "device": device, "amp": amp})
+    return config.model_copy(update={"runtime": runtime})
+
+
+def fuse_runs(
+    runs: Sequence[Path], files: Sequence[Path], wanted: Sequence[str], out: Path
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Fuse finished runs and submission files, see :func:`heatcrop.predict.fuse.write_ensemble`.
+
+    Parameters
+    ----------
+    runs : sequence of Path
+        Run folders; the first one's data gives images, splits and answers.
+    files : sequence of Path
+        Submission files, which must hold rows of the validation images too.
+    wanted : sequence of str
+        Task names; empty for all that the first run has finished.
+
+    Raises
+    ------
+    UsageError, RunError, DataError
+    """
+    names = member_names([*runs, *files])
+    refuse_others(out, out / WEIGHTS, "an ensemble's", is_weights)
+    first = RunFolder(runs[0])
+    chosen = [task.name for task in _finished_tasks(first, wanted)]
+    opened = load_dataset(config_of_run(first), chosen, first, keep=False)
+    members = [
+        run_member(name, RunFolder(path), _known_tasks(RunFolder(path)), first, opened.tasks)
+        for name, path in zip(names[: len(runs)], runs, strict=True)
+    ]
+    members += [
+        file_member(name, path, first, opened.known, opened.tasks)
+        for name, path in zip(names[len(runs) :], files, strict=True)
+    ]
+    return write_ensemble(opened.tasks, members, out)
+
+
+def _known_tasks(folder: RunFolder) -> tuple[Task, ...]:
+    refuse_no_run(folder)
+    return read_config(folder.config).known_tasks() or ()
+
+
+def _finished_tasks(folder: RunFolder, wanted: Sequence[str]) -> list[Task]:
+    known = _known_tasks(folder)
+    done = [task for task in known if folder.task(task.name).finished]
+    if not done:
+        raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
+    chosen = [resolve(name, known) for name in wanted]
+    for task in chosen:
+        if task not in done:
+            raise RunError(
+                f"{folder.path}: {task.name} is not finished; run it first: "
+                f"python pipeline.py run --task {task.short}"
+            )
+    return chosen or done

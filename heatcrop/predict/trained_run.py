@@ -1,0 +1,145 @@
+"""Describe a run and open its networks on MXNet, from its configuration and weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatcrop.data.tasks import Task, resolve
+from heatcrop.errors import RunError
+from heatcrop.nets.classifier import NetworkContext
+from heatcrop.nets.inference import Runner
+from heatcrop.predict.description import FORMAT, Branch, Description, InputDescription, TaskDescription
+from heatcrop.runs.folder import RunFolder, TaskFolder
+from stage2_crop.plan import used_rule
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run folder, and what its configuration determines of its predictions.
+
+    Attributes
+    ----------
+    tasks : tuple of Task
+        All that the configuration knows.
+    plans : callable
+        Returns the plans of the three stages for a task.
+    shared : bool
+        Whether all tasks share their networks.
+    """
+
+    folder: RunFolder
+    tasks: tuple[Task, ...]
+    plans: Callable[[Task], tuple[Any, Any, Any]]
+    context: NetworkContext
+    shared: bool
+
+    def choose(self, wanted: Sequence[str]) -> list[Task]:
+        """Find tasks by name, by default all that are finished; RunError when there are none."""
+        begun = [task for task in self.tasks if self.folder.task(task.name).path.is_dir()]
+        chosen = [resolve(name, begun or self.tasks) for name in wanted]
+        chosen = chosen or [task for task in self.tasks if self.folder.task(task.name).finished]
+        if not chosen:
+            raise RunError(
+                f"{self.folder.path}: no task is finished; run it first: python pipeline.py run --all"
+            )
+        return chosen
+
+
+def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
+    """Read which outputs of shared networks belong to which task.
+
+    Raises
+    ------
+    RunError
+    """
+    try:
+        spans = json.loads(folder.outputs.read_text(encoding="utf-8"))
+        return {name: (int(first), int(end)) for name, (first, end) in spans.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise RunError(
+            f"{folder.outputs}: is missing or damaged; finish the run first: python pipeline.py run --all"
+        ) from None
+
+
+def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
+    """Describe some finished tasks, at least one.
+
+    Raises
+    ------
+    RunError, DataError
+        When a file of one of them is missing or damaged.
+    """
+    # These modules need pandas, which is not installed where only ONNX Runtime is.
+    from heatcrop.runs.reading import read_fusion
+
+    folder, form = run.folder, run.context.form
+    outputs = read_outputs(folder) if run.shared else {}
+    descriptions = {}
+    for task in tasks:
+        files = folder.task(task.name)
+        networks = folder.shared if run.shared else files
+        for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
+            if not path.is_file():
+                raise RunError(
+                    f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
+                )
+        cam, _, finetune = run.plans(task)
+        rule = used_rule(files.rule)
+        descriptions[task.name] = TaskDescription(
+            classes=task.classes,
+            kind=task.kind,
+            invisible=task.invisible,
+            outputs=list(outputs[task.name]) if task.name in outputs else None,
+            full=Branch(network=networks.network(1), views=cam.test),
+            heatmap=cam.heatmap,
+            crop_rule=rule,
+            crop=Branch(network=networks.network(3), views=finetune.test),
+            fusion=read_fusion(files.fusion),
+        )
+    backbone = form.backbone
+    return Description(
+        format=FORMAT if run.shared else 1,
+        input=InputDescription(
+            side_px=form.side_px, fit=form.fit, mean=backbone.mean, std=backbone.std, backbone=backbone.name
+        ),
+        trunk=folder.trunk_network if run.context.network.frozen_blocks else None,
+        tasks=descriptions,
+    )
+
+
+def open_trunk(run: TrainedRun) -> Runner | None:
+    """Build the frozen part; None when nothing is frozen."""
+    with tempfile.TemporaryDirectory() as scratch:  # its export is not the run's
+        return dataclasses.replace(run.context, trunk_folder=Path(scratch)).open_trunk()
+
+
+def branch_opener(run: TrainedRun, trunk: Runner | None) -> Callable[[Task], tuple[Runner, Runner]]:
+    """Return a function that builds a task's two networks from their weights."""
+    context, shape = run.context, run.context.image_shape
+    if trunk is not None:
+        shape = trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
+
+    @functools.lru_cache(maxsize=1)  # tasks that share their networks follow one another
+    def opened(files: TaskFolder, n_outputs: int) -> tuple[Runner, Runner]:
+        runners = []
+        with tempfile.TemporaryDirectory() as scratch:
+            for number in (1, 3):
+                exported = Path(scratch) / f"{number}.onnx"
+                weights, maps = files.weights(number), number == 1
+                runners.append(context.open_classifier(weights, exported, shape, n_outputs, maps))
+        return runners[0], runners[1]
+
+    def branches(task: Task) -> tuple[Runner, Runner]:
+        if run.shared:
+            return opened(run.folder.shared, max(end for _, end in read_outputs(run.folder).values()))
+        return opened(run.folder.task(task.name), len(task.classes))
+
+    return branches

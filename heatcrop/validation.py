@@ -1,0 +1,49 @@
+"""Validate settings and descriptions with pydantic, and word its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError
+
+CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""For dataclasses that are part of a file: a misspelt key or a number that is not finite is an error."""
+
+_BOUNDS = {
+    "greater_than_equal": "at least",
+    "greater_than": "more than",
+    "less_than_equal": "at most",
+    "less_than": "less than",
+}
+
+
+def reason_of(error: Any) -> str:
+    """Say what was found and what was expected, given an entry of pydantic's list of errors.
+
+    >>> reason_of({"type": "less_than_equal", "msg": "", "loc": ("a",), "input": 5000, "ctx": {"le": 1000.0}})
+    'is 5000; expected at most 1000'
+    """
+    kind, message = error["type"], error["msg"].removeprefix("Value error, ")
+    if not error["loc"] and kind == "value_error":  # a check of our own, which names the place itself
+        return message
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return "no such setting; docs/settings.md lists them"
+    if kind == "json_invalid":
+        return f"is not valid JSON ({error['ctx']['error']})"
+    if kind == "missing":
+        return "is missing"
+    found = repr(error["input"])
+    found = found if len(found) < 80 else found[:77] + "..."
+    if kind in _BOUNDS:
+        (bound,) = error["ctx"].values()
+        return f"is {found}; expected {_BOUNDS[kind]} {f'{bound:,}' if bound > 1000 else f'{bound:g}'}"
+    if message.startswith("Input should be "):
+        return f"is {found}; expected {message.removeprefix('Input should be ')}"
+    return f"{message} (found {found})"
+
+
+def first_error(error: ValidationError, prefix: str = "") -> str:
+    """Word the first error as ``key: reason``, with the dotted key below `prefix`."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in (prefix, *first["loc"]) if part != "")
+    return f"{key}: {reason_of(first)}" if key else reason_of(first)

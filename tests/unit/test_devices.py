@@ -1,0 +1,226 @@
+"""What the driver reports, and what is computed where: with simulated drivers and cards."""
+
+import ctypes
+import types
+
+import pytest
+
+from heatcrop.nets.devices import Card, Devices, Driver, choose_devices, query_driver
+from tests.soak.stub_cuda import build_stub, compiler
+
+GB = 2**30
+
+
+def card(name, capability, memory=8 * GB, number=0):
+    return Card(number, name, capability, memory)
+
+
+MAXWELL, PASCAL, TURING, AMPERE, ADA, HOPPER, BLACKWELL, KEPLER = (
+    card("GTX 970", (5, 2)),
+    card("GTX 1080", (6, 1)),
+    card("RTX 2080", (7, 5)),
+    card("RTX 3080", (8, 6)),
+    card("RTX 4090", (8, 9)),
+    card("H100", (9, 0)),
+    card("RTX 5090", (12, 0)),
+    card("Tesla K80", (3, 7)),
+)
+CU11, CU13 = (11, 8), (13, 0)
+
+
+class Fake:
+    """A driver as ctypes would show it, for machines without a C compiler."""
+
+    def __init__(self, cards, cuda, init):
+        def put(at, value):
+            at._obj.value = value
+            return 0
+
+        self.cuDriverGetVersion = lambda at: put(at, cuda[0] * 1000 + cuda[1] * 10)
+        self.cuInit = lambda flags: init
+        self.cuDeviceGetCount = lambda at: put(at, len(cards))
+        self.cuDeviceGet = lambda at, number: put(at, number + 40)
+        self.cuDeviceGetAttribute = lambda at, what, device: put(
+            at, cards[device.value - 40].capability[what - 75]
+        )
+        self.cuDeviceTotalMem_v2 = lambda at, device: put(at, cards[device.value - 40].memory)
+
+        def name(buffer, length, device):
+            buffer.value = cards[device.value - 40].name.encode()
+            return 0
+
+        self.cuDeviceGetName = name
+
+
+@pytest.fixture(params=["fake", "compiled"] if compiler() else ["fake"])
+def driver(request, tmp_path):
+    """Query a simulated driver."""
+
+    def query(*cards, cuda=CU11, init=0):
+        if request.param == "fake":
+            return query_driver(lambda name: Fake(cards, cuda, init))
+        library = build_stub(tmp_path, cards, cuda, init)
+        return query_driver(lambda name: ctypes.CDLL(str(library)))
+
+    return query
+
+
+def test_the_cards_are_what_the_driver_reports(driver):
+    cards = (card("NVIDIA A100-SXM4-80GB", (8, 0), 85_899_345_920), card("Tesla T4", (7, 5), 16 * GB, 1))
+    assert driver(*cards, cuda=(12, 4)) == Driver((12, 4), cards)
+
+
+@pytest.mark.parametrize(
+    ("init", "words"),
+    [(100, "finds no card"), (803, "restart the machine"), (999, "cuInit: error 999); nvidia-smi")],
+)
+def test_a_driver_that_does_not_start_is_explained(driver, init, words):
+    found = driver(AMPERE, init=init)
+    assert found.cards == ()
+    assert words in found.fault
+    assert found.cuda == CU11
+
+
+def test_hidden_cards_are_reported(driver, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES is ''" in driver(init=100).fault
+    assert "finds no card" in driver().fault  # none counted
+
+
+def test_a_missing_driver_is_reported_with_how_to_install_it():
+    def missing(name):
+        assert name == "libcuda.so.1"
+        raise OSError(f"{name}: cannot open shared object file")
+
+    found = query_driver(missing)
+    assert found.cuda is None
+    assert "apt install nvidia-driver" in found.fault
+    assert "--gpus all" in found.fault
+
+
+def test_a_library_that_is_no_driver_is_reported():
+    found = query_driver(lambda name: types.SimpleNamespace())
+    assert "does not answer" in found.fault
+    assert found.cards == ()
+
+
+def test_an_error_of_the_driver_is_reported():
+    fake = Fake([AMPERE], CU11, 0)
+
+    def cuDeviceGetCount(at):
+        return 3
+
+    fake.cuDeviceGetCount = cuDeviceGetCount
+    assert "cuDeviceGetCount: error 3" in query_driver(lambda name: fake).fault
+
+
+# --- what is computed where
+
+
+@pytest.mark.parametrize("fit", [MAXWELL, PASCAL, TURING, AMPERE, ADA], ids=lambda c: c.name)
+def test_maxwell_to_ada_train(fit):
+    found = choose_devices(Driver(CU11, (fit,)), True, None)
+    assert found.training == (fit,)
+    assert found.inference is None
+    assert not found.reason
+    assert found.notes == (f"GPU 0: {fit} trains",)
+
+
+@pytest.mark.parametrize("new", [HOPPER, BLACKWELL], ids=lambda c: c.name)
+def test_a_card_too_new_for_mxnet_infers_where_onnx_runtime_can(new):
+    alone = choose_devices(Driver(CU13, (new,)), True, None)
+    assert alone.training == ()
+    assert alone.inference is None
+    assert "too new for MXNet" in alone.reason
+    assert "make run GPU=new" in alone.reason
+    beside = choose_devices(Driver(CU13, (new,)), False, CU13)
+    assert beside.training == ()
+    assert beside.inference == new
+    assert "too new" in beside.reason
+    assert "ONNX Runtime computes all but the training" in beside.notes[0]
+    assert "GPU=new" not in beside.reason
+    old_driver = choose_devices(Driver((12, 4), (new,)), False, CU13)
+    assert old_driver.inference is None
+    assert "580 or newer" in old_driver.reason
+
+
+def test_a_card_too_old_is_not_used():
+    for onnx in (None, CU13, (12, 8)):
+        found = choose_devices(Driver(CU13, (KEPLER,)), True, onnx)
+        assert found.training == ()
+        assert found.inference is None
+        assert "too old for MXNet" in found.reason
+        assert "GPU=new" not in found.reason
+
+
+def test_the_cpu_build_reports_how_to_use_a_card():
+    found = choose_devices(Driver(CU11, (AMPERE,)), False, None)
+    assert found.training == ()
+    assert "make run GPU=1 trains on it" in found.notes[0]
+    assert "GPU=new" not in found.notes[0]
+    assert found.driver
+
+
+def test_an_old_driver_is_reported_before_the_first_kernel_fails():
+    found = choose_devices(Driver((10, 2), (AMPERE,)), True, None)
+    assert found.training == ()
+    assert "450 or newer" in found.reason
+    assert "CUDA 10.2" in found.reason
+
+
+def test_of_several_cards_the_supported_ones_train():
+    cards = tuple(
+        Card(i, c.name, c.capability, c.memory) for i, c in enumerate((HOPPER, AMPERE, KEPLER, ADA))
+    )
+    found = choose_devices(Driver(CU13, cards), True, CU13)
+    assert found.training == (cards[1], cards[3])
+    assert found.inference == cards[0]
+    assert found.reason == ""
+    assert [note.split(":")[0] for note in found.notes] == ["GPU 0", "GPU 1", "GPU 2", "GPU 3"]
+
+
+def test_of_several_cards_too_new_the_first_infers():
+    cards = (HOPPER, Card(1, "H200", (9, 0), 140 * GB))
+    found = choose_devices(Driver(CU13, cards), False, CU13)
+    assert found.inference == cards[0]
+    assert ["ONNX Runtime computes" in note for note in found.notes] == [True, False]
+
+
+def test_a_card_that_fails_a_trial_is_excluded():
+    cards = (AMPERE, Card(1, "RTX 4090", (8, 9), 24 * GB))
+    found = choose_devices(
+        Driver(CU13, cards),
+        True,
+        CU13,
+        mxnet_fault=lambda c: "is out of memory" if c.number == 0 else "",
+        onnx_fault=lambda c: "does not start",
+    )
+    assert found.training == (cards[1],)
+    assert found.inference is None
+    assert "is out of memory; does not start" in found.notes[0]
+
+
+def test_unsupported_cards_are_not_tried():
+    def never(card):
+        raise AssertionError("tried")
+
+    choose_devices(Driver(CU11, (HOPPER, KEPLER)), True, None, mxnet_fault=never, onnx_fault=never)
+    choose_devices(Driver(CU13, (AMPERE,)), True, CU13, "cpu", never, never)
+
+
+def test_the_cpu_can_be_required():
+    found = choose_devices(Driver(CU13, (AMPERE,)), True, CU13, "cpu")
+    assert (found.training, found.inference, found.driver) == ((), None, False)
+    assert found.notes == ("GPU: not used, runtime.device is cpu",)
+
+
+def test_a_missing_driver_is_only_a_note():
+    found = choose_devices(Driver(None, fault="no NVIDIA driver"), True, CU13)
+    assert found.notes == ("GPU: no NVIDIA driver",)
+    assert found.reason == "no NVIDIA driver"
+    assert not found.driver
+    assert choose_devices(Driver(CU11, fault="finds no card"), False, None).driver
+
+
+def test_the_default_is_the_cpu():
+    assert Devices() == Devices(training=(), inference=None, amp=False)
