@@ -16,8 +16,8 @@ import pandas as pd
 import yaml
 
 from heatcrop.rendered import write_dataset
-from heatcrop.runs.leftovers import is_ours
 from heatcrop.runs.lock import LOCK
+from heatcrop.runs.swap import is_remnant
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("neck_design_labels", "lapel_design_labels")
@@ -167,5 +167,5 @@ def differences(run: Path, reference: Reference) -> list[str]:
     """List files that only one of two runs has, files whose bytes differ, and unfinished files."""
     found = comparable_files(run)
     names = sorted({*found, *reference.files})
-    unfinished = [p.name for p in run.rglob("*") if is_ours(p) and p.name != LOCK]
+    unfinished = [p.name for p in run.rglob("*") if is_remnant(p) and p.name != LOCK]
     return unfinished + [name for name in names if found.get(name) != reference.files.get(name)]

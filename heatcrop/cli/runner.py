@@ -23,10 +23,9 @@ from heatcrop.files import write_json
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.inference import Runner as NetworkRunner
-from heatcrop.runs.built import clear_built, is_sheet
 from heatcrop.runs.executors import Executor, InlineExecutor, JobGraph
 from heatcrop.runs.folder import STAGES, RunFolder
-from heatcrop.runs.lock import lent, signature
+from heatcrop.runs.lock import read_note, working_for
 from heatcrop.runs.progress import log
 from heatcrop.runs.records import (
     StageInputs,
@@ -39,6 +38,7 @@ from heatcrop.runs.records import (
     why_outdated,
     write_record,
 )
+from heatcrop.runs.swap import is_sheet, remove_own
 
 if TYPE_CHECKING:
     from heatcrop.training.stage import Stage
@@ -159,7 +159,7 @@ class StageRunner:
         for folder in folders.values():
             for outdated in STAGES[STAGES.index(stage) :]:
                 folder.record(outdated).unlink(missing_ok=True)
-            clear_built(folder.sheets, is_sheet)  # the report makes new ones
+            remove_own(folder.sheets, is_sheet)  # the report makes new ones
         started, seconds = time.perf_counter(), Counter[str]()
         inputs = {name: self.inputs[stage, name] for name in folders}
         mark = fingerprint([one.fingerprint for one in inputs.values()])
@@ -281,12 +281,12 @@ class WorkerSpec:
         ]
         paths = [path for data in tasks for path in data.paths]
         absolute = dataclasses.replace(group, tasks=tuple(tasks), paths=paths)
-        return cls(dump_config(config), folder, signature(runner.folder.path), (absolute,))
+        return cls(dump_config(config), folder, read_note(runner.folder.path), (absolute,))
 
     @contextlib.contextmanager
     def runner(self) -> Iterator[StageRunner]:
         """Open the run in a worker process, as long as the process that owns it holds the folder."""
-        with lent(self.folder, self.lock):
+        with working_for(self.folder, self.lock):
             yield _worker_runner(self.config, self.folder, self.groups)
 
 

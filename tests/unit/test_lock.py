@@ -10,20 +10,20 @@ import pytest
 from heatcrop.cli.run_folders import owned
 from heatcrop.errors import RunError
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.lock import LockedError, hold, lent, signature
+from heatcrop.runs.lock import LockedError, locked, read_note, working_for
 from tests.tiny_run import ROOT
 
 HOLD = """
 import pathlib, sys, time
-from heatcrop.runs.lock import hold
-with hold(pathlib.Path(sys.argv[1])):
+from heatcrop.runs.lock import locked
+with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
 LENT = """
 import pathlib, sys, time
-from heatcrop.runs.lock import lent
-with lent(pathlib.Path(sys.argv[1]), sys.argv[2]):
+from heatcrop.runs.lock import working_for
+with working_for(pathlib.Path(sys.argv[1]), sys.argv[2]):
     print("works", flush=True)
     time.sleep(240)
 """
@@ -43,7 +43,7 @@ def owner(tmp_path):
 
 
 def test_a_folder_that_another_process_owns_is_refused_with_its_name(tmp_path, owner):
-    with pytest.raises(LockedError, match=rf"process {owner.pid} on \S+, since 2"), hold(tmp_path):
+    with pytest.raises(LockedError, match=rf"process {owner.pid} on \S+, since 2"), locked(tmp_path):
         pass
 
 
@@ -51,22 +51,22 @@ def test_a_killed_process_owns_nothing(tmp_path, owner):
     owner.kill()
     owner.wait()
     assert json.loads((tmp_path / ".holder.json").read_text())["pid"] == owner.pid, "it was left"
-    with hold(tmp_path):
+    with locked(tmp_path):
         assert json.loads((tmp_path / ".holder.json").read_text())["pid"] == os.getpid()
 
 
 def test_the_note_of_the_owner_is_removed(tmp_path):
-    with hold(tmp_path):
+    with locked(tmp_path):
         pass
     assert os.listdir(tmp_path) == [".lock"]
-    with hold(tmp_path):  # again
+    with locked(tmp_path):  # again
         pass
 
 
 def test_a_worker_ends_when_the_folder_is_given_up(tmp_path):
     """A machine that lost its connection does not write into the next run's files."""
-    with hold(tmp_path):
-        process = start(LENT, tmp_path, signature(tmp_path))
+    with locked(tmp_path):
+        process = start(LENT, tmp_path, read_note(tmp_path))
         try:
             assert process.stdout.readline() == b"works\n"
             assert process.poll() is None
@@ -82,14 +82,14 @@ def test_a_worker_ends_when_the_folder_is_given_up(tmp_path):
 
 def test_a_worker_of_a_run_that_has_ended_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
-    with hold(tmp_path):
-        signed = signature(tmp_path)
-    with pytest.raises(LockedError, match="has ended"), lent(tmp_path, signed):
+    with locked(tmp_path):
+        signed = read_note(tmp_path)
+    with pytest.raises(LockedError, match="has ended"), working_for(tmp_path, signed):
         pass
 
 
 def test_a_worker_of_the_owner_is_accepted(tmp_path):
-    with hold(tmp_path), lent(tmp_path, signature(tmp_path)):
+    with locked(tmp_path), working_for(tmp_path, read_note(tmp_path)):
         pass
 
 

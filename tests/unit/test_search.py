@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from heatcrop.training.probe import box_features, probe_predictions
-from stage2_crop.plan import CropRule
-from stage2_crop.plan import SearchPlan
+from stage2_crop.plan import CropRule, SearchPlan
 from stage2_crop.search import SearchRows, search_rule
 
 N, CLASSES = 160, 4
