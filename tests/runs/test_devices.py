@@ -12,14 +12,13 @@ import heatcrop.nets.devices
 from heatcrop.cli.config import Config
 from heatcrop.cli.errors import explain
 from heatcrop.cli.prediction import config_for
-from heatcrop.cli.run import device_notes
+from heatcrop.cli.startup import device_notes
 from heatcrop.errors import EngineError
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.devices import ON_CPU, Card, Devices, Driver, find_devices
 from heatcrop.nets.engine import gpu_build, gpu_fault, mixed_precision
 from heatcrop.nets.inference import DOUBLING_NETWORK, onnx_cuda, onnx_fault, takes_mxnet
-from heatcrop.predict.mxnet_predict import _on
 from heatcrop.rendered import write_dataset
 
 AMPERE, HOPPER = Card(0, "RTX 3080", (8, 6), 10 * 2**30), Card(1, "H100", (9, 0), 80 * 2**30)
