@@ -5,7 +5,6 @@ import os
 import numpy as np
 import onnxruntime
 import pytest
-import yaml
 
 import heatcrop.nets.classifier
 import heatcrop.nets.devices
@@ -19,7 +18,6 @@ from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.devices import ON_CPU, Card, Devices, Driver, find_devices
 from heatcrop.nets.engine import gpu_build, gpu_fault, mixed_precision
 from heatcrop.nets.inference import DOUBLING_NETWORK, onnx_cuda, onnx_fault, takes_mxnet
-from heatcrop.rendered import write_dataset
 
 AMPERE, HOPPER = Card(0, "RTX 3080", (8, 6), 10 * 2**30), Card(1, "H100", (9, 0), 80 * 2**30)
 
@@ -44,9 +42,12 @@ def machine(monkeypatch):
 def test_auto_uses_what_works(machine):
     machine(AMPERE, HOPPER, cuda=(13, 0), onnx=(13, 0))
     found = find_devices()
-    assert found.training == (AMPERE,) and found.inference == AMPERE and not found.amp
+    assert found.training == (AMPERE,)
+    assert found.inference == AMPERE
+    assert not found.amp
     assert find_devices("gpu", amp=True).amp
-    assert find_devices("cpu").training == () and find_devices("cpu").inference is None
+    assert find_devices("cpu").training == ()
+    assert find_devices("cpu").inference is None
 
 
 def test_a_required_gpu_that_does_not_work_is_an_error(machine):
@@ -65,7 +66,8 @@ def test_a_gpu_that_fails_its_trial_is_reported(machine):
 def test_a_card_that_only_infers_is_a_gpu_that_works(machine):
     machine(HOPPER, cuda=(13, 0), mxnet=False, onnx=(13, 0))
     found = find_devices("gpu")
-    assert found.training == () and found.inference == HOPPER
+    assert found.training == ()
+    assert found.inference == HOPPER
     assert device_notes(found)[0].startswith("training on the CPU: H100 is too new for MXNet")
 
 
@@ -89,7 +91,8 @@ def test_a_run_reports_where_it_trains_only_where_that_is_unexpected():
     assert device_notes(Devices((AMPERE, AMPERE), amp=True)) == [
         "training on RTX 3080, RTX 3080, in mixed precision"
     ]
-    assert device_notes(ON_CPU) == [] and device_notes(Devices(reason="no NVIDIA driver")) == []
+    assert device_notes(ON_CPU) == []
+    assert device_notes(Devices(reason="no NVIDIA driver")) == []
     assert device_notes(Devices(reason="too old", driver=True)) == ["training on the CPU: too old"]
 
 
@@ -111,8 +114,10 @@ def test_prediction_uses_this_machine_and_not_the_one_of_the_run(machine):
 
 
 def test_a_build_for_the_cpu_is_recognised():
-    assert not gpu_build() and onnx_cuda() is None
-    assert gpu_fault(0).startswith("does not compute with MXNet (") and "\n" not in gpu_fault(0)
+    assert not gpu_build()
+    assert onnx_cuda() is None
+    assert gpu_fault(0).startswith("does not compute with MXNet (")
+    assert "\n" not in gpu_fault(0)
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
@@ -190,7 +195,8 @@ def test_a_session_on_a_card_names_its_number(tmp_path, monkeypatch):
 
 def test_loading_mixed_precision_leaves_numpy_as_it_was():
     mixed_precision()
-    assert "PINF" not in dir(np) and not hasattr(np, "PINF")
+    assert "PINF" not in dir(np)
+    assert not hasattr(np, "PINF")
 
 
 def test_a_gpu_out_of_memory_is_reported_with_the_setting():
@@ -202,28 +208,19 @@ def test_a_gpu_out_of_memory_is_reported_with_the_setting():
 # --- the commands
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    home = tmp_path_factory.mktemp("devices")
-    write_dataset(home / "data", 4, 1, 0, ("lapel_design_labels",), workers=1, side_px=64)
-    config = {
-        "name": "tiny",
-        "data": {"source": "files", "roots": [str(home / "data")]},
-        "network": {"backbone": "mobilenet0.25", "weights": "none", "frozen_blocks": 0, "input_px": 64},
-    }
-    (home / "tiny.yaml").write_text(yaml.safe_dump(config))
-    return home
-
-
 @pytest.fixture
 def call(call):
-    return lambda *words: call(*words, "--config", "tiny.yaml")
+    """Run a command on the tiny data, with a network that is trained from its first layer on."""
+    given = ["backbone=mobilenet0.25", "weights=none", "frozen_blocks=0", "input_px=64"]
+    settings = [word for setting in given for word in ("--set", f"network.{setting}")]
+    return lambda *words: call(*words, "--config", "tiny.yaml", *settings)
 
 
 def test_check_reports_the_cards_and_whether_a_batch_fits(call, machine):
     machine(AMPERE, HOPPER, cuda=(13, 0))
     code, printed = call("check", "--no-speed")
-    assert code == 0 and "MXNet 1.9.1, 1 GPU\n" in printed
+    assert code == 0
+    assert "MXNet 1.9.1, 1 GPU\n" in printed
     assert "GPU 0: RTX 3080 (10 GB, compute capability 8.6) trains" in printed
     assert "GPU 1: H100 (80 GB, compute capability 9.0) is too new for MXNet" in printed
     assert "cam: 32 rows at once on a GPU take about" in printed
@@ -232,27 +229,37 @@ def test_check_reports_the_cards_and_whether_a_batch_fits(call, machine):
 def test_check_counts_a_batch_that_does_not_fit(call, machine):
     machine(Card(0, "GT 1030", (6, 1), 2**30))
     code, printed = call("check", "--no-speed", "--set", "cam.training.batch_size=4096")
-    assert code == 1 and "too much for GT 1030" in printed and "2 problems found" in printed
+    assert code == 1
+    assert "too much for GT 1030" in printed
+    assert "2 problems found" in printed
 
 
 def test_check_reports_a_missing_driver_and_continues(call, machine):
     machine(fault="no NVIDIA driver (libcuda.so.1); install it", cuda=None)
     code, printed = call("check", "--no-speed")
-    assert code == 0 and "no GPU: training on the CPU" in printed
-    assert "GPU: no NVIDIA driver (libcuda.so.1); install it" in printed and "rows at once" not in printed
+    assert code == 0
+    assert "no GPU: training on the CPU" in printed
+    assert "GPU: no NVIDIA driver (libcuda.so.1); install it" in printed
+    assert "rows at once" not in printed
 
 
 @pytest.mark.parametrize("settings", [("runtime.device=gpu",), ("runtime.amp=true",)])
-def test_a_required_device_that_is_missing_ends_in_one_line(call, machine, home, settings):
+def test_a_required_device_that_is_missing_ends_in_one_line(call, machine, tmp_path, settings):
     machine(fault="no NVIDIA driver", cuda=None)
     words = [word for setting in settings for word in ("--set", setting)]
-    code, printed = call("run", "--all", *words)
-    assert code == 1 and printed.startswith("error: runtime.") and printed.count("\n") == 1
-    assert not (home / "runs" / "tiny" / "config.yaml").exists()
+    code, printed = call("run", "--all", "--out", tmp_path / "run", *words)
+    assert code == 1
+    assert printed.startswith("error: runtime.")
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "run" / "config.yaml").exists()
     code, printed = call("check", "--no-speed", *words)
-    assert code == 1 and "GPU: runtime." in printed and "1 problem found" in printed
+    assert code == 1
+    assert "GPU: runtime." in printed
+    assert "1 problem found" in printed
 
 
 def test_other_devices_are_refused(call):
     code, printed = call("check", "--set", "runtime.device=tpu")
-    assert code == 2 and "runtime.device" in printed and "'tpu'" in printed
+    assert code == 2
+    assert "runtime.device" in printed
+    assert "'tpu'" in printed

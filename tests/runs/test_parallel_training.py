@@ -119,10 +119,10 @@ def test_a_batch_split_among_devices_gives_the_weights_of_one(devices, n_rows, s
 
 def test_all_devices_end_an_epoch_with_the_same_values():
     done = Trained(41, devices=3, norm=True, average=0.5)
-    assert done.apart and max(done.apart) == 0
-    assert [c.device_type for c in done.net.weight.list_ctx()] == ["cpu"] and len(
-        done.net.weight.list_ctx()
-    ) == 1
+    assert done.apart
+    assert max(done.apart) == 0
+    assert [c.device_type for c in done.net.weight.list_ctx()] == ["cpu"]
+    assert len(done.net.weight.list_ctx()) == 1
 
 
 def test_running_statistics_are_the_mean_over_devices():
@@ -193,12 +193,14 @@ def test_convolutions_and_products_are_in_float16_and_weights_in_float32():
     found = " ".join(casts(mixed))
     for part in ("data_amp", r"conv\d+_weight_amp", "classifier0_weight_amp"):
         assert re.search(part, found)
-    assert "gamma" not in found and "running" not in found
+    assert "gamma" not in found
+    assert "running" not in found
     shared = net.collect_params()
     assert all(p is shared[name] for name, p in mixed.collect_params().items())
     symbol = mixed(mxnet().sym.var("data"))
     arguments, outputs, _ = symbol.infer_type(data="float32")
-    assert set(arguments) == {np.float32} and outputs == [np.float32]
+    assert set(arguments) == {np.float32}
+    assert outputs == [np.float32]
     assert not casts(net)  # what is exported stays as it was
 
 

@@ -28,8 +28,10 @@ def test_a_random_crop_stays_within_its_view(seed, scale, aspect, x0, width, hei
     view = random_view(
         np.random.default_rng(seed), base, dataclasses.replace(STILL, crop_scale=scale, aspect=aspect)
     )
-    assert view.x0 >= base.x0 - 1e-6 and view.y0 >= base.y0 - 1e-6
-    assert view.x1 <= base.x1 + 1e-6 and view.y1 <= base.y1 + 1e-6
+    assert view.x0 >= base.x0 - 1e-6
+    assert view.y0 >= base.y0 - 1e-6
+    assert view.x1 <= base.x1 + 1e-6
+    assert view.y1 <= base.y1 + 1e-6
     w, h = view.width / width, view.height / height
     assert w * h <= 1 + 1e-6
     if max(w, h) < 1 - 1e-9:  # unless the aspect ran into the border, area and aspect keep their bounds
@@ -100,12 +102,14 @@ def test_contrast_keeps_the_mean_and_saturation_keeps_grey():
         spread.add(int(out[9, 0, 0]) - int(out[0, 0, 0]))
         same = random_colour(np.random.default_rng(seed), image, dataclasses.replace(STILL, saturation=0.5))
         assert np.abs(same.astype(int) - image).max() <= 1
-    assert min(spread) < 35 and max(spread) > 45
+    assert min(spread) < 35
+    assert max(spread) > 45
     red = np.zeros((4, 4, 3), np.uint8)
     red[:] = (200, 50, 50)
     augment = dataclasses.replace(STILL, saturation=0.5)
     ranges = {int(np.ptp(random_colour(np.random.default_rng(s), red, augment)[0, 0])) for s in range(20)}
-    assert min(ranges) < 130 and max(ranges) > 170
+    assert min(ranges) < 130
+    assert max(ranges) > 170
 
 
 def test_bright_colours_do_not_wrap_around():

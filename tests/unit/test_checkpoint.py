@@ -108,7 +108,8 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     again = fitted(Checkpoint(tmp_path / "c", "fingerprint"), {})
     same(first, again)
     after = (tmp_path / "c").stat()
-    assert again[2] == [] and (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert again[2] == []
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_a_checkpoint_of_another_training_is_ignored(tmp_path):

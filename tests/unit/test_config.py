@@ -149,7 +149,8 @@ def test_mistakes_are_told_with_file_key_and_finding(read, tmp_path, text, words
         assert line.startswith(f"{tmp_path / 'my.yaml'}: ")
     for word in words:
         assert word in message
-    assert "Traceback" not in message and len(message) < 1000
+    assert "Traceback" not in message
+    assert len(message) < 1000
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,8 @@ def test_what_is_merged_in_may_be_said_again(read):
     config = read(
         "cam: &c {views: 2, folds: 5, heatmap: plain}\ndesign: {cam: {<<: *c, folds: 4, <<: {views: 3}}}"
     )
-    assert config.cam.views == 2 and config.plans(resolve("neck"))[0].folds == 4
+    assert config.cam.views == 2
+    assert config.plans(resolve("neck"))[0].folds == 4
     assert config.plans(resolve("neck"))[0].heatmap == "plain"
 
 
@@ -196,7 +198,9 @@ def test_settings_lie_over_the_file(read):
     )
     assert config.crop.rule.threshold == 0.9
     assert config.crop.rule.by == "area"  # its neighbours stay
-    assert config.name == "other" and config.cam.training.steps == (1, 2) and config.data.roots == ()
+    assert config.name == "other"
+    assert config.cam.training.steps == (1, 2)
+    assert config.data.roots == ()
 
 
 def test_the_later_setting_wins(read):
@@ -224,13 +228,15 @@ def test_a_value_may_hold_an_equals_sign(read):
 )
 def test_a_bad_setting_is_refused(read, setting, words):
     message = refused(read, "", [setting])
-    assert all(word in message for word in words) and len(message) < 300
+    assert all(word in message for word in words)
+    assert len(message) < 300
 
 
 def test_merge_keeps_what_is_not_changed_and_changes_neither_side():
     base, change = {"a": {"x": 1, "y": {"z": 2}}, "b": 3}, {"a": {"y": {"w": 4}}, "c": 5}
     assert merge(base, change) == {"a": {"x": 1, "y": {"z": 2, "w": 4}}, "b": 3, "c": 5}
-    assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 3} and change == {"a": {"y": {"w": 4}}, "c": 5}
+    assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 3}
+    assert change == {"a": {"y": {"w": 4}}, "c": 5}
     assert merge({"a": {"x": 1}}, {"a": 2}) == {"a": 2}
 
 
@@ -262,7 +268,8 @@ def test_overrides_reach_the_plans_of_their_tasks_only(read, task, threshold, ma
     cam, crop, finetune = read(LAYERED).plans(resolve(task))
     assert (crop.rule.threshold, crop.rule.margin) == (threshold, margin)
     assert crop.rule.least_side == 0.12
-    assert cam.training.epochs == epochs and finetune.training.epochs == tuned
+    assert cam.training.epochs == epochs
+    assert finetune.training.epochs == tuned
     assert cam.augment.flip == flip
 
 
@@ -276,7 +283,8 @@ def test_a_setting_may_reach_into_an_override(read):
 def test_what_is_typed_wins_over_what_the_file_says_of_a_regime_or_a_task(read, task):
     config = read(LAYERED, ["crop.rule.threshold=0.9", "cam.training.epochs=2"])
     cam, crop, _ = config.plans(resolve(task))
-    assert crop.rule.threshold == 0.9 and cam.training.epochs == 2
+    assert crop.rule.threshold == 0.9
+    assert cam.training.epochs == 2
     assert crop.rule.margin == (0.5 if task == "skirt" else 0.11)
     config = read(LAYERED, ["crop.rule.threshold=0.9", "design.crop.rule.threshold=0.8"])
     assert config.plans(resolve("collar"))[1].rule.threshold == 0.8
@@ -312,7 +320,8 @@ def test_a_rule_that_is_typed_is_not_searched_again(read):
     assert read("", ["crop.rule.threshold=0.5"]).crop.search.pictures == 0
     one = read("", ["tasks.neck.crop.rule.threshold=0.5"])
     searched = {task.short: one.plans(task)[1].search.pictures for task in one.known_tasks()}
-    assert searched["neck"] == 0 and searched["collar"] > 0
+    assert searched["neck"] == 0
+    assert searched["collar"] > 0
     assert read("", ["crop={rule: {threshold: 0.5}}"]).crop.search.pictures == 0
     both = read("", ["crop.rule.threshold=0.5", "crop.search.pictures=99"])
     assert both.crop.search.pictures == 99

@@ -76,7 +76,9 @@ def test_the_cards_are_what_the_driver_reports(driver):
 )
 def test_a_driver_that_does_not_start_is_explained(driver, init, words):
     found = driver(AMPERE, init=init)
-    assert found.cards == () and words in found.fault and found.cuda == CU11
+    assert found.cards == ()
+    assert words in found.fault
+    assert found.cuda == CU11
 
 
 def test_hidden_cards_are_reported(driver, monkeypatch):
@@ -91,12 +93,15 @@ def test_a_missing_driver_is_reported_with_how_to_install_it():
         raise OSError(f"{name}: cannot open shared object file")
 
     found = query_driver(missing)
-    assert found.cuda is None and "apt install nvidia-driver" in found.fault and "--gpus all" in found.fault
+    assert found.cuda is None
+    assert "apt install nvidia-driver" in found.fault
+    assert "--gpus all" in found.fault
 
 
 def test_a_library_that_is_no_driver_is_reported():
     found = query_driver(lambda name: types.SimpleNamespace())
-    assert "does not answer" in found.fault and found.cards == ()
+    assert "does not answer" in found.fault
+    assert found.cards == ()
 
 
 def test_an_error_of_the_driver_is_reported():
@@ -115,39 +120,52 @@ def test_an_error_of_the_driver_is_reported():
 @pytest.mark.parametrize("fit", [MAXWELL, PASCAL, TURING, AMPERE, ADA], ids=lambda c: c.name)
 def test_maxwell_to_ada_train(fit):
     found = choose_devices(Driver(CU11, (fit,)), True, None)
-    assert found.training == (fit,) and found.inference is None and not found.reason
+    assert found.training == (fit,)
+    assert found.inference is None
+    assert not found.reason
     assert found.notes == (f"GPU 0: {fit} trains",)
 
 
 @pytest.mark.parametrize("new", [HOPPER, BLACKWELL], ids=lambda c: c.name)
 def test_a_card_too_new_for_mxnet_infers_where_onnx_runtime_can(new):
     alone = choose_devices(Driver(CU13, (new,)), True, None)
-    assert alone.training == () and alone.inference is None
-    assert "too new for MXNet" in alone.reason and "make run GPU=new" in alone.reason
+    assert alone.training == ()
+    assert alone.inference is None
+    assert "too new for MXNet" in alone.reason
+    assert "make run GPU=new" in alone.reason
     beside = choose_devices(Driver(CU13, (new,)), False, CU13)
-    assert beside.training == () and beside.inference == new
-    assert "too new" in beside.reason and "ONNX Runtime computes all but the training" in beside.notes[0]
+    assert beside.training == ()
+    assert beside.inference == new
+    assert "too new" in beside.reason
+    assert "ONNX Runtime computes all but the training" in beside.notes[0]
     assert "GPU=new" not in beside.reason
     old_driver = choose_devices(Driver((12, 4), (new,)), False, CU13)
-    assert old_driver.inference is None and "580 or newer" in old_driver.reason
+    assert old_driver.inference is None
+    assert "580 or newer" in old_driver.reason
 
 
 def test_a_card_too_old_is_not_used():
     for onnx in (None, CU13, (12, 8)):
         found = choose_devices(Driver(CU13, (KEPLER,)), True, onnx)
-        assert found.training == () and found.inference is None and "too old for MXNet" in found.reason
+        assert found.training == ()
+        assert found.inference is None
+        assert "too old for MXNet" in found.reason
         assert "GPU=new" not in found.reason
 
 
 def test_the_cpu_build_reports_how_to_use_a_card():
     found = choose_devices(Driver(CU11, (AMPERE,)), False, None)
-    assert found.training == () and "make run GPU=1 trains on it" in found.notes[0]
-    assert "GPU=new" not in found.notes[0] and found.driver
+    assert found.training == ()
+    assert "make run GPU=1 trains on it" in found.notes[0]
+    assert "GPU=new" not in found.notes[0]
+    assert found.driver
 
 
 def test_an_old_driver_is_reported_before_the_first_kernel_fails():
     found = choose_devices(Driver((10, 2), (AMPERE,)), True, None)
-    assert found.training == () and "450 or newer" in found.reason and "CUDA 10.2" in found.reason
+    assert found.training == ()
+    assert "450 or newer" in found.reason
+    assert "CUDA 10.2" in found.reason
 
 
 def test_of_several_cards_the_supported_ones_train():
@@ -155,7 +173,9 @@ def test_of_several_cards_the_supported_ones_train():
         Card(i, c.name, c.capability, c.memory) for i, c in enumerate((HOPPER, AMPERE, KEPLER, ADA))
     )
     found = choose_devices(Driver(CU13, cards), True, CU13)
-    assert found.training == (cards[1], cards[3]) and found.inference == cards[0] and found.reason == ""
+    assert found.training == (cards[1], cards[3])
+    assert found.inference == cards[0]
+    assert found.reason == ""
     assert [note.split(":")[0] for note in found.notes] == ["GPU 0", "GPU 1", "GPU 2", "GPU 3"]
 
 
@@ -175,7 +195,8 @@ def test_a_card_that_fails_a_trial_is_excluded():
         mxnet_fault=lambda c: "is out of memory" if c.number == 0 else "",
         onnx_fault=lambda c: "does not start",
     )
-    assert found.training == (cards[1],) and found.inference is None
+    assert found.training == (cards[1],)
+    assert found.inference is None
     assert "is out of memory; does not start" in found.notes[0]
 
 
@@ -195,8 +216,10 @@ def test_the_cpu_can_be_required():
 
 def test_a_missing_driver_is_only_a_note():
     found = choose_devices(Driver(None, fault="no NVIDIA driver"), True, CU13)
-    assert found.notes == ("GPU: no NVIDIA driver",) and found.reason == "no NVIDIA driver"
-    assert not found.driver and choose_devices(Driver(CU11, fault="finds no card"), False, None).driver
+    assert found.notes == ("GPU: no NVIDIA driver",)
+    assert found.reason == "no NVIDIA driver"
+    assert not found.driver
+    assert choose_devices(Driver(CU11, fault="finds no card"), False, None).driver
 
 
 def test_the_default_is_the_cpu():

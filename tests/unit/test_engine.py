@@ -62,9 +62,12 @@ def test_removed_names_are_missing_after_the_import(name):
 
 def test_removed_names_have_their_meaning_within_the_block():
     with engine._numpy_one():
-        assert old("PINF") == float("inf") and old("NINF") == -float("inf") and np.isnan(old("NaN"))
+        assert old("PINF") == float("inf")
+        assert old("NINF") == -float("inf")
+        assert np.isnan(old("NaN"))
         assert old("in1d")([1, 5], [5]).tolist() == [False, True]
-        assert old("alltrue")([True, False]) == np.False_ and old("product")([2, 3]) == 6
+        assert old("alltrue")([True, False]) == np.False_
+        assert old("product")([2, 3]) == 6
         assert old("trapz")([1, 3]) == 2
         with pytest.raises(AttributeError, match="was removed"):
             old("npv")(0.1, [1])

@@ -119,7 +119,8 @@ def test_many_images_go_in_parts_and_an_earlier_layer_is_finer(x):
     net = bent_net(n_classes=40)
     x = np.random.default_rng(3).normal(size=(5, 3, 8, 8)).astype(np.float32)
     together = gradient_runner(net, MapPlan("grad_cam", 1))(x)
-    assert together[0].shape == (5, 40) and together[1].shape == (5, 40, 8, 8)
+    assert together[0].shape == (5, 40)
+    assert together[1].shape == (5, 40, 8, 8)
     alone = [gradient_runner(net, MapPlan("grad_cam", 1))(x[i : i + 1]) for i in range(5)]
     for some, parts in zip(together, zip(*alone, strict=True), strict=True):
         np.testing.assert_allclose(some, np.concatenate(parts), atol=1e-5)

@@ -90,9 +90,14 @@ def test_eighteen_blocks_and_their_shapes():
     for block in blocks:
         x = block(x)
         shapes.append(x.shape[1:])
-    assert shapes[0] == (32, 32, 32) and shapes[1] == (16, 32, 32) and shapes[3] == (24, 16, 16)
-    assert shapes[5] == (40, 8, 8) and shapes[11] == (112, 4, 4)
-    assert shapes[15] == (192, 2, 2) and shapes[16] == (320, 2, 2) and shapes[17] == (1280, 2, 2)
+    assert shapes[0] == (32, 32, 32)
+    assert shapes[1] == (16, 32, 32)
+    assert shapes[3] == (24, 16, 16)
+    assert shapes[5] == (40, 8, 8)
+    assert shapes[11] == (112, 4, 4)
+    assert shapes[15] == (192, 2, 2)
+    assert shapes[16] == (320, 2, 2)
+    assert shapes[17] == (1280, 2, 2)
 
 
 def test_weights_of_another_shape_are_refused(monkeypatch):

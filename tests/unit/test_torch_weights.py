@@ -31,7 +31,9 @@ def test_tensors_are_views_into_storages(read):
     np.testing.assert_array_equal(state["a"], VALUES.reshape(3, 4))
     np.testing.assert_array_equal(state["turned"], VALUES.reshape(3, 4).T)
     assert state["part"].tolist() == [5, 8]
-    assert state["count"].shape == () and state["count"] == 7 and state["count"].dtype == np.int64
+    assert state["count"].shape == ()
+    assert state["count"] == 7
+    assert state["count"].dtype == np.int64
     assert state["none"].shape == (0, 2)
 
 
@@ -42,12 +44,14 @@ def test_tensors_are_views_into_storages(read):
 def test_every_storage_type_is_read(read, storage, dtype):
     values = np.array([1, -2, 3], dtype)
     state = read(weight_file({"x": Tensor("k", 0, (3,), (1,), 3, storage)}, {"k": values}))
-    assert state["x"].dtype == dtype and state["x"].tolist() == [1, -2, 3]
+    assert state["x"].dtype == dtype
+    assert state["x"].tolist() == [1, -2, 3]
 
 
 def test_the_installed_weights_of_lite0():
     state = read_torch_weights(lite0_weights_file())
-    assert state["_fc.weight"].shape == (1000, 1280) and state["_fc.bias"].shape == (1000,)
+    assert state["_fc.weight"].shape == (1000, 1280)
+    assert state["_fc.bias"].shape == (1000,)
     assert all(np.isfinite(array).all() for array in state.values())
     weights = sum(a.size for k, a in state.items() if "running" not in k and "num_batches" not in k)
     assert weights == 4_652_008  # the published parameter count of EfficientNet-Lite0

@@ -268,12 +268,14 @@ def test_only_the_given_rows_are_trained_on_and_validated():
         "val_accuracy",
         "seconds",
     ]
-    assert history[-1]["val_map"] > 0.95 and history[-1]["val_accuracy"] > 0.95
+    assert history[-1]["val_map"] > 0.95
+    assert history[-1]["val_accuracy"] > 0.95
 
 
 def test_without_validation_rows_the_figures_are_nan():
     inputs, history, accuracy = fitted(range(90), [])
-    assert inputs.tested == [] and accuracy > 0.95
+    assert inputs.tested == []
+    assert accuracy > 0.95
     assert all(math.isnan(row["val_map"]) and math.isnan(row["val_loss"]) for row in history)
 
 

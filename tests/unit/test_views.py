@@ -55,7 +55,8 @@ def test_the_area_beyond_the_border_is_filled():
     assert (out[:, 50:, 2] == 255).all()
     assert np.abs(out[0, 50:, 0].astype(int) - np.arange(50)).max() <= 1
     below = sample(ramp(100, 100), View(0, 50, 100, 150), 50, fill=7)
-    assert (below[25:] == 7).all() and (below[:25, :, 2] == 255).all()
+    assert (below[25:] == 7).all()
+    assert (below[:25, :, 2] == 255).all()
 
 
 @pytest.mark.parametrize("view", [View(200, 0, 300, 100), View(-50, -50, -10, -10), View(0, 100, 10, 110)])
@@ -81,7 +82,9 @@ def test_flipping_mirrors_the_padding_too():
 @settings(deadline=None, max_examples=200)
 def test_any_view_gives_a_square(x0, y0, w, h, side, flip):
     out = sample(ramp(60, 40), View(x0, y0, x0 + w, y0 + h, flip), side)
-    assert out.shape == (side, side, 3) and out.dtype == np.uint8 and out.flags.c_contiguous
+    assert out.shape == (side, side, 3)
+    assert out.dtype == np.uint8
+    assert out.flags.c_contiguous
 
 
 def test_stretching_shows_exactly_the_box_and_padding_keeps_the_aspect():
@@ -99,7 +102,8 @@ def test_in_a_padded_view_a_circle_stays_round():
     image[(x - 50) ** 2 + (y - 100) ** 2 < 30**2] = 255
     seen = sample(image, framed((0, 0, 100, 200), "pad"), 100)[:, :, 0] == 255
     high, wide = seen.any(axis=1).sum(), seen.any(axis=0).sum()
-    assert abs(int(high) - int(wide)) <= 1 and abs(int(high) - 30) <= 2
+    assert abs(int(high) - int(wide)) <= 1
+    assert abs(int(high) - 30) <= 2
     seen = sample(image, framed((0, 0, 100, 200), "stretch"), 100)[:, :, 0] == 255
     assert seen.any(axis=0).sum() > 1.8 * seen.any(axis=1).sum()
 
@@ -141,8 +145,10 @@ def test_every_test_view_lies_within_the_base_view(x0, y0, w, h, scales, grid, f
     views = plan.on(base)
     assert len(views) == len(plan.unit())
     for view in views:
-        assert view.x0 >= base.x0 - 1e-6 and view.y0 >= base.y0 - 1e-6
-        assert view.x1 <= base.x1 + 1e-6 and view.y1 <= base.y1 + 1e-6
+        assert view.x0 >= base.x0 - 1e-6
+        assert view.y0 >= base.y0 - 1e-6
+        assert view.x1 <= base.x1 + 1e-6
+        assert view.y1 <= base.y1 + 1e-6
         assert view.width / base.width == pytest.approx(view.height / base.height)
     assert sum(v.flip for v in views) * 2 == (len(views) if flip else 0)
 
