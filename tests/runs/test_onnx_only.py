@@ -328,7 +328,8 @@ def test_a_run_has_no_description_while_it_works(home, tmp_path, monkeypatch):
     monkeypatch.setattr("heatcrop.cli.run.in_turn", interrupted)
     changed = (*options, "--set", "crop.rule.threshold=0.5", "--jobs", "1")
     assert call(monkeypatch, "stage", "crop", *changed) == 130
-    assert seen == [False] and not (run / "heatcrop.json").exists()
+    assert seen == [False]
+    assert not (run / "heatcrop.json").exists()
 
 
 def test_a_damaged_network_is_reported(home, exported, tmp_path, monkeypatch, capsys):
