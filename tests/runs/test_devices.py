@@ -12,7 +12,7 @@ import heatcrop.nets.devices
 from heatcrop.cli.config import Config
 from heatcrop.cli.errors import explain
 from heatcrop.cli.prediction import config_for
-from heatcrop.cli.run import device_notes
+from heatcrop.cli.startup import device_notes
 from heatcrop.errors import EngineError
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan

@@ -13,10 +13,12 @@ import yaml
 
 from heatcrop.cli import commands
 from heatcrop.cli.config_file import dump_config, read_config
+from heatcrop.data.dataset import TaskData
 from heatcrop.data.images import write_jpeg
+from heatcrop.data.tasks import Task
 from heatcrop.metrics.score import average_precision
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.predictions import read_predictions, write_predictions
+from heatcrop.runs.predictions import read_table, write_predictions
 from tests.unit.test_ensemble import letters_of, noisy
 
 TASKS = {"wing": ("spotted", "plain", "striped"), "tail": ("long", "short")}
@@ -61,13 +63,13 @@ def make_run(home, name, splits, truth, noise, seed, data="data/labels.csv"):
     for task, classes in TASKS.items():
         files, images = folder.task(task), [f"{task}/{i:03}.jpg" for i in range(len(splits))]
         p = noisy(rng, truth[task], len(classes), noise)
-        write_predictions(files.predictions(1), images, splits, p, classes, ["final"] * len(splits))
-        late = splits != "train"
-        write_predictions(
-            files.fused, np.array(images)[late], splits[late], p[late], classes, ["final"] * int(late.sum())
+        n = len(splits)
+        data = TaskData(
+            Task(task, classes), tuple(images), images, np.ones((n, 2)), np.zeros(p.shape), splits, splits
         )
+        write_predictions(files.fused_csv, data, p, np.full(n, "final"), np.flatnonzero(splits != "train"))
         files.fusion.write_text("{}")
-        files.marker("finetune").write_text("{}")
+        files.record("finetune").write_text("{}")
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def stamps(folder):
 
 def own_ap(world, name, task, split):
     home, splits, truth = world
-    table, p = read_predictions(home / name / task / "stage3" / "fused.csv")
+    table, p = read_table(home / name / task / "stage3" / "fused.csv")
     letters = letters_of(truth[task][splits == split], len(TASKS[task]))
     return average_precision(p[(table["split"] == split).to_numpy()], letters)
 

@@ -177,6 +177,9 @@ def description(folder: Path, data: bytes) -> bool:
         assert all(network.parent == folder for network in described.networks())
         write_json(path, described.as_json(folder))
         assert read_description(path) == described
+    except HeatCropError:
+        return False
+    return True
 
 
 TARGETS: dict[str, Target] = {

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from heatcrop.errors import DivergedError
 from heatcrop.nets.classifier import build_classifier
 from heatcrop.nets.engine import mxnet
-from heatcrop.nets.inference import softmax
+from heatcrop.metrics.calibration import softmax
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.fit import fit, soft_cross_entropy, validation_figures
 from heatcrop.training.loop import TrainingPlan, rate_at, train
