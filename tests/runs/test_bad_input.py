@@ -123,8 +123,8 @@ def config_of(root, **data):
 def test_each_bad_row_is_rejected_with_file_row_and_reason(dataset, tmp_path):
     root, n_good, odd, reasons = dataset
     folder = RunFolder(tmp_path / "run")
-    opened = load_dataset(config_of(root), [], folder)
-    data = opened.tasks["beak"]
+    loaded = load_dataset(config_of(root), [], folder)
+    data = loaded.tasks["beak"]
     assert len(data) == n_good + len(odd)
     table = pd.read_csv(folder.rejected, dtype=str, keep_default_na=False)
     assert list(table.columns) == ["image", "task", "source", "reason"]
@@ -132,7 +132,7 @@ def test_each_bad_row_is_rejected_with_file_row_and_reason(dataset, tmp_path):
     assert set(found) == {f"annotations.csv:{row}" for row in reasons}
     absent = {row: part for row, part in reasons.items() if part not in found[f"annotations.csv:{row}"]}
     assert absent == {}
-    assert any("rejected.csv" in note and str(len(reasons)) in note for note in opened.notes)
+    assert any("rejected.csv" in note and str(len(reasons)) in note for note in loaded.notes)
 
 
 def test_odd_images_are_used_with_their_upright_size(dataset):
@@ -185,9 +185,9 @@ def test_the_rejected_rows_of_one_task_are_found_in_any_spelling(tmp_path):
     rows += ["pics/x.jpg,TAIL,yn", "pics/y.jpg,tail_length_labels,yn", "pics/z.jpg,beak,hooked"]
     (root / "a.csv").write_text("\n".join(["image,task,label", *rows]))
     tasks = [TASKS[0], {**TASKS[1], "name": "tail_length_labels"}]
-    opened = load_dataset(config_of(root, tasks=tasks), ["tail"], None)
-    assert list(opened.tasks) == ["tail_length_labels"]
-    assert opened.rejected["image"].tolist() == ["pics/x.jpg", "pics/y.jpg"]
+    loaded = load_dataset(config_of(root, tasks=tasks), ["tail"], None)
+    assert list(loaded.tasks) == ["tail_length_labels"]
+    assert loaded.rejected["image"].tolist() == ["pics/x.jpg", "pics/y.jpg"]
 
 
 @pytest.fixture
@@ -358,11 +358,11 @@ def test_any_csv_is_read_or_refused_with_a_message(few_images, text, with_header
     text = ("image,task,label\n" if with_header else "") + text
     (few_images / "a.csv").write_bytes(text.encode("utf-8"))
     try:
-        opened = load_dataset(config_of(few_images / "a.csv"), [], None)
+        loaded = load_dataset(config_of(few_images / "a.csv"), [], None)
     except HeatCropError as error:
         assert str(error)
     else:
-        assert all(len(data) for data in opened.tasks.values())
+        assert all(len(data) for data in loaded.tasks.values())
 
 
 def test_a_run_with_odd_and_bad_images(dataset, tmp_path, monkeypatch, capsys):
@@ -383,7 +383,13 @@ def test_a_run_with_odd_and_bad_images(dataset, tmp_path, monkeypatch, capsys):
         json.dumps(
             {
                 "data": {"tasks": "infer", "max_rejected_share": 0.9},
-                "network": {"frozen_blocks": -1, "input_px": 64},
+                "network": {
+                    "backbone": "mobilenet0.25",
+                    "weights": "none",
+                    "frozen_blocks": -1,
+                    "input_px": 32,
+                },
+                "crop": {"search": {"pictures": 0}},
                 "cam": {"training": {"epochs": 1}, "views": 1, "folds": 2},
                 "finetune": {"training": {"epochs": 1}, "views": 1},
             }

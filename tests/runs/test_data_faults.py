@@ -84,7 +84,16 @@ def run_command(home, *words):
 
 @pytest.fixture(scope="module")
 def checked(home):
-    return run_command(home, "check")
+    return run_command(home, "check", "--no-speed")
+
+
+@pytest.fixture(scope="module")
+def finished(home, tmp_path_factory):
+    """Run all tasks; return the run folder, the output, and the files in the data folder before."""
+    run, before = tmp_path_factory.mktemp("out") / "run", sorted(home.rglob("*"))
+    code, text = run_command(home, "run", "--all", "--out", run, "--jobs", "1")
+    assert code == 0, text
+    return run, text, before
 
 
 class Page(HTMLParser):

@@ -61,12 +61,12 @@ def make_run(home, name, splits, truth, noise, seed, data="data/labels.csv"):
     folder.path.mkdir()
     folder.config.write_text(dump_config(read_config(home / "plain.yaml")))
     for task, classes in TASKS.items():
-        files, images = folder.task(task), [f"{task}/{i:03}.jpg" for i in range(len(splits))]
+        files, n = folder.task(task), len(splits)
+        images = tuple(f"{task}/{i:03}.jpg" for i in range(n))
+        letters = letters_of(truth[task], len(classes))
+        sizes, groups = np.full((n, 2), 16), np.full(n, "")
+        data = TaskData(Task(task, classes), images, images, sizes, letters, splits, groups)
         p = noisy(rng, truth[task], len(classes), noise)
-        n = len(splits)
-        data = TaskData(
-            Task(task, classes), tuple(images), images, np.ones((n, 2)), np.zeros(p.shape), splits, splits
-        )
         write_predictions(files.fused_csv, data, p, np.full(n, "final"), np.flatnonzero(splits != "train"))
         files.fusion.write_text("{}")
         files.record("finetune").write_text("{}")
@@ -299,8 +299,8 @@ def test_a_task_that_one_run_lacks_can_be_left_out(world, fuse, tmp_path):
         (["--run", "a", "--run", "data"], 1, "data: is not a run folder"),
         (["--run", "data", "--run", "a"], 1, "data: is not a run folder"),
         (["--run", "a", "--csv", "nowhere.csv"], 1, "nowhere.csv: there is no such file"),
-        (["--run", "a", "--run", "b", "--out", "data"], 1, "data: holds files that are not an ensemble's"),
-        (["--run", "a", "--run", "b", "--out", "a"], 1, "a: holds files that are not an ensemble's"),
+        (["--run", "a", "--run", "b", "--out", "data"], 1, "data: has files that are not an ensemble's"),
+        (["--run", "a", "--run", "b", "--out", "a"], 1, "a: has files that are not an ensemble's"),
         (["--run", "a", "--run", "b", "--out", "plain.yaml"], 1, "plain.yaml: is a file"),
         (["--run", "a", "--run", "b", "--task", "wign"], 1, "did you mean wing?"),
     ],

@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.tiny_run import pipeline
 
 @pytest.fixture(scope="module")
 def home(tiny_home, finished_run, tmp_path_factory):
-    """A folder with a link to a finished run, and unlabelled images."""
+    """A folder with a finished run, and unlabelled images."""
     home = tmp_path_factory.mktemp("outputs")
     (home / "run").symlink_to(finished_run)
     (home / "photos").mkdir()

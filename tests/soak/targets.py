@@ -22,7 +22,7 @@ from heatcrop.errors import HeatCropError
 from heatcrop.files import write_json
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.metrics.submissions import score_files
-from heatcrop.nets.backbones import Backbone, InputForm
+from heatcrop.nets.backbones import Backbone
 from heatcrop.nets.torch_weights import read_torch_weights
 from heatcrop.predict.description import (
     Branch,
@@ -174,11 +174,11 @@ def description(folder: Path, data: bytes) -> bool:
     (folder / "net.onnx").touch()
     try:
         described = read_description(path)
-        assert all(network.parent == folder for network in described.networks())
-        write_json(path, described.as_json(folder))
-        assert read_description(path) == described
     except HeatCropError:
         return False
+    assert all(network.parent == folder for network in described.networks())
+    write_json(path, described.as_json(folder))
+    assert read_description(path) == described
     return True
 
 
