@@ -23,7 +23,8 @@ from heatcrop.data.images import read_image, write_jpeg
 from heatcrop.errors import RunError
 from heatcrop.predict.description import read_description
 from heatcrop.rendered import write_dataset
-from heatcrop.runs.predictions import split
+from heatcrop.runs.executors import InlineExecutor
+from tests.tiny_run import parse_probabilities
 
 ROOT = Path(__file__).parents[2]
 NECK, SKIRT = "neck_design_labels", "skirt_length_labels"
@@ -105,15 +106,10 @@ def home(tmp_path_factory):
         "finetune": {"training": {"epochs": 1}, "views": 1},
     }
     (home / "tiny.yaml").write_text(yaml.safe_dump(config))
-    words = ["run", "--task", "neck", "--task", "skirt", "--config", "tiny.yaml", "--out", "run"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "pipeline.py"), *words],
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        words = ("--task", "neck", "--task", "skirt", "--config", "tiny.yaml", "--out", "run", "--jobs", "1")
+        assert call(patch, "run", *words) == 0
     photos = home / "photos"
     (photos / "sub").mkdir(parents=True)
     tested = sorted((home / "data" / "rank" / "Images").glob("*/*.jpg"))
@@ -146,15 +142,14 @@ def by_mxnet(home):
         runners.append(arguments)
         return real(*arguments)
 
-    def refused(path):
+    def refused(path, *_):
         raise AssertionError(f"ONNX Runtime opens {path}")
 
     before, real = stamps(home / "run"), heatcrop.nets.inference.mxnet_runner
     out = ("--out", home / "mxnet.csv", "--boxes", home / "mxnet_boxes.csv", "--no-gallery")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(heatcrop.nets.inference, "mxnet_runner", counted)
-        patch.setattr(heatcrop.nets.inference, "onnx_runner", refused)
-        patch.setattr(heatcrop.predict.predictor, "onnx_runner", refused)
+        patch.setattr(heatcrop.predict.predictor, "open_network", refused)
         assert call(patch, "predict", home / "photos", "--run", home / "run", "--engine", "mxnet", *out) == 0
     assert stamps(home / "run") == before, "predicting writes nothing into a run"
     return read_table(home / "mxnet.csv"), read_table(home / "mxnet_boxes.csv"), len(runners)
@@ -170,7 +165,7 @@ def assert_agree(home, by_mxnet, name):
     found = read_table(home / f"{name}.csv")
     assert found[["image", "task"]].equals(expected[["image", "task"]])
     for task in (NECK, SKIRT):
-        ours, theirs = (split(t[t["task"] == task]["probabilities"].tolist()) for t in (found, expected))
+        ours, theirs = (parse_probabilities(t[t["task"] == task]["probabilities"]) for t in (found, expected))
         assert len(ours) > 10
         np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
     pd.testing.assert_frame_equal(read_table(home / f"{name}_boxes.csv"), boxes)
@@ -325,7 +320,7 @@ def test_a_run_has_no_description_while_it_works(home, tmp_path, monkeypatch):
         seen.append((run / "heatcrop.json").exists())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("heatcrop.cli.run.in_turn", interrupted)
+    monkeypatch.setattr(InlineExecutor, "run", interrupted)
     changed = (*options, "--set", "crop.rule.threshold=0.5", "--jobs", "1")
     assert call(monkeypatch, "stage", "crop", *changed) == 130
     assert seen == [False]
