@@ -8,13 +8,11 @@ no test image has.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from heatcrop.data.groups import TaskGroup
 from heatcrop.data.splits import assign_folds
@@ -23,38 +21,9 @@ from heatcrop.metrics.calibration import softmax
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import write_arrays, write_predictions
 from heatcrop.runs.progress import log
-from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images
-from heatcrop.training.inputs import TestViews
-from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.stage import BranchStage
 from stage1_cam.heatmaps import predicted_heatmaps
-
-
-@dataclasses.dataclass(frozen=True)
-class CamPlan:
-    """What stage 1 does.
-
-    Attributes
-    ----------
-    training : TrainingPlan
-    augment : Augmentation
-    views : int
-        Augmented views of each training image that are cached behind a frozen trunk.
-    folds : int
-        Networks that share the training images' heatmaps; 1 takes them from the final network, which has
-        trained on them (for comparison only).
-    test : TestViews
-    heatmap : {'plain', 'contrast', 'distance'}
-        See :func:`stage1_cam.heatmaps.class_heatmap`.
-    """
-
-    training: TrainingPlan = TrainingPlan()
-    augment: Augmentation = Augmentation()
-    views: Annotated[int, Field(ge=1, le=1000)] = 4
-    folds: Annotated[int, Field(ge=1, le=1000)] = 3
-    test: TestViews = TestViews()
-    heatmap: Literal["plain", "contrast", "distance"] = "distance"
 
 
 class CamStage(BranchStage):

@@ -10,7 +10,8 @@ import numpy as np
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_table
 from heatcrop.training.views import framed
-from stage2_crop.rule import Crop, CropRule, find_crop
+from stage2_crop.plan import CropRule
+from stage2_crop.rule import Crop, find_crop
 
 
 def find_crops(

@@ -3,72 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
 
 from stage2_crop.component import choose, components, scale_heat, upsample
+from stage2_crop.plan import CropRule
 from stage2_crop.square import circumscribed_square, move_inside, widen
 
 GRID = 112
 """Side of the grid that maps are upsampled to: a position is under 1 % of the image's side."""
 _CENTRES = (np.arange(GRID) + 0.5) / GRID
-
-Threshold = Annotated[float, Field(ge=1e-6, le=1)]
-Margin = Annotated[float, Field(ge=0, le=10)]
-Share = Annotated[float, Field(ge=0, le=1)]
-GreatestSide = Annotated[float, Field(ge=1e-6, le=1000)]
-UpTo1000 = Annotated[float, Field(ge=0, le=1000)]
-
-
-@dataclasses.dataclass(frozen=True)
-class CropRule:
-    """How a heatmap becomes a box.
-
-    Attributes
-    ----------
-    threshold : float
-        Share of the map's reference that a position must reach, (0, 1].
-    margin : float
-        Added on each side, as a share of the square's side.
-    percentile : float
-        The map's reference, see :func:`stage2_crop.component.scale_heat`.
-    by : {'area', 'mass'}
-        Whether the component with the largest area or with the most heat is chosen.
-    together : float
-        See :func:`stage2_crop.component.choose`.
-    least_side, greatest_side : float
-        Bounds of the crop's side as a share of the image's shorter side. Below the first the square is
-        widened to it. Above the second the crop would not enlarge anything: the image is not cropped.
-    least_area : float
-        A component below this share of the map is noise: the image is not cropped.
-    least_contrast : float
-        A map whose peak is not above its median by this share of its range has no location: the image is
-        not cropped.
-    invisible : {'whole', 'usual', 'crop'}
-        What to crop where the attribute is predicted to be invisible: nothing, the place where the
-        attribute usually is, or what the heatmap gives all the same. Without a crop, the crop network sees
-        nothing that the full image has not shown.
-    usual : tuple of float (x, y, side), or None
-        The usual place: the square's centre as a share of the image's width and height, and its side as
-        a share of the shorter side. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
-    enabled : bool
-        False: no image is cropped, for tasks that crops do not help.
-    """
-
-    threshold: Threshold = 0.35
-    margin: Margin = 0.1
-    percentile: Annotated[float, Field(ge=0, le=100)] = 100.0
-    by: Literal["area", "mass"] = "mass"
-    together: Share = 0.0
-    least_side: Share = 0.2
-    greatest_side: GreatestSide = 0.95
-    least_area: Share = 0.002
-    least_contrast: UpTo1000 = 0.05
-    invisible: Literal["whole", "usual", "crop"] = "whole"
-    usual: tuple[UpTo1000, UpTo1000, UpTo1000] | None = None
-    enabled: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,51 +16,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from heatcrop.metrics.fusion import fit_fusion, fuse
 from heatcrop.metrics.score import average_precision
 from heatcrop.training.probe import Box, probe_predictions
-from stage2_crop.rule import CropRule, GreatestSide, Margin, Share, Threshold
+from stage2_crop.plan import CropRule
 
 _RESAMPLES = 200
 _STANDARD_ERRORS = 2.0
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchPlan:
-    """Which rules are tried.
-
-    Attributes
-    ----------
-    pictures : int
-        How many images evaluate a candidate; 0 keeps the configured rule.
-    thresholds, margins, least_sides, greatest_sides : tuple of float
-        Values tried beside the configured one, see :class:`CropRule`. Higher thresholds and smaller margins
-        often score a little higher still by cutting into the region itself: the defaults stop where a
-        person looking at the crops would.
-    """
-
-    pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
-    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.3, 0.45, 0.6)
-    margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.1, 0.15, 0.3)
-    least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.35)
-    greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)
-
-    def steps(self, names_invisible: bool) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the settings in the order in which they are searched, each with its values."""
-        steps: list[tuple[str, tuple[Any, ...]]] = [
-            ("threshold", self.thresholds),
-            ("margin", self.margins),
-            ("least_side", self.least_sides),
-            ("greatest_side", self.greatest_sides),
-        ]
-        if names_invisible:
-            steps.append(("invisible", ("whole", "usual", "crop")))
-        return [*steps, ("enabled", (True, False))]
 
 
 @dataclasses.dataclass(frozen=True)

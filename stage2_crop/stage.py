@@ -7,54 +7,28 @@ import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from heatcrop.data.splits import assign_folds
 from heatcrop.data.tasks import class_folders
 from heatcrop.files import write_array, write_json
 from heatcrop.runs.predictions import read_arrays, write_arrays
 from heatcrop.runs.progress import progress
-from heatcrop.runs.reading import damaged, read_array, read_rule
+from heatcrop.runs.reading import read_array
 from heatcrop.training.inputs import part_size
 from heatcrop.training.probe import box_features
 from heatcrop.training.stage import Job, Stage
 from stage2_crop.boxes import complete_rule, find_crops, jitter_boxes, write_boxes
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
-from stage2_crop.rule import CropRule
-from stage2_crop.search import Candidate, SearchPlan, SearchRows, search_rule
+from stage2_crop.plan import CropRule, used_rule
+from stage2_crop.search import Candidate, SearchRows, search_rule
 
 _PROBE_FOLDS = 5
 _MIN_SEARCH_ROWS = 30
 # Images whose crops give the attribute's usual place where no search has drawn any.
 _USUAL_ROWS = 400
-
-
-@dataclasses.dataclass(frozen=True)
-class CropPlan:
-    """What stage 2 does.
-
-    Attributes
-    ----------
-    rule : CropRule
-        Where the search starts, or the rule itself without one.
-    search : SearchPlan
-    jitter : float
-        How far the crops that stage 3 trains on vary around the rule, see
-        :func:`stage2_crop.boxes.jitter_boxes`; 0 for not at all.
-    jitters : int
-        Such crops of each training image.
-    quality : int
-        JPEG quality of the crop folder, 1..100.
-    """
-
-    rule: CropRule = CropRule()
-    search: SearchPlan = SearchPlan()
-    jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.15
-    jitters: Annotated[int, Field(ge=1, le=100)] = 4
-    quality: Annotated[int, Field(ge=1, le=100)] = 95
 
 
 class CropStage(Stage):
@@ -69,7 +43,6 @@ class CropStage(Stage):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         (self.data,), (self.folder,) = self.group.tasks, self.tasks
-        self.plan: CropPlan = self.plans[0]
         stage1 = read_arrays(self.folder.predictions(1), ("full", "networks"), len(self.data))
         self._held_out, self._full = stage1["networks"] != "final", stage1["full"]
         self._heatmaps = read_array(self.folder.heatmaps)
@@ -178,22 +151,6 @@ class CropStage(Stage):
                 lambda boxes: box_features(runner, form, paths, boxes, bar),
                 seed,
             )
-
-
-def used_rule(path: Path) -> CropRule:
-    """Read the rule that was used from ``rule.json``.
-
-    Raises
-    ------
-    DataError
-        Where the file does not hold a rule.
-    """
-    values = read_rule(path)["rule"]
-    try:
-        usual = values["usual"]
-        return CropRule(**{**values, "usual": None if usual is None else tuple(usual)})
-    except (TypeError, KeyError, ValueError) as error:
-        raise damaged(path, str(error)) from None
 
 
 def _sample(rows: np.ndarray, most: int, seed: int) -> np.ndarray:

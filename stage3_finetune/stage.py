@@ -9,49 +9,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.errors import DataError
 from heatcrop.files import link, write_json, write_table
 from heatcrop.metrics.calibration import softmax
-from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
+from heatcrop.metrics.fusion import fit_fusion, fuse
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import read_arrays, write_arrays, write_predictions
-from heatcrop.runs.reading import damaged, read_array, read_json
-from heatcrop.training.augment import Augmentation
+from heatcrop.runs.reading import read_array
 from heatcrop.training.batches import Images
-from heatcrop.training.inputs import TestViews
-from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.stage import BranchStage
-
-
-@dataclasses.dataclass(frozen=True)
-class FinetunePlan:
-    """What stage 3 does.
-
-    Attributes
-    ----------
-    training : TrainingPlan
-    augment : Augmentation
-    views : int
-        Augmented views of each training crop that are cached behind a frozen trunk.
-    test : TestViews
-    cross_fit : bool
-        Fit the fusion on training images too: for each of stage 1's folds a crop network is trained without
-        it, so that both branches have predicted every training image without training on it. Costs one more
-        training; without it a small validation split decides alone.
-    """
-
-    training: TrainingPlan = TrainingPlan()
-    augment: Augmentation = Augmentation()
-    views: Annotated[int, Field(ge=1, le=1000)] = 4
-    test: TestViews = TestViews()
-    cross_fit: bool = True
 
 
 class FinetuneStage(BranchStage):
@@ -149,20 +120,3 @@ def write_fused(
     write_arrays(folder.predictions(3), **branches, networks=networks)
     fitted_on = {"rows": len(fitted), "fitted_on": "val + folds" if cross_fitted else "val"}
     write_json(folder.fusion, {**dataclasses.asdict(fusion), **fitted_on})
-
-
-def read_fusion(path: Path) -> Fusion:
-    """Read ``fusion.json``.
-
-    Raises
-    ------
-    DataError
-        Where it lacks a number.
-    """
-    values = read_json(path)
-    names = [field.name for field in dataclasses.fields(Fusion)]
-    for name in names:
-        if type(values.get(name)) not in (int, float):
-            error: DataError = damaged(path, f"{name} is {values.get(name)!r}; expected a number")
-            raise error
-    return Fusion(**{name: float(values[name]) for name in names})

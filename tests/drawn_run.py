@@ -14,7 +14,7 @@ from heatcrop.files import write_array, write_json, write_table
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import write_arrays, write_predictions
 from stage2_crop.boxes import write_boxes
-from stage2_crop.rule import CropRule
+from stage2_crop.plan import CropRule
 
 
 def draw_task(

@@ -22,11 +22,9 @@ from heatcrop.training.augment import Augmentation
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.views import TestViews
 from heatcrop.validation import CHECKED, first_error
-from stage1_cam.stage import CamPlan
-from stage2_crop.rule import CropRule
-from stage2_crop.search import SearchPlan
-from stage2_crop.stage import CropPlan
-from stage3_finetune.stage import FinetunePlan
+from stage1_cam.plan import CamPlan
+from stage2_crop.plan import CropPlan, CropRule, SearchPlan
+from stage3_finetune.plan import FinetunePlan
 
 for _plan in (
     Augmentation,

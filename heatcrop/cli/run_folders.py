@@ -13,10 +13,10 @@ from heatcrop.cli.runner import require_same_rows
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError, RunError
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.leftovers import is_ours, sweep
-from heatcrop.runs.lock import hold
+from heatcrop.runs.lock import locked
 from heatcrop.runs.progress import log
 from heatcrop.runs.records import refuse_old_records, rows_fingerprint
+from heatcrop.runs.swap import is_remnant, remove_remnants
 
 
 def run_folder(config: Config, out: Path | None) -> RunFolder:
@@ -44,8 +44,8 @@ def owned(folder: RunFolder, new: bool = True) -> Iterator[None]:
     else:
         refuse_no_run(folder)
     refuse_old_records(folder)
-    with hold(folder.path):
-        sweep(folder)
+    with locked(folder.path):
+        remove_remnants(folder)
         yield
 
 
@@ -80,7 +80,7 @@ def refuse_others(path: Path, first_file: Path, whose: str, is_own: Callable[[st
             raise RunError(
                 f"{first_file}: was not written by this program; give --out a new or an empty folder"
             )
-    elif path.is_dir() and not all(map(is_ours, path.iterdir())):
+    elif path.is_dir() and not all(map(is_remnant, path.iterdir())):
         raise RunError(f"{path}: has files that are not {whose}; give --out a new or an empty folder")
 
 

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,10 +23,9 @@ from heatcrop.files import write_json
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.inference import Runner as NetworkRunner
-from heatcrop.runs.built import clear_built, is_sheet
 from heatcrop.runs.executors import Executor, InlineExecutor, JobGraph
 from heatcrop.runs.folder import STAGES, RunFolder
-from heatcrop.runs.lock import lent, signature
+from heatcrop.runs.lock import read_note, working_for
 from heatcrop.runs.progress import log
 from heatcrop.runs.records import (
     StageInputs,
@@ -39,12 +38,11 @@ from heatcrop.runs.records import (
     why_outdated,
     write_record,
 )
-from heatcrop.training.stage import Stage
-from stage1_cam.stage import CamStage
-from stage2_crop.stage import CropStage
-from stage3_finetune.stage import FinetuneStage
+from heatcrop.runs.swap import is_sheet, remove_own
 
-_STAGE_CLASSES: dict[str, type[Stage]] = {"cam": CamStage, "crop": CropStage, "finetune": FinetuneStage}
+if TYPE_CHECKING:
+    from heatcrop.training.stage import Stage
+
 # Raised when a stage's code makes something else from the same settings and data.
 _CODE = {"cam": 4, "crop": 4, "finetune": 4}
 _NEEDS = {"crop": ("cam", "heatmaps"), "finetune": ("crop", "boxes")}
@@ -161,7 +159,7 @@ class StageRunner:
         for folder in folders.values():
             for outdated in STAGES[STAGES.index(stage) :]:
                 folder.record(outdated).unlink(missing_ok=True)
-            clear_built(folder.sheets, is_sheet)  # the report makes new ones
+            remove_own(folder.sheets, is_sheet)  # the report makes new ones
         started, seconds = time.perf_counter(), Counter[str]()
         inputs = {name: self.inputs[stage, name] for name in folders}
         mark = fingerprint([one.fingerprint for one in inputs.values()])
@@ -213,7 +211,7 @@ class StageRunner:
             self._stage = None
             plans = [self.config.plans(data.task)[STAGES.index(stage)] for data in group.tasks]
             arguments = (group, self.folder, plans, self.context, lambda: self.trunk, mark)
-            self._stage = key, _STAGE_CLASSES[stage](*arguments)
+            self._stage = key, _stage_class(stage)(*arguments)
         return self._stage[1]
 
     def _group(self, name: str) -> TaskGroup:
@@ -255,6 +253,15 @@ class StageRunner:
             checkpoint.unlink()
 
 
+def _stage_class(stage: str) -> type[Stage]:
+    # Imported when a stage runs: a command that finds everything up to date needs none of it.
+    from stage1_cam.stage import CamStage
+    from stage2_crop.stage import CropStage
+    from stage3_finetune.stage import FinetuneStage
+
+    return {"cam": CamStage, "crop": CropStage, "finetune": FinetuneStage}[stage]
+
+
 @dataclasses.dataclass(frozen=True)
 class WorkerSpec:
     """What a worker process needs to know of a group, with paths that hold in any working directory."""
@@ -274,12 +281,12 @@ class WorkerSpec:
         ]
         paths = [path for data in tasks for path in data.paths]
         absolute = dataclasses.replace(group, tasks=tuple(tasks), paths=paths)
-        return cls(dump_config(config), folder, signature(runner.folder.path), (absolute,))
+        return cls(dump_config(config), folder, read_note(runner.folder.path), (absolute,))
 
     @contextlib.contextmanager
     def runner(self) -> Iterator[StageRunner]:
         """Open the run in a worker process, as long as the process that owns it holds the folder."""
-        with lent(self.folder, self.lock):
+        with working_for(self.folder, self.lock):
             yield _worker_runner(self.config, self.folder, self.groups)
 
 

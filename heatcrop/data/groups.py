@@ -66,7 +66,7 @@ class TaskGroup:
     @property
     def n_classes(self) -> int:
         """Classes of all tasks, the outputs of the network."""
-        return self.letters.shape[1]
+        return int(self.letters.shape[1])
 
     def columns(self, number: int) -> slice:
         """Return the classes of one task among those of all."""

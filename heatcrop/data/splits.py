@@ -10,9 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 NAMES = np.array(["train", "val", "test"], dtype=object)
 LEAKAGE = ("task", "kind", "image", "split", "label", "same_as", "same_split", "same_label")
@@ -90,6 +87,8 @@ def assign_folds(
     ndarray of int64, shape (N,)
         0 to n_folds - 1; every fold has rows.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes a second to import
+
     if n_folds < 2:
         raise ValueError(f"n_folds must be at least 2, got {n_folds}")
     letters = np.asarray(letters)
@@ -131,6 +130,9 @@ def connected_groups(groups: Sequence[str], paths: Sequence[str] | None = None) 
     ndarray of int64, shape (N,)
         Equal for rows connected by any chain of both; counted from 0 in order of first appearance.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     n = len(groups)
     numbers: NDArray[np.int64]
     names = np.asarray(groups, dtype=object)

@@ -87,7 +87,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
             return _rebuild_tensor
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        raise WeightsError(f"the file asks for {module}.{name}, which weights do not need; refused")
+        raise WeightsError(f"the file calls for {module}.{name}, which weights do not need; refused")
 
     def persistent_load(self, pid: Any) -> _Storage:
         try:

@@ -30,7 +30,7 @@ from heatcrop.nets.backbones import Backbone, InputForm
 from heatcrop.nets.classifier import OUTPUTS
 from heatcrop.training.views import TestViews
 from heatcrop.validation import CHECKED, first_error
-from stage2_crop.rule import CropRule
+from stage2_crop.plan import CropRule
 
 FORMAT = 2
 """The newest format that is read; 1 is written where each task has its own networks."""

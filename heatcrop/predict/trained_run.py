@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import RunError
@@ -19,9 +18,7 @@ from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner
 from heatcrop.predict.description import FORMAT, Branch, Description, InputDescription, TaskDescription
 from heatcrop.runs.folder import RunFolder, TaskFolder
-from heatcrop.runs.reading import damaged
-from heatcrop.validation import first_error
-from stage2_crop.rule import CropRule
+from stage2_crop.plan import used_rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +78,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
         When a file of one of them is missing or damaged.
     """
     # These modules need pandas, which is not installed where only ONNX Runtime is.
-    from heatcrop.runs.reading import read_rule
-    from stage3_finetune.stage import read_fusion
+    from heatcrop.runs.reading import read_fusion
 
     folder, form = run.folder, run.context.form
     outputs = read_outputs(folder) if run.shared else {}
@@ -96,10 +92,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
                     f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
                 )
         cam, _, finetune = run.plans(task)
-        try:
-            rule = TypeAdapter(CropRule).validate_python(read_rule(files.rule)["rule"])
-        except ValidationError as error:
-            raise damaged(files.rule, first_error(error, "rule")) from None
+        rule = used_rule(files.rule)
         descriptions[task.name] = TaskDescription(
             classes=task.classes,
             kind=task.kind,

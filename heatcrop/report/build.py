@@ -17,11 +17,9 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.files import atomic_path
 from heatcrop.report.drawing import heat_colours
 from heatcrop.report.page import TaskPart, write_page
-from heatcrop.report.plots import scores_plot, task_plots
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheets
 from heatcrop.report.thumbs import gallery_rows
-from heatcrop.runs.built import building, take_place
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
 from heatcrop.runs.records import (
@@ -32,6 +30,7 @@ from heatcrop.runs.records import (
     rows_fingerprint,
     write_record,
 )
+from heatcrop.runs.swap import staging_folder, swap_in
 
 RECORD = ".report.json"
 """In the page's folder: the fingerprint of what the page was made from, and the files that belong to it."""
@@ -83,6 +82,8 @@ def build_report(
     mark = _fingerprint(folder, tasks, metrics, settings, plan)
     if not anew and is_current(home / RECORD, StageInputs({}, mark).fingerprint):
         return folder.report
+    from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
+
     sheets: list[Path] = []
     with _replacing(home, mark, sheets) as new:
         parts = []
@@ -155,7 +156,7 @@ def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Itera
     Its record holds the fingerprint `mark`, and `others` that must exist too for the page to be current:
     sheets, which stage crop removes.
     """
-    new = building(home)
+    new = staging_folder(home)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
@@ -164,7 +165,7 @@ def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Itera
         files += [Path(os.path.relpath(path, home)).as_posix() for path in others]
         write_record(new / RECORD, StageInputs({}, mark), files, {})
         old = _files(home) or set()
-        take_place(home, lambda name: name.as_posix() in old)
+        swap_in(home, lambda name: name.as_posix() in old)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -194,6 +195,8 @@ def _task_part(
     root: Path, folder: RunFolder, data: TaskData, settings: dict[str, Any], split: str, plan: ReportPlan
 ) -> TaskPart | None:
     """Write one task's files below `root` and describe them."""
+    from heatcrop.report.plots import task_plots
+
     results = read_results(data, folder, settings)
     if results is None:
         return None

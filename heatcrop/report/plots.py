@@ -82,15 +82,11 @@ def scores_plot(root: Path, metrics: dict[str, Any], tasks: list[Task]) -> dict[
     if not aps:
         return None
     with mpl.rc_context(_STYLE):
-        axes = _axes((7.6, 0.9 + 0.62 * len(aps)), xlabel=f"AP on {metrics['split']}", xlim=(0, 1.09))
-        for i, branch in enumerate(BRANCHES):
-            values = [ap[branch] for ap in aps.values()]
-            bars = axes.barh(
-                np.arange(len(aps)) + (i - 1) * 0.26, values, 0.23, color=COLOURS[branch], label=branch
-            )
+        axes = _axes((7.6, 0.9 + 0.62 * len(aps)))
+        pd.DataFrame(aps).T.plot.barh(ax=axes, color=COLOURS, width=0.76, legend=False)
+        for bars in axes.containers:
             axes.bar_label(bars, fmt="%.3f", padding=4, fontsize=9)
-        axes.set_xticks(np.linspace(0, 1, 6))
-        axes.set_yticks(range(len(aps)), aps)
+        axes.set(xlabel=f"AP on {metrics['split']}", xlim=(0, 1.09), xticks=np.linspace(0, 1, 6))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.figure.legend(loc="outside upper right", ncols=3)
@@ -283,9 +279,7 @@ def _save(axes: Axes, path: Path) -> None:
     with warnings.catch_warnings():
         # The measuring font may lack a script's letters; the browser, which draws them, need not.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        axes.get_figure(root=True).savefig(
-            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
+        axes.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     rules = "".join(
         f'[style*="{kind}: {light}"]{{{kind}:{dark} !important}}'
         for light, dark in _DARK.items()

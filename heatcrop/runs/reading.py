@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heatcrop.errors import REMAKE, DataError
+from heatcrop.metrics.fusion import Fusion
 
 if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
@@ -102,3 +104,13 @@ def read_rule(path: Path) -> dict[str, Any]:
     ):
         raise damaged(path, "holds no crop rule and its search; expected what stage crop has written")
     return values
+
+
+def read_fusion(path: Path) -> Fusion:
+    """Read ``fusion.json``; DataError where it lacks a number."""
+    values = read_json(path)
+    names = [field.name for field in dataclasses.fields(Fusion)]
+    for name in names:
+        if type(values.get(name)) not in (int, float):
+            raise damaged(path, f"{name} is {values.get(name)!r}; expected a number")
+    return Fusion(**{name: float(values[name]) for name in names})

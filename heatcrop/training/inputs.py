@@ -28,6 +28,7 @@ PART = 1024
 _MOST_PARTS, _BATCH = 16, 32
 
 Batch = tuple[Any, np.ndarray]
+Work = Callable[[np.ndarray], Any]
 
 
 def _identity(x: np.ndarray) -> np.ndarray:
@@ -53,7 +54,7 @@ class Inputs(Protocol):
         ...
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Callable[[np.ndarray], Any] = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
     ) -> Iterator[Batch]:
         """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
 
@@ -104,7 +105,7 @@ class LiveInputs:
         return read_ahead(make, batched(order, size), threads, threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Callable[[np.ndarray], Any] = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
     ) -> Iterator[Batch]:
         def make(part: np.ndarray) -> Batch:
             return work(self.read(part, plain)), part
@@ -151,7 +152,7 @@ class CachedInputs:
     Parameters
     ----------
     live : LiveInputs
-        With a trunk, which is opened when a part is computed or a batch asked for.
+        With a trunk, which is opened when a part is computed or a batch is requested.
     train_rows : ndarray of int
         Items that are trained on, whose augmented views are cached too.
     cached_rows : ndarray of int
@@ -234,7 +235,7 @@ class CachedInputs:
         return read_ahead(make, batched(order, size), self._live.form.threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Callable[[np.ndarray], Any] = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
     ) -> Iterator[Batch]:
         n_views = 1 if plain else self.n_views
 

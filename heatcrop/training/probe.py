@@ -11,10 +11,6 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from heatcrop.data.images import read_image
 from heatcrop.nets.backbones import InputForm
@@ -77,6 +73,11 @@ def probe_predictions(
     From (N, F) features, (N,) classes and (N,) folds to (N, n_classes) probabilities, 0 for classes that the
     other folds lack.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     out = np.zeros((len(features), n_classes))
     for fold in np.unique(folds):
         inside, outside = folds == fold, folds != fold

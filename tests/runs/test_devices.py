@@ -167,14 +167,14 @@ def test_the_engine_that_a_device_gets(tmp_path, monkeypatch, engine, devices, e
 
 
 def test_a_session_on_a_card_names_its_number(tmp_path, monkeypatch):
-    asked = {}
+    given = {}
 
     class Session:
         def __init__(self, network, options, providers):
-            asked["providers"] = providers
+            given["providers"] = providers
 
         def get_providers(self):
-            return [name if isinstance(name, str) else name[0] for name in asked["providers"]]
+            return [name if isinstance(name, str) else name[0] for name in given["providers"]]
 
         def get_inputs(self):
             return [type("Value", (), {"name": "x"})]
@@ -184,8 +184,8 @@ def test_a_session_on_a_card_names_its_number(tmp_path, monkeypatch):
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     assert onnx_fault(HOPPER) == ""
-    (name, how), cpu = asked["providers"]
-    assert (name, how["device_id"], how["use_tf32"], cpu) == (
+    (name, options), cpu = given["providers"]
+    assert (name, options["device_id"], options["use_tf32"], cpu) == (
         "CUDAExecutionProvider",
         "1",
         "0",

@@ -56,8 +56,8 @@ def allowed_imports():
     """Return the import names of the packages in requirements/onnx.txt."""
     locked = (ROOT / "requirements/onnx.txt").read_text()
     names = {name.casefold().replace("_", "-") for name in re.findall(r"^([\w.-]+)==", locked, re.M)}
-    assert {"onnxruntime", "numpy", "opencv-python-headless", "pydantic"} <= names
-    assert not names & {"mxnet", "gluoncv", "onnx", "pandas", "scipy", "torch"}
+    assert {"onnxruntime", "numpy", "opencv-python-headless", "scikit-image", "pydantic"} <= names
+    assert not names & {"mxnet", "gluoncv", "onnx", "pandas", "sklearn", "torch"}
     names.add("opencv-python")  # the same modules, with windows
     return [
         package
@@ -186,7 +186,7 @@ def test_prediction_works_without_mxnet(home, exported, by_mxnet, folder, engine
     assert done.returncode == 0, done.stderr
     used = set(done.stdout.partition("used:")[2].split())
     assert used >= {"onnxruntime", "cv2", "pydantic"}
-    assert not used & {"mxnet", "gluoncv", "onnx", "pandas", "scipy", "sklearn", "skimage", "matplotlib"}
+    assert not used & {"mxnet", "gluoncv", "onnx", "pandas", "sklearn", "matplotlib"}
     assert "skipped bad.jpg" in done.stderr
     assert "no gallery" in done.stderr
     assert "Traceback" not in done.stderr

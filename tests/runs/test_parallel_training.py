@@ -126,8 +126,8 @@ def test_all_devices_end_an_epoch_with_the_same_values():
 
 
 def test_running_statistics_are_the_mean_over_devices():
-    """Of one update with equal shares, the mean of the shares' means is the batch's; the variance is what
-    lies within the shares."""
+    """Of one update with equal shares, the mean of the shares' means is the batch's; the variance is
+    that within the shares."""
     one, two = (Trained(40, 40, devices=d, norm=True, epochs=1, learning_rate=1e-9) for d in (1, 2))
     mean = next(name for name in one.values if name.endswith("running_mean"))
     variance = next(name for name in one.values if name.endswith("running_var"))
@@ -171,11 +171,11 @@ def test_no_gradient_remains():
 
 @pytest.mark.parametrize("settings", [{"accumulate": 3}, {"devices": 2, "norm": True, "average": 0.5}])
 def test_an_interrupted_training_ends_the_same_to_the_last_bit(tmp_path, settings):
-    whole = Trained(**settings)
+    complete = Trained(**settings)
     with pytest.raises(KeyboardInterrupt):
         Trained(checkpoint=Checkpoint(tmp_path / "c", "fingerprint", share=1e9), stop=2, **settings)
     resumed = Trained(checkpoint=Checkpoint(tmp_path / "c", "fingerprint"), **settings)
-    for name, value in whole.values.items():
+    for name, value in complete.values.items():
         np.testing.assert_array_equal(value, resumed.values[name], err_msg=name)
 
 

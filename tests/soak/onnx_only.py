@@ -32,7 +32,7 @@ _SETTINGS = (
     "crop.rule.least_contrast=0",
     "crop.rule.invisible=crop",
 )
-_ABSENT = "mxnet", "gluoncv", "onnx", "pandas", "scipy"
+_ABSENT = "mxnet", "gluoncv", "onnx", "pandas", "sklearn"
 
 
 def newest_python() -> str:

@@ -31,9 +31,9 @@ from heatcrop.predict.description import (
     TaskDescription,
     read_description,
 )
-from heatcrop.runs.leftovers import is_ours
+from heatcrop.runs.swap import is_remnant
 from heatcrop.training.inputs import TestViews
-from stage2_crop.rule import CropRule
+from stage2_crop.plan import CropRule
 from tests.torch_file import GOOD
 
 SECONDS = 5.0
@@ -317,5 +317,5 @@ def attempt(target: str, folder: Path, data: bytes) -> bool:
     """Run a target on one input within its time, and check that no unfinished file is left."""
     with time_limit(SECONDS):
         accepted = TARGETS[target](folder, data)
-    assert not [path for path in folder.rglob(".*") if is_ours(path)]
+    assert not [path for path in folder.rglob(".*") if is_remnant(path)]
     return accepted

@@ -78,13 +78,13 @@ PLANS = [
 
 @pytest.mark.parametrize("settings", PLANS)
 def test_an_interrupted_training_ends_with_the_same_weights_to_the_last_bit(tmp_path, settings):
-    whole = fitted(None, settings)
+    complete = fitted(None, settings)
     for stop in range(1, EPOCHS):
         checkpoint = Checkpoint(tmp_path / f"{stop}", "fingerprint", share=1e9)
         with pytest.raises(Interrupted):
             fitted(checkpoint, settings, stop)
         resumed = fitted(Checkpoint(checkpoint.path, "fingerprint"), settings, extra=11)
-        same(whole, resumed)
+        same(complete, resumed)
         assert resumed[2] == list(range(stop, EPOCHS))
 
 
@@ -131,12 +131,12 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_checkpoint_is_ignored(tmp_path, how):
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_checkpoint_is_ignored(tmp_path, kind):
     path = tmp_path / "c"
     with pytest.raises(Interrupted):
         fitted(Checkpoint(path, "fingerprint", share=1e9), {}, 2)
-    path.write_bytes(DAMAGE[how](path.read_bytes()))
+    path.write_bytes(DAMAGE[kind](path.read_bytes()))
     same(fitted(None, {}), fitted(Checkpoint(path, "fingerprint"), {}))
 
 

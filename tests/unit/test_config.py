@@ -48,7 +48,7 @@ def refused(read, text, settings=()):
 
 
 @pytest.mark.parametrize("text", ["", "name: x", RICH])
-def test_what_is_written_is_read_back(read, text):
+def test_a_written_configuration_is_read_back(read, text):
     config = read(text)
     again = read(dump_config(config))
     assert again == config
@@ -56,7 +56,7 @@ def test_what_is_written_is_read_back(read, text):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
-def test_the_configurations_that_come_along_are_sound(read, path):
+def test_the_supplied_configurations_are_valid(read, path):
     config = read_config(path)
     assert read(dump_config(config)) == config
     for task in FASHIONAI:
@@ -65,10 +65,10 @@ def test_the_configurations_that_come_along_are_sound(read, path):
 
 def test_an_empty_file_gives_the_defaults(read):
     assert read("") == Config()
-    assert read("# only a remark\n") == Config()
+    assert read("# only a comment\n") == Config()
 
 
-def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(read):
+def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
     assert read("\ufeffname: x\r\nseed: 3\r\n").seed == 3
 
 
@@ -143,7 +143,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(read):
         ("[" * 3000, ["YAML"]),
     ],
 )
-def test_mistakes_are_told_with_file_key_and_finding(read, tmp_path, text, words):
+def test_mistakes_are_reported_with_file_key_and_finding(read, tmp_path, text, words):
     message = refused(read, text)
     for line in message.splitlines():
         assert line.startswith(f"{tmp_path / 'my.yaml'}: ")
@@ -164,11 +164,11 @@ def test_mistakes_are_told_with_file_key_and_finding(read, tmp_path, text, words
         ("{name: a, 'name': b}", ":1: the key 'name' is already in this line"),
     ],
 )
-def test_a_key_that_stands_twice_is_told_with_its_line(read, tmp_path, text, words):
+def test_a_repeated_key_is_reported_with_its_line(read, tmp_path, text, words):
     assert f"{tmp_path / 'my.yaml'}{words}" in refused(read, text)
 
 
-def test_what_is_merged_in_may_be_said_again(read):
+def test_merged_keys_may_be_set_again(read):
     config = read(
         "cam: &c {views: 2, folds: 5, heatmap: plain}\ndesign: {cam: {<<: *c, folds: 4, <<: {views: 3}}}"
     )
@@ -177,7 +177,7 @@ def test_what_is_merged_in_may_be_said_again(read):
     assert config.plans(resolve("neck"))[0].heatmap == "plain"
 
 
-def test_all_mistakes_are_told_at_once(read):
+def test_all_mistakes_are_reported_at_once(read):
     lines = refused(read, "nmae: x\nseed: -1\nnetwork: {fit: crop}").splitlines()
     assert len(lines) == 3
 
@@ -192,12 +192,12 @@ def test_a_missing_file_or_a_folder_is_named(tmp_path):
 # --- --set
 
 
-def test_settings_lie_over_the_file(read):
+def test_settings_change_what_the_file_sets(read):
     config = read(
         RICH, ["crop.rule.threshold=0.9", "name=other", "cam.training.steps=[1, 2]", "data.roots=[]"]
     )
     assert config.crop.rule.threshold == 0.9
-    assert config.crop.rule.by == "area"  # its neighbours stay
+    assert config.crop.rule.by == "area"  # other keys of the section stay
     assert config.name == "other"
     assert config.cam.training.steps == (1, 2)
     assert config.data.roots == ()
@@ -232,7 +232,7 @@ def test_a_bad_setting_is_refused(read, setting, words):
     assert len(message) < 300
 
 
-def test_merge_keeps_what_is_not_changed_and_changes_neither_side():
+def test_merge_keeps_unchanged_keys_and_both_arguments():
     base, change = {"a": {"x": 1, "y": {"z": 2}}, "b": 3}, {"a": {"y": {"w": 4}}, "c": 5}
     assert merge(base, change) == {"a": {"x": 1, "y": {"z": 2, "w": 4}}, "b": 3, "c": 5}
     assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 3}
@@ -280,7 +280,7 @@ def test_a_setting_may_reach_into_an_override(read):
 
 
 @pytest.mark.parametrize("task", ["collar", "neck", "pant", "skirt"])
-def test_what_is_typed_wins_over_what_the_file_says_of_a_regime_or_a_task(read, task):
+def test_the_command_line_wins_over_the_files_regimes_and_tasks(read, task):
     config = read(LAYERED, ["crop.rule.threshold=0.9", "cam.training.epochs=2"])
     cam, crop, _ = config.plans(resolve(task))
     assert crop.rule.threshold == 0.9
@@ -293,12 +293,12 @@ def test_what_is_typed_wins_over_what_the_file_says_of_a_regime_or_a_task(read, 
 # --- tasks
 
 
-def test_tasks_of_ones_own_keep_their_order_and_kind(read):
+def test_a_users_tasks_keep_their_order_and_kind(read):
     assert read(RICH).known_tasks() == (Task("beak", ("hooked", "3/4", "Länge"), "length"),)
     assert read("").known_tasks() == FASHIONAI
 
 
-def test_inferred_tasks_are_written_down(read):
+def test_inferred_tasks_are_listed(read):
     config = read("data: {tasks: infer}\ntasks: {beak: {cam: {views: 2}}}")
     assert config.known_tasks() is None
     named = config.with_tasks((Task("beak", ("a", "b"), "length"),))
@@ -315,7 +315,7 @@ def test_a_dumped_configuration_is_complete_and_plain(read):
     assert set(values["cam"]) == fields
 
 
-def test_a_rule_that_is_typed_is_not_searched_again(read):
+def test_a_rule_from_the_command_line_is_not_searched_again(read):
     assert read("", ["crop.quality=90"]).crop.search.pictures > 0
     assert read("", ["crop.rule.threshold=0.5"]).crop.search.pictures == 0
     one = read("", ["tasks.neck.crop.rule.threshold=0.5"])
@@ -327,7 +327,7 @@ def test_a_rule_that_is_typed_is_not_searched_again(read):
     assert both.crop.search.pictures == 99
 
 
-def test_threads_are_the_cores_this_process_may_use_unless_they_are_named(monkeypatch):
+def test_threads_default_to_the_usable_cores(monkeypatch):
     monkeypatch.setattr(config_module, "cores", lambda: 3)
     assert config_module.RuntimeConfig().threads == 3
     monkeypatch.setattr(config_module, "cores", lambda: 64)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.images import ImageError, read_image, write_jpeg
-from heatcrop.runs.built import sweep_built
+from heatcrop.runs.swap import recover
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 
 
@@ -110,7 +110,7 @@ def test_moved_crops_come_back_where_the_new_ones_never_came(tmp_path, paths):
     write_crops(root, names_of(["0.jpg"]), paths[:1], BOXES[:1])
     (root / "notes.txt").write_text("mine")
     root.rename(aside)
-    sweep_built(root)
+    recover(root)
     assert files(root) == ["notes.txt", "train/Round/0.jpg"]
     assert not aside.exists()
 

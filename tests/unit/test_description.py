@@ -19,7 +19,7 @@ from heatcrop.predict.description import (
     read_description,
 )
 from heatcrop.training.inputs import TestViews
-from stage2_crop.rule import CropRule
+from stage2_crop.plan import CropRule
 
 BEAK = "beak"
 

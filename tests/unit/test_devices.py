@@ -56,13 +56,13 @@ class Fake:
 def driver(request, tmp_path):
     """Query a simulated driver."""
 
-    def ask(*cards, cuda=CU11, init=0):
+    def query(*cards, cuda=CU11, init=0):
         if request.param == "fake":
             return query_driver(lambda name: Fake(cards, cuda, init))
         library = build_stub(tmp_path, cards, cuda, init)
         return query_driver(lambda name: ctypes.CDLL(str(library)))
 
-    return ask
+    return query
 
 
 def test_the_cards_are_what_the_driver_reports(driver):

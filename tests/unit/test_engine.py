@@ -164,13 +164,13 @@ def test_libraries_that_need_each_other_are_opened_in_any_order(nvidia_packages,
         (nvidia_packages / "all" / "lib" / name).touch()
     opened = []
 
-    def pretend(path, mode):
+    def simulate(path, mode):
         name = Path(path).name
         if needs[name] not in (None, *opened):
             raise OSError(f"{needs[name]}: cannot open shared object file")
         opened.append(name)
 
-    monkeypatch.setattr(engine.ctypes, "CDLL", pretend)
+    monkeypatch.setattr(engine.ctypes, "CDLL", simulate)
     assert open_cuda_libraries() == ["libd.so"]
     assert opened == ["libc.so", "libb.so", "liba.so"]
 

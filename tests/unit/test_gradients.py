@@ -61,26 +61,26 @@ def test_the_maps_are_the_papers(x):
     found = {method: gradient_runner(net, MapPlan(method, 1))(x) for method in ("grad_cam", "layer_cam")}
     net.cast("float64")
     first, second = net.blocks
-    asked = first(mx.nd.array(x, dtype="float64")).asnumpy()
+    features = first(mx.nd.array(x, dtype="float64")).asnumpy()
     weight, bias = net.weight.data().asnumpy(), net.bias.data().asnumpy()
 
     def logits_of(maps):
         return second(mx.nd.array(maps, dtype="float64")).asnumpy().mean(axis=(2, 3)) @ weight.T + bias
 
-    step, gradient = 1e-6, np.zeros((2, 3, *asked.shape[1:]))
-    for place in np.ndindex(asked.shape[1:]):
-        more, less = asked.copy(), asked.copy()
-        more[(slice(None), *place)] += step
-        less[(slice(None), *place)] -= step
-        gradient[(slice(None), slice(None), *place)] = (logits_of(more) - logits_of(less)) / (2 * step)
+    step, gradient = 1e-6, np.zeros((2, 3, *features.shape[1:]))
+    for position in np.ndindex(features.shape[1:]):
+        more, less = features.copy(), features.copy()
+        more[(slice(None), *position)] += step
+        less[(slice(None), *position)] -= step
+        gradient[(slice(None), slice(None), *position)] = (logits_of(more) - logits_of(less)) / (2 * step)
     mean = gradient.mean(axis=(3, 4), keepdims=True)  # alpha of Selvaraju et al., eq. 1
     expected = {
-        "grad_cam": (mean * asked[:, None]).sum(axis=2),
-        "layer_cam": (np.maximum(gradient, 0) * asked[:, None]).sum(axis=2),
+        "grad_cam": (mean * features[:, None]).sum(axis=2),
+        "layer_cam": (np.maximum(gradient, 0) * features[:, None]).sum(axis=2),
     }
     for method, maps in expected.items():
         logits, made = found[method]
-        np.testing.assert_allclose(logits, logits_of(asked), atol=1e-4)
+        np.testing.assert_allclose(logits, logits_of(features), atol=1e-4)
         # Times the number of positions: the constant that makes Grad-CAM CAM.
         np.testing.assert_allclose(made / 64, maps, atol=1e-4 * np.abs(maps).max())
     assert np.abs(expected["grad_cam"] - expected["layer_cam"]).max() > 0.01

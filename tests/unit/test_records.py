@@ -28,7 +28,7 @@ from heatcrop.runs.records import (
     write_record,
 )
 from heatcrop.training.loop import TrainingPlan
-from stage2_crop.rule import CropRule
+from stage2_crop.plan import CropRule
 
 PARTS = [
     {"a": 1},

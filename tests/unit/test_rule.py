@@ -11,7 +11,8 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task
 from heatcrop.training.views import framed
 from stage2_crop.boxes import complete_rule, find_crops, jitter_boxes, write_boxes
-from stage2_crop.rule import Crop, CropRule, find_crop, is_flat
+from stage2_crop.plan import CropRule
+from stage2_crop.rule import Crop, find_crop, is_flat
 
 
 def peak(x, y, side=7, spread=0.8):

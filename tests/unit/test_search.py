@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from heatcrop.training.probe import box_features, probe_predictions
-from stage2_crop.rule import CropRule
-from stage2_crop.search import SearchPlan, SearchRows, search_rule
+from stage2_crop.plan import CropRule, SearchPlan
+from stage2_crop.search import SearchRows, search_rule
 
 N, CLASSES = 160, 4
 

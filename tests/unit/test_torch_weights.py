@@ -116,7 +116,7 @@ def test_the_bombs_of_this_test_are_live(tmp_path):
 )
 def test_only_listed_names_are_known(read, name):
     module, _, attribute = name.rpartition(".")
-    with pytest.raises(WeightsError, match="asks for .*refused"):
+    with pytest.raises(WeightsError, match="calls for .*refused"):
         read(weight_file({"x": Named(module, attribute)}, {}))
 
 

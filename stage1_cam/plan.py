@@ -1,0 +1,38 @@
+"""The settings of stage 1."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from heatcrop.training.augment import Augmentation
+from heatcrop.training.loop import TrainingPlan
+from heatcrop.training.views import TestViews
+
+
+@dataclasses.dataclass(frozen=True)
+class CamPlan:
+    """What stage 1 does.
+
+    Attributes
+    ----------
+    training : TrainingPlan
+    augment : Augmentation
+    views : int
+        Augmented views of each training image that are cached behind a frozen trunk.
+    folds : int
+        Networks that share the training images' heatmaps; 1 takes them from the final network, which has
+        trained on them (for comparison only).
+    test : TestViews
+    heatmap : {'plain', 'contrast', 'distance'}
+        See :func:`stage1_cam.heatmaps.class_heatmap`.
+    """
+
+    training: TrainingPlan = TrainingPlan()
+    augment: Augmentation = Augmentation()
+    views: Annotated[int, Field(ge=1, le=1000)] = 4
+    folds: Annotated[int, Field(ge=1, le=1000)] = 3
+    test: TestViews = TestViews()
+    heatmap: Literal["plain", "contrast", "distance"] = "distance"

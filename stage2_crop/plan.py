@@ -1,0 +1,133 @@
+"""The settings of stage 2."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from heatcrop.runs.reading import damaged, read_rule
+from heatcrop.validation import first_error
+
+Threshold = Annotated[float, Field(ge=1e-6, le=1)]
+Margin = Annotated[float, Field(ge=0, le=10)]
+Share = Annotated[float, Field(ge=0, le=1)]
+GreatestSide = Annotated[float, Field(ge=1e-6, le=1000)]
+UpTo1000 = Annotated[float, Field(ge=0, le=1000)]
+
+
+@dataclasses.dataclass(frozen=True)
+class CropRule:
+    """How a heatmap becomes a box.
+
+    Attributes
+    ----------
+    threshold : float
+        Share of the map's reference that a position must reach, (0, 1].
+    margin : float
+        Added on each side, as a share of the square's side.
+    percentile : float
+        The map's reference, see :func:`stage2_crop.component.scale_heat`.
+    by : {'area', 'mass'}
+        Whether the component with the largest area or with the most heat is chosen.
+    together : float
+        See :func:`stage2_crop.component.choose`.
+    least_side, greatest_side : float
+        Bounds of the crop's side as a share of the image's shorter side. Below the first the square is
+        widened to it. Above the second the crop would not enlarge anything: the image is not cropped.
+    least_area : float
+        A component below this share of the map is noise: the image is not cropped.
+    least_contrast : float
+        A map whose peak is not above its median by this share of its range has no location: the image is
+        not cropped.
+    invisible : {'whole', 'usual', 'crop'}
+        What to crop where the attribute is predicted to be invisible: nothing, the place where the
+        attribute usually is, or what the heatmap gives all the same. Without a crop, the crop network sees
+        nothing that the full image has not shown.
+    usual : tuple of float (x, y, side), or None
+        The usual place: the square's centre as a share of the image's width and height, and its side as
+        a share of the shorter side. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
+    enabled : bool
+        False: no image is cropped, for tasks that crops do not help.
+    """
+
+    threshold: Threshold = 0.35
+    margin: Margin = 0.1
+    percentile: Annotated[float, Field(ge=0, le=100)] = 100.0
+    by: Literal["area", "mass"] = "mass"
+    together: Share = 0.0
+    least_side: Share = 0.2
+    greatest_side: GreatestSide = 0.95
+    least_area: Share = 0.002
+    least_contrast: UpTo1000 = 0.05
+    invisible: Literal["whole", "usual", "crop"] = "whole"
+    usual: tuple[UpTo1000, UpTo1000, UpTo1000] | None = None
+    enabled: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchPlan:
+    """Which rules are tried.
+
+    Attributes
+    ----------
+    pictures : int
+        How many images evaluate a candidate; 0 keeps the configured rule.
+    thresholds, margins, least_sides, greatest_sides : tuple of float
+        Values tried beside the configured one, see :class:`CropRule`. Higher thresholds and smaller margins
+        often score a little higher still by cutting into the region itself: the defaults stop where a
+        person looking at the crops would.
+    """
+
+    pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
+    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.3, 0.45, 0.6)
+    margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.1, 0.15, 0.3)
+    least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.35)
+    greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)
+
+    def steps(self, names_invisible: bool) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return the settings in the order in which they are searched, each with its values."""
+        steps: list[tuple[str, tuple[Any, ...]]] = [
+            ("threshold", self.thresholds),
+            ("margin", self.margins),
+            ("least_side", self.least_sides),
+            ("greatest_side", self.greatest_sides),
+        ]
+        if names_invisible:
+            steps.append(("invisible", ("whole", "usual", "crop")))
+        return [*steps, ("enabled", (True, False))]
+
+
+@dataclasses.dataclass(frozen=True)
+class CropPlan:
+    """What stage 2 does.
+
+    Attributes
+    ----------
+    rule : CropRule
+        Where the search starts, or the rule itself without one.
+    search : SearchPlan
+    jitter : float
+        How far the crops that stage 3 trains on vary around the rule, see
+        :func:`stage2_crop.boxes.jitter_boxes`; 0 for not at all.
+    jitters : int
+        Such crops of each training image.
+    quality : int
+        JPEG quality of the crop folder, 1..100.
+    """
+
+    rule: CropRule = CropRule()
+    search: SearchPlan = SearchPlan()
+    jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.15
+    jitters: Annotated[int, Field(ge=1, le=100)] = 4
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+
+
+def used_rule(path: Path) -> CropRule:
+    """Read the rule that was used from ``rule.json``; DataError where the file holds none."""
+    try:
+        return TypeAdapter(CropRule).validate_python(read_rule(path)["rule"])
+    except ValidationError as error:
+        raise damaged(path, first_error(error, "rule")) from None
