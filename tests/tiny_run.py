@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -131,6 +132,11 @@ def file_stamps(folder: Path) -> dict[Path, tuple[int, int]]:
             status = path.stat()
             found[path] = status.st_mtime_ns, status.st_ino
     return found
+
+
+def parse_probabilities(texts: Iterable[str]) -> np.ndarray:
+    """Read ``p1;p2;…`` of some rows, ndarray of float, shape (N, C)."""
+    return np.array([text.split(";") for text in texts], float)
 
 
 def make_reference(folder: Path, jobs: int, open_files: int = 0) -> Reference:

@@ -9,7 +9,7 @@ import pytest
 
 from heatcrop.data.images import read_image
 from heatcrop.data.tasks import resolve
-from heatcrop.nets.inference import softmax
+from heatcrop.metrics.calibration import softmax
 from heatcrop.training.views import View, framed, sample
 from tests.tiny_run import SIDE_PX, TASKS
 

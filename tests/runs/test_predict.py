@@ -12,7 +12,7 @@ import pytest
 
 from heatcrop.data.images import read_image, write_jpeg
 from heatcrop.data.tasks import resolve
-from tests.tiny_run import TASKS, TEST_PER_CLASS
+from tests.tiny_run import TASKS, TEST_PER_CLASS, parse_probabilities
 
 NECK = TASKS[0]
 COLUMNS = ["image", "task", "class", "confidence", "probabilities"]
@@ -46,7 +46,7 @@ def predict(call, finished_run, tmp_path):
 
 
 def values(table):
-    return np.array([text.split(";") for text in table["probabilities"]], float)
+    return parse_probabilities(table["probabilities"])
 
 
 def test_each_image_of_a_folder_is_predicted_for_each_task(predict, unlabelled):

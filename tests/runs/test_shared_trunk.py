@@ -18,7 +18,7 @@ from heatcrop.errors import UsageError
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import read_arrays, read_table
 from tests.conftest import SHARED
-from tests.tiny_run import ROOT, TASKS
+from tests.tiny_run import ROOT, TASKS, parse_probabilities
 
 NECK, LAPEL = TASKS
 OUTPUTS = {LAPEL: [0, 5], NECK: [5, 10]}
@@ -209,11 +209,11 @@ def predict(call, shared_run, tiny_home, tmp_path):
 
 
 def values(table):
-    return np.array([text.split(";") for text in table["probabilities"]], float)
+    return parse_probabilities(table["probabilities"])
 
 
 def test_each_image_passes_the_shared_network_once(predict, monkeypatch):
-    passes, opened = [], heatcrop.nets.inference.onnx_runner
+    passes, opened = [], heatcrop.nets.inference.open_network
 
     def counted(path, *arguments):
         runner = opened(path, *arguments)
