@@ -18,6 +18,7 @@ from benchmarks.commands import pipeline
 from benchmarks.contenders import Ratio
 from heatcrop.data.tasks import FASHIONAI
 from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.metrics import stage_seconds
 
 _REPEATS = 5
 # Stage 1 for the time to a score: one network, with fewer frozen blocks than in `configs/photos.yaml`.
@@ -92,7 +93,7 @@ def _histories(out: Path, photos: Path, peers: str, task: str) -> tuple[pd.DataF
     subprocess.run(stage1, check=True)
     name = next(t.name for t in FASHIONAI if t.short == task)
     folder = RunFolder(out).task(name)
-    rows = pd.read_csv(folder.predictions(1), usecols=["image", "split"])
+    rows = pd.read_csv(folder.predictions_csv(1), usecols=["image", "split"])
     labels = pd.read_csv(
         photos / "base/Annotations/label.csv", header=None, names=["image", "task", "label"], dtype=str
     )
@@ -105,6 +106,5 @@ def _histories(out: Path, photos: Path, peers: str, task: str) -> tuple[pd.DataF
     )
     theirs = pd.DataFrame(json.loads((out / "peer.json").read_text(encoding="utf-8"))["history"])
     ours = pd.read_csv(folder.history(1))
-    seconds = json.loads(folder.marker("cam").read_text(encoding="utf-8"))["seconds"]["train"]
-    before = seconds - ours["seconds"].sum()
+    before = stage_seconds(folder)["train"] - ours["seconds"].sum()
     return pd.DataFrame({"seconds": before + ours["seconds"].cumsum(), "val_map": ours["val_map"]}), theirs

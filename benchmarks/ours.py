@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ import numpy as np
 
 from benchmarks.contenders import Workload, serve
 from heatcrop.data.dataset import TaskData, survey_images
+from heatcrop.data.groups import single_group
 from heatcrop.data.tasks import Task
+from heatcrop.files import write_array
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import Classifier, NetworkContext, NetworkPlan
 from heatcrop.nets.engine import mxnet
 from heatcrop.nets.inference import Runner, open_network
 from heatcrop.predict.predictor import open_pipeline
-from heatcrop.runs.folder import RunFolder, TaskFolder
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.predictions import write_arrays
 from heatcrop.runs.progress import silence
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images, batched
@@ -28,35 +31,36 @@ from heatcrop.training.fit import fit
 from heatcrop.training.inputs import LiveInputs
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.views import TestViews
-from stage1_cam.plan import CamPlan
-from stage1_cam.stage import Look, look, write_looks
+from stage1_cam.stage import CamPlan, CamStage
 from stage2_crop.boxes import find_crops
-from stage2_crop.plan import CropRule
-from stage2_crop.stage import cut
+from stage2_crop.rule import CropRule
+from stage2_crop.search import SearchPlan
+from stage2_crop.stage import CropPlan, CropStage
 
 N_CLASSES = 8
 _PART = 32
 
 
-def _context(net: str, px: int, threads: int) -> Workshop:
-    """Build the network as the program does, with random weights where none are installed."""
+def _context(net: str, px: int, threads: int) -> NetworkContext:
+    """Choose the network as the program does, with random weights where none are installed."""
     weights = "imagenet" if net == "efficientnet_lite0" else "none"
     form = InputForm(px, "pad", backbone(net), threads)
     return NetworkContext(NetworkPlan(net, weights), form, Path(tempfile.mkdtemp()), "onnx")
 
 
-def _classifier(context: Workshop) -> Any:
-    return new_classifier(context, context.picture_shape, N_CLASSES, 0)
+def _classifier(context: NetworkContext) -> Classifier:
+    return context.classifier(context.image_shape, N_CLASSES)
 
 
-def _runner(context: Workshop) -> Runner:
-    return open_classifier(
-        context, _classifier(context), context.picture_shape, context.trunk_folder / "net.onnx"
-    )
+def _runner(context: NetworkContext, classifier: Classifier) -> Runner:
+    """Open a classifier with ONNX Runtime."""
+    file = context.trunk_folder / "net.onnx"
+    classifier.export(file)
+    return open_network(file)
 
 
-def _batch(context: Workshop, images: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(images, *context.picture_shape)).astype(np.float32)
+def _batch(context: NetworkContext, images: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(images, *context.image_shape)).astype(np.float32)
 
 
 def _data(files: list[str], threads: int) -> TaskData:
@@ -72,7 +76,7 @@ def _data(files: list[str], threads: int) -> TaskData:
 def forward(net: str, px: int, threads: int, images: int, views: int = 1, passes: int = 1) -> Workload:
     """Run the engine on a batch in memory: logits and class maps."""
     context = _context(net, px, threads)
-    runner, x = _runner(context), _batch(context, images)
+    runner, x = _runner(context, _classifier(context)), _batch(context, images)
     pool = ThreadPoolExecutor(threads)
 
     def work() -> int:
@@ -87,8 +91,7 @@ def mxnet_forward(net: str, px: int, threads: int, images: int) -> Workload:
     """Run the same network hybridized on MXNet; exit where its outputs differ."""
     context = _context(net, px, threads)
     classifier, x = _classifier(context), _batch(context, images)
-    ours = open_classifier(context, classifier, context.picture_shape, context.trunk_folder / "net.onnx")
-    theirs = mxnet_runner(classifier)
+    ours, theirs = _runner(context, classifier), classifier.runner()
     for a, b in zip(ours(x[:4]), theirs(x[:4]), strict=True):
         error = float(np.abs(a - b).max() / max(1e-9, float(np.abs(b).max())))
         if error > 1e-4:
@@ -105,18 +108,15 @@ def mxnet_forward(net: str, px: int, threads: int, images: int) -> Workload:
 def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> Workload:
     """Run stage 1's inference from JPEG files to heatmaps and predictions on disk."""
     context, data = _context(net, px, threads), _data(files, threads)
-    runner, plan = _runner(context), CamPlan(test=TestViews(flip=flip))
-    folder = TaskFolder(context.trunk_folder / "task")
-
-    def predictions() -> Iterator[Look]:
-        inputs = LiveInputs(Pictures(data.paths), context.form, plan.augment, plan.test, 0)
-        done = 0
-        for logits, maps in look(runner, inputs, np.arange(len(data)), plan):
-            yield np.arange(done, done + len(logits)), logits, maps, "final"
-            done += len(logits)
+    folder, plan = RunFolder(context.trunk_folder), CamPlan(folds=1, test=TestViews(flip=flip))
+    stage = CamStage(single_group(data), folder, [plan], context, lambda: None, "")
+    _classifier(context).export(stage.exported("final"))
+    write_arrays(stage.cache / "final.history.npz", rows=np.array("[]"))  # of a training, which is not timed
 
     def work() -> int:
-        write_looks(folder, data, predictions(), context.trunk_folder / "heatmaps")
+        for part in stage.parts():
+            stage.infer(*part)
+        stage.finish()
         return len(data)
 
     return work
@@ -139,8 +139,8 @@ class _Memory:
         raise AssertionError("nothing is validated")
 
 
-def _training(context: Workshop, inputs: Any, data: TaskData, batch: int) -> Workload:
-    net, rows, none = _classifier(context), np.arange(len(data)), np.array([], np.int64)
+def _training(context: NetworkContext, inputs: Any, data: TaskData, batch: int) -> Workload:
+    net, rows, none = _classifier(context).net, np.arange(len(data)), np.array([], np.int64)
     plan = TrainingPlan(epochs=1, batch_size=batch, learning_rate=1e-5, reload_best=False)
 
     def work() -> int:
@@ -154,7 +154,7 @@ def training(net: str, px: int, threads: int, files: list[str], batch: int) -> W
     """Run the training loop from JPEG files with augmentation."""
     context, data = _context(net, px, threads), _data(files, threads)
     how = Augmentation(crop_scale=0.7, aspect=1.2, brightness=0.2, erase=0.5)
-    inputs = LiveInputs(Pictures(data.paths), context.form, how, TestViews(), 0)
+    inputs = LiveInputs(Images(data.paths), context.form, TestViews(), lambda i: how)
     return _training(context, inputs, data, batch)
 
 
@@ -174,15 +174,24 @@ def _maps(count: int) -> np.ndarray:
 
 
 def crops(threads: int, files: list[str]) -> Workload:
-    """Run stage 2 with a fixed rule from maps and JPEG files to boxes.csv and crop files."""
-    data, maps, rule = _data(files, threads), _maps(len(files)), CropRule(threshold=0.5)
-    scratch, numbers = Path(tempfile.mkdtemp()), itertools.count()
-    nowhere, form = np.zeros(len(data), bool), InputForm(224, "pad", backbone("efficientnet_lite0"), threads)
+    """Run stage 2 with a fixed rule from maps and JPEG files to boxes and crop files."""
+    data, context = _data(files, threads), _context("efficientnet_lite0", 224, threads)
+    group, plan = single_group(data), CropPlan(CropRule(threshold=0.5), SearchPlan(pictures=0), jitter=0)
+    given = RunFolder(context.trunk_folder / "given").task(data.task.name)
+    full, networks = data.letters / 2, np.full(len(data), "final")
+    write_arrays(given.predictions(1), full=full, networks=networks)
+    write_array(given.heatmaps, _maps(len(files)))
+    numbers = itertools.count()
 
     def work() -> int:
-        folder = TaskFolder(scratch / str(next(numbers)))  # a new one, since replacing crops is not timed
-        folder.path.mkdir()
-        cut(data, folder, maps, rule, nowhere, ["class"] * len(data), form, 95)
+        folder = RunFolder(context.trunk_folder / str(next(numbers)))  # replacing crops is not timed
+        task = folder.task(data.task.name)
+        task.path.mkdir(parents=True)
+        task.stage(1).symlink_to(given.stage(1), target_is_directory=True)
+        stage = CropStage(group, folder, [plan], context, lambda: None, "")
+        for step in stage.jobs():
+            for method, arguments in step:
+                stage.perform(method, arguments)
         return len(data)
 
     return work

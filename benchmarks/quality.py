@@ -16,7 +16,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -26,28 +26,28 @@ from benchmarks.localisation import heat_iou, max_box_accuracy, point_hits, poin
 from benchmarks.table import EQUAL, summary, write_summary
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
-from heatcrop.cli.loading import open_data
-from heatcrop.cli.walk import STAGES, Walk, in_turn
+from heatcrop.cli.loading import load_dataset
+from heatcrop.cli.runner import StageRunner, perform
 from heatcrop.data.dataset import TaskData
-from heatcrop.files import atomic_path, write_array, write_json
+from heatcrop.data.groups import TaskGroup, single_group
+from heatcrop.files import write_array, write_json
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
 from heatcrop.metrics.localisation import true_boxes
 from heatcrop.nets.inference import open_network
-from heatcrop.runs.boxes import read_boxes
-from heatcrop.runs.fingerprint import fingerprint
+from heatcrop.runs.executors import InlineExecutor, open_executor, run_calls
 from heatcrop.runs.folder import RunFolder, TaskFolder
-from heatcrop.runs.metrics import branch_probabilities
+from heatcrop.runs.predictions import read_arrays, read_branches, write_arrays
 from heatcrop.runs.progress import log, silence
-from heatcrop.runs.workers import side_by_side
+from heatcrop.runs.records import fingerprint
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs
-from heatcrop.training.pieces import do_all
 from heatcrop.training.prediction import predict
+from pipeline import STAGES, run_group
 from stage1_cam.heatmaps import predicted_heatmaps
-from stage2_crop.boxes import find_crops, write_boxes
-from stage2_crop.plan import CropRule
-from stage2_crop.rule import Crop
-from stage3_finetune.stage import FinetuneWork
+from stage2_crop.boxes import find_crops
+from stage2_crop.rule import CropRule
+from stage2_crop.stage import used_rule
+from stage3_finetune.stage import FinetuneStage
 
 # To be raised when a control is computed differently from the same data and configuration.
 _CODE = 1
@@ -65,9 +65,11 @@ class Unit:
     Attributes
     ----------
     config : Config
-        With this seed; the data was opened with the configured one.
+        With this seed; the data was loaded with the configured one.
     folder : RunFolder
     data : TaskData
+    stamp : str
+        Fingerprint of the task's image files.
     truth : ndarray of float, shape (N, 4), or None
         True boxes of rendered images, NaN where there is none; None for other data.
     """
@@ -75,18 +77,38 @@ class Unit:
     config: Config
     folder: RunFolder
     data: TaskData
+    stamp: str
     truth: np.ndarray | None
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.data.task.name
+
+    @property
+    def group(self) -> TaskGroup:
+        """The task, with networks of its own."""
+        return single_group(self.data)
+
+    @property
+    def task_folder(self) -> TaskFolder:
+        """Folder of the method's own artefacts."""
+        return self.folder.task(self.name)
 
     @property
     def path(self) -> Path:
         """File of the measured arrays."""
-        return self.folder.path / "measured" / f"{self.data.task.name}.npz"
+        return self.folder.path / "measured" / f"{self.name}.npz"
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the program's results and of the controls."""
-        own = Walk(self.config, self.folder).marks(self.data)["finetune"]
+        own = self.runner(self.config).inputs["finetune", self.name].fingerprint
         return fingerprint(_CODE, own, SEED_RULE, self.truth)
+
+    def runner(self, config: Config) -> StageRunner:
+        """Make what runs the program's own stages."""
+        return StageRunner(config, self.folder, [self.group], {self.name: self.stamp})
 
     def is_current(self) -> bool:
         """Return whether this has been measured."""
@@ -96,25 +118,26 @@ class Unit:
             return "fingerprint" in saved and str(saved["fingerprint"]) == self.fingerprint
 
 
-def measure(unit: Unit) -> str:
+def measure(unit: Unit) -> None:
     """Run every arm of one seed on one task, and save predictions and localisation."""
     silence()
-    config, data, files = unit.config.one_thread(), unit.data, unit.folder.task(unit.data.task.name)
-    walk = Walk(config, unit.folder)
-    in_turn(walk, data, STAGES)
+    config, data, files = unit.config.one_thread(), unit.data, unit.task_folder
+    runner = unit.runner(config)
+    InlineExecutor().run(perform, [(runner, run_group(runner, unit.group, STAGES, [unit.name]))])
     arrays: dict[str, np.ndarray] = {"fingerprint": np.array(unit.fingerprint)}
-    own = branch_probabilities(data, files)
+    own = read_branches(files, data)
     arrays["full"], arrays["crop/ours"], arrays["fused/ours"] = own["full"], own["crop"], own["fused"]
     # The controls' fusion is fitted on the validation split; ours is measured with that fit, too.
     arrays[f"fused/{EQUAL}"] = _fused(data, own["full"], own["crop"])
 
-    table, boxes = read_boxes(files.boxes)
-    plain, in_fold = _final_maps(unit, walk)
+    crops = read_arrays(files.boxes, ("boxes", "fallback"), len(data))
+    boxes = crops["boxes"]
+    plain, in_fold = _final_maps(unit, runner)
     sides, rng = sides_of(boxes, data.sizes), np.random.default_rng(config.seed)
-    cut = (table["fallback"] == "").to_numpy() & (data.splits != "test")
-    fitted = np.flatnonzero(cut & (data.splits == "train"))
+    cropped = (crops["fallback"] == "") & (data.splits != "test")
+    fitted = np.flatnonzero(cropped & (data.splits == "train"))
     fitted = fitted if len(fitted) else data.rows("train")
-    median_side = np.full(len(data), np.median(sides[cut]) if cut.any() else 1.0)
+    median_side = np.full(len(data), np.median(sides[cropped]) if cropped.any() else 1.0)
     arms = {
         "centre crop": centre_boxes(median_side, data.sizes),
         "mean box": mean_boxes(boxes, fitted, median_side, data.sizes),
@@ -124,25 +147,23 @@ def measure(unit: Unit) -> str:
     if unit.truth is not None:
         arms["true boxes"] = true_squares(unit.truth, data.sizes)
     for arm, arm_boxes in arms.items():
-        crop = _control(unit, walk, arm, arm_boxes)
+        crop = _control(unit, runner, arm, arm_boxes)
         arrays[f"crop/{arm}"] = crop
         arrays[f"fused/{arm}"] = (
             fuse(own["full"], crop, Fusion(0.5)) if arm == "seed's rule" else _fused(data, own["full"], crop)
         )
 
-    rule = json.loads(files.rule.read_text(encoding="utf-8"))["rule"]
-    arrays["boxes/ours"], arrays["fallback"] = boxes, table["fallback"].to_numpy(str)
-    arrays["boxes/ours from in-fold maps"] = _boxes(in_fold, data, config, CropRule(**rule), own["full"])
+    arrays["boxes/ours"], arrays["fallback"] = boxes, crops["fallback"]
+    rule = used_rule(files.rule)
+    arrays["boxes/ours from in-fold maps"] = _boxes(in_fold, data, config, rule, own["full"])
     for arm, arm_boxes in arms.items():
         arrays[f"boxes/{arm}"] = arm_boxes
     if unit.truth is not None:
         arrays["truth"] = unit.truth
         maps = np.load(files.heatmaps)
         arrays |= _localised(data, unit.truth, maps, plain, boxes, fitted, config.network.fit)
-    unit.path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(unit.path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    return f"seed {config.seed}: {data.task.short}"
+    write_arrays(unit.path, **arrays)
+    log(f"seed {config.seed}: {data.task.short} measured")
 
 
 def _fused(data: TaskData, full: np.ndarray, crop: np.ndarray) -> np.ndarray:
@@ -159,35 +180,36 @@ def _boxes(
     return np.array([crop.box for crop in crops])
 
 
-def _final_maps(unit: Unit, walk: Walk) -> tuple[np.ndarray, np.ndarray]:
+def _final_maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray]:
     """Compute plain maps and the method's of all images with the network trained on the training split."""
-    data, files = unit.data, unit.folder.task(unit.data.task.name)
-    cam = walk.config.plans(data.task)[0]
-    inputs = LiveInputs(Images(data.paths), walk.shop.form, cam.test, open_trunk=walk.trunk)
-    views = cam.test.unit()
+    data, cam = unit.data, runner.config.plans(unit.data.task)[0]
+    form, views = runner.context.form, cam.test.unit()
+    inputs = LiveInputs(Images(data.paths), form, cam.test, open_trunk=lambda: runner.trunk)
     found: dict[str, list[np.ndarray]] = {"plain": [], cam.heatmap: []}
-    runner = open_network(files.network(1))
-    for logits, maps, _ in predict(runner, inputs, np.arange(len(data))):
+    network = open_network(unit.task_folder.network(1))
+    for logits, maps, _ in predict(network, inputs, np.arange(len(data))):
         for kind, heatmaps in found.items():
             heatmaps.append(predicted_heatmaps(logits, maps, views, kind))
     return np.concatenate(found["plain"]), np.concatenate(found[cam.heatmap])
 
 
-def _control(unit: Unit, walk: Walk, arm: str, boxes: np.ndarray) -> np.ndarray:
+def _control(unit: Unit, runner: StageRunner, arm: str, boxes: np.ndarray) -> np.ndarray:
     """Run stage 3 on other boxes; return the crop branch's predictions."""
-    data, own = unit.data, unit.folder.task(unit.data.task.name)
-    task = TaskFolder(unit.folder.path / "controls" / arm.replace(" ", "_").replace("'", "") / data.task.name)
+    folder = RunFolder(unit.folder.path / "controls" / arm.replace(" ", "_").replace("'", ""))
+    task = folder.task(unit.name)
     shutil.rmtree(task.path, ignore_errors=True)
-    task.stage(3).mkdir(parents=True)
-    task.stage(1).symlink_to(own.stage(1).resolve(), target_is_directory=True)
-    crops = [Crop(tuple(box), "", 0.0) for box in boxes.tolist()]
-    write_boxes(task.boxes, data.images, data.splits, crops, CropRule())
+    task.path.mkdir(parents=True)
+    task.stage(1).symlink_to(unit.task_folder.stage(1).resolve(), target_is_directory=True)
+    write_arrays(task.boxes, boxes=boxes)
     write_array(task.training_boxes, boxes[:, None].astype(np.int32))
-    finetune = dataclasses.replace(walk.config.plans(data.task)[2], cross_fit=False)
-    cache = task.path / "cache"
-    do_all(FinetuneWork(data, task, finetune, walk.shop, walk.trunk, cache))
-    shutil.rmtree(cache, ignore_errors=True)
-    return branch_probabilities(data, task)["crop"]
+    plan = dataclasses.replace(runner.config.plans(unit.data.task)[2], cross_fit=False)
+    shared = runner.context, lambda: runner.trunk, unit.fingerprint
+    stage = FinetuneStage(unit.group, folder, [plan], *shared)
+    for step in stage.jobs():
+        for method, arguments in step:
+            stage.perform(method, arguments)
+    shutil.rmtree(folder.cache / unit.name)
+    return read_branches(task, unit.data)["crop"]
 
 
 def _localised(
@@ -235,8 +257,8 @@ def main(
     configured = read_config(config, [*given, *(settings or [])])
     out = out or Path("runs") / f"quality-{configured.name}"
     out.mkdir(parents=True, exist_ok=True)
-    opened = open_data(configured, task or [], RunFolder(out))
-    for name, task_data in opened.tasks.items():
+    dataset = load_dataset(configured, task or [], RunFolder(out))
+    for name, task_data in dataset.tasks.items():
         if not len(task_data.rows("test", labelled=True)):
             raise typer.BadParameter(f"{name} has no test image with an answer; see data.splits")
     units = [
@@ -244,19 +266,19 @@ def main(
             configured.model_copy(update={"seed": seed}),
             RunFolder(out / f"seed{seed}"),
             task_data,
-            None if opened.boxes_true is None else true_boxes(task_data, opened.boxes_true),
+            dataset.stamps[task_data.task.name],
+            None if dataset.boxes_true is None else true_boxes(task_data, dataset.boxes_true),
         )
         for seed in range(seeds)
-        for task_data in sorted(opened.tasks.values(), key=len, reverse=True)
+        for task_data in sorted(dataset.tasks.values(), key=len, reverse=True)
     ]
-    jobs_to_do = [(unit,) for unit in units if not unit.is_current()]
-    for line in side_by_side(measure, jobs_to_do, jobs):
-        log(line)
-    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in opened.tasks}
+    if outdated := [(unit,) for unit in units if not unit.is_current()]:
+        with open_executor(jobs, isolated=True) as executor:
+            run_calls(executor, measure, outdated)
+    measured: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in dataset.tasks}
     for unit in units:
-        with np.load(unit.path) as saved:
-            measured[unit.data.task.name].append(dict(saved))
-    results = summary(configured.name, opened.tasks, measured, resamples)
+        measured[unit.name].append(read_arrays(unit.path))
+    results = summary(configured.name, dataset.tasks, measured, resamples)
     write_json(out / "quality.json", results)
     write_summary(out / "quality.md", results)
     log((out / "quality.md").read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ from benchmarks.commands import pipeline
 from benchmarks.contenders import Entry, Ratio, compare
 from benchmarks.full_runs import full_runs
 from heatcrop.cli.config_file import read_config
-from heatcrop.cli.loading import open_data
+from heatcrop.cli.loading import load_dataset
 from heatcrop.files import write_json, write_text
 from heatcrop.runs.progress import log
 
@@ -165,10 +165,9 @@ def main(
 ) -> None:
     """Measure speed side by side."""
     out.mkdir(parents=True, exist_ok=True)
-    data = open_data(
-        read_config(Path("configs/demo.yaml"), [f"data.rendered.per_class={per_class}"]), [], None
-    )
-    files = sorted(path for task in data.tasks.values() for path in task.paths)
+    config = read_config(Path("configs/demo.yaml"), [f"data.rendered.per_class={per_class}"])
+    tasks = load_dataset(config, [], None).tasks
+    files = sorted(path for data in tasks.values() for path in data.paths)
     _small_run(out / "run", per_class)
     results: list[dict[str, Any]] = []
     for match in matches(files, out / "run", out, threads, None if peers is None else str(peers)):

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from heatcrop.data.images import encode_jpeg, read_image
-from heatcrop.runs import built
+from heatcrop.runs import swap
 from heatcrop.training.batches import read_ahead
 
 _AT_ONCE = 8
@@ -59,7 +59,7 @@ def begin_crops(root: Path, names: Sequence[str]) -> None:
 
     It replaces `root` when it is complete, so that no crop of an earlier rule stays behind.
     """
-    building = built.building(root)
+    building = swap.staging_folder(root)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     for folder in {name.rpartition("/")[0] for name in names}:
@@ -92,7 +92,7 @@ def cut_crops(
     done : callable
         Called with how many crops were written since.
     """
-    staging = built.building(root)
+    staging = swap.staging_folder(root)
 
     def write(part: range) -> int:
         for i in part:
@@ -110,5 +110,5 @@ def cut_crops(
 
 def end_crops(root: Path) -> None:
     """Put the complete folder in place, unless that is done: a job may be repeated."""
-    if built.building(root).exists() or not root.exists():
-        built.take_place(root, built.is_crop)
+    if swap.staging_folder(root).exists() or not root.exists():
+        swap.swap_in(root, swap.is_crop)

@@ -14,8 +14,8 @@ import pytest
 # Before MXNet is loaded: more threads than cores compute the same bits, and slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from heatcrop.cli import commands  # noqa: E402
-from tests.tiny_run import TASKS, Reference, comparable_files, file_stamps, make_project  # noqa: E402
+from heatcrop.cli import commands
+from tests.tiny_run import TASKS, Reference, comparable_files, file_stamps, make_project
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _deselected = 0

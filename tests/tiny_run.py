@@ -9,15 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from heatcrop.rendered import write_dataset
-from heatcrop.runs.leftovers import is_ours
 from heatcrop.runs.lock import LOCK
+from heatcrop.runs.swap import is_remnant
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("neck_design_labels", "lapel_design_labels")
@@ -133,6 +134,11 @@ def file_stamps(folder: Path) -> dict[Path, tuple[int, int]]:
     return found
 
 
+def parse_probabilities(texts: Iterable[str]) -> np.ndarray:
+    """Read ``p1;p2;…`` of some rows, ndarray of float, shape (N, C)."""
+    return np.array([text.split(";") for text in texts], float)
+
+
 def make_reference(folder: Path, jobs: int, open_files: int = 0) -> Reference:
     """Make an uninterrupted run in ``reference<jobs>``."""
     out, began = folder / f"reference{jobs}", time.monotonic()
@@ -158,7 +164,7 @@ def comparable_files(run: Path) -> dict[str, bytes]:
 def _without_times(value: object) -> object:
     """Remove seconds from JSON, and the sizes of files that hold seconds."""
     if isinstance(value, dict):
-        varying = [key for key in value if key == "seconds" or key.endswith("history.csv")]
+        varying = [key for key in value if key == "seconds" or key.endswith(("history.csv", "rule.json"))]
         return {key: _without_times(v) for key, v in value.items() if key not in varying}
     return [_without_times(v) for v in value] if isinstance(value, list) else value
 
@@ -167,5 +173,5 @@ def differences(run: Path, reference: Reference) -> list[str]:
     """List files that only one of two runs has, files whose bytes differ, and unfinished files."""
     found = comparable_files(run)
     names = sorted({*found, *reference.files})
-    unfinished = [p.name for p in run.rglob("*") if is_ours(p) and p.name != LOCK]
+    unfinished = [p.name for p in run.rglob("*") if is_remnant(p) and p.name != LOCK]
     return unfinished + [name for name in names if found.get(name) != reference.files.get(name)]

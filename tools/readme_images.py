@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from heatcrop.cli.run import reopen
+from heatcrop.cli.run_folders import reload_dataset
 from heatcrop.data.images import read_image
 from heatcrop.data.tasks import resolve
 from heatcrop.report.drawing import COLOUR_OF, INK, PAPER, SOFT, fitted, heat_on, outline, overlay, text
@@ -90,9 +90,9 @@ def photograph_page(report: Path, out: Path) -> None:
 def main(run: str, task: str) -> int:
     """Write the images."""
     folder = RunFolder(Path(run))
-    opened = reopen(folder)
-    name = resolve(task, opened.known).name
-    results = read_results(opened.tasks[name], folder, read_settings(folder))
+    dataset = reload_dataset(folder)
+    name = resolve(task, dataset.known).name
+    results = read_results(dataset.tasks[name], folder, read_settings(folder))
     assert results is not None
     # A fixed image whose crop is small and whose prediction is confident shows the idea best.
     side = (results.boxes[:, 2] - results.boxes[:, 0]) / results.data.sizes[:, 0]

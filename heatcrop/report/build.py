@@ -20,7 +20,6 @@ from heatcrop.report.page import TaskPart, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheets
 from heatcrop.report.thumbs import gallery_rows
-from heatcrop.runs.built import building, take_place
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
 from heatcrop.runs.records import (
@@ -31,6 +30,7 @@ from heatcrop.runs.records import (
     rows_fingerprint,
     write_record,
 )
+from heatcrop.runs.swap import staging_folder, swap_in
 
 RECORD = ".report.json"
 """In the page's folder: the fingerprint of what the page was made from, and the files that belong to it."""
@@ -141,7 +141,7 @@ def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Itera
     Its record holds the fingerprint `mark`, and `others` (sheets, which stage crop removes) that must exist
     too for the page to be current.
     """
-    new = building(home)
+    new = staging_folder(home)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
@@ -150,7 +150,7 @@ def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Itera
         files += [Path(os.path.relpath(path, home)).as_posix() for path in others]
         write_record(new / RECORD, StageInputs({}, mark), files, {})
         old = _files(home) or set()
-        take_place(home, lambda name: name.as_posix() in old)
+        swap_in(home, lambda name: name.as_posix() in old)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

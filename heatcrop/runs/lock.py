@@ -1,4 +1,4 @@
-"""One process a run folder."""
+"""Own a run folder: one process writes into it at a time, and its workers end with it."""
 
 from __future__ import annotations
 
@@ -18,36 +18,31 @@ from heatcrop.errors import RunError
 from heatcrop.files import write_json
 
 LOCK, NOTE = ".lock", ".holder.json"
-_TRIES, _EVERY_SECONDS = 5, 2.0
+_TRIES, _CHECK_SECONDS = 5, 2.0
 
 
 class LockedError(RunError):
-    """Another process works on the run folder; the message says which."""
+    """Another process owns the run folder; the message names it."""
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Keep other processes from writing into a run folder for the length of the block.
+def locked(path: Path) -> Iterator[None]:
+    """Own an existing run folder for the length of the block.
 
-    The operating system holds the lock, and lets go of it when the process ends in whatever way; so one
-    that a dead process left behind is no lock. Who holds it lies beside it in a note.
-
-    Parameters
-    ----------
-    path : Path
-        An existing folder.
+    The operating system releases the lock when the process ends in whatever way, so a dead process leaves
+    none. A note beside the lock names the owner.
 
     Raises
     ------
     LockedError
-        At once, saying who holds it.
+        At once, naming the owner.
     """
     lock, note = FileLock(path / LOCK, timeout=0), path / NOTE
     try:
         lock.acquire()
     except Timeout:
         raise LockedError(
-            f"{path}: {_holder(note)} is working on it; wait until it is done, or give another folder (--out)"
+            f"{path}: {_owner(note)} is working on it; wait until it is done, or give another folder (--out)"
         ) from None
     try:
         since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
@@ -58,8 +53,8 @@ def hold(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def signature(path: Path) -> str:
-    """The note of whoever holds a run folder; '' when nobody does."""
+def read_note(path: Path) -> str:
+    """Return the note of a run folder's owner; '' where there is none."""
     try:
         return (path / NOTE).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -67,34 +62,37 @@ def signature(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def lent(path: Path, held_by: str) -> Iterator[None]:
-    """Work in a run folder for the process that holds it, and end this one when that lets go of it.
+def working_for(path: Path, note: str) -> Iterator[None]:
+    """Work in a run folder for its owner, and end this process when the owner releases the folder.
 
-    A worker on another machine may not hear that the process it works for is gone, and another one may
-    take the folder.
+    A worker on another machine may not notice that the process it works for is gone, and another one may own
+    the folder by then.
 
     Parameters
     ----------
     path : Path
-    held_by : str
-        The holder's :func:`signature`.
+    note : str
+        The owner's, see :func:`read_note`.
 
     Raises
     ------
     LockedError
-        When it does not hold the folder.
+        When the owner has released the folder, or this machine does not see it.
     """
-    for _ in range(_TRIES):  # a network file system may take a moment to show what is new
-        if signature(path) == held_by:
+    for _ in range(_TRIES):  # a network file system may take a moment to show a new file
+        if read_note(path) == note:
             break
         time.sleep(1)
     else:
-        raise LockedError(f"{path}: is not the folder that the run was started in, or that run has ended")
+        raise LockedError(
+            f"{path}: is not the folder that the run was started in, or that run has ended; all machines "
+            "must see it at this path"
+        )
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(_EVERY_SECONDS):
-            if signature(path) != held_by:
+        while not done.wait(_CHECK_SECONDS):
+            if read_note(path) != note:
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -104,9 +102,9 @@ def lent(path: Path, held_by: str) -> Iterator[None]:
         done.set()
 
 
-def _holder(note: Path) -> str:
+def _owner(note: Path) -> str:
     try:
-        told = json.loads(note.read_text(encoding="utf-8"))
-        return f"process {told['pid']} on {told['host']}, since {told['since']},"
+        record = json.loads(note.read_text(encoding="utf-8"))
+        return f"process {record['pid']} on {record['host']}, since {record['since']},"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"  # it took the lock a moment ago, and has not signed yet
+        return "another process"  # it locked the folder a moment ago, and has not written its note yet

@@ -14,7 +14,7 @@ from PIL import Image
 from heatcrop.cli import commands, loading
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
-from heatcrop.cli.loading import open_data
+from heatcrop.cli.loading import load_dataset
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError, HeatCropError, RunError
 from heatcrop.runs.folder import RunFolder
@@ -123,8 +123,8 @@ def config_of(root, **data):
 def test_each_bad_row_is_rejected_with_file_row_and_reason(dataset, tmp_path):
     root, n_good, odd, reasons = dataset
     folder = RunFolder(tmp_path / "run")
-    opened = open_data(config_of(root), [], folder)
-    data = opened.tasks["beak"]
+    loaded = load_dataset(config_of(root), [], folder)
+    data = loaded.tasks["beak"]
     assert len(data) == n_good + len(odd)
     table = pd.read_csv(folder.rejected, dtype=str, keep_default_na=False)
     assert list(table.columns) == ["image", "task", "source", "reason"]
@@ -132,12 +132,12 @@ def test_each_bad_row_is_rejected_with_file_row_and_reason(dataset, tmp_path):
     assert set(found) == {f"annotations.csv:{row}" for row in reasons}
     absent = {row: part for row, part in reasons.items() if part not in found[f"annotations.csv:{row}"]}
     assert absent == {}
-    assert any("rejected.csv" in note and str(len(reasons)) in note for note in opened.notes)
+    assert any("rejected.csv" in note and str(len(reasons)) in note for note in loaded.notes)
 
 
 def test_odd_images_are_used_with_their_upright_size(dataset):
     root, _, odd, _ = dataset
-    data = open_data(config_of(root), [], None).tasks["beak"]
+    data = load_dataset(config_of(root), [], None).tasks["beak"]
     sizes = dict(zip(data.images, map(tuple, data.sizes.tolist()), strict=True))
     assert {name: sizes[f"pics/{name}"] for name in odd} == odd
 
@@ -147,7 +147,7 @@ def too_many_rejected(dataset, tmp_path):
     """Open the data with a bound below the share of bad rows."""
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(RunError) as caught:
-        open_data(config_of(dataset[0], max_rejected_share=0.02), [], folder)
+        load_dataset(config_of(dataset[0], max_rejected_share=0.02), [], folder)
     return folder, str(caught.value)
 
 
@@ -170,11 +170,11 @@ def test_the_error_for_too_many_rejected_rows_suggests_a_bound_that_works(datase
     folder, message = too_many_rejected
     _, found, suggested = message.partition("data.max_rejected_share=")
     assert found
-    assert open_data(config_of(dataset[0], max_rejected_share=float(suggested)), [], folder).tasks
+    assert load_dataset(config_of(dataset[0], max_rejected_share=float(suggested)), [], folder).tasks
 
 
 def test_too_many_rejected_rows_are_allowed_in_a_check(dataset):
-    assert open_data(config_of(dataset[0], max_rejected_share=0.02), [], None, strict=False).tasks
+    assert load_dataset(config_of(dataset[0], max_rejected_share=0.02), [], None, strict=False).tasks
 
 
 def test_the_rejected_rows_of_one_task_are_found_in_any_spelling(tmp_path):
@@ -185,9 +185,9 @@ def test_the_rejected_rows_of_one_task_are_found_in_any_spelling(tmp_path):
     rows += ["pics/x.jpg,TAIL,yn", "pics/y.jpg,tail_length_labels,yn", "pics/z.jpg,beak,hooked"]
     (root / "a.csv").write_text("\n".join(["image,task,label", *rows]))
     tasks = [TASKS[0], {**TASKS[1], "name": "tail_length_labels"}]
-    opened = open_data(config_of(root, tasks=tasks), ["tail"], None)
-    assert list(opened.tasks) == ["tail_length_labels"]
-    assert opened.rejected["image"].tolist() == ["pics/x.jpg", "pics/y.jpg"]
+    loaded = load_dataset(config_of(root, tasks=tasks), ["tail"], None)
+    assert list(loaded.tasks) == ["tail_length_labels"]
+    assert loaded.rejected["image"].tolist() == ["pics/x.jpg", "pics/y.jpg"]
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def surveyed(dataset, tmp_path, monkeypatch):
     """Open the data once; return what opens them again, and the images surveyed since."""
     root, *_ = dataset
     folder, names = RunFolder(tmp_path / "run"), []
-    first = open_data(config_of(root), [], folder)
+    first = load_dataset(config_of(root), [], folder)
     original = loading.survey_images
 
     def survey_images(paths, *rest):
@@ -203,7 +203,7 @@ def surveyed(dataset, tmp_path, monkeypatch):
         return original(paths, *rest)
 
     monkeypatch.setattr(loading, "survey_images", survey_images)
-    return first, lambda: open_data(config_of(root), [], folder), names, folder
+    return first, lambda: load_dataset(config_of(root), [], folder), names, folder
 
 
 def test_images_are_surveyed_only_once(surveyed):
@@ -253,20 +253,20 @@ def test_inferred_classes_are_collected_from_all_roots(tmp_path):
         table = tmp_path / name / "a.csv"
         table.write_text(table.read_text().replace("pics/", f"pics/{name}"))
     config = config_of(tmp_path, tasks="infer", roots=roots)
-    data = open_data(config, [], None).tasks["beak"]
+    data = load_dataset(config, [], None).tasks["beak"]
     assert data.task.classes == ("broad", "hooked", "straight")
     assert np.bincount(data.letters.argmax(axis=1)).tolist() == [6, 12, 6]
 
 
 def test_a_class_with_one_image_is_kept(tmp_path):
     root = labelled(tmp_path, ["hooked"] * 6 + ["straight"] * 6 + ["broad"])
-    data = open_data(config_of(root), [], None).tasks["beak"]
+    data = load_dataset(config_of(root), [], None).tasks["beak"]
     assert sorted(np.bincount(data.letters.argmax(axis=1)).tolist()) == [1, 6, 6]
 
 
 def test_limit_per_class_ignores_the_m_of_a_label(tmp_path):
     root = labelled(tmp_path, ["ynn", "ymn", "ynm", "ymm", "nyn", "myn", "nym", "nny"])
-    data = open_data(config_of(root, limit_per_class=2), [], None).tasks["beak"]
+    data = load_dataset(config_of(root, limit_per_class=2), [], None).tasks["beak"]
     assert np.bincount(data.letters.argmax(axis=1)).tolist() == [2, 2, 1]
 
 
@@ -281,7 +281,7 @@ def test_limit_per_class_ignores_the_m_of_a_label(tmp_path):
 )
 def test_data_that_cannot_be_trained_on_are_refused(tmp_path, labels, message):
     with pytest.raises(DataError, match=message):
-        open_data(config_of(labelled(tmp_path, labels)), [], None)
+        load_dataset(config_of(labelled(tmp_path, labels)), [], None)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_data_without_a_good_image_are_refused(tmp_path, allowed, error, message
     for path in (root / "pics").iterdir():
         path.write_bytes(b"x")
     with pytest.raises(error, match=message):
-        open_data(config_of(root, max_rejected_share=allowed), [], None)
+        load_dataset(config_of(root, max_rejected_share=allowed), [], None)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_data_without_a_good_image_are_refused(tmp_path, allowed, error, message
 def test_a_file_that_is_no_csv_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(DataError) as caught:
-        open_data(config_of(tmp_path / "a.csv"), [], None)
+        load_dataset(config_of(tmp_path / "a.csv"), [], None)
     assert "\n" not in str(caught.value)
 
 
@@ -358,11 +358,11 @@ def test_any_csv_is_read_or_refused_with_a_message(few_images, text, with_header
     text = ("image,task,label\n" if with_header else "") + text
     (few_images / "a.csv").write_bytes(text.encode("utf-8"))
     try:
-        opened = open_data(config_of(few_images / "a.csv"), [], None)
+        loaded = load_dataset(config_of(few_images / "a.csv"), [], None)
     except HeatCropError as error:
         assert str(error)
     else:
-        assert all(len(data) for data in opened.tasks.values())
+        assert all(len(data) for data in loaded.tasks.values())
 
 
 def test_a_run_with_odd_and_bad_images(dataset, tmp_path, monkeypatch, capsys):
@@ -383,7 +383,13 @@ def test_a_run_with_odd_and_bad_images(dataset, tmp_path, monkeypatch, capsys):
         json.dumps(
             {
                 "data": {"tasks": "infer", "max_rejected_share": 0.9},
-                "network": {"frozen_blocks": -1, "input_px": 64},
+                "network": {
+                    "backbone": "mobilenet0.25",
+                    "weights": "none",
+                    "frozen_blocks": -1,
+                    "input_px": 32,
+                },
+                "crop": {"search": {"pictures": 0}},
                 "cam": {"training": {"epochs": 1}, "views": 1, "folds": 2},
                 "finetune": {"training": {"epochs": 1}, "views": 1},
             }

@@ -5,22 +5,19 @@ import os
 import numpy as np
 import onnxruntime
 import pytest
-import yaml
 
 import heatcrop.nets.classifier
 import heatcrop.nets.devices
 from heatcrop.cli.config import Config
 from heatcrop.cli.errors import explain
 from heatcrop.cli.prediction import config_for
-from heatcrop.cli.run import device_notes
+from heatcrop.cli.startup import device_notes
 from heatcrop.errors import EngineError
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.devices import ON_CPU, Card, Devices, Driver, find_devices
 from heatcrop.nets.engine import gpu_build, gpu_fault, mixed_precision
 from heatcrop.nets.inference import DOUBLING_NETWORK, onnx_cuda, onnx_fault, takes_mxnet
-from heatcrop.predict.mxnet_predict import _on
-from heatcrop.rendered import write_dataset
 
 AMPERE, HOPPER = Card(0, "RTX 3080", (8, 6), 10 * 2**30), Card(1, "H100", (9, 0), 80 * 2**30)
 
@@ -211,22 +208,12 @@ def test_a_gpu_out_of_memory_is_reported_with_the_setting():
 # --- the commands
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    home = tmp_path_factory.mktemp("devices")
-    write_dataset(home / "data", 4, 1, 0, ("lapel_design_labels",), workers=1, side_px=64)
-    config = {
-        "name": "tiny",
-        "data": {"source": "files", "roots": [str(home / "data")]},
-        "network": {"backbone": "mobilenet0.25", "weights": "none", "frozen_blocks": 0, "input_px": 64},
-    }
-    (home / "tiny.yaml").write_text(yaml.safe_dump(config))
-    return home
-
-
 @pytest.fixture
 def call(call):
-    return lambda *words: call(*words, "--config", "tiny.yaml")
+    """Run a command on the tiny data, with a network that is trained from its first layer on."""
+    given = ["backbone=mobilenet0.25", "weights=none", "frozen_blocks=0", "input_px=64"]
+    settings = [word for setting in given for word in ("--set", f"network.{setting}")]
+    return lambda *words: call(*words, "--config", "tiny.yaml", *settings)
 
 
 def test_check_reports_the_cards_and_whether_a_batch_fits(call, machine):
@@ -257,14 +244,14 @@ def test_check_reports_a_missing_driver_and_continues(call, machine):
 
 
 @pytest.mark.parametrize("settings", [("runtime.device=gpu",), ("runtime.amp=true",)])
-def test_a_required_device_that_is_missing_ends_in_one_line(call, machine, home, settings):
+def test_a_required_device_that_is_missing_ends_in_one_line(call, machine, tmp_path, settings):
     machine(fault="no NVIDIA driver", cuda=None)
     words = [word for setting in settings for word in ("--set", setting)]
-    code, printed = call("run", "--all", *words)
+    code, printed = call("run", "--all", "--out", tmp_path / "run", *words)
     assert code == 1
     assert printed.startswith("error: runtime.")
     assert printed.count("\n") == 1
-    assert not (home / "runs" / "tiny" / "config.yaml").exists()
+    assert not (tmp_path / "run" / "config.yaml").exists()
     code, printed = call("check", "--no-speed", *words)
     assert code == 1
     assert "GPU: runtime." in printed

@@ -13,10 +13,12 @@ import yaml
 
 from heatcrop.cli import commands
 from heatcrop.cli.config_file import dump_config, read_config
+from heatcrop.data.dataset import TaskData
 from heatcrop.data.images import write_jpeg
+from heatcrop.data.tasks import Task
 from heatcrop.metrics.score import average_precision
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.predictions import read_predictions, write_predictions
+from heatcrop.runs.predictions import read_table, write_predictions
 from tests.unit.test_ensemble import letters_of, noisy
 
 TASKS = {"wing": ("spotted", "plain", "striped"), "tail": ("long", "short")}
@@ -59,15 +61,15 @@ def make_run(home, name, splits, truth, noise, seed, data="data/labels.csv"):
     folder.path.mkdir()
     folder.config.write_text(dump_config(read_config(home / "plain.yaml")))
     for task, classes in TASKS.items():
-        files, images = folder.task(task), [f"{task}/{i:03}.jpg" for i in range(len(splits))]
+        files, n = folder.task(task), len(splits)
+        images = tuple(f"{task}/{i:03}.jpg" for i in range(n))
+        letters = letters_of(truth[task], len(classes))
+        sizes, groups = np.full((n, 2), 16), np.full(n, "")
+        data = TaskData(Task(task, classes), images, images, sizes, letters, splits, groups)
         p = noisy(rng, truth[task], len(classes), noise)
-        write_predictions(files.predictions(1), images, splits, p, classes, ["final"] * len(splits))
-        late = splits != "train"
-        write_predictions(
-            files.fused, np.array(images)[late], splits[late], p[late], classes, ["final"] * int(late.sum())
-        )
+        write_predictions(files.fused_csv, data, p, np.full(n, "final"), np.flatnonzero(splits != "train"))
         files.fusion.write_text("{}")
-        files.marker("finetune").write_text("{}")
+        files.record("finetune").write_text("{}")
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def stamps(folder):
 
 def own_ap(world, name, task, split):
     home, splits, truth = world
-    table, p = read_predictions(home / name / task / "stage3" / "fused.csv")
+    table, p = read_table(home / name / task / "stage3" / "fused.csv")
     letters = letters_of(truth[task][splits == split], len(TASKS[task]))
     return average_precision(p[(table["split"] == split).to_numpy()], letters)
 
@@ -297,8 +299,8 @@ def test_a_task_that_one_run_lacks_can_be_left_out(world, fuse, tmp_path):
         (["--run", "a", "--run", "data"], 1, "data: is not a run folder"),
         (["--run", "data", "--run", "a"], 1, "data: is not a run folder"),
         (["--run", "a", "--csv", "nowhere.csv"], 1, "nowhere.csv: there is no such file"),
-        (["--run", "a", "--run", "b", "--out", "data"], 1, "data: holds files that are not an ensemble's"),
-        (["--run", "a", "--run", "b", "--out", "a"], 1, "a: holds files that are not an ensemble's"),
+        (["--run", "a", "--run", "b", "--out", "data"], 1, "data: has files that are not an ensemble's"),
+        (["--run", "a", "--run", "b", "--out", "a"], 1, "a: has files that are not an ensemble's"),
         (["--run", "a", "--run", "b", "--out", "plain.yaml"], 1, "plain.yaml: is a file"),
         (["--run", "a", "--run", "b", "--task", "wign"], 1, "did you mean wing?"),
     ],

@@ -5,28 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from heatcrop.data.texts import NOT_UTF8
-from heatcrop.files import remove_leftovers
+from heatcrop.files import NOT_UTF8, remove_leftovers
 from heatcrop.predict.outputs import BOX_COLUMNS
-from tests.soak.crash import make_home
-
-PIPELINE = str(Path(__file__).parents[2] / "pipeline.py")
+from tests.tiny_run import pipeline
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tiny_home, finished_run, tmp_path_factory):
     """A folder with a finished run, and unlabelled images."""
     home = tmp_path_factory.mktemp("outputs")
-    make_home(home)
-    words = [sys.executable, PIPELINE, "run", "--all", "--config", "tiny.yaml", "--out", "run"]
-    done = subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    (home / "run").symlink_to(finished_run)
     (home / "photos").mkdir()
-    for number, path in enumerate(sorted((home / "data" / "rank").rglob("*.jpg"))[:3]):
+    for number, path in enumerate(sorted((tiny_home / "data" / "rank").rglob("*.jpg"))[:3]):
         shutil.copy(path, home / "photos" / f"{number}.jpg")
     return home
 
@@ -115,7 +108,7 @@ def test_an_image_whose_name_is_not_in_utf_8_is_skipped(call, home, tmp_path):
 def test_a_single_image_whose_name_is_not_in_utf_8_is_an_error(home, tmp_path):
     alone = tmp_path / os.fsdecode(b"caf\xe9.jpg")
     shutil.copy(home / "photos" / "0.jpg", alone)
-    command = [sys.executable, PIPELINE, "predict", alone, "--run", "run", "--out", tmp_path / "y.csv"]
+    command = pipeline("predict", alone, "--run", "run", "--out", tmp_path / "y.csv")
     done = subprocess.run(command, cwd=home, capture_output=True, timeout=300)
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr

@@ -1,13 +1,11 @@
-"""Work spread over worker processes: what dies is done again, and the files are those of one process."""
+"""Jobs on worker processes: a killed worker's job is repeated, errors arrive, and strangers are refused."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 import types
 from pathlib import Path
 
@@ -15,96 +13,143 @@ import pytest
 
 from heatcrop.cli.errors import explain
 from heatcrop.errors import RunError
-from heatcrop.runs.lock import HeldError, hold, lent, signature
-from heatcrop.runs.workers import in_rounds, side_by_side
-from tests.tiny_run import ROOT, comparable_files, make_project
+from heatcrop.runs.executors import DaskExecutor, InlineExecutor, run_calls
+from heatcrop.runs.folder import RunFolder
+from tests.tiny_run import ROOT, TASKS, differences, wait_until
 
-SECONDS = 240
+NECK = TASKS[0]
 
 
-def note(folder, name, seconds=0.0):
-    """Leave the process's number, work for a while, and say who did it."""
+def leave_note(folder, name, after=""):
+    """Leave this process's number in a file's name, and wait for the release of the job."""
     (folder / f"{name}.{os.getpid()}").touch()
-    time.sleep(seconds)
+    if after:
+        wait_until((folder / after).exists)
     return os.getpid()
 
 
-def rounds(folder, made):
-    """Two rounds, the second of which uses what the first returned."""
-    first = yield [("a", 8.0), ("b", 0.0)]
-    made += first
-    made.append((yield [(f"c{len(first)}",)]))
+def two_steps(returned):
+    """Make a graph whose second step depends on the results of the first."""
+    first = yield [("a", "released"), ("b",)]
+    returned += first
+    returned.append((yield [(f"c{len(first)}",)]))
 
 
-def test_a_worker_that_is_killed_costs_what_it_was_doing(tmp_path):
-    killed, made = [], []
+def test_a_killed_worker_costs_only_the_job_that_it_was_doing(tmp_path):
+    killed, returned = [], []
 
     def kill():
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            for path in tmp_path.glob("a.*"):
-                if list(tmp_path.glob("b.*")):
-                    killed.append(int(path.suffix[1:]))
-                    os.kill(killed[0], signal.SIGKILL)
-                    return
-            time.sleep(0.05)
+        """Kill the worker of job a after job b is done, and release the repeated job."""
+        wait_until(lambda: list(tmp_path.glob("a.*")) and list(tmp_path.glob("b.*")))
+        killed.extend(int(path.suffix[1:]) for path in tmp_path.glob("a.*"))
+        os.kill(killed[0], signal.SIGKILL)
+        (tmp_path / "released").touch()
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    in_rounds(note, [(tmp_path, rounds(tmp_path, made))], 2)
+    with DaskExecutor(2) as executor:
+        executor.run(leave_note, [(tmp_path, two_steps(returned))])
     thread.join()
     doers = {name: {int(p.suffix[1:]) for p in tmp_path.glob(f"{name}.*")} for name in ("a", "b", "c2")}
-    assert killed and killed[0] in doers["a"] and made[0] in doers["a"] - set(killed)
-    # What another one has done is not done again.
-    assert {made[1]} <= doers["b"] <= {made[1], *killed} and len(doers["a"]) == 2
-    assert [set(c) for c in made[2:]] == [doers["c2"]]
+    assert doers["a"] == {killed[0], returned[0]}
+    assert returned[0] != killed[0]
+    assert returned[1] in doers["b"]
+    assert returned[2] == list(doers["c2"])
 
 
-ORPHAN = """
-import pathlib, sys, time
-from heatcrop.runs.lock import lent
-with lent(pathlib.Path(sys.argv[1]), sys.argv[2]):
-    print("at work", flush=True)
-    time.sleep(240)
+def multiply(shared, *factors):
+    for factor in factors:
+        shared *= factor
+    return shared
+
+
+def products(found, name, steps):
+    for step in steps:
+        found.append((name, (yield step)))
+
+
+STEPS = {"a": [[(2,), (3, 5)], [], [(7,)]], "b": [[()]], "c": []}
+
+
+def test_both_executors_return_the_same_results():
+    results = []
+    with DaskExecutor(2) as dask:
+        for executor in (InlineExecutor(), dask):
+            found = []
+            graphs = [(10, products(found, name, steps)) for name, steps in STEPS.items()]
+            executor.run(multiply, graphs)
+            results.append(sorted(found))
+            assert run_calls(executor, pow, [(2, 3), (3, 2)]) == [8, 9]
+    assert results[0] == results[1] == [("a", []), ("a", [20, 150]), ("a", [70]), ("b", [10])]
+
+
+def fail_or_wait(number, folder):
+    if number == 0:
+        wait_until((folder / "1").exists)
+        raise ZeroDivisionError
+    (folder / str(number)).touch()
+    wait_until((folder / "never").exists)
+
+
+def test_an_error_of_a_job_ends_all_jobs(tmp_path):
+    with pytest.raises(ZeroDivisionError), DaskExecutor(2) as executor:
+        run_calls(executor, fail_or_wait, [(number, tmp_path) for number in range(6)])
+    assert len(list(tmp_path.iterdir())) <= 2, "the other worker had one job, and perhaps began the next"
+
+
+def test_a_job_that_kills_every_worker_is_reported_in_one_line():
+    with pytest.raises(RunError, match=r"killed again and again.*--jobs 1"), DaskExecutor(2) as executor:
+        run_calls(executor, os._exit, [(9,)])
+
+
+# Started as a program of its own, because it is killed.
+PARENT = """
+import os, sys, time
+from heatcrop.runs.executors import DaskExecutor, run_calls
+
+def sleep(path):
+    open(path, "w").write(str(os.getpid()))
+    time.sleep(300)
+
+if __name__ == "__main__":
+    with DaskExecutor(2) as executor:
+        run_calls(executor, sleep, [(path,) for path in sys.argv[1:]])
 """
 
 
-def test_work_ends_when_the_run_folder_is_let_go(tmp_path):
-    """A machine that did not hear that the run was broken off does not write into the next one's files."""
-    with hold(tmp_path):
-        held = signature(tmp_path)
-        words = [sys.executable, "-c", ORPHAN, str(tmp_path), held]
-        orphan = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE)
-        try:
-            assert orphan.stdout.readline() == b"at work\n"
-            assert orphan.poll() is None
-        except BaseException:
-            orphan.kill()
-            raise
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    notes = [tmp_path / name for name in ("a", "b")]
+    words = [sys.executable, tmp_path / "parent.py", *notes]
+    parent = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
-        assert orphan.wait(timeout=60) == 1
+        wait_until(lambda: all(note.is_file() and note.read_text() for note in notes))
     finally:
-        orphan.kill()
-        orphan.stdout.close()
-    with pytest.raises(HeldError, match="has ended"), lent(tmp_path, held):
+        parent.kill()
+    parent.wait()
+    wait_until(lambda: not any(is_running(int(note.read_text())) for note in notes), seconds=60)
+
+
+def is_running(pid):
+    """Return whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# --- errors and strangers
+
+
+def test_a_scheduler_that_is_not_there_is_reported(monkeypatch):
+    monkeypatch.setattr("heatcrop.runs.executors._CONNECT_SECONDS", 1)
+    message = r"tcp://127.0.0.1:9: no Dask scheduler answers.*dask scheduler"
+    with pytest.raises(RunError, match=message), DaskExecutor(1, "tcp://127.0.0.1:9"):
         pass
-    with lent(tmp_path, signature(tmp_path)):
-        pass
 
 
-def test_a_scheduler_that_is_not_there_is_told(monkeypatch):
-    monkeypatch.setattr("heatcrop.runs.workers._ANSWER_SECONDS", 1)
-    with pytest.raises(RunError, match=r"tcp://127.0.0.1:9: no Dask scheduler answers.*dask scheduler"):
-        in_rounds(note, [], 1, "tcp://127.0.0.1:9")
-
-
-def test_strangers_do_not_join_the_workers_of_a_run(tmp_path):
-    """Whoever can talk to a scheduler can have it run code; without the run's own keys nobody can."""
-    done = list(side_by_side(stranger, [()], 1))
-    assert done == ["refused"]
-
-
-def stranger():
+def connect():
+    """Try to connect to the own scheduler without the run's keys."""
     from distributed import Client, get_worker
 
     address = get_worker().scheduler.address
@@ -113,7 +158,7 @@ def stranger():
         Client(address.replace("tls", "tcp"), timeout=2, set_as_default=False)
     except OSError:
         return "refused"
-    return "let in"
+    return "connected"
 
 
 def fail_in(library, own):
@@ -126,24 +171,41 @@ def fail_in(library, own):
         raise fault("std::bad_alloc")
     except fault as error:
         if own:
-            raise own(28, "could not be written whole", "w") from error
+            raise own(28, "could not be written", "w") from error
         raise
 
 
-def test_an_error_of_a_library_that_only_a_worker_has_loaded_is_told():
-    with pytest.raises(OSError, match="could not be written whole") as caught:
-        list(side_by_side(fail_in, [("engine_there", OSError)], 1))
-    assert explain(caught.value).startswith("w: could not be written whole; make room")
-    assert repr(caught.value.__cause__) == "RuntimeError('engine_there.Fault: std::bad_alloc')"
+@pytest.fixture(scope="module")
+def one_worker():
+    with DaskExecutor(1) as executor:
+        yield executor
+
+
+def test_a_process_without_the_keys_of_a_run_is_refused(one_worker):
+    """Whoever can connect to a scheduler can have it run code."""
+    assert run_calls(one_worker, connect, [()]) == ["refused"]
+
+
+def test_an_error_of_a_library_that_only_the_worker_has_arrives_as_text(one_worker):
     with pytest.raises(RuntimeError, match="engine_there.Fault: std::bad_alloc") as caught:
-        list(side_by_side(fail_in, [("engine_there", None)], 1))
+        run_calls(one_worker, fail_in, [("engine_there", None)])
     assert any(frame.name == "fail_in" for frame in caught.traceback)
     assert explain(caught.value).startswith("memory ran out")
 
 
+def test_an_error_that_such_an_error_caused_keeps_its_type(one_worker):
+    with pytest.raises(OSError, match="could not be written") as caught:
+        run_calls(one_worker, fail_in, [("engine_there", OSError)])
+    assert explain(caught.value).startswith("w: could not be written; make room")
+    assert repr(caught.value.__cause__) == "RuntimeError('engine_there.Fault: std::bad_alloc')"
+
+
+# --- workers of a cluster
+
+
 @pytest.fixture
 def cluster(tmp_path):
-    """A Dask scheduler and two workers, each a program of its own on loopback; ended in any case."""
+    """A Dask scheduler and two workers, each a program of its own on loopback."""
     quiet = {
         "stdout": subprocess.DEVNULL,
         "stderr": subprocess.DEVNULL,
@@ -157,84 +219,44 @@ def cluster(tmp_path):
 
     try:
         start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", note)
-        wait_for(lambda: note.is_file() and note.read_text().rstrip().endswith("}"))  # whole
+        wait_until(lambda: note.is_file() and note.read_text().rstrip().endswith("}"))
         address = json.loads(note.read_text())["address"]
+        options = ("--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--local-directory", tmp_path)
         for _ in range(2):
-            start(
-                "worker",
-                address,
-                "--nthreads",
-                "1",
-                "--no-dashboard",
-                "--host",
-                "127.0.0.1",
-                "--local-directory",
-                tmp_path,
-            )
-        yield address
+            start("worker", address, *options)
+        yield address, [process.pid for process in started[1:]]
     finally:
         for process in started:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def wait_for(what):
-    deadline = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < deadline, f"not within {SECONDS} s"
-        time.sleep(0.02)
+def test_a_cluster_makes_the_files_of_one_process_also_when_a_worker_is_killed(
+    call, cluster, run_copy, undisturbed
+):
+    """One is killed at the first checkpoint: both train then, since three networks are to be trained."""
+    RunFolder(run_copy).task(NECK).record("cam").unlink()
+    (address, nannies), killed = cluster, []
+
+    def kill():
+        cache = run_copy / "cache" / NECK / "cam"
+        wait_until(lambda: list(cache.glob("*.checkpoint")))
+        killed.append(worker_of(nannies[0]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    words = ("run", "--all", "--config", "tiny.yaml", "--out", run_copy.name, "--jobs", "1")
+    code, printed = call(*words, "--scheduler", address)
+    thread.join()
+    assert code == 0, printed
+    assert not is_running(killed[0])
+    assert f"spread over the workers of {address}" in printed
+    assert differences(run_copy, undisturbed) == []
 
 
-def test_a_cluster_makes_the_files_of_one_process_also_when_a_worker_is_killed(tmp_path, cluster):
-    """The worker that trains is killed when its first checkpoint is there."""
-    make_project(tmp_path)
-    words = [
-        sys.executable,
-        str(ROOT / "pipeline.py"),
-        "run",
-        "--task",
-        "neck",
-        "--config",
-        "tiny.yaml",
-        "--jobs",
-        "1",
-        "--out",
-    ]
-    how = {
-        "cwd": tmp_path,
-        "env": {**os.environ, "OMP_NUM_THREADS": "1"},
-        "text": True,
-        "stdout": subprocess.DEVNULL,
-        "stderr": subprocess.PIPE,
-    }
-    alone = subprocess.run([*words, "run"], **how, timeout=SECONDS)
-    assert alone.returncode == 0, alone.stderr
-    expected = comparable_files(tmp_path / "run")
-    (tmp_path / "run").rename(tmp_path / "alone")
-
-    process = subprocess.Popen([*words, "run", "--scheduler", cluster], **how)
-    try:
-        cache = tmp_path / "run" / "cache" / "neck_design_labels" / "cam"
-        wait_for(lambda: list(cache.glob("*.checkpoint")) or process.poll() is not None)
-        victim = next(iter(writers(cache)), None)
-        if victim is not None:
-            os.kill(victim, signal.SIGKILL)
-        _, said = process.communicate(timeout=SECONDS)
-    finally:
-        process.kill()
-    assert process.returncode == 0, said
-    assert victim is not None, "nobody was at work in the cache"
-    assert f"spread over the workers of {cluster}" in said
-    found = comparable_files(tmp_path / "run")
-    assert [name for name in {*found, *expected} if found.get(name) != expected.get(name)] == []
-    shutil.rmtree(tmp_path / "run")
-
-
-def writers(folder):
-    """Processes that have a file of a folder open."""
-    for path in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if path.is_symlink() and str(path.readlink()).startswith(str(folder)):
-                yield int(path.parts[2])
-        except OSError:
-            continue
+def worker_of(nanny):
+    """Return the worker process that a Dask nanny has started, and would start again."""
+    children = Path(f"/proc/{nanny}/task/{nanny}/children").read_text().split()
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    return next(int(pid) for pid, command in commands.items() if b"spawn_main" in command)

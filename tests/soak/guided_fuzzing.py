@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris
 
 _INSTRUMENTED = [
-    "attributes",
+    "heatcrop.data",
     "heatcrop.nets.torch_weights",
     "heatcrop.cli.config",
     "heatcrop.cli.config_file",

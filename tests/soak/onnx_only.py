@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from heatcrop.runs.predictions import split
-from tests.tiny_run import ROOT, make_project, pipeline, tiny_run
+from tests.tiny_run import ROOT, make_project, parse_probabilities, pipeline, tiny_run
 
 TOLERANCE = 1e-4
 _PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
@@ -33,7 +32,7 @@ _SETTINGS = (
     "crop.rule.least_contrast=0",
     "crop.rule.invisible=crop",
 )
-_ABSENT = "mxnet", "gluoncv", "onnx", "pandas", "scipy"
+_ABSENT = "mxnet", "gluoncv", "onnx", "pandas", "sklearn"
 
 
 def newest_python() -> str:
@@ -91,7 +90,7 @@ def main() -> int:
     assert ours[["image", "task"]].equals(theirs[["image", "task"]]), "other images"
     largest, rows = 0.0, 0
     for task in ours["task"].unique():
-        p, q = (split(t[t["task"] == task]["probabilities"].tolist()) for t in (ours, theirs))
+        p, q = (parse_probabilities(t[t["task"] == task]["probabilities"]) for t in (ours, theirs))
         largest, rows = max(largest, float(np.abs(p - q).max())), rows + len(p)
     same = int((our_boxes == their_boxes).all(axis=1).sum())
     cropped = int(our_boxes["fallback"].isin(["", "usual"]).sum())

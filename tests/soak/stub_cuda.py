@@ -1,7 +1,7 @@
 """Build a stub of the NVIDIA driver, a libcuda.so.1 that reports any cards, with the system's C compiler.
 
-It implements the functions that :mod:`heatcrop.nets.devices` calls. The other functions that mxnet-cu112 links
-against report that there is no card, so that MXNet can be loaded and computes on the CPU.
+It implements the functions that :mod:`heatcrop.nets.devices` calls. The other functions that mxnet-cu112
+links against report that there is no card, so that MXNet can be loaded and computes on the CPU.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from heatcrop.errors import HeatCropError
 from heatcrop.files import write_json
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.metrics.submissions import score_files
-from heatcrop.nets.backbones import Backbone, InputForm
+from heatcrop.nets.backbones import Backbone
 from heatcrop.nets.torch_weights import read_torch_weights
 from heatcrop.predict.description import (
     Branch,
@@ -31,7 +31,7 @@ from heatcrop.predict.description import (
     TaskDescription,
     read_description,
 )
-from heatcrop.runs.leftovers import is_ours
+from heatcrop.runs.swap import is_remnant
 from heatcrop.training.inputs import TestViews
 from stage2_crop.plan import CropRule
 from tests.torch_file import GOOD
@@ -174,9 +174,12 @@ def description(folder: Path, data: bytes) -> bool:
     (folder / "net.onnx").touch()
     try:
         described = read_description(path)
-        assert all(network.parent == folder for network in described.networks())
-        write_json(path, described.as_json(folder))
-        assert read_description(path) == described
+    except HeatCropError:
+        return False
+    assert all(network.parent == folder for network in described.networks())
+    write_json(path, described.as_json(folder))
+    assert read_description(path) == described
+    return True
 
 
 TARGETS: dict[str, Target] = {
@@ -314,5 +317,5 @@ def attempt(target: str, folder: Path, data: bytes) -> bool:
     """Run a target on one input within its time, and check that no unfinished file is left."""
     with time_limit(SECONDS):
         accepted = TARGETS[target](folder, data)
-    assert not [path for path in folder.rglob(".*") if is_ours(path)]
+    assert not [path for path in folder.rglob(".*") if is_remnant(path)]
     return accepted

@@ -270,7 +270,8 @@ def test_the_trunk_opens_at_first_use(images, tmp_path):
     inputs = live(images)
     inputs._open_trunk = lambda: opened.append(True) or mean_trunk
     cache = CachedInputs(inputs, np.arange(3), np.arange(9), 2, tmp_path)
-    assert cache.parts == 1 and not opened
+    assert cache.parts == 1
+    assert not opened
     cache.compute(0)
     assert len(opened) == 1
 

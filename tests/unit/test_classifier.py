@@ -6,10 +6,11 @@ import onnxruntime
 import pytest
 
 from heatcrop.errors import RunError, WeightsError
+from heatcrop.metrics.calibration import softmax
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import Classifier, NetworkContext, NetworkPlan, build_classifier, split_blocks
 from heatcrop.nets.engine import mxnet
-from heatcrop.nets.inference import mxnet_runner, open_network, softmax
+from heatcrop.nets.inference import mxnet_runner, open_network
 
 LITE0 = "efficientnet_lite0"
 SHAPE = (5, 4, 6)

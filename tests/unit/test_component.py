@@ -76,7 +76,8 @@ def test_choose_by_area_and_by_mass_differ():
 def test_choose_joins_components_of_enough_share():
     joined = choose([BLOCK, SPOT, CRUMB], "mass", together=0.5)
     assert joined.box == (0, 0, 10, 10)
-    assert joined.area == pytest.approx(0.20) and joined.mass == pytest.approx(0.90)
+    assert joined.area == pytest.approx(0.20)
+    assert joined.mass == pytest.approx(0.90)
     assert choose([BLOCK, SPOT, CRUMB], "mass", together=0.51) == SPOT
     assert choose([BLOCK, SPOT, CRUMB], "area", together=0.25).box == (0, 0, 10, 10)
     assert choose([BLOCK, SPOT, CRUMB], "area", together=0.01).box == (0, 0, 21, 10)
@@ -106,10 +107,13 @@ def test_joining_keeps_the_chosen_component(heat, by, together):
     if alone is None:
         assert joined is None
         return
-    assert joined.box[0] <= alone.box[0] and joined.box[1] <= alone.box[1]
-    assert joined.box[2] >= alone.box[2] and joined.box[3] >= alone.box[3]
+    assert joined.box[0] <= alone.box[0]
+    assert joined.box[1] <= alone.box[1]
+    assert joined.box[2] >= alone.box[2]
+    assert joined.box[3] >= alone.box[3]
     assert getattr(joined, by) >= getattr(alone, by)
-    assert joined.area <= 1 + 1e-9 and joined.mass <= 1 + 1e-9
+    assert joined.area <= 1 + 1e-9
+    assert joined.mass <= 1 + 1e-9
 
 
 @given(
@@ -123,8 +127,11 @@ def test_joining_keeps_the_chosen_component(heat, by, together):
 @settings(deadline=None)
 def test_scaled_heat_is_finite_within_0_and_1_and_reaches_1(heatmap, percentile):
     heat = scale_heat(heatmap, percentile)
-    assert heat.shape == heatmap.shape and heat.dtype == np.float32
-    assert np.isfinite(heat).all() and heat.min() >= 0 and heat.max() <= 1
+    assert heat.shape == heatmap.shape
+    assert heat.dtype == np.float32
+    assert np.isfinite(heat).all()
+    assert heat.min() >= 0
+    assert heat.max() <= 1
     warm = np.isfinite(heatmap) & (heatmap > 0)
     assert heat.max() == (pytest.approx(1) if warm.any() else 0)
 
@@ -150,10 +157,13 @@ def test_upsampling_keeps_a_positions_place():
     heat = np.zeros((4, 4))
     heat[1, 2] = 1
     large = upsample(heat, 40)
-    assert large.shape == (40, 40) and large.dtype == np.float32
+    assert large.shape == (40, 40)
+    assert large.dtype == np.float32
     y, x = np.unravel_index(large.argmax(), large.shape)
-    assert 14 <= y <= 15 and 24 <= x <= 25  # the tile's centre at (15, 25)
-    assert large[:5].max() == 0 and large[35:].max() == 0
+    assert 14 <= y <= 15
+    assert 24 <= x <= 25
+    assert large[:5].max() == 0
+    assert large[35:].max() == 0
     corner = np.zeros((4, 4))
     corner[0, 0] = 1
     assert upsample(corner, 40)[:5, :5].min() == 1  # beyond the outermost centre its value continues

@@ -149,6 +149,7 @@ def test_mistakes_are_reported_with_file_key_and_finding(read, tmp_path, text, w
         assert line.startswith(f"{tmp_path / 'my.yaml'}: ")
     for word in words:
         assert word in message
+    assert "Traceback" not in message
     assert len(message) < 1000
 
 
@@ -171,10 +172,9 @@ def test_merged_keys_may_be_set_again(read):
     config = read(
         "cam: &c {views: 2, folds: 5, heatmap: plain}\ndesign: {cam: {<<: *c, folds: 4, <<: {views: 3}}}"
     )
-    neck = config.plans(resolve("neck"))[0]
     assert config.cam.views == 2
-    assert neck.folds == 4
-    assert neck.heatmap == "plain"
+    assert config.plans(resolve("neck"))[0].folds == 4
+    assert config.plans(resolve("neck"))[0].heatmap == "plain"
 
 
 def test_all_mistakes_are_reported_at_once(read):
@@ -228,9 +228,8 @@ def test_a_value_may_hold_an_equals_sign(read):
 )
 def test_a_bad_setting_is_refused(read, setting, words):
     message = refused(read, "", [setting])
+    assert all(word in message for word in words)
     assert len(message) < 300
-    for word in words:
-        assert word in message
 
 
 def test_merge_keeps_unchanged_keys_and_both_arguments():
@@ -269,7 +268,8 @@ def test_overrides_reach_the_plans_of_their_tasks_only(read, task, threshold, ma
     cam, crop, finetune = read(LAYERED).plans(resolve(task))
     assert (crop.rule.threshold, crop.rule.margin) == (threshold, margin)
     assert crop.rule.least_side == 0.12
-    assert (cam.training.epochs, finetune.training.epochs) == (epochs, tuned)
+    assert cam.training.epochs == epochs
+    assert finetune.training.epochs == tuned
     assert cam.augment.flip == flip
 
 
@@ -283,7 +283,8 @@ def test_a_setting_may_reach_into_an_override(read):
 def test_the_command_line_wins_over_the_files_regimes_and_tasks(read, task):
     config = read(LAYERED, ["crop.rule.threshold=0.9", "cam.training.epochs=2"])
     cam, crop, _ = config.plans(resolve(task))
-    assert (crop.rule.threshold, cam.training.epochs) == (0.9, 2)
+    assert crop.rule.threshold == 0.9
+    assert cam.training.epochs == 2
     assert crop.rule.margin == (0.5 if task == "skirt" else 0.11)
     config = read(LAYERED, ["crop.rule.threshold=0.9", "design.crop.rule.threshold=0.8"])
     assert config.plans(resolve("collar"))[1].rule.threshold == 0.8

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.images import ImageError, read_image, write_jpeg
-from heatcrop.runs.built import sweep_built
+from heatcrop.runs.swap import recover
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 
 
@@ -100,7 +100,8 @@ def test_files_of_a_user_among_the_crops_stay(tmp_path, paths):
     (tmp_path / "crops.old").mkdir()  # a user's own copy
     write_crops(root, names_of(["1.jpg"]), paths[1:2], BOXES[:1])
     assert files(root) == sorted([*mine, "train/Round/1.jpg"])
-    assert all((root / name).read_text() == name for name in mine) and (tmp_path / "crops.old").is_dir()
+    assert all((root / name).read_text() == name for name in mine)
+    assert (tmp_path / "crops.old").is_dir()
 
 
 def test_moved_crops_come_back_where_the_new_ones_never_came(tmp_path, paths):
@@ -109,8 +110,9 @@ def test_moved_crops_come_back_where_the_new_ones_never_came(tmp_path, paths):
     write_crops(root, names_of(["0.jpg"]), paths[:1], BOXES[:1])
     (root / "notes.txt").write_text("mine")
     root.rename(aside)
-    sweep_built(root)
-    assert files(root) == ["notes.txt", "train/Round/0.jpg"] and not aside.exists()
+    recover(root)
+    assert files(root) == ["notes.txt", "train/Round/0.jpg"]
+    assert not aside.exists()
 
 
 def test_a_failure_leaves_the_old_crops(tmp_path, paths):
@@ -125,7 +127,8 @@ def test_a_failure_leaves_the_old_crops(tmp_path, paths):
 
 def test_no_images_give_an_empty_folder(tmp_path):
     write_crops(tmp_path / "crops", [], [], np.zeros((0, 4), int))
-    assert (tmp_path / "crops").is_dir() and files(tmp_path / "crops") == []
+    assert (tmp_path / "crops").is_dir()
+    assert files(tmp_path / "crops") == []
 
 
 # --- names
@@ -165,5 +168,7 @@ def test_names_are_unique_and_in_their_folder(rows):
     assert len({n.casefold() for n in names}) == len(rows)
     for text, folder, split in zip(names, folders, splits, strict=True):
         name = PurePosixPath(text)
-        assert len(name.parts) == 3 and name.parts[:2] == (split, folder)
-        assert name.suffix == ".jpg" and name.name != ".jpg"
+        assert len(name.parts) == 3
+        assert name.parts[:2] == (split, folder)
+        assert name.suffix == ".jpg"
+        assert name.name != ".jpg"

@@ -2,12 +2,15 @@
 
 import json
 import os
+import resource
+import signal
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from heatcrop.files import (
+    atomic_array,
     atomic_path,
     atomic_table,
     link,
@@ -16,6 +19,7 @@ from heatcrop.files import (
     write_table,
     write_text,
 )
+from heatcrop.training.rowfile import create_rows
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):
@@ -107,3 +111,34 @@ def test_an_error_names_the_file_and_not_the_unfinished_one(tmp_path):
     with pytest.raises(OSError) as caught, atomic_path(tmp_path / "folder") as partial:
         partial.write_text("text")
     assert caught.value.filename == str(tmp_path / "folder")
+
+
+# --- disks without room
+
+
+@pytest.fixture
+def small_disk():
+    """Let no file of this process grow beyond 100 kB; the error is that of a full disk but for its number."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, before)
+
+
+def test_rows_without_room_are_refused_before_the_first_is_written(tmp_path, small_disk):
+    with pytest.raises(OSError, match="too large") as caught:
+        create_rows(tmp_path / "a.npy", (1000, 10, 10), np.float16)
+    assert caught.value.filename == str(tmp_path / "a.npy")
+
+
+def test_an_array_without_room_is_refused_before_it_is_filled(tmp_path, small_disk):
+    with pytest.raises(OSError), atomic_array(tmp_path / "a.npy", (1000, 100), np.float32):
+        pytest.fail("the array was given out")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_room_of_rows_is_reserved(tmp_path):
+    create_rows(tmp_path / "a.npy", (1000, 100, 10), np.float16)
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 2 * 1000 * 1000

@@ -26,11 +26,13 @@ def test_the_map_of_a_quarter_is_placed_in_that_quarter():
     maps = np.array([[[[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]]], float)
     merged = merge_views(maps, [View(0.5, 0.5, 1, 1)])[0]
     assert merged[2:, 2:].tolist() == [[1, 2], [3, 4]]
-    assert merged[:2].tolist() == [[0] * 4] * 2 and merged[2:, :2].tolist() == [[0] * 2] * 2
+    assert merged[:2].tolist() == [[0] * 4] * 2
+    assert merged[2:, :2].tolist() == [[0] * 2] * 2
     mirrored = merge_views(maps, [View(0.5, 0.5, 1, 1, True)])[0]
     assert mirrored[2:, 2:].tolist() == [[2, 1], [4, 3]]
     left = merge_views(maps, [View(0, 0.5, 0.5, 1)])[0]
-    assert left[2:, :2].tolist() == [[1, 2], [3, 4]] and left[:, 2:].max() == 0
+    assert left[2:, :2].tolist() == [[1, 2], [3, 4]]
+    assert left[:, 2:].max() == 0
 
 
 def test_a_position_is_averaged_over_the_views_that_cover_it():
@@ -76,10 +78,12 @@ def test_heatmap_kinds(maps, chosen):
     others = [maps[c] for c in range(4) if c != chosen]
     contrast = class_heatmap(maps, chosen, "contrast")
     np.testing.assert_allclose(contrast, maps[chosen] - sum(others) / 3, atol=1e-4)
-    assert contrast.dtype == np.float32 and contrast.shape == (3, 5)
+    assert contrast.dtype == np.float32
+    assert contrast.shape == (3, 5)
     distance = class_heatmap(maps, chosen, "distance")
     np.testing.assert_allclose(distance**2, sum((maps[chosen] - o) ** 2 for o in others) / 3, rtol=1e-4)
-    assert distance.dtype == np.float32 and (distance >= np.abs(contrast) - 1e-3).all()
+    assert distance.dtype == np.float32
+    assert (distance >= np.abs(contrast) - 1e-3).all()
     # Evidence for all classes alike is in neither.
     np.testing.assert_allclose(class_heatmap(maps + 7, chosen, "distance"), distance, atol=1e-3)
     np.testing.assert_allclose(class_heatmap(maps + 7, chosen, "contrast"), contrast, atol=1e-4)

@@ -4,10 +4,11 @@ import pytest
 import skimage.data
 
 from heatcrop.errors import WeightsError
+from heatcrop.metrics.calibration import softmax
 from heatcrop.nets.backbones import build_blocks
 from heatcrop.nets.classifier import OUTPUTS, build_classifier, export_block
 from heatcrop.nets.engine import mxnet
-from heatcrop.nets.inference import mxnet_runner, open_network, softmax
+from heatcrop.nets.inference import mxnet_runner, open_network
 from heatcrop.nets.lite0 import lite0_blocks, lite0_weights_file, load_lite0
 
 SIDE = 224

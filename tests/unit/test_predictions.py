@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
-from heatcrop.nets.inference import softmax
+from heatcrop.metrics.calibration import softmax
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import (
     is_uncropped,

@@ -46,7 +46,8 @@ def test_the_crop_contains_the_peak_wherever_it_is(u, v, width, height, fit, sid
     heat = peak((x - fx0) / (fx1 - fx0), (y - fy0) / (fy1 - fy0), side)
     crop = find_crop(heat, frame, width, height, CropRule(greatest_side=1.0))
     x0, y0, x1, y1 = crop.box
-    assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+    assert 0 <= x0 < x1 <= width
+    assert 0 <= y0 < y1 <= height
     # A map locates a place to half a position.
     slack = 0.5 * max(fx1 - fx0, fy1 - fy0) / side
     assert inside(crop.box, x, y, slack)
@@ -74,10 +75,12 @@ def test_score_is_the_share_of_heat_in_the_component():
     heat[1, 1], heat[6, 6] = 1.0, 0.6
     crop = find_crop(heat, (0, 0, 80, 80), 80, 80, CropRule(threshold=0.05))
     assert crop.score == pytest.approx(1 / 1.6, abs=0.03)
-    assert inside(crop.box, 15, 15) and not inside(crop.box, 65, 65)
+    assert inside(crop.box, 15, 15)
+    assert not inside(crop.box, 65, 65)
     both = find_crop(heat, (0, 0, 80, 80), 80, 80, CropRule(threshold=0.05, together=0.3, greatest_side=2))
     assert both.score == pytest.approx(1, abs=0.05)
-    assert inside(both.box, 15, 15) and inside(both.box, 65, 65)
+    assert inside(both.box, 15, 15)
+    assert inside(both.box, 65, 65)
 
 
 SMALL = np.zeros((56, 56))
@@ -113,7 +116,8 @@ def test_the_unit_of_heat_does_not_matter(power, seed):
     for rule in (CropRule(), CropRule(percentile=90, by="area", together=0.5)):
         one = find_crop(heat, frame, 240, 320, rule)
         other = find_crop(heat * np.float32(2.0) ** power, frame, 240, 320, rule)
-        assert one.box == other.box and one.fallback == other.fallback
+        assert one.box == other.box
+        assert one.fallback == other.fallback
         assert one.score == pytest.approx(other.score, rel=1e-5)
 
 
@@ -148,7 +152,8 @@ def test_heat_in_the_padding_is_ignored():
     heat = 0.8 * peak(0.5, 0.75, 8)
     heat[:, 0] = 0.9
     crop = find_crop(heat, frame_of(200, 400), 200, 400, CropRule())
-    assert crop.fallback == "" and inside(crop.box, 100, 300)
+    assert crop.fallback == ""
+    assert inside(crop.box, 100, 300)
     only_outside = np.zeros((8, 8))
     only_outside[:, 0] = 1
     assert find_crop(only_outside, frame_of(200, 400), 200, 400, CropRule()).fallback == "empty"
@@ -169,7 +174,8 @@ def test_many_heatmaps_give_boxes_in_the_size_of_each_image():
     crops = find_crops(heat, sizes, "stretch", rule, np.zeros(3, bool))
     for crop, (width, height), (u, v) in zip(crops[:2], sizes[:2], [(0.25, 0.25), (0.75, 0.75)], strict=True):
         assert inside(crop.box, u * width, v * height)
-        assert crop.box[2] <= width and crop.box[3] <= height
+        assert crop.box[2] <= width
+        assert crop.box[3] <= height
     assert crops[2].box == (0, 0, 80, 60)
 
 
@@ -266,7 +272,8 @@ def test_a_usual_place_is_computed_only_where_it_is_needed_and_can_be_known():
 
 def test_a_disabled_rule_crops_no_image():
     crop = find_crop(peak(0.5, 0.5), (0, 0, 90, 60), 90, 60, CropRule(enabled=False))
-    assert crop.box == (0, 0, 90, 60) and crop.fallback == "off"
+    assert crop.box == (0, 0, 90, 60)
+    assert crop.fallback == "off"
 
 
 JITTER_RULE = CropRule(threshold=0.5, margin=0.1)

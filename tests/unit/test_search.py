@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from heatcrop.training.probe import box_features, probe_predictions
-from stage2_crop.plan import CropRule
-from stage2_crop.plan import SearchPlan
+from stage2_crop.plan import CropRule, SearchPlan
 from stage2_crop.search import SearchRows, search_rule
 
 N, CLASSES = 160, 4
@@ -61,7 +60,8 @@ def test_the_best_threshold_is_found(rows):
     assert chosen[0].fused_ap == max(one.fused_ap for one in curve)
     assert chosen[0].difference > 2 * chosen[0].error > 0
     assert chosen[0].side == pytest.approx(0.4)
-    assert curve[0].value == 0.25 and curve[0].difference == curve[0].error == 0
+    assert curve[0].value == 0.25
+    assert curve[0].difference == curve[0].error == 0
 
 
 def test_the_features_of_a_box_are_computed_once(rows):
@@ -86,7 +86,8 @@ def test_a_task_that_crops_do_not_help_is_not_cropped(rows):
         CropRule(threshold=0.6), [("enabled", (True, False))], rows, boxes_of, Features(rows, 100, 0.3)
     )
     assert not rule.enabled
-    assert curve[-1].chosen and curve[-1].side == 1
+    assert curve[-1].chosen
+    assert curve[-1].side == 1
 
 
 def test_the_search_tries_every_setting_that_shapes_a_crop():
@@ -133,6 +134,7 @@ def test_box_features_are_those_of_each_box(tmp_path):
     )
     assert [len(rows) for rows in found] == [2, 0, 1]
     red, blue = found[0]
-    assert red[0] > 0.5 > red[2] and blue[2] > 0.5 > blue[0]
+    assert red[0] > 0.5 > red[2]
+    assert blue[2] > 0.5 > blue[0]
     assert found[2][0] == pytest.approx(blue, abs=1e-5)
     assert sum(done) == 3

@@ -28,8 +28,10 @@ def test_the_circumscribed_square_is_the_smallest_around_the_same_centre(box):
     square = circumscribed_square(box)
     assert size(square) == pytest.approx((max(size(box)),) * 2)
     assert centre(square) == pytest.approx(centre(box))
-    assert square[0] <= box[0] + 1e-6 and square[1] <= box[1] + 1e-6
-    assert square[2] >= box[2] - 1e-6 and square[3] >= box[3] - 1e-6
+    assert square[0] <= box[0] + 1e-6
+    assert square[1] <= box[1] + 1e-6
+    assert square[2] >= box[2] - 1e-6
+    assert square[3] >= box[3] - 1e-6
 
 
 @given(SQUARES, st.floats(0, 2), st.floats(0, 1200))
@@ -51,9 +53,11 @@ def test_a_moved_square_lies_inside_and_is_square_unless_the_image_is_too_small(
     moved = move_inside(square, width, height)
     x0, y0, x1, y1 = moved
     assert all(isinstance(v, int) for v in moved)
-    assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+    assert 0 <= x0 < x1 <= width
+    assert 0 <= y0 < y1 <= height
     side = math.ceil(round(square[2] - square[0], 6))
-    assert x1 - x0 == min(side, width) and y1 - y0 == min(side, height)
+    assert x1 - x0 == min(side, width)
+    assert y1 - y0 == min(side, height)
     if side <= min(width, height):
         assert x1 - x0 == y1 - y0
 
@@ -75,8 +79,10 @@ def test_a_box_inside_the_image_stays_in_its_crop(data, width, height, margin):
     assume(x1 - x0 > 0.01 and y1 - y0 > 0.01)
     crop = move_inside(widen(circumscribed_square((x0, y0, x1, y1)), margin), width, height)
     slack = 0.5 + 1e-5
-    assert crop[0] <= x0 + slack and crop[1] <= y0 + slack
-    assert crop[2] >= x1 - slack and crop[3] >= y1 - slack
+    assert crop[0] <= x0 + slack
+    assert crop[1] <= y0 + slack
+    assert crop[2] >= x1 - slack
+    assert crop[3] >= y1 - slack
 
 
 @pytest.mark.parametrize(

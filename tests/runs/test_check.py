@@ -1,0 +1,124 @@
+"""What ``check`` reports of the data, the machine and the cost of a run."""
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heatcrop.cli.config_file import read_config
+from heatcrop.cli.estimate import _seconds, _Speed
+from heatcrop.cli.loading import load_dataset
+from heatcrop.runs.progress import console
+from tests.tiny_run import PER_CLASS, SIDE_PX, TASKS, TEST_PER_CLASS, file_stamps
+
+NECK = TASKS[0]
+
+
+@pytest.fixture(autouse=True)
+def wide_console(monkeypatch):
+    monkeypatch.setattr(console, "width", 200)
+
+
+@pytest.fixture
+def check(call):
+    return lambda *words: call("check", "--config", "tiny.yaml", *words)
+
+
+@pytest.fixture
+def data_copy(tiny_home, tmp_path):
+    return Path(shutil.copytree(tiny_home / "data", tmp_path / "data"))
+
+
+def test_engines_tasks_and_cost_are_reported_and_nothing_is_written(check, tiny_home):
+    before = file_stamps(tiny_home)
+    code, printed = check("--set", "runtime.jobs=1")
+    assert code == 0, printed
+    assert "MXNet 1.9" in printed
+    assert "ONNX Runtime" in printed
+    assert "neck" in printed
+    assert "lapel" in printed
+    assert re.search(r"about \d+ (s|min) with 1 task at once; \d+ MB stay", printed)
+    assert "free on the disk of runs/tiny" in printed
+    assert "no problems found" in printed
+    assert file_stamps(tiny_home) == before
+
+
+def test_only_the_tasks_asked_for_are_reported(check):
+    code, printed = check("--task", "neck", "--no-speed")
+    assert code == 0
+    assert "lapel" not in printed
+
+
+def test_damaged_and_identical_images_are_problems(check, data_copy):
+    first, second = sorted((data_copy / "base" / "Images" / NECK).glob("*.jpg"))[:2]
+    first.write_bytes(b"")
+    shutil.copy(second, sorted((data_copy / "rank" / "Images" / NECK).glob("*.jpg"))[0])
+    code, printed = check("--data", data_copy, "--no-speed")
+    assert code == 1
+    assert "empty (0 bytes)" in printed
+    assert "byte-identical in two splits" in printed
+    assert "problems found" in printed
+
+
+def test_images_are_counted_by_split_and_class(check, data_copy):
+    first, second, third, fourth = sorted((data_copy / "base" / "Images" / NECK).glob("*.jpg"))[:4]
+    shutil.copy(first, second)
+    for path in (third, fourth):
+        path.write_bytes(b"")
+    code, printed = check("--data", data_copy, "--task", "neck", "--no-speed")
+    assert code == 1
+    row = next(line.split() for line in printed.splitlines() if line.startswith(" neck "))
+    assert row[-1] == "1", "one copy"
+    assert sum(map(int, row[1:4])) == (PER_CLASS + TEST_PER_CLASS) * 5 - 2
+    assert f"{SIDE_PX}..{SIDE_PX} px" in printed
+    assert "(2 rows, this is the first)" in printed
+    bars = [line.split() for line in printed.splitlines() if "━" in line]
+    trained = [int(bar[-4]) for bar in bars]
+    assert sum(trained) == int(row[1])
+    assert [len(bar[-1]) for bar in bars] == [int(np.ceil(16 * n / max(trained))) for n in trained]
+
+
+def test_a_disk_that_is_too_small_is_a_problem(check, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    code, printed = check("--task", "neck")
+    assert code == 1
+    assert "the disk is too small" in printed
+    assert "1 problem found" in printed
+
+
+def test_weights_that_are_missing_are_a_problem(check):
+    code, printed = check("--task", "neck", "--set", "network.weights=nowhere.params")
+    assert code == 1
+    assert "nowhere.params" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.fixture
+def counted(tiny_home, monkeypatch):
+    """Count the seconds of a run of one task, given those of single steps."""
+    monkeypatch.chdir(tiny_home)
+    config = read_config(Path("tiny.yaml"))
+    data = load_dataset(config, ["neck"], None).tasks[NECK]
+    nothing = _Speed(read=0.0, cached=0.0, train=0.0, probe=0.0, weights_bytes=0.0, cached_bytes=0.0)
+    return data, lambda **speed: _seconds(config, data, dataclasses.replace(nothing, **speed))
+
+
+def test_features_of_all_test_views_and_one_training_view_are_counted(counted):
+    data, seconds = counted
+    # Both stages: two test views, plain and mirrored, of all images, and one more of each training image.
+    assert seconds(cached=1.0) == 2 * (2 * len(data) + len(data.rows("train")))
+
+
+def test_epochs_of_all_networks_are_counted(counted):
+    data, seconds = counted
+    train, val = len(data.rows("train")), len(data.rows("val"))
+    # Two epochs of a final network and of two folds', which share the images; a third for a forward pass.
+    expected = 2 * (2 * 3 * 2 * train + 2 * 3 * val) + 2 * 2 * len(data)
+    assert seconds(train=3.0) == pytest.approx(expected)
+
+
+def test_a_task_without_a_search_needs_no_probe(counted):
+    assert counted[1](probe=1.0) == 0

@@ -1,0 +1,78 @@
+"""Stage 2 in a run: the searched rule, and crops that several jobs cut."""
+
+import json
+
+import pandas as pd
+import pytest
+
+import stage2_crop.stage
+from heatcrop.runs.folder import RunFolder
+from stage2_crop.stage import CropStage
+from tests.tiny_run import PER_CLASS, TASKS
+
+NECK = TASKS[0]
+
+
+@pytest.fixture
+def folder(run_copy):
+    return RunFolder(run_copy).task(NECK)
+
+
+def crop(call, folder, *words):
+    """Run stage 2 of one task again."""
+    folder.record("crop").unlink()
+    options = ("--config", "tiny.yaml", "--out", folder.path.parent, "--jobs", "1", *words)
+    code, printed = call("stage", "crop", "--task", "neck", *options)
+    assert code == 0, printed
+
+
+def test_without_a_search_the_configured_rule_is_used(finished_run):
+    record = json.loads(RunFolder(finished_run).task(NECK).rule.read_text())
+    assert record["curve"] == []
+    assert record["rule"] == record["start"]
+
+
+@pytest.fixture
+def searched(call, folder, monkeypatch):
+    """The record of a search on all labelled training and validation images."""
+    monkeypatch.setattr(stage2_crop.stage, "_MIN_SEARCH_ROWS", 10)
+    search = {
+        "pictures": 99,
+        "thresholds": [0.5],
+        "margins": [0.2],
+        "least_sides": [0.2],
+        "greatest_sides": [0.9],
+    }
+    crop(call, folder, *(w for key, value in search.items() for w in ("--set", f"crop.search.{key}={value}")))
+    return json.loads(folder.rule.read_text())
+
+
+def test_the_rule_is_searched_on_images_that_no_network_trained_on(searched, folder):
+    assert searched["rows"] == 5 * PER_CLASS  # all but the test images
+    settings = [one["setting"] for one in searched["curve"] if one["chosen"]]
+    assert settings[:2] == ["threshold", "margin"]
+    chosen = {one["setting"]: one["value"] for one in searched["curve"] if one["chosen"]}
+    usual = {"usual": searched["rule"]["usual"]}  # completed where the rule needs it
+    assert searched["rule"] == searched["start"] | chosen | usual
+    boxes = pd.read_csv(folder.boxes_csv, keep_default_na=False)
+    assert set(boxes["threshold"]) == {searched["rule"]["threshold"]}
+    assert (boxes["fallback"] == "off").all() != searched["rule"]["enabled"]
+
+
+def test_crops_that_several_jobs_cut_are_the_same(call, folder, monkeypatch):
+    parts, cut = [], CropStage.crop
+
+    def counted(stage, first, end):
+        parts.append((first, end))
+        cut(stage, first, end)
+
+    def files():
+        found = [folder.boxes_csv, folder.training_boxes, folder.boxes, *folder.crops.rglob("*.jpg")]
+        return {path.relative_to(folder.path): path.read_bytes() for path in found}
+
+    before = files()
+    monkeypatch.setattr("heatcrop.training.inputs.PART", 9)
+    monkeypatch.setattr(CropStage, "crop", counted)
+    crop(call, folder)
+    assert parts == [(0, 9), (9, 18), (18, 25)]
+    assert files() == before

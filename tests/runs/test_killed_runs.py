@@ -1,0 +1,171 @@
+"""Runs that are killed or interrupted resume to the files of an undisturbed run."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from heatcrop.runs.folder import RunFolder
+from heatcrop.training.checkpoint import Checkpoint
+from tests.soak.crash import INTERRUPTED, interrupt
+from tests.tiny_run import ROOT, TASKS, differences, restore_signals, start, tiny_run, wait_until
+
+NECK, LAPEL = TASKS
+
+# Kills itself right after the first file with the given ending takes its place.
+KILL = """
+import os, signal, sys
+ending = sys.argv.pop(1)
+def killed_after(move):
+    def moved(source, target, **options):
+        move(source, target, **options)
+        if str(target).endswith(ending):
+            os.kill(os.getpid(), signal.SIGKILL)
+    return moved
+os.replace, os.rename = killed_after(os.replace), killed_after(os.rename)
+from heatcrop.cli.main import main
+sys.exit(main())
+"""
+
+
+def outdate(run, stage):
+    RunFolder(run).task(NECK).record(stage).unlink()
+
+
+def run_until(home, run, ending):
+    """Run until a file appears, and check that the run was killed there."""
+    words = [sys.executable, "-c", KILL, ending, *tiny_run(run.name, 1)[2:]]
+    how = {"cwd": home, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    done = subprocess.run(words, timeout=300, **how)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.fixture
+def resume(call, run_copy, undisturbed):
+    """Give the same command in this process; it returns how the files differ from an undisturbed run's."""
+
+    def command(jobs=1):
+        code, printed = call("run", "--all", "--config", "tiny.yaml", "--out", run_copy.name, "--jobs", jobs)
+        assert code == 0, printed
+        return differences(run_copy, undisturbed)
+
+    return command
+
+
+def test_a_killed_training_continues_from_its_checkpoint(tiny_home, run_copy, resume, monkeypatch):
+    outdate(run_copy, "cam")
+    run_until(tiny_home, run_copy, "fold 0.checkpoint")
+    cache = run_copy / "cache" / NECK / "cam"
+    assert (cache / "fold 0.checkpoint").is_file()
+    continued, read = [], Checkpoint.read
+
+    def counted(checkpoint):
+        found = read(checkpoint)
+        continued.append((checkpoint.path.name, found is not None))
+        return found
+
+    monkeypatch.setattr(Checkpoint, "read", counted)
+    assert resume() == []
+    assert ("fold 0.checkpoint", True) in continued
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "ending"),
+    [
+        ("crop", ".crops.old"),  # the old crops are moved, the new ones are not there yet
+        ("finetune", "stage3/predictions.npz"),  # some of the artefacts are new, and no record is
+    ],
+)
+def test_a_stage_that_was_killed_between_two_files_resumes_to_the_same_files(
+    tiny_home, run_copy, resume, stage, ending
+):
+    outdate(run_copy, stage)
+    run_until(tiny_home, run_copy, ending)
+    assert not RunFolder(run_copy).task(NECK).record(stage).exists()
+    assert resume() == []
+
+
+def test_a_run_that_was_killed_after_its_stages_is_scored_and_reported(tiny_home, run_copy, resume):
+    (run_copy / "report" / "index.html").unlink()
+    (run_copy / "submission.csv").unlink()
+    run_until(tiny_home, run_copy, "metrics.json")
+    assert not (run_copy / "submission.csv").exists()
+    assert resume() == []
+
+
+def test_a_run_with_workers_is_owned_interrupted_and_resumed(call, tiny_home, run_copy, resume):
+    """Also with few open files a process."""
+    outdate(run_copy, "cam")
+    process = start(tiny_home, run_copy, 2, open_files=64)
+    try:
+        cache = run_copy / "cache" / NECK / "cam"
+        wait_until(lambda: list(cache.glob("*.checkpoint")) or process.poll() is not None)
+        code, printed = call("run", "--all", "--config", "tiny.yaml", "--out", run_copy.name)
+        assert code == 1
+        assert re.search(rf"process {process.pid} on \S+, since 2\d\d\d-.*wait until", printed), printed
+        assert interrupt(process, "ctrl-c") == ""
+        assert process.returncode == INTERRUPTED
+    finally:
+        process.kill()
+        process.stderr.close()
+    assert not RunFolder(run_copy).task(NECK).record("cam").exists()
+    assert resume(jobs=2) == ["config.yaml"]  # it holds the number of jobs
+
+
+def test_any_number_of_threads_gives_the_same_files(call, finished_run, tiny_home):
+    out = tiny_home / "threads"
+    words = ("run", "--task", "neck", "--config", "tiny.yaml", "--out", out, "--jobs", "1")
+    code, printed = call(*words, "--set", "runtime.threads=5")
+    assert code == 0, printed
+    names = [p.relative_to(finished_run) for p in (finished_run / NECK).rglob("*") if p.is_file()]
+    names = [name for name in names if name.name != "history.csv" and name.suffix != ".json"]
+    assert len(names) > 30
+    assert [n for n in names if (out / n).read_bytes() != (finished_run / n).read_bytes()] == []
+
+
+# --- what killed processes leave
+
+
+def test_unfinished_files_are_removed_and_files_of_a_user_stay(call, run_copy):
+    unfinished = [
+        run_copy / name
+        for name in (
+            ".metrics.json.123-456.partial",
+            f"{NECK}/stage1/.weights.params.1-2.partial",
+            f"{NECK}/.crops.partial/half.jpg",
+            ".report.old/half.jpg",
+        )
+    ]
+    kept = [
+        run_copy / name
+        for name in (
+            "notes.partial",
+            "report.old/index.html",
+            "mine/crops.partial/0.jpg",
+            f"{NECK}/crops.old/0.jpg",
+            "report/notes.txt",
+        )
+    ]
+    for path in (*unfinished, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text")
+    assert call("run", "--all", "--config", "tiny.yaml", "--out", run_copy, "--jobs", "1")[0] == 0
+    assert call("report", "--run", run_copy)[0] == 0
+    assert [path for path in unfinished if path.exists()] == []
+    assert [path for path in kept if path.read_text() != "text"] == []
+
+
+def test_signals_have_their_default_in_started_runs():
+    """Also where this process ignores SIGHUP, as under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        code = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_DFL)"
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(words, preexec_fn=restore_signals, capture_output=True, text=True)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert done.stdout == "True\n"

@@ -1,0 +1,187 @@
+"""What a second command does again, and what it keeps."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.predictions import is_uncropped
+from tests.tiny_run import TASKS, differences, file_stamps
+
+NECK, LAPEL = TASKS
+
+
+@pytest.fixture
+def run(call, run_copy):
+    """Give a command for the copied run, with the settings that made it."""
+
+    def command(*words):
+        return call(*words, "--config", "tiny.yaml", "--out", run_copy.name, "--jobs", "1")
+
+    return command
+
+
+def stages_done(printed, task="neck"):
+    return [stage for stage in ("cam", "crop", "finetune") if f"{task}: {stage} in " in printed]
+
+
+def test_a_second_run_does_nothing(run, run_copy):
+    before = file_stamps(run_copy / NECK) | file_stamps(run_copy / LAPEL)
+    code, printed = run("run", "--all")
+    assert code == 0
+    assert "neck: cam, crop, finetune up to date" in printed
+    assert "lapel: cam, crop, finetune up to date" in printed
+    assert file_stamps(run_copy / NECK) | file_stamps(run_copy / LAPEL) == before
+
+
+def test_a_copied_run_has_the_files_of_the_first(run, run_copy, undisturbed):
+    assert run("run", "--all")[0] == 0
+    assert differences(run_copy, undisturbed) == []
+
+
+THRESHOLD = ("--task", "neck", "--set", "crop.rule.threshold=0.95")
+
+
+def test_stage_crop_uses_a_new_threshold_and_leaves_the_networks(run, run_copy):
+    folder = RunFolder(run_copy).task(NECK)
+    networks = file_stamps(folder.stage(1)) | file_stamps(folder.stage(3))
+    heat_before = areas(folder)
+    assert run("stage", "crop", *THRESHOLD)[0] == 0
+    assert set(pd.read_csv(folder.boxes_csv)["threshold"]) == {0.95}
+    assert file_stamps(folder.stage(1)) | file_stamps(folder.stage(3)) == networks
+    # A component above a higher threshold is a part of the one before: no crop grows.
+    both = np.isfinite(heat_before) & np.isfinite(areas(folder))
+    assert both.any()
+    assert (areas(folder)[both] <= heat_before[both]).all()
+    assert areas(folder)[both].sum() < heat_before[both].sum()
+
+
+def areas(folder):
+    """Return the area of each crop in pixels; NaN for an image that is not cropped."""
+    table = pd.read_csv(folder.boxes_csv, keep_default_na=False)
+    area = (table["x1"] - table["x0"]) * (table["y1"] - table["y0"])
+    return area.where(~is_uncropped(table["fallback"].to_numpy(str)), np.nan).to_numpy(float)
+
+
+def test_a_run_with_a_new_threshold_does_only_what_follows(run, run_copy):
+    stage1, stage3 = file_stamps(run_copy / NECK / "stage1"), file_stamps(run_copy / NECK / "stage3")
+    lapel = file_stamps(run_copy / LAPEL)
+    code, printed = run("run", *THRESHOLD)
+    assert code == 0
+    assert stages_done(printed) == ["crop", "finetune"]
+    assert file_stamps(run_copy / NECK / "stage1") == stage1
+    assert file_stamps(run_copy / NECK / "stage3") != stage3
+    assert file_stamps(run_copy / LAPEL) == lapel
+
+
+def test_crops_from_outdated_heatmaps_are_outdated(run):
+    """Stage crop uses what stage cam left, even if the settings have changed since; a run does not."""
+    changed = ("--task", "neck", "--set", "cam.training.epochs=1")
+    assert run("stage", "crop", *changed)[0] == 0
+    code, printed = run("run", *changed, "--dry-run")
+    assert code == 0
+    assert "3 of 3 stages would run" in printed
+
+
+def test_a_run_of_one_task_keeps_the_figures_of_the_other(run, run_copy):
+    assert run("run", "--task", "neck")[0] == 0
+    assert set(json.loads((run_copy / "metrics.json").read_text())["tasks"]) == set(TASKS)
+    assert LAPEL in (run_copy / "submission.csv").read_text()
+
+
+def test_stage_1_of_other_splits_is_refused(run):
+    """With another seed, images that stage 1 trained on may be validation images."""
+    code, printed = run("stage", "crop", "--task", "neck", "--set", "seed=5")
+    assert code == 1
+    assert "belongs to other images, labels or splits" in printed
+    assert "run --task neck" in printed
+
+
+@pytest.mark.parametrize(("stage", "before"), [("crop", "cam"), ("finetune", "crop")])
+def test_a_stage_without_the_one_before_is_refused(call, tmp_path, stage, before):
+    options = ("--task", "neck", "--config", "tiny.yaml", "--out", tmp_path / "new")
+    code, printed = call("stage", stage, *options)
+    assert code == 1
+    assert f"python pipeline.py stage {before} --task {NECK}" in printed
+
+
+@pytest.mark.parametrize(
+    ("lost", "outdated"),
+    [
+        ("boxes.csv", 2),
+        ("boxes.npz", 2),
+        ("crops", 2),
+        ("stage1/heatmaps.npy", 3),
+        ("stage1/predictions.npz", 3),
+        ("stage1/fold0.params", 3),
+        ("stage3/weights.params", 1),
+        ("stage3/fused.csv", 1),
+    ],
+)
+def test_a_deleted_file_outdates_its_stage_and_the_later_ones(run, run_copy, lost, outdated):
+    path = run_copy / NECK / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    code, printed = run("run", "--all", "--dry-run")
+    assert code == 0
+    assert f"{outdated} of 6 stages would run" in printed
+    assert f"{lost} is missing" in " ".join(printed.split())
+
+
+def test_a_deleted_file_is_made_again_with_the_same_bytes(run, run_copy, undisturbed):
+    shutil.rmtree(run_copy / NECK / "crops")
+    code, printed = run("run", "--all")
+    assert code == 0
+    assert stages_done(printed) == ["crop", "finetune"]
+    assert differences(run_copy, undisturbed) == []
+
+
+# --- run folders of earlier versions
+
+
+@pytest.fixture
+def old_copy(run_copy):
+    """Rewrite the copy's records as an earlier version wrote them, without the files that it did not have."""
+    for stage in ("cam", "crop", "finetune"):
+        for task in TASKS:
+            path = RunFolder(run_copy).task(task).record(stage)
+            path.write_text(json.dumps({"fingerprint": "abc", "seconds": {}, "files": [], "made_from": {}}))
+    for path in run_copy.glob("*/**/*.npz"):
+        path.unlink()
+    return run_copy
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--all", "--config", "tiny.yaml", "--out"),
+        ("stage", "crop", "--task", "neck", "--config", "tiny.yaml", "--out"),
+        ("report", "--run"),
+    ],
+)
+def test_run_folders_of_earlier_versions_are_refused_and_left(call, old_copy, words):
+    before = file_stamps(old_copy)
+    code, printed = call(*words, old_copy)
+    assert code == 1
+    assert "earlier version" in printed
+    assert "--out" in printed
+    assert file_stamps(old_copy) == before
+
+
+def test_run_folders_of_earlier_versions_are_read_by_predict(
+    call, old_copy, finished_run, tiny_home, tmp_path
+):
+    images = tiny_home / "data" / "rank" / "Images" / NECK
+    for run, name in ((old_copy, "old.csv"), (finished_run, "new.csv")):
+        words = ("predict", images, "--run", run, "--out", tmp_path / name, "--no-gallery")
+        code, printed = call(*words)
+        assert code == 0, printed
+    assert (tmp_path / "old.csv").read_bytes() == (tmp_path / "new.csv").read_bytes()
+
+
+def test_run_folders_of_earlier_versions_are_read_by_fuse(call, old_copy, finished_run, tmp_path):
+    code, printed = call("fuse", "--run", finished_run, "--run", old_copy, "--out", tmp_path / "ensemble")
+    assert code == 0, printed
+    assert (tmp_path / "ensemble" / "submission.csv").is_file()
