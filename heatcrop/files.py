@@ -29,8 +29,6 @@ NOT_UTF8 = "the file's name is not in UTF-8; rename it"
 def printable(name: str) -> str:
     r"""Replace what is not UTF-8 in a file's name by ``?``, so that it can be written to files.
 
-    Examples
-    --------
     >>> printable("caf\udce9.jpg"), printable("café.jpg")
     ('caf?.jpg', 'café.jpg')
     """
@@ -92,10 +90,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def reserve(path: Path, n_bytes: int) -> None:
-    """Reserve disk space for a file that is written in parts.
-
-    A full disk then raises OSError before the work begins, not hours into it.
-    """
+    """Reserve disk space for a file that is written in parts, so that a full disk is an OSError at once."""
     if not n_bytes or not hasattr(os, "posix_fallocate"):
         return
     with path.open("rb+") as file:

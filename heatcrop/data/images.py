@@ -83,7 +83,14 @@ def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> 
     """
     data = _read_bytes(path)
     with _open(path, data) as image:
-        _check_size(path, *image.size)
+        # A small file must not fill the memory: the stored size is checked before decoding.
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ImageError(
+                path, f"{width} x {height} px are {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
+            )
+        if min(width, height) < MIN_SIDE_PX:
+            raise ImageError(path, f"{width} x {height} px; each side must have at least {MIN_SIDE_PX}")
         orientation = _orientation(image)
         plain = _is_jpeg(image) and image.mode == "RGB"
         array = _decode_jpeg(data, image.size, at_least_px) if plain else None
@@ -182,17 +189,6 @@ def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
         raise ImageError(path, f"too many pixels: {error}") from None
     except Exception as error:  # damaged headers raise many kinds
         raise ImageError(path, f"the header is damaged: {error}") from None
-
-
-def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
-    """Check the stored size before decoding: a small file must not fill the memory."""
-    n_pixels = width * height
-    if n_pixels > MAX_PIXELS:
-        raise ImageError(
-            path, f"{width} x {height} px are {n_pixels:,} pixels; at most {MAX_PIXELS:,} are read"
-        )
-    if min(width, height) < MIN_SIDE_PX:
-        raise ImageError(path, f"{width} x {height} px; each side must have at least {MIN_SIDE_PX}")
 
 
 def _is_jpeg(image: Image.Image) -> bool:

@@ -17,7 +17,7 @@ _MAYBE_TOTAL = np.array([0.0, 0.2, 0.3, 0.3, 0.4])
 def parse_letters(text: str, n_classes: int) -> NDArray[np.int8]:
     """Parse a label such as ``nnymn`` into (C,) codes: 2 for ``y``, 1 for ``m``, 0 for ``n``.
 
-    A label has a letter per class: exactly one ``y`` (yes), any number of ``m`` (maybe), ``n`` (no) elsewhere.
+    A label has a letter per class: one ``y`` (yes), any number of ``m`` (maybe), ``n`` (no) elsewhere.
 
     Raises
     ------
@@ -51,8 +51,6 @@ def parse_letters(text: str, n_classes: int) -> NDArray[np.int8]:
 def format_letters(letters: NDArray[np.int8]) -> str:
     """Write a label's codes, shape (C,), as letters.
 
-    Examples
-    --------
     >>> format_letters(np.array([0, 0, 2, 1, 0], np.int8))
     'nnymn'
     """
@@ -74,8 +72,6 @@ def soft_labels(letters: NDArray[np.int8]) -> NDArray[np.float32]:
 
     The codes `letters` have exactly one 2 in each row. Each row of the result sums to 1.
 
-    Examples
-    --------
     >>> soft_labels(np.array([[0, 2, 0], [1, 2, 0], [1, 2, 1]], np.int8)).tolist()  # doctest: +ELLIPSIS
     [[0.0, 1.0, 0.0], [0.2..., 0.8..., 0.0], [0.1..., 0.69..., 0.1...]]
     """

@@ -101,14 +101,15 @@ def connected_groups(groups: Sequence[str], paths: Sequence[str] | None = None) 
     from scipy.sparse.csgraph import connected_components
 
     n, names = len(groups), np.asarray(groups, dtype=object)
-    numbers: NDArray[np.int64] = pd.factorize(np.where(names == "", n + np.arange(n), pd.factorize(names)[0]))[0]
+    numbers: NDArray[np.int64] = pd.factorize(
+        np.where(names == "", n + np.arange(n), pd.factorize(names)[0])
+    )[0]
     if paths is None or n == 0:
         return numbers
     # Nodes are groups and file contents; each row is an edge from its group to its content.
     edges = (np.ones(n, np.int8), (numbers, n + identical_groups(paths)))
     components = connected_components(coo_array(edges, shape=(2 * n, 2 * n)), directed=False)[1]
-    numbers = pd.factorize(components[numbers])[0]
-    return numbers
+    return np.asarray(pd.factorize(components[numbers])[0], np.int64)
 
 
 def identical_groups(paths: Sequence[str]) -> NDArray[np.int64]:

@@ -51,8 +51,6 @@ def weighted_mean(members: Sequence[np.ndarray], weights: Sequence[float] | np.n
 def fuse_members(members: Sequence[np.ndarray], ensemble: Ensemble) -> np.ndarray:
     """Compute the weighted mean, (N, C) float64, of the calibrated (N, C) probabilities of members.
 
-    Examples
-    --------
     >>> a, b = np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]])
     >>> fuse_members([a, b], Ensemble((0.5, 0.5), (1.0, 1.0))).round(4).tolist()
     [[0.6, 0.4]]

@@ -25,8 +25,6 @@ def area(boxes: NDArray[Any]) -> NDArray[np.float64]:
 def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """Compute intersection over union of (N, 4) boxes with (N, 4) boxes, row by row.
 
-    Examples
-    --------
     >>> iou(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 3, 2]])).round(4).tolist()
     [0.3333]
     """

@@ -11,15 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import atomic_path
-from heatcrop.report.drawing import heat_colours
 from heatcrop.report.page import TaskPart, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheets
-from heatcrop.report.thumbs import gallery_rows
+from heatcrop.report.thumbs import write_gallery
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
 from heatcrop.runs.records import (
@@ -67,7 +64,7 @@ def build_report(
         The page.
     """
     settings, home = read_settings(folder), folder.report.parent
-    mark = _fingerprint(folder, tasks, metrics, settings, plan)
+    mark = _fingerprint(folder, tasks, plan, _shown(metrics), _shown(settings))
     if not anew and is_current(home / RECORD, StageInputs({}, mark).fingerprint):
         return folder.report
     from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
@@ -94,8 +91,8 @@ def build_gallery(
         for results in tasks:
             chosen = choose_rows(results, plan.rows)
             with progress(f"{results.data.task.short}: gallery", len(chosen)) as bar:
-                rows = gallery_rows(new, results, chosen, page.parent, bar)
-            parts.append(TaskPart(results.data.task, _gallery(results, rows)))
+                gallery = write_gallery(new, results, chosen, page.parent, bar)
+            parts.append(TaskPart(results.data.task, gallery))
         write_page(new / page.name, name, settings, parts)
     return page
 
@@ -105,33 +102,20 @@ def may_be_rebuilt(home: Path) -> bool:
     return _files(home) is not None or not any(home.iterdir())
 
 
-def _fingerprint(
-    folder: RunFolder,
-    tasks: dict[str, TaskData],
-    metrics: dict[str, Any],
-    settings: dict[str, Any],
-    plan: ReportPlan,
-) -> str:
+def _fingerprint(folder: RunFolder, tasks: dict[str, TaskData], *shown: Any) -> str:
     """Hash what a report is made from, including this package's files."""
-    sources = [
-        path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2", ".js", ".css")
-    ]
-    stages = [folder.task(name).record(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
-    return fingerprint(
-        [path.read_text(encoding="utf-8") for path in sorted(sources)],
-        plan,
-        _without_seconds(metrics),
-        {name: values for name, values in settings.items() if name != "runtime"},
-        [(read_record(path) or {"fingerprint": ""})["fingerprint"] for path in stages],
-        *map(rows_fingerprint, tasks.values()),
-    )
+    files = sorted(Path(__file__).parent.rglob("*"))
+    sources = [path.read_bytes().hex() for path in files if path.suffix in (".py", ".j2", ".js", ".css")]
+    records = [folder.task(name).record(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
+    stages = [(read_record(path) or {"fingerprint": ""})["fingerprint"] for path in records]
+    return fingerprint(sources, stages, *shown, *map(rows_fingerprint, tasks.values()))
 
 
-def _without_seconds(figures: Any) -> Any:
-    """Leave out run times, which the page does not show."""
-    if isinstance(figures, dict):
-        return {name: _without_seconds(value) for name, value in figures.items() if name != "seconds"}
-    return figures
+def _shown(values: Any) -> Any:
+    """Leave out durations and the machine's settings, which the page does not show."""
+    if isinstance(values, dict):
+        return {name: _shown(value) for name, value in values.items() if name not in ("seconds", "runtime")}
+    return values
 
 
 @contextlib.contextmanager
@@ -193,19 +177,5 @@ def _task_part(
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
         overview = write_overview(root, results, shown)
         write_sheets(root, results, sheets, bar)
-        rows = gallery_rows(root, results, chosen, folder.report.parent, bar)
-    return TaskPart(data.task, _gallery(results, rows), plots, overview, sheets)
-
-
-def _gallery(results: TaskResults, rows: list[dict[str, object]]) -> dict[str, Any]:
-    """Collect what the page's scripts read of one task."""
-    task, splits = results.data.task, np.unique(results.data.splits).tolist()
-    order = dict.fromkeys(("test", "val", "train", *splits))
-    return {
-        "name": task.name,
-        "short": task.short,
-        "classes": task.classes,
-        "colours": heat_colours(results.threshold).tobytes().hex(),
-        "counts": {split: results.counts(split) for split in order},
-        "rows": rows,
-    }
+        gallery = write_gallery(root, results, chosen, folder.report.parent, bar)
+    return TaskPart(data.task, gallery, plots, overview, sheets)

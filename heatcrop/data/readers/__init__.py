@@ -59,10 +59,7 @@ def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:
     FashionAI's tasks keep their classes; of a CSV file with class names and of folders, tasks and classes are
     sorted by name. For `layout` see `read_annotations`.
 
-    Raises
-    ------
-    DataError
-        When the class names are unknown (labels are letters) or a task has fewer than two.
+    Raises DataError when the class names are unknown (labels are letters) or a task has fewer than two.
     """
     [(opened, how)] = _open_roots([root], layout)
     tasks: tuple[Task, ...] = _READERS[how].infer_tasks(opened)

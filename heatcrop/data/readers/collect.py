@@ -52,8 +52,6 @@ class Annotations:
 def clean_image(text: str) -> tuple[str, str]:
     """Write an image's path with ``/``; return it with the reason why it is refused, or ``''``.
 
-    Examples
-    --------
     >>> clean_image("Images\\\\neck\\\\1.jpg")
     ('Images/neck/1.jpg', '')
     >>> clean_image("../secret.jpg")
@@ -123,24 +121,23 @@ class Collector:
         root: Root,
         source: str,
         image: str,
-        task_name: str,
+        name: str,
         label: str,
-        split: str = "",
+        split: str,
         group: str = "",
         sub: str = "",
     ) -> None:
         """Check one row as its file has it; its image is relative to `sub` (``base/``) within the root."""
         image, reason = clean_image(image)
         if reason:
-            self.reject(image, task_name, source, reason)
+            self.reject(image, name, source, reason)
             return
-        task = self.task(task_name)
+        task = self.task(name)
         if task is None:
-            self._other_tasks[task_name] += 1
-            if (
-                resolve_or_none(task_name, FASHIONAI) is None
-            ):  # rows of other FashionAI tasks are only counted
-                self.reject(image, task_name, source, f"unknown task {task_name!r}")
+            self._other_tasks[name] += 1
+            # Rows of other FashionAI tasks are only counted.
+            if resolve_or_none(name, FASHIONAI) is None:
+                self.reject(image, name, source, f"unknown task {name!r}")
             return
         label, reason = self.label(task, label)
         if not reason and not label:  # an image without a label can only be predicted
@@ -160,7 +157,7 @@ class Collector:
                 if label != known:
                     reason += f", with another label ({label or '?'} here, {known or '?'} there)"
         if reason:
-            self.reject(image, task_name, source, reason)
+            self.reject(image, name, source, reason)
             return
         self._places[task.name, image] = len(self._rows)
         path = f"{root.path}/{sub}{image}"

@@ -28,10 +28,7 @@ def read_lines(path: str | os.PathLike[str], name: str | None = None) -> Iterato
     A byte order mark and any kind of line end are allowed. A field may be in double quotes but must
     end on its line: an unclosed quote would otherwise swallow the rest of the file.
 
-    Raises
-    ------
-    DataError
-        When the file cannot be read at all, is empty, or is in UTF-16.
+    Raises DataError when the file cannot be read at all, is empty, or is in UTF-16.
     """
     name = name or str(path)
     try:

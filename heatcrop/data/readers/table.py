@@ -17,10 +17,7 @@ _NEEDED = ("image", "task", "label")
 def find(folder: Path) -> Path | None:
     """Find a folder's CSV file that has the header; `USUAL_NAME` comes before others.
 
-    Raises
-    ------
-    DataError
-        When several files fit and none has the usual name.
+    Raises DataError when several files fit and none has the usual name.
     """
     fitting = [path for path in sorted(folder.glob("*.csv")) if _fits(path)]
     usual = [path for path in fitting if path.name == USUAL_NAME]
@@ -63,11 +60,8 @@ def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
 
     A task of FashionAI keeps its official classes when all names are among them.
 
-    Raises
-    ------
-    DataError
-        When the labels of a task are letters (so that the class names are unknown), or when a task has
-        fewer than two classes.
+    Raises DataError when the labels of a task are letters (so that the class names are unknown), or when
+    a task has fewer than two classes.
     """
     tasks = []
     for text, found in sorted(classes.items()):
