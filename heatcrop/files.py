@@ -139,11 +139,8 @@ def atomic_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write a ``.npy`` file, for `numpy.load` with a memory map."""
-    array = np.ascontiguousarray(array)
-    header = np.lib.format.header_data_from_array_1_0(array)
-    with atomic_path(path) as partial, partial.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(array.data.cast("B") if array.size else b"")  # np.save hides the reason of an error
+    with atomic_array(path, array.shape, array.dtype) as new:  # np.save hides the reason of an error
+        new[...] = array
 
 
 def link(path: Path, target: Path) -> None:

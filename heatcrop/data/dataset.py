@@ -83,14 +83,8 @@ def survey_images(
     """Decode every image once, at an eighth of its scale where possible.
 
     A truncated file is found only by decoding it. This check finds it before training starts. `done` receives
-    the number of images checked since its last call.
-
-    Returns
-    -------
-    sizes : ndarray of int, shape (N, 2)
-        Width and height in pixels; 0 for an image that cannot be read.
-    reasons : list of str
-        '' for a good image, otherwise why it cannot be read.
+    the number of images checked since its last call. Returned are width and height in pixels, (N, 2) int, and
+    why each image cannot be read; (0, 0) and a reason for a bad image, '' for a good one.
     """
 
     def survey(path: str) -> tuple[tuple[int, int], str]:

@@ -52,12 +52,10 @@ def localisation(
 
     `uncropped`, (N,), are images whose crop is the full image; `boxes`, (N, 4), are the crops.
 
-    Returns
-    -------
-    dict
-        ``n``: rows with a region; ``inside``: share of regions entirely inside their crop; ``covered``: mean
-        share of a region's area inside its crop; ``iou``: mean of region and crop; ``side_ratio``: median of
-        the crop's side over the region's longer side; ``inside_cropped``: `inside` among cropped images.
+    Returned are ``n``: rows with a region; ``inside``: share of regions entirely inside their crop;
+    ``covered``: mean share of a region's area inside its crop; ``iou``: mean of region and crop;
+    ``side_ratio``: median of the crop's side over the region's longer side; ``inside_cropped``: `inside`
+    among cropped images.
     """
     truth = true_boxes(data, table)
     rows = rows[~np.isnan(truth[rows, 0])]

@@ -23,7 +23,6 @@ FashionAI Global Challenge 2018, "Attributes Recognition of Apparel", rules of e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +33,7 @@ from heatcrop.data.labels import MAYBE, NO, YES
 
 @dataclass(frozen=True)
 class TaskScore:
-    """The score of one task, or the mean of several; ``n`` is the number of rows."""
+    """The score of one task; ``n`` is the number of rows."""
 
     ap: float
     basic_precision: float
@@ -45,17 +44,8 @@ class TaskScore:
 def average_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
     """Compute the AP of one task: the mean over k of the precision of the k most confident rows.
 
-    Parameters
-    ----------
-    probabilities : array_like of float, shape (N, C)
-        Any finite numbers in the order of the confidences.
-    letters : array_like of int8, shape (N, C)
-        Label codes: 2 for ``y``, 1 for ``m``, 0 for ``n``.
-
-    Returns
-    -------
-    float
-        0 to 1.
+    `probabilities`, (N, C), are any finite numbers in the order of the confidences; `letters`, (N, C), are
+    label codes: 2 for ``y``, 1 for ``m``, 0 for ``n``.
 
     Notes
     -----
@@ -156,21 +146,6 @@ def score_task(probabilities: ArrayLike, letters: ArrayLike) -> TaskScore:
         basic_precision=basic_precision(probabilities, letters),
         accuracy=accuracy(probabilities, letters),
         n=len(np.asarray(letters)),
-    )
-
-
-def mean_score(scores: Mapping[str, TaskScore]) -> TaskScore:
-    """Average over tasks with equal weights, so that ``ap`` is the mAP; ``n`` is the sum.
-
-    >>> mean_score({"neck": TaskScore(0.5, 0.6, 0.6, 10), "coat": TaskScore(1.0, 0.8, 0.7, 90)}).ap
-    0.75
-    """
-    parts = list(scores.values())
-    return TaskScore(
-        ap=float(np.mean([part.ap for part in parts])),
-        basic_precision=float(np.mean([part.basic_precision for part in parts])),
-        accuracy=float(np.mean([part.accuracy for part in parts])),
-        n=sum(part.n for part in parts),
     )
 
 

@@ -18,7 +18,7 @@ from heatcrop.data.readers.lines import read_lines
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
 from heatcrop.files import atomic_path
-from heatcrop.metrics.score import mean_score, score_task
+from heatcrop.metrics.score import score_task
 
 DECIMALS = 8  # with four, 5 to 8 % of real rows are tied
 
@@ -57,18 +57,9 @@ def score_files(
 ) -> dict[str, Any]:
     """Compute the official score of a submission.
 
-    The answers may cover some of the tasks; every answered row needs a prediction.
-
-    Returns
-    -------
-    dict
-        ``{"map", "basic_precision", "tasks": {name: {"ap", "basic_precision", "n"}}, "ignored_rows"}``;
-        ``ignored_rows`` counts predictions without an answer.
-
-    Raises
-    ------
-    DataError
-        When a file has a fault, or a prediction is missing.
+    The answers may cover some of the tasks; every answered row needs a prediction. Returned are ``{"map",
+    "basic_precision", "tasks": {name: {"ap", "basic_precision", "n"}}, "ignored_rows"}``; the last counts
+    predictions without an answer. Raises DataError when a file has a fault, or a prediction is missing.
     """
     submission, answers = read_submission(submission_path, tasks), read_answers(answers_path, tasks)
     missing, scores = [], {}
@@ -87,15 +78,15 @@ def score_files(
             f"{answers_path}:{line}: {image} of {name}{more} has no prediction in {submission_path}; "
             "every answered row needs one"
         )
-    mean = mean_score(scores)
+    n_predicted = sum(len(predicted.images) for predicted in submission.values())
     return {
-        "map": mean.ap,
-        "basic_precision": mean.basic_precision,
+        "map": float(np.mean([score.ap for score in scores.values()])),
+        "basic_precision": float(np.mean([score.basic_precision for score in scores.values()])),
         "tasks": {
             name: {"ap": score.ap, "basic_precision": score.basic_precision, "n": score.n}
             for name, score in scores.items()
         },
-        "ignored_rows": sum(len(predicted.images) for predicted in submission.values()) - mean.n,
+        "ignored_rows": n_predicted - sum(score.n for score in scores.values()),
     }
 
 

@@ -15,7 +15,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.files import atomic_path
 from heatcrop.report.page import TaskPart, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
-from heatcrop.report.sheets import plan_sheets, write_overview, write_sheets
+from heatcrop.report.sheets import plan_sheets, write_overview, write_sheet
 from heatcrop.report.thumbs import write_gallery
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
@@ -176,6 +176,8 @@ def _task_part(
     chosen = choose_rows(results, plan.rows)
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
         overview = write_overview(root, results, shown)
-        write_sheets(root, results, sheets, bar)
+        for sheet in sheets:
+            write_sheet(root, results, sheet)
+            bar(1)
         gallery = write_gallery(root, results, chosen, folder.report.parent, bar)
     return TaskPart(data.task, gallery, plots, overview, sheets)

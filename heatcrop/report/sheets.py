@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import textwrap
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,13 +67,6 @@ def plan_sheets(results: TaskResults, tiles: int, worst_first: bool = False) -> 
     return sheets
 
 
-def write_sheets(root: Path, results: TaskResults, sheets: list[Sheet], done: Callable[[int], None]) -> None:
-    """Draw the sheets of one task below `root`."""
-    for sheet in sheets:
-        _save(root / sheet.file, _class_sheet(results, sheet))
-        done(1)
-
-
 def write_overview(root: Path, results: TaskResults, split: str) -> str:
     """Draw a few random images of each class on one sheet and return its path below `root`."""
     data, cell, columns = results.data, OVERVIEW_CELL, OVERVIEW_COLUMNS
@@ -118,7 +110,8 @@ def _save(path: Path, page: Image.Image) -> None:
     write_jpeg(path, np.asarray(page), QUALITY)
 
 
-def _class_sheet(results: TaskResults, sheet: Sheet) -> Image.Image:
+def write_sheet(root: Path, results: TaskResults, sheet: Sheet) -> None:
+    """Draw a sheet below `root`."""
     columns = min(COLUMNS, max(2, len(sheet.rows)))  # the heading needs two
     lines = -(-len(sheet.rows) // columns)
     wide, high = 2 * CELL + INNER, CELL + 66
@@ -142,7 +135,7 @@ def _class_sheet(results: TaskResults, sheet: Sheet) -> Image.Image:
     _draw_panels(page, CELL, results, places)
     for row, (left, top) in places.items():
         _caption(page, (left, top + CELL), results, row)
-    return page
+    _save(root / sheet.file, page)
 
 
 def _heading(page: Image.Image, title: str, summary: str, results: TaskResults) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,7 @@ def event_writer() -> Any:
 def write_events(folder: TaskFolder) -> None:
     """Write ``stage1/events/<network>/`` and ``stage3/events/<network>/`` anew."""
     writer = event_writer()
-    for history in (folder.history(1), folder.history(3)):
-        if not history.is_file():
-            continue
+    for history in filter(Path.is_file, (folder.history(1), folder.history(3))):
         home = history.with_name("events")
         shutil.rmtree(home, ignore_errors=True)
         for network, rows in read_history(history).groupby("network", sort=False):

@@ -12,7 +12,6 @@ from heatcrop.metrics.score import (
     accuracy,
     average_precision,
     basic_precision,
-    mean_score,
     score_task,
 )
 
@@ -194,11 +193,6 @@ def test_rows_with_m_alone_score_0(figure):
 
 def test_equal_probabilities_within_a_row_predict_the_lowest_class():
     assert accuracy([[0.5, 0.5], [0.2, 0.2]], [[2, 0], [0, 2]]) == 0.5
-
-
-def test_tasks_have_equal_weights_in_the_mean():
-    scores = {"a": score_task(*case((0.9, "y"))), "b": score_task(*case(*[(0.9, "n")] * 9))}
-    assert mean_score(scores) == TaskScore(0.5, 0.5, 0.5, 10)
 
 
 @pytest.mark.parametrize("figure", [average_precision, basic_precision, accuracy])

@@ -29,23 +29,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """The rows of the annotation files.
-
-    Attributes
-    ----------
-    rows : DataFrame
-        One row per image and task. ``image``: name as annotated, with ``/`` (unique within a task);
-        ``path``: the file, absolute; ``task``: full name; ``label``: letters, ``''`` when unknown;
-        ``split``: ``train``, ``val``, ``test`` or ``''`` when not given; ``group``: images that belong
-        together, ``''`` for none; ``source``: ``file:row``.
-    rejected : DataFrame
-        ``image, task, source, reason`` of the rows that cannot be used.
-    notes : list of str
-        Other remarks for the user.
-    """
+    """The rows of the annotation files, those that cannot be used, and other remarks for the user."""
 
     rows: pd.DataFrame
+    """One row per image and task. ``image``: name as annotated, with ``/`` (unique within a task); ``path``:
+    the file, absolute; ``task``: full name; ``label``: letters, ``''`` when unknown; ``split``: ``train``,
+    ``val``, ``test`` or ``''`` when not given; ``group``: images that belong together, ``''`` for none;
+    ``source``: ``file:row``."""
     rejected: pd.DataFrame
+    """``image, task, source, reason``."""
     notes: list[str]
 
 

@@ -17,8 +17,8 @@ from heatcrop.files import NOT_UTF8, printable
 
 def find(folder: Path) -> Path | None:
     """Return the folder if it holds at least one ``<task>/<class>/<image>``, with or without splits."""
-    classes = (class_folder for _, task in _task_folders(folder) for class_folder in _subfolders(task))
-    return folder if any(_images(class_folder)[0] for class_folder in classes) else None
+    classes = (class_folder for _, task in _task_folders(folder) for class_folder in _contents(task)[0])
+    return folder if any(_contents(class_folder)[1] for class_folder in classes) else None
 
 
 def read(root: Root, collector: Collector) -> None:
@@ -41,12 +41,12 @@ def read(root: Root, collector: Collector) -> None:
                 collector.add(root, source, image, task, label, split)
 
     for split, task_folder in _task_folders(root.folder):
-        unlabelled, n_others = _images(task_folder)
+        class_folders, unlabelled, n_others = _contents(task_folder)
         skipped += n_others
         task = collector.task(task_folder.name)
-        for class_folder in _subfolders(task_folder):
-            images, n_others = _images(class_folder)
-            skipped += n_others + len(_subfolders(class_folder))
+        for class_folder in class_folders:
+            inner, images, n_others = _contents(class_folder)
+            skipped += n_others + len(inner)
             if task is not None and collector.label(task, class_folder.name)[1]:
                 source, known = root.name(class_folder), ", ".join(task.classes)
                 reason = f"{len(images):,} images in a folder that is no class of {task.name}: {known}"
@@ -66,7 +66,7 @@ def infer_tasks(root: Root) -> tuple[Task, ...]:
     classes: dict[str, set[str]] = {}
     for _, task_folder in _task_folders(root.folder):
         names = classes.setdefault(task_folder.name, set())
-        names |= {folder.name for folder in _subfolders(task_folder) if _images(folder)[0]}
+        names |= {folder.name for folder in _contents(task_folder)[0] if _contents(folder)[1]}
     if not classes:
         raise DataError(f"{root.folder}: holds no folders; expected <task>/<class>/<image>")
     return make_tasks(str(root.folder), classes)
@@ -74,31 +74,21 @@ def infer_tasks(root: Root) -> tuple[Task, ...]:
 
 def _task_folders(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield ``(split, folder of a task)``; the top folders are splits when all have a split's name."""
-    top = _subfolders(folder)
-    if top and all(path.name.casefold() in SPLITS for path in top):
-        for path in top:
-            for task in _subfolders(path):
-                yield SPLITS[path.name.casefold()], task
+    top = _contents(folder)[0]
+    if any(path.name.casefold() not in SPLITS for path in top):
+        yield from (("", path) for path in top)
     else:
         for path in top:
-            yield "", path
+            yield from ((SPLITS[path.name.casefold()], task) for task in _contents(path)[0])
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return [folder / name for name, is_folder in _entries(folder) if is_folder]
-
-
-def _images(folder: Path) -> tuple[list[str], int]:
-    """List the names of a folder's images, and count its other files."""
-    names = [name for name, is_folder in _entries(folder) if not is_folder]
-    images = [name for name in names if os.path.splitext(name)[1].casefold() in SUFFIXES]
-    return images, len(names) - len(images)
-
-
-def _entries(folder: Path) -> list[tuple[str, bool]]:
-    """List the names in a folder, sorted, and whether each is a folder; hidden ones are left out."""
+def _contents(folder: Path) -> tuple[list[Path], list[str], int]:
+    """List a folder's subfolders and the names of its images, and count its other files; skip hidden ones."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
+            found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+    files = [name for name, is_folder in found if not is_folder]
+    images = [name for name in files if os.path.splitext(name)[1].casefold() in SUFFIXES]
+    return [folder / name for name, is_folder in found if is_folder], images, len(files) - len(images)

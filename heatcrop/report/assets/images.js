@@ -16,12 +16,10 @@ const draw = (() => {
   const verdictOf = (row, top) =>
     top === null || !row.letters ? "unknown" : { y: "right", m: "maybe", n: "wrong" }[row.letters[top]];
 
-  function bytes(hex) {
-    return Uint8Array.from(hex.match(/../g), (pair) => parseInt(pair, 16));
-  }
+  const bytes = (hex) => Uint8Array.from(hex.match(/../g), (pair) => parseInt(pair, 16));
 
-  function make(tag, name, text) {
-    const node = document.createElement(tag);
+  function make(tag, name, text, properties) {
+    const node = Object.assign(document.createElement(tag), properties);
     if (name) node.className = name;
     if (text !== undefined) node.textContent = text;
     return node;
@@ -55,11 +53,11 @@ const draw = (() => {
 
   // A window on a part of an image file: the image is larger than the window and moved behind it.
   function pane(source, size, part, alt) {
-    const [, , w, h] = part, node = make("span", "pane"), image = make("img");
+    const [, , w, h] = part, node = make("span", "pane");
+    const image = make("img", "", undefined, { loading: "lazy", decoding: "async", alt, src: source });
     node.style.aspectRatio = w + " / " + h;
     node.style.flex = Math.min(2, Math.max(0.5, w / h)) + " 1 0";
     placePart(image, part, size);
-    Object.assign(image, { loading: "lazy", decoding: "async", alt, src: source });
     node.append(image);
     return node;
   }
@@ -85,9 +83,7 @@ const draw = (() => {
 
   // Painted only on request: thousands of painted canvases would fill the memory.
   function heatLayer(row, grid) {
-    const canvas = make("canvas", "heat");
-    canvas.width = canvas.height = 0;
-    canvas.setAttribute("aria-hidden", "true");
+    const canvas = make("canvas", "heat", undefined, { width: 0, height: 0, ariaHidden: "true" });
     canvas.paint = () => paint(canvas, row, grid);
     placeBox(canvas, row.frame, row.size);
     return canvas;
@@ -110,9 +106,9 @@ const draw = (() => {
 
   function headline(row) {
     const node = make("span", "headline"), classes = row.task.classes;
-    const prediction = make("span", "prediction " + row.verdict), sign = make("span", "sign", SIGNS[row.verdict]);
-    sign.setAttribute("role", "img");
-    sign.setAttribute("aria-label", row.verdict === "unknown" ? "no label" : row.verdict);
+    const prediction = make("span", "prediction " + row.verdict);
+    const ariaLabel = row.verdict === "unknown" ? "no label" : row.verdict;
+    const sign = make("span", "sign", SIGNS[row.verdict], { role: "img", ariaLabel });
     prediction.append(sign, make("span", "word", classes[row.top[row.last]]));
     node.append(prediction, make("span", "truth", row.truth >= 0 ? "true: " + classes[row.truth] : "no label"));
     return node;
@@ -137,8 +133,8 @@ const draw = (() => {
   }
 
   function card(row) {
-    const item = make("li"), button = make("button", "card " + row.verdict), images = panes(row, 128);
-    button.type = "button";
+    const item = make("li"), images = panes(row, 128);
+    const button = make("button", "card " + row.verdict, undefined, { type: "button" });
     if (row.fixed) images.append(make("span", "tag up", `fixed ${points(row.gain)}`));
     if (row.lost) images.append(make("span", "tag down", `lost ${points(row.gain)}`));
     button.append(images, headline(row), branches(row));
@@ -152,8 +148,7 @@ const draw = (() => {
     head.append(make("th", "", "class"), ...BRANCHES.map((branch) => make("th", branch, branch)));
     const last = row.p[row.last], order = [...last.keys()].sort((a, b) => last[b] - last[a]);
     for (const i of order) {
-      const line = body.insertRow(), name = make("th", "", row.task.classes[i]);
-      name.scope = "row";
+      const line = body.insertRow(), name = make("th", "", row.task.classes[i], { scope: "row" });
       line.className = i === row.truth ? "true" : "";
       if (row.letters[i] === "m" || i === row.truth) name.append(make("span", "tag", i === row.truth ? "true" : "maybe"));
       line.append(name);

@@ -7,7 +7,7 @@
   const form = $("tools"), fields = form.elements, list = $("images"), large = $("large");
   const CHUNK = 12;  // a multiple of 1, 2 and 3 columns, so that no line ends early
   const SPLITS = ["test", "val", "train", "new"];
-  const number = new Intl.NumberFormat("en");
+  const { format } = new Intl.NumberFormat("en");
 
   const rows = data.tasks.flatMap((task, at) => {
     task.colours = new Uint32Array(bytes(task.colours).buffer);
@@ -69,9 +69,7 @@
     fields.class.disabled = !task;
   }
 
-  function setHeat() {
-    document.documentElement.style.setProperty("--heat", fields.heat.value / 100);
-  }
+  const setHeat = () => document.documentElement.style.setProperty("--heat", fields.heat.value / 100);
 
   function filter() {
     const wanted = Object.fromEntries(new FormData(form));
@@ -96,16 +94,16 @@
       }
     }
     const inGallery = rows.filter((row) => (!task || row.at === +task) && (!split || row.split === split)).length;
-    const strong = make("b", "", `${number.format(shown.length)} of ${number.format(inGallery)} images`);
+    const strong = make("b", "", `${format(shown.length)} of ${format(inGallery)} images`);
     let rest = ". ";
     if (inGallery < total.n) {
-      rest += `The run has ${number.format(total.n)} such images; the gallery has those that fusion changed, ${total.labelled ? "the most confident mistakes, " : ""}and a random sample. `;
+      rest += `The run has ${format(total.n)} such images; the gallery has those that fusion changed, ${total.labelled ? "the most confident mistakes, " : ""}and a random sample. `;
     }
     if (total.labelled) {
-      rest += `Of ${number.format(total.labelled)} labelled images: ${number.format(total.right)} right, `;
-      rest += `${number.format(total.fixed)} fixed, ${number.format(total.lost)} lost by fusion. `;
+      rest += `Of ${format(total.labelled)} labelled images: ${format(total.right)} right, `;
+      rest += `${format(total.fixed)} fixed, ${format(total.lost)} lost by fusion. `;
     }
-    rest += `${number.format(total.uncropped)} not cropped.`;
+    rest += `${format(total.uncropped)} not cropped.`;
     $("count").replaceChildren(strong, rest);
     $("empty").hidden = shown.length > 0;
   }
@@ -143,17 +141,14 @@
   }
 
   const columns = () => Math.max(1, Math.floor((list.clientWidth + 22) / (390 + 22)));  // as in report.css
-
-  function estimateHeight() {
-    list.style.setProperty("--lines", CHUNK / columns());
-  }
+  const estimateHeight = () => list.style.setProperty("--lines", CHUNK / columns());
 
   // ---- the large view ---------------------------------------------------------------------------
   function show(index) {
     if (index < 0 || index >= shown.length) return;
     open = index;
     const row = shown[index], body = $("large-body");
-    $("large-title").textContent = `${row.task.short}, ${row.split}, ${number.format(index + 1)} of ${number.format(shown.length)}`;
+    $("large-title").textContent = `${row.task.short}, ${row.split}, ${format(index + 1)} of ${format(shown.length)}`;
     const images = panes(row, 400), facts = make("div", "facts"), name = make("p", "name", row.name);
     images.querySelector("canvas").paint();
     const [x0, y0, x1, y1] = row.box, side = Math.max(x1 - x0, y1 - y0);
@@ -162,9 +157,7 @@
       ? `Not cropped: ${why}.`
       : `Crop of ${side} px, ${Math.round((100 * side) / Math.min(...row.size))}% of the shorter side of ${row.size[0]} × ${row.size[1]}${why && "; " + why}.`), name);
     if (row.original) {
-      const link = make("a", "", "original image");
-      link.href = row.original;
-      name.append(" ", link);
+      name.append(" ", make("a", "", "original image", { href: row.original }));
       sharpen(images, row);
     }
     body.replaceChildren(images, facts);
