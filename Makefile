@@ -42,8 +42,8 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Known vulnerabilities of what is locked, in an environment of its own. docs/dependencies.md says what is borne.
-# --strict: a package that could not be asked about is no package without a fault.
+# Known vulnerabilities of what is locked, in an environment of its own. docs/dependencies.md lists the accepted ones.
+# --strict: fail where a package could not be checked.
 audit:
 	test -x $(AUDIT)/bin/pip-audit || { "$(PYTHON)" -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; }
 	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/dev.txt

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from heatcrop.runs.folder import STAGES
+
 if TYPE_CHECKING:
     from heatcrop.cli.config import Config
     from heatcrop.cli.loading import Dataset
@@ -25,9 +27,8 @@ if TYPE_CHECKING:
     from heatcrop.runs.executors import JobGraph
     from heatcrop.runs.folder import RunFolder
 
-STAGES = ("cam", "crop", "finetune")
-
-# Imports are inside the functions: `--help` answers at once, and a signal while libraries load is handled.
+# Other imports are inside the functions: `--help` is printed at once, and signals are handled while libraries
+# load.
 
 
 def run(
@@ -47,7 +48,7 @@ def run(
     wanted : sequence of str
         Task names; empty for all that have images.
     stages : sequence of str
-        Of :data:`STAGES`, in order.
+        Of :data:`heatcrop.runs.folder.STAGES`, in order.
     scheduler : str, optional
         Address of a Dask scheduler whose workers do the work.
 

@@ -75,10 +75,7 @@ def draw(root: Path, count: int) -> None:
 
 
 def measure(command: list[str], codes: tuple[int, ...]) -> tuple[float, float]:
-    """Run a command that ends with one of `codes`; return its peak memory in MB and its seconds.
-
-    Worker processes of the command are not counted: here each step runs in one process.
-    """
+    """Run a command that ends with one of `codes`; return its peak memory in MB and its seconds."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

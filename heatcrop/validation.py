@@ -18,7 +18,7 @@ _BOUNDS = {
 
 
 def reason_of(error: Any) -> str:
-    """Say what was found and what was expected, given an entry of pydantic's list of errors.
+    """Describe what was found and what was expected, given an entry of pydantic's list of errors.
 
     >>> reason_of({"type": "less_than_equal", "msg": "", "loc": ("a",), "input": 5000, "ctx": {"le": 1000.0}})
     'is 5000; expected at most 1000'

@@ -36,7 +36,7 @@ def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
             total += upright
             weight += 1
             continue
-        # Position (i, j) of the result looks at this position of the view's map.
+        # Position (i, j) of the result reads this position of the view's map.
         x = ((np.arange(width) + 0.5) / width - view.x0) / view.width * width - 0.5
         y = ((np.arange(height) + 0.5) / height - view.y0) / view.height * height - 0.5
         seen = ((y >= -0.5) & (y <= height - 0.5))[:, None] & ((x >= -0.5) & (x <= width - 0.5))[None, :]
@@ -64,17 +64,16 @@ def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndar
     chosen : int
         The class, as a rule the predicted one.
     kind : {'plain', 'contrast', 'distance'}
-        ``plain`` is the class's own map: where evidence *for* it lies, including what speaks for
-        other classes as well. ``contrast`` subtracts the mean map of the other classes: where it
-        gained on them. ``distance`` is the root mean square of its differences to each of them:
-        where evidence tells it apart at all, in its favour or not. The last one finds the deciding
-        region even where the prediction is wrong, since a wrong class is told apart from the right
-        one at the same place.
+        ``plain`` is the class's own map: evidence for it, including evidence for other classes as well.
+        ``contrast`` subtracts the mean map of the other classes. ``distance`` is the root mean square of
+        its differences to each of them: evidence that distinguishes it, in its favour or not. It finds the
+        deciding region even where the prediction is wrong, since the same region distinguishes the wrong
+        class from the right one.
 
     Returns
     -------
     ndarray of float32, shape (h, w)
-        Any range; negative values (of the first two kinds) speak against the class.
+        Any range; negative values (of the first two kinds) are evidence against the class.
 
     Examples
     --------

@@ -64,7 +64,7 @@ class Component:
     area : float
         Its share of the grid, 0..1.
     mass : float
-        Its share of the map's whole heat, 0..1.
+        Its share of the map's total heat, 0..1.
     """
 
     box: tuple[int, int, int, int]

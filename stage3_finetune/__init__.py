@@ -1,4 +1,1 @@
-"""Stage 3: fine-tune on the crops, then fuse with the full-image model.
-
-``fusion.py`` holds pure functions on arrays; ``stage.py`` trains and writes the artefacts.
-"""
+"""Stage 3: fine-tune on the crops, then fuse with the full-image model (:mod:`heatcrop.metrics.fusion`)."""

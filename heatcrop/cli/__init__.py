@@ -1,1 +1,1 @@
-"""The top floor: configuration, commands, and the walk through the stages."""
+"""Read configurations and run the commands of the command line."""

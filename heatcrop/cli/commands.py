@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -63,30 +62,6 @@ Scheduler = Annotated[
 All = Annotated[bool, typer.Option("--all", help="All tasks that have images.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; do nothing.")]
 Finished = Annotated[Path, typer.Option("--run", help="A finished run folder.")]
-
-
-class Stage(str, enum.Enum):
-    """The stages."""
-
-    cam = "cam"
-    crop = "crop"
-    finetune = "finetune"
-
-
-class Device(str, enum.Enum):
-    """Where to compute."""
-
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
-
-
-class EngineName(str, enum.Enum):
-    """The two engines of inference."""
-
-    auto = "auto"
-    onnx = "onnx"
-    mxnet = "mxnet"
 
 
 def _config(
@@ -186,7 +161,7 @@ def run(
 @app.command(epilog=_examples("stage crop --task neck --set crop.rule.threshold=0.5", "stage cam --all"))
 def stage(
     ctx: typer.Context,
-    name: Annotated[Stage, typer.Argument(help="Which stage.")],
+    name: Annotated[Literal["cam", "crop", "finetune"], typer.Argument(help="Which stage.")],
     all_tasks: All = False,
     task: Tasks = None,
     config: Configured = DEFAULT_CONFIG,
@@ -200,13 +175,13 @@ def stage(
     """Run one stage, from the files that the earlier ones left in the run folder."""
     import pipeline
 
-    configured, stages = _config(config, data, settings, jobs), (name.value,)
+    configured, stages = _config(config, data, settings, jobs), (name,)
     prepared = _prepare(ctx, stages, all_tasks, task, configured, out, dry_run)
     if prepared is None:
         return
     folder, wanted = prepared
     dataset, _ = pipeline.run(configured, folder, wanted, stages, scheduler)
-    left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name.value]
+    left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name]
     for task_name in dataset.tasks:
         log(f"{task_name}: {folder.task(task_name).path / left}")
 
@@ -252,8 +227,10 @@ def predict(
     run_: Annotated[Path, typer.Option("--run", help="A finished run folder, or an exported one.")],
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
     task: Tasks = None,
-    engine: Annotated[EngineName, typer.Option(help="Which engine computes.")] = EngineName.auto,
-    device: Annotated[Device, typer.Option(help="auto takes a GPU where one works.")] = Device.auto,
+    engine: Annotated[Literal["auto", "onnx", "mxnet"], typer.Option(help="Which engine computes.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "gpu"], typer.Option(help="auto takes a GPU where one works.")
+    ] = "auto",
     gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
     boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of the crops.")] = None,
 ) -> None:
@@ -279,9 +256,9 @@ def predict(
     def read_run() -> TrainedRun:
         from heatcrop.cli.prediction import read_trained_run
 
-        return read_trained_run(folder, engine.value, device.value)
+        return read_trained_run(folder, engine, device)
 
-    pipeline = open_pipeline(folder, task or [], engine.value, device.value, read_run)
+    pipeline = open_pipeline(folder, task or [], engine, device, read_run)
     collect = None if page is None else lambda *found: rows.append(gallery_rows(pipeline, *found))
     count, bad = predict_images(source, pipeline, out, boxes, collect)
     skipped = f"; {len(bad)} images could not be read" if bad else ""

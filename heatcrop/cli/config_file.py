@@ -139,17 +139,12 @@ def _setting(text: str) -> dict[str, Any]:
     return dict(out)
 
 
-_ALWAYS = {"name", "seed", "data", "network", "cam", "crop", "finetune", "runtime"}
 _HEADER = "# What this run was made with, written anew each time: put settings into a file of your own.\n"
 
 
 def is_resolved(text: str) -> bool:
     """Return whether :func:`dump_config` wrote a configuration, and not the user."""
-    if text.startswith(_HEADER):
-        return True
-    # The first versions wrote no header: all sections, and no comment.
-    sections = {line.partition(":")[0] for line in text.splitlines()}
-    return sections >= _ALWAYS and not any(line.startswith("#") for line in sections)
+    return text.startswith(_HEADER)
 
 
 def dump_config(config: Config) -> str:

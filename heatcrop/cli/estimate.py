@@ -104,11 +104,11 @@ def _measure(config: Config, data: TaskData) -> _Speed:
     rows, n = np.arange(len(some)), len(some)
     cam, crop, _ = config.plans(data.task)
     with tempfile.TemporaryDirectory() as folder:
-        shop = network_context(config, RunFolder(Path(folder)))
+        context = network_context(config, RunFolder(Path(folder)))
         read = _timed(lambda: [_read_and_write(path, crop.quality) for path in paths]) / n
         cached, cached_bytes, cache = 0.0, 0.0, Path(folder) / "cache"
         live = LiveInputs(
-            Images(paths), shop.form, cam.test, lambda i: cam.augment, shop.seed, shop.open_trunk
+            Images(paths), context.form, cam.test, lambda i: cam.augment, context.seed, context.open_trunk
         )
         inputs: Inputs = live
         shape = live.shape  # opens the trunk, and runs it once
@@ -117,21 +117,22 @@ def _measure(config: Config, data: TaskData) -> _Speed:
             items = n * (live.n_views + cam.views)
             cached = _timed(lambda: features.compute(0)) / items
             cached_bytes = _folder_bytes(cache) / items
-        net = shop.classifier(shape, len(data.task.classes)).net
+        net = context.classifier(shape, len(data.task.classes)).net
         # Two epochs, of which the first prepares.
         batch = min(cam.training.batch_size, n)
         plan = dataclasses.replace(cam.training, epochs=2, average=0, batch_size=batch)
         letters = np.zeros((n, len(data.task.classes)), np.int8)
         letters[:, 0] = 2
         soft = (letters == 2).astype(np.float32)
-        history = fit(net, inputs, soft, letters, rows, rows[:0], plan, 0, "measured", devices=shop.devices)
+        devices = context.devices
+        history = fit(net, inputs, soft, letters, rows, rows[:0], plan, 0, "measured", devices=devices)
         weights = Path(folder) / "weights.params"
         net.save_parameters(str(weights))
         probe = 0.0
         if crop.search.pictures:
-            runner = shop.open_backbone(Path(folder) / "probe")
+            runner = context.open_backbone(Path(folder) / "probe")
             boxes = [[(0, 0, int(w), int(h))] * 2 for w, h in data.sizes[some]]
-            probe = _timed(lambda: box_features(runner, shop.form, paths, boxes)) / (2 * n)
+            probe = _timed(lambda: box_features(runner, context.form, paths, boxes)) / (2 * n)
         return _Speed(read, cached, history[-1]["seconds"] / n, probe, weights.stat().st_size, cached_bytes)
 
 

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import config_of_run, load_dataset
-from heatcrop.cli.run_folders import refuse_no_run, refuse_others
+from heatcrop.cli.run_folders import known_tasks, refuse_no_run, refuse_others, require_finished
 from heatcrop.cli.runner import network_context
-from heatcrop.data.tasks import Task, resolve
-from heatcrop.errors import RunError
 from heatcrop.nets.devices import DeviceName, find_devices
 from heatcrop.predict.fuse import WEIGHTS, is_weights, write_ensemble
 from heatcrop.predict.members import file_member, member_names, run_member
@@ -68,10 +66,10 @@ def fuse_runs(
     names = member_names([*runs, *files])
     refuse_others(out, out / WEIGHTS, "an ensemble's", is_weights)
     first = RunFolder(runs[0])
-    chosen = [task.name for task in _finished_tasks(first, wanted)]
+    chosen = [task.name for task in require_finished(first, wanted)]
     opened = load_dataset(config_of_run(first), chosen, first, keep=False)
     members = [
-        run_member(name, RunFolder(path), _known_tasks(RunFolder(path)), first, opened.tasks)
+        run_member(name, RunFolder(path), known_tasks(RunFolder(path)), first, opened.tasks)
         for name, path in zip(names[: len(runs)], runs, strict=True)
     ]
     members += [
@@ -79,23 +77,3 @@ def fuse_runs(
         for name, path in zip(names[len(runs) :], files, strict=True)
     ]
     return write_ensemble(opened.tasks, members, out)
-
-
-def _known_tasks(folder: RunFolder) -> tuple[Task, ...]:
-    refuse_no_run(folder)
-    return read_config(folder.config).known_tasks() or ()
-
-
-def _finished_tasks(folder: RunFolder, wanted: Sequence[str]) -> list[Task]:
-    known = _known_tasks(folder)
-    done = [task for task in known if folder.task(task.name).finished]
-    if not done:
-        raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
-    chosen = [resolve(name, known) for name in wanted]
-    for task in chosen:
-        if task not in done:
-            raise RunError(
-                f"{folder.path}: {task.name} is not finished; run it first: "
-                f"python pipeline.py run --task {task.short}"
-            )
-    return chosen or done

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import is_resolved, read_config
 from heatcrop.cli.loading import Dataset, config_of_run, load_dataset
 from heatcrop.cli.runner import require_same_rows
-from heatcrop.data.tasks import Task
+from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError, RunError
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import locked
@@ -90,25 +90,42 @@ def refuse_no_run(folder: RunFolder) -> None:
         raise RunError(f"{folder.path}: is not a run folder (no config.yaml)")
 
 
+def known_tasks(folder: RunFolder) -> tuple[Task, ...]:
+    """Return the tasks of a run, from its configuration; RunError where the folder is not a run's."""
+    refuse_no_run(folder)
+    return read_config(folder.config).known_tasks() or ()
+
+
 def finished_tasks(folder: RunFolder) -> list[Task]:
     """List the tasks that a run has finished, in the order of its configuration."""
-    known = read_config(folder.config).known_tasks() or ()
-    return [task for task in known if folder.task(task.name).finished]
+    return [task for task in known_tasks(folder) if folder.task(task.name).finished]
+
+
+def require_finished(folder: RunFolder, wanted: Sequence[str] = ()) -> list[Task]:
+    """Return the tasks asked for, by default all finished ones; RunError where one is not finished."""
+    finished = finished_tasks(folder)
+    if not finished:
+        raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
+    chosen = [resolve(name, known_tasks(folder)) for name in wanted]
+    for task in chosen:
+        if task not in finished:
+            raise RunError(
+                f"{folder.path}: {task.name} is not finished; run it first: "
+                f"python pipeline.py run --task {task.short}"
+            )
+    return chosen or finished
 
 
 def reload_dataset(folder: RunFolder) -> Dataset:
-    """Load the data of a run again, as its own configuration says; finished tasks only.
+    """Load the data of a run again, from its own configuration; finished tasks only.
 
     Raises
     ------
     RunError
         When the folder is not a run's, nothing in it is finished, or the data has changed.
     """
-    refuse_no_run(folder)
-    finished = finished_tasks(folder)
-    if not finished:
-        raise RunError(f"{folder.path}: no task is finished; run it first: python pipeline.py run --all")
-    dataset = load_dataset(config_of_run(folder), [task.name for task in finished], folder)
+    finished = [task.name for task in require_finished(folder)]
+    dataset = load_dataset(config_of_run(folder), finished, folder)
     for name, data in dataset.tasks.items():
         require_same_rows(folder, name, rows_fingerprint(data))
     return dataset

@@ -68,7 +68,7 @@ class StageRunner:
     groups : sequence of TaskGroup
         All groups of the run: a change of one task is a change of all that share its network.
     stamps : dict of str to str, optional
-        Fingerprint of the image files of each task; not needed by a worker, which is told what is outdated.
+        Fingerprint of the image files of each task; not needed by a worker.
     """
 
     def __init__(
@@ -162,9 +162,9 @@ class StageRunner:
             remove_own(folder.sheets, is_sheet)  # the report makes new ones
         started, seconds = time.perf_counter(), Counter[str]()
         inputs = {name: self.inputs[stage, name] for name in folders}
-        mark = fingerprint([one.fingerprint for one in inputs.values()])
-        for step in self._open(stage, group, mark).jobs():
-            for took in (yield [(stage, group.name, mark, method, args) for method, args in step]):
+        made_from = fingerprint([one.fingerprint for one in inputs.values()])
+        for step in self._open(stage, group, made_from).jobs():
+            for took in (yield [(stage, group.name, made_from, method, args) for method, args in step]):
                 seconds.update(took)
         if hasattr(os, "sync"):
             os.sync()  # crops are many, and flushed together, before the stage counts as done
@@ -179,10 +179,10 @@ class StageRunner:
         log(f"{group.short}: {stage} in {time.perf_counter() - started:.0f} s")
 
     def perform(
-        self, stage: str, group: str, mark: str, method: str, arguments: list[Any]
+        self, stage: str, group: str, made_from: str, method: str, arguments: list[Any]
     ) -> dict[str, float]:
         """Do one job, here or in a worker process; return its seconds."""
-        return self._open(stage, self._group(group), mark).perform(method, arguments)
+        return self._open(stage, self._group(group), made_from).perform(method, arguments)
 
     def worker(self, executor: Executor, group: TaskGroup) -> StageRunner | WorkerSpec:
         """Return what an executor passes to :func:`perform` with the jobs of a group."""
@@ -204,13 +204,13 @@ class StageRunner:
             if len(group.tasks) > 1:
                 self._write_outputs(group)
 
-    def _open(self, stage: str, group: TaskGroup, mark: str) -> Stage:
+    def _open(self, stage: str, group: TaskGroup, made_from: str) -> Stage:
         """Return a stage; the last one is kept, with the networks and files that it has open."""
-        key = (stage, group.name, mark)
+        key = (stage, group.name, made_from)
         if self._stage is None or self._stage[0] != key:
             self._stage = None
             plans = [self.config.plans(data.task)[STAGES.index(stage)] for data in group.tasks]
-            arguments = (group, self.folder, plans, self.context, lambda: self.trunk, mark)
+            arguments = (group, self.folder, plans, self.context, lambda: self.trunk, made_from)
             self._stage = key, _stage_class(stage)(*arguments)
         return self._stage[1]
 

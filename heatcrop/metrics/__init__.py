@@ -1,1 +1,1 @@
-"""metrics"""
+"""The official score, calibration, fusion of branches and ensembles, submissions, and localisation."""

@@ -1,5 +1,5 @@
-"""The run folder: where artefacts lie, how they are written, and whether they are up to date.
+"""The run folder: paths, stage records, predictions, locking, and executors of job graphs.
 
-Stages never import each other; they meet here. Each file is written whole or not at all, and a
-stage that finished leaves a fingerprint of what it was made from.
+Stages exchange files through it. Each file and folder is replaced atomically, and a finished stage leaves a
+record of what it was made from.
 """

@@ -144,6 +144,7 @@ class DaskExecutor(contextlib.AbstractContextManager["DaskExecutor"]):
             else:
                 self._client = _connect(self._scheduler)
             stack.callback(self._client.close, timeout=2)
+            _require_workers(self._client, self._scheduler)
             messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
             stack.enter_context(show_forwarded(messages))
             self._client.subscribe_topic(self._topic, lambda event: messages.put(tuple(event[1])))
@@ -278,25 +279,31 @@ def _end(cluster: LocalCluster) -> None:
 
 
 def _connect(scheduler: str) -> Client:
-    """Connect to a running scheduler that has workers."""
+    """Connect to a running scheduler."""
     from distributed import Client
     from distributed import TimeoutError as NoAnswerError
 
     try:
-        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+        return Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, NoAnswerError) as error:
         raise RunError(
             f"{scheduler}: no Dask scheduler answers ({error}); start one (dask scheduler) and its workers "
             "(dask worker ADDRESS --nthreads 1), or omit --scheduler"
         ) from None
+
+
+def _require_workers(client: Client, scheduler: str | None) -> None:
+    """Wait until there is a worker; without one, jobs would wait forever."""
+    from distributed import TimeoutError as NoAnswerError
+
     try:
         client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
     except NoAnswerError:
-        client.close()
-        raise RunError(
-            f"{scheduler}: has no workers; start some: dask worker {scheduler} --nthreads 1"
-        ) from None
-    return client
+        if scheduler is None:
+            found = f"no worker process has started within {_CONNECT_SECONDS} s; use --jobs 1"
+        else:
+            found = f"{scheduler}: has no workers; start some: dask worker {scheduler} --nthreads 1"
+        raise RunError(found) from None
 
 
 class _Forwarder:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from heatcrop.data.groups import TaskGroup
 
 STAGES = ("cam", "crop", "finetune")
+"""In the order in which they run."""
 
 
 @dataclasses.dataclass(frozen=True)

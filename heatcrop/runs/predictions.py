@@ -1,7 +1,7 @@
 """Predictions and boxes that stages leave: arrays for the program, CSV files for people and for ``fuse``.
 
 Rows of the arrays are those of the task's data, in order; a branch that has no prediction of an image has a
-row of NaN. Arrays hold what the CSV files show, 8 decimals, so that both tell the same.
+row of NaN. Arrays hold what the CSV files show, 8 decimals, so that both agree.
 """
 
 from __future__ import annotations

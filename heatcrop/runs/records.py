@@ -1,7 +1,7 @@
 """Stage records: what a finished stage of a task was made from, and the files that it left.
 
-One :class:`StageInputs` answers both questions about a stage: its fingerprint tells whether the artefacts are
-up to date, and its parts tell a person what has changed since.
+One :class:`StageInputs` answers both questions about a stage: its fingerprint shows whether the artefacts are
+up to date, and its parts show what has changed since.
 """
 
 from __future__ import annotations
@@ -131,10 +131,10 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """Read a record; None where there is none of this version, or it is damaged."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        whole = {"fingerprint", "seconds", "files", "inputs"} <= set(record) and record["format"] == FORMAT
+        complete = {"fingerprint", "seconds", "files", "inputs"} <= set(record) and record["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return record if whole else None
+    return record if complete else None
 
 
 def refuse_old_records(folder: RunFolder) -> None:

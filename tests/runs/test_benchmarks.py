@@ -1,6 +1,8 @@
-"""The parts of the benchmarks: boxes of controls, bootstrap, localisation, timing."""
+"""The parts of the benchmarks: arms and boxes of controls, bootstrap, localisation, timing, memory."""
 
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,18 +18,27 @@ from benchmarks.localisation import (
     pointing,
     square_iou,
 )
+from benchmarks.memory import growth
+from benchmarks.ours import MAKERS
+from benchmarks.quality import Unit, measure
+from benchmarks.table import EQUAL
+from heatcrop.cli.config_file import read_config
+from heatcrop.cli.loading import load_dataset
+from heatcrop.metrics.localisation import true_boxes
 from heatcrop.metrics.score import average_precision
-from tests.tiny_run import ROOT
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.predictions import read_arrays
+from tests.tiny_run import ROOT, TASKS
 
 SIZES = np.array([[200, 100], [100, 300], [64, 64], [500, 400]])
 SIDES = np.array([0.5, 0.3, 0.9, 0.2])
 
 
-def assert_squares_inside(boxes, sizes):
-    wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    assert (wide == high).all()
-    assert (boxes >= 0).all()
-    assert (boxes[:, 2:] <= sizes).all()
+def squares_inside(boxes, sizes):
+    """Return whether boxes are squares that lie inside their images."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    inside = (boxes >= 0).all() and (boxes[:, 2:] <= sizes).all()
+    return inside and (sides[:, 0] == sides[:, 1]).all()
 
 
 def test_centre_boxes_have_the_given_sides():
@@ -40,9 +51,12 @@ def test_centre_boxes_lie_in_the_middle():
     assert np.abs(middle - SIZES / 2).max() <= 0.5
 
 
-def test_random_boxes_are_squares_inside_with_permuted_sides():
+def test_random_boxes_are_squares_inside():
+    assert squares_inside(random_boxes(SIDES, SIZES, np.random.default_rng(0)), SIZES)
+
+
+def test_random_boxes_have_permuted_sides():
     boxes = random_boxes(SIDES, SIZES, np.random.default_rng(0))
-    assert_squares_inside(boxes, SIZES)
     assert sorted(sides_of(boxes, SIZES).round(1)) == [0.2, 0.3, 0.5, 0.9]
 
 
@@ -51,13 +65,20 @@ def test_random_boxes_differ_from_draw_to_draw():
     assert len({tuple(random_boxes(SIDES, SIZES, rng)[3]) for _ in range(50)}) > 40
 
 
-def test_the_mean_box_depends_on_the_fitted_rows_only():
+@pytest.fixture
+def mean():
+    """Boxes at the place of the first one: a twentieth of the width, a tenth of the height."""
     boxes = np.array([[0, 0, 20, 20], [80, 280, 100, 300], [0, 0, 64, 64], [0, 0, 1, 1]])
-    mean = mean_boxes(boxes, np.array([0]), np.full(4, 0.2), SIZES)
-    # The first box's centre lies at a twentieth of the width and a tenth of the height.
-    centre = (mean[:, :2] + mean[:, 2:]) / 2
-    assert centre[3].tolist() == pytest.approx([40, 40], abs=1)  # moved inside from (25, 40)
-    assert_squares_inside(mean, SIZES)
+    return mean_boxes(boxes, np.array([0]), np.full(4, 0.2), SIZES)
+
+
+def test_the_mean_box_depends_on_the_fitted_rows_only(mean):
+    centre = (mean[3, :2] + mean[3, 2:]) / 2
+    assert centre.tolist() == pytest.approx([40, 40], abs=1)  # moved inside from (25, 40)
+
+
+def test_mean_boxes_are_squares_inside(mean):
+    assert squares_inside(mean, SIZES)
 
 
 @pytest.fixture
@@ -67,9 +88,8 @@ def squares_around():
 
 
 def test_true_squares_contain_their_regions(squares_around):
-    truth, squares = squares_around
-    assert (squares[[0, 2], :2] <= truth[[0, 2], :2]).all()
-    assert (squares[[0, 2], 2:] >= truth[[0, 2], 2:]).all()
+    truth, squares = (boxes[[0, 2]] for boxes in squares_around)
+    assert (np.hstack([squares[:, :2] - truth[:, :2], truth[:, 2:] - squares[:, 2:]]) <= 0).all()
 
 
 def test_true_squares_have_a_margin_of_a_tenth_on_each_side(squares_around):
@@ -92,9 +112,12 @@ def scored():
     return bootstrap(arms, {"t": letters}, 300), average_precision(a, letters)
 
 
+def test_a_bootstrap_has_a_row_for_the_sample_and_each_resample(scored):
+    assert scored[0]["a"]["t"].shape == (301, 3)
+
+
 def test_the_first_row_of_a_bootstrap_is_the_score(scored):
     scores, expected = scored
-    assert scores["a"]["t"].shape == (301, 3)
     assert scores["a"]["t"][0, 0] == pytest.approx(expected)
 
 
@@ -113,31 +136,45 @@ def test_the_interval_of_a_paired_difference_excludes_zero_for_a_better_arm(scor
 
 @pytest.fixture
 def heat():
-    """Two equal maps, the true boxes (the map's hot square, and another place), and the sizes."""
+    """Two equal maps, the sizes, how they were framed, and true boxes: the hot square, and another place."""
     heat = np.zeros((2, 16, 16), np.float32)
     heat[:, 4:8, 8:12] = 1
-    return heat, np.array([[80.0, 40, 120, 80], [0, 80, 40, 120]]), np.full((2, 2), 160)
+    return heat, np.full((2, 2), 160), "pad", np.array([[80.0, 40, 120, 80], [0, 80, 40, 120]])
 
 
-def test_a_map_with_the_shape_of_the_box_reaches_it_and_another_does_not(heat):
-    maps, truth, sizes = heat
-    found = heat_iou(maps, sizes, "pad", truth)
-    assert found.shape == (len(THRESHOLDS), 2)
-    assert found[:, 0].max() > 0.9
-    assert found[:, 1].max() == 0
-    assert max_box_accuracy(found)["max_box_acc_v2"] == 0.5
+def test_there_is_an_overlap_for_each_threshold_and_image(heat):
+    assert heat_iou(*heat).shape == (len(THRESHOLDS), 2)
+
+
+def test_a_map_with_the_shape_of_the_box_overlaps_it(heat):
+    assert heat_iou(*heat)[:, 0].max() > 0.9
+
+
+def test_a_map_elsewhere_does_not_overlap_the_box(heat):
+    assert heat_iou(*heat)[:, 1].max() == 0
+
+
+def test_box_accuracy_is_the_share_of_images_whose_box_overlaps(heat):
+    assert max_box_accuracy(heat_iou(*heat))["max_box_acc_v2"] == 0.5
 
 
 def test_pointing_counts_maps_whose_maximum_lies_in_the_box(heat):
-    maps, truth, sizes = heat
-    assert pointing(maps, sizes, "pad", truth) == 0.5
+    assert pointing(*heat) == 0.5
 
 
-def test_a_centred_box_is_scored_with_one_best_side_for_all_images():
+@pytest.fixture
+def centred():
+    """Overlaps of centred squares with centred boxes of two sides."""
     truth = np.array([[40.0, 40, 120, 120], [60, 60, 100, 100]])
-    found = square_iou(np.full((2, 2), 0.5), np.full((2, 2), 160), truth)
-    assert found.max(axis=0) == pytest.approx([1, 1])
-    assert max_box_accuracy(found)["iou_0.7"] == 0.5
+    return square_iou(np.full((2, 2), 0.5), np.full((2, 2), 160), truth)
+
+
+def test_some_side_of_a_centred_square_fits_each_box(centred):
+    assert centred.max(axis=0) == pytest.approx([1, 1])
+
+
+def test_a_centred_box_is_scored_with_one_best_side_for_all_images(centred):
+    assert max_box_accuracy(centred)["iou_0.7"] == 0.5
 
 
 @pytest.mark.parametrize(("second_size", "share"), [([160, 160], 0.5), ([100, 160], 1)])
@@ -162,21 +199,101 @@ serve({"sleep": sleep})
 """
 
 
-@pytest.fixture
-def sleeper(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def sleeper(tmp_path_factory):
     """An entry that sleeps for some milliseconds instead of working."""
-    (tmp_path / "sleepers.py").write_text(SLEEPERS)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
-    return lambda ms: Entry(sys.executable, "sleepers", "sleep", {"ms": ms})
+    folder = tmp_path_factory.mktemp("sleepers")
+    (folder / "sleepers.py").write_text(SLEEPERS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
+        yield lambda ms: Entry(sys.executable, "sleepers", "sleep", {"ms": ms})
 
 
-def test_a_ratio_is_taken_to_the_fastest_of_the_others(sleeper):
-    ratio = compare(sleeper(40), [sleeper(300), sleeper(120)], rounds=3)
-    assert 2 < ratio.value < 3.5
-    assert ratio.low <= ratio.value <= ratio.high
+@pytest.fixture(scope="module")
+def ratio(sleeper):
+    return compare(sleeper(40), [sleeper(300), sleeper(120)], rounds=3)
+
+
+def test_a_ratio_is_taken_to_the_fastest_of_the_others(ratio):
     assert ratio.theirs == pytest.approx(10 / 0.12, rel=0.3)
+
+
+def test_a_ratio_is_the_median_of_the_rounds(ratio):
+    assert ratio.low <= ratio.value <= ratio.high
+
+
+def test_a_ratio_compares_ours_with_theirs(ratio):
+    assert 2 < ratio.value < 3.5
 
 
 def test_a_contender_that_cannot_start_is_reported(sleeper):
     with pytest.raises(RuntimeError, match="sleep ended with code 1"):
         compare(sleeper("never"), [], rounds=3)
+
+
+NET = {"net": "mobilenet0.25", "px": 32, "threads": 1}
+WORKLOADS = {
+    "forward": {**NET, "images": 3},
+    "mxnet_forward": {**NET, "images": 3},
+    "heatmaps": {**NET, "flip": True},
+    "training": {**NET, "batch": 2},
+    "training_step": {**NET, "batch": 2},
+    "crops": {"threads": 1},
+    "opencv_crops": {"threads": 1},
+    "predict": {},
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_workload_can_be_repeated(name, request, tiny_home):
+    options = dict(WORKLOADS[name])
+    if "images" not in options:
+        options["files"] = sorted(map(str, tiny_home.glob("data/**/*.jpg")))[:3]
+    if name == "predict":
+        options["run"] = str(request.getfixturevalue("finished_run"))
+    work = MAKERS[name](**options)
+    assert [work(), work()] == [3, 3]
+
+
+@pytest.fixture(scope="module")
+def unit(tiny_home, finished_run):
+    """One seed and one task of the finished tiny run, measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tiny_home)
+        patch.setattr("benchmarks.quality.silence", lambda: None)
+        config, folder = read_config(Path("tiny.yaml")), RunFolder(tiny_home / "measured")
+        shutil.copytree(finished_run, folder.path, symlinks=True)
+        dataset = load_dataset(config, [], folder)
+        data = dataset.tasks[TASKS[0]]
+        truth = true_boxes(data, dataset.boxes_true)
+        unit = Unit(config, folder, data, dataset.stamps[TASKS[0]], truth)
+        measure(unit)
+        yield unit
+    shutil.rmtree(folder.path)
+
+
+def test_every_arm_predicts_all_test_images(unit):
+    test_rows = unit.data.rows("test")
+    measured = read_arrays(unit.path)
+    found = {arm: p[test_rows] for arm, p in measured.items() if arm.startswith("fused/")}
+    complete = {arm for arm, p in found.items() if len(p) and np.isfinite(p).all()}
+    arms = ("ours", EQUAL, "centre crop", "mean box", "random crop", "seed's rule", "true boxes")
+    assert complete == {f"fused/{arm}" for arm in arms}
+
+
+def test_a_measured_unit_is_current(unit):
+    assert unit.is_current()
+
+
+def test_the_crop_rule_of_the_run_gives_the_measured_boxes(unit):
+    measured = read_arrays(unit.path)
+    assert (measured["boxes/ours"] == read_arrays(unit.task_folder.boxes)["boxes"]).all()
+
+
+@pytest.mark.parametrize(
+    ("less_mb", "more_mb", "rows", "met"),
+    [(200, 240, 11_000, True), (200, 310, 101_000, False), (400, 480, 11_000, False)],
+    ids=["within both", "more than 1.5 times", "more than 4 kB a row"],
+)
+def test_memory_has_a_target_for_the_ratio_and_for_a_row(less_mb, more_mb, rows, met):
+    assert growth("step", {1_000: (less_mb, 1.0), rows: (more_mb, 2.0)})["met"] == met

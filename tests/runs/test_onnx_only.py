@@ -23,10 +23,8 @@ from heatcrop.data.images import read_image, write_jpeg
 from heatcrop.errors import RunError
 from heatcrop.predict.description import read_description
 from heatcrop.rendered import write_dataset
-from heatcrop.runs.executors import InlineExecutor
-from tests.tiny_run import parse_probabilities
+from tests.tiny_run import ROOT, file_stamps, parse_probabilities
 
-ROOT = Path(__file__).parents[2]
 NECK, SKIRT = "neck_design_labels", "skirt_length_labels"
 
 # Runs a command that finds the named packages only, and prints the modules that were imported.
@@ -89,7 +87,7 @@ def call(monkeypatch, *words):
 def home(tmp_path_factory):
     """A finished run of two tasks that crop differently, and images of several shapes."""
     home = tmp_path_factory.mktemp("onnx")
-    write_dataset(home / "data", 6, 2, 0, (NECK, SKIRT), workers=1, side_px=160)
+    write_dataset(home / "data", 4, 2, 0, (NECK, SKIRT), workers=1, side_px=96)
     config = {
         "name": "tiny",
         "data": {"source": "files", "roots": [str(home / "data")]},
@@ -108,8 +106,7 @@ def home(tmp_path_factory):
     (home / "tiny.yaml").write_text(yaml.safe_dump(config))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        words = ("--task", "neck", "--task", "skirt", "--config", "tiny.yaml", "--out", "run", "--jobs", "1")
-        assert call(patch, "run", *words) == 0
+        assert call(patch, "run", "--all", "--config", "tiny.yaml", "--out", "run", "--jobs", "1") == 0
     photos = home / "photos"
     (photos / "sub").mkdir(parents=True)
     tested = sorted((home / "data" / "rank" / "Images").glob("*/*.jpg"))
@@ -129,10 +126,6 @@ def exported(home):
     return Path(shutil.move(home / "exported first", home / "exported"))
 
 
-def stamps(folder):
-    return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 @pytest.fixture(scope="module")
 def by_mxnet(home):
     """Predictions and boxes by MXNet itself, and the number of networks that it ran."""
@@ -145,13 +138,14 @@ def by_mxnet(home):
     def refused(path, *_):
         raise AssertionError(f"ONNX Runtime opens {path}")
 
-    before, real = stamps(home / "run"), heatcrop.nets.inference.mxnet_runner
+    before, real = file_stamps(home / "run"), heatcrop.nets.classifier.mxnet_runner
     out = ("--out", home / "mxnet.csv", "--boxes", home / "mxnet_boxes.csv", "--no-gallery")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(heatcrop.nets.inference, "mxnet_runner", counted)
+        patch.setattr(heatcrop.nets.classifier, "mxnet_runner", counted)
+        patch.setattr(heatcrop.nets.classifier, "open_network", refused)
         patch.setattr(heatcrop.predict.predictor, "open_network", refused)
         assert call(patch, "predict", home / "photos", "--run", home / "run", "--engine", "mxnet", *out) == 0
-    assert stamps(home / "run") == before, "predicting writes nothing into a run"
+    assert file_stamps(home / "run") == before, "predicting writes nothing into a run"
     return read_table(home / "mxnet.csv"), read_table(home / "mxnet_boxes.csv"), len(runners)
 
 
@@ -310,7 +304,7 @@ def test_an_export_differs_from_its_run_in_the_paths_of_networks_only(home, expo
 def test_a_run_has_no_description_while_it_works(home, tmp_path, monkeypatch):
     """A killed run must not leave a description of networks that are gone."""
     run = Path(shutil.copytree(home / "run", tmp_path / "run"))
-    options = ("--task", "neck", "--config", home / "tiny.yaml", "--out", run)
+    options = ("--task", "neck", "--config", home / "tiny.yaml", "--out", run, "--jobs", "1")
     before = (run / "heatcrop.json").stat().st_mtime_ns
     assert call(monkeypatch, "run", *options) == 0
     assert (run / "heatcrop.json").stat().st_mtime_ns == before, "nothing was to be done"
@@ -320,8 +314,8 @@ def test_a_run_has_no_description_while_it_works(home, tmp_path, monkeypatch):
         seen.append((run / "heatcrop.json").exists())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(InlineExecutor, "run", interrupted)
-    changed = (*options, "--set", "crop.rule.threshold=0.5", "--jobs", "1")
+    monkeypatch.setattr("heatcrop.cli.runner.StageRunner.perform", interrupted)
+    changed = (*options, "--set", "crop.rule.threshold=0.5")
     assert call(monkeypatch, "stage", "crop", *changed) == 130
     assert seen == [False]
     assert not (run / "heatcrop.json").exists()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tests.tiny_run import ROOT, make_project, pipeline, tiny_run
+from tests.tiny_run import ROOT, make_project, parse_probabilities, pipeline, tiny_run
 
 TOLERANCE = 1e-4
 _PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
@@ -32,7 +32,7 @@ _SETTINGS = (
     "crop.rule.least_contrast=0",
     "crop.rule.invisible=crop",
 )
-_ABSENT = "mxnet", "gluoncv", "onnx", "pandas", "scipy"
+_ABSENT = "mxnet", "gluoncv", "onnx", "pandas", "sklearn"
 
 
 def newest_python() -> str:
@@ -73,12 +73,6 @@ def predict(
     return tuple(pd.read_csv(path, dtype=str, keep_default_na=False) for path in tables)
 
 
-def probabilities(table: pd.DataFrame, task: str) -> np.ndarray:
-    """Return the probabilities of one task in a table that ``predict`` has written, shape (N, C)."""
-    texts = table.loc[table["task"] == task, "probabilities"]
-    return np.array([text.split(";") for text in texts], np.float64)
-
-
 def main() -> int:
     """Train, export, install, predict twice, compare; print one line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -96,7 +90,7 @@ def main() -> int:
     assert ours[["image", "task"]].equals(theirs[["image", "task"]]), "other images"
     largest, rows = 0.0, 0
     for task in ours["task"].unique():
-        p, q = (probabilities(table, task) for table in (ours, theirs))
+        p, q = (parse_probabilities(t[t["task"] == task]["probabilities"]) for t in (ours, theirs))
         largest, rows = max(largest, float(np.abs(p - q).max())), rows + len(p)
     same = int((our_boxes == their_boxes).all(axis=1).sum())
     cropped = int(our_boxes["fallback"].isin(["", "usual"]).sum())
