@@ -20,7 +20,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,7 +68,7 @@ _CUDA_LIBRARIES = (
 
 @contextlib.contextmanager
 def _numpy_one() -> Iterator[None]:
-    """Let numpy provide its removed names within the block."""
+    """Let numpy provide its removed names within a block of imports; EngineError where one of them fails."""
     for name, builtin in (("int", int), ("float", float), ("object", object)):
         # MXNet reads these three later too. `bool` must not be set: it breaks numpy.ma of numpy 2.
         if name not in vars(np):
@@ -91,7 +91,11 @@ def _numpy_one() -> Iterator[None]:
 
     np.__getattr__ = removed  # type: ignore[attr-defined]
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ImportError, OSError, AttributeError) as error:
+        raise EngineError(explain_import_failure(error)) from error
     finally:
         if original is None:
             del np.__getattr__  # type: ignore[attr-defined]
@@ -103,12 +107,7 @@ def open_cuda_libraries() -> list[str]:
     """Open the CUDA 11 libraries that were installed as Python packages (``nvidia-*-cu11``).
 
     They are in ``site-packages/nvidia/*/lib``, which the loader does not search. They depend on each other,
-    so all that failed are tried again until none more opens.
-
-    Returns
-    -------
-    list of str
-        File names that could not be opened.
+    so all that failed are tried again until none more opens. Returns the names of those that did not.
     """
     spec = importlib.util.find_spec("nvidia")
     if spec is None or not spec.submodule_search_locations:
@@ -168,44 +167,35 @@ def mxnet() -> ModuleType:
         )
     if gpu_build():
         open_cuda_libraries()
-    try:
-        with _numpy_one(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = importlib.import_module("mxnet")
-            # Parts that MXNet loads on demand read the removed names too.
-            for part in ("mxnet.gluon.nn", "mxnet.autograd", "mxnet.onnx"):
-                importlib.import_module(part)
-    except (ImportError, OSError, AttributeError) as error:
-        raise EngineError(explain_import_failure(error)) from error
+    with _numpy_one():
+        module = importlib.import_module("mxnet")
+        # Parts that MXNet loads on demand read the removed names too.
+        for part in ("mxnet.gluon.nn", "mxnet.autograd", "mxnet.onnx"):
+            importlib.import_module(part)
     return module
 
 
 @functools.cache
-def _model_zoo() -> Callable[..., Any]:
+def _model_zoo() -> ModuleType:
     mxnet()
-    try:
-        with _numpy_one(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # `import gluoncv` reports any failure as "missing mxnet & torch"; import what it needs by
-            # name first, to see the cause.
-            for part in ("portalocker", "yacs", "matplotlib", "scipy", "tqdm", "requests", "PIL", "cv2"):
-                importlib.import_module(part)
-            from PIL import ImageFile
+    with _numpy_one():
+        # `import gluoncv` reports any failure as "missing mxnet & torch"; import what it needs by name
+        # first, to see the cause.
+        for part in ("portalocker", "yacs", "matplotlib", "scipy", "tqdm", "requests", "PIL", "cv2"):
+            importlib.import_module(part)
+        from PIL import ImageFile
 
-            # GluonCV makes Pillow accept truncated images, for the entire process.
-            lenient = ImageFile.LOAD_TRUNCATED_IMAGES
-            zoo = importlib.import_module("gluoncv.model_zoo")
-            ImageFile.LOAD_TRUNCATED_IMAGES = lenient
-    except (ImportError, OSError, AttributeError) as error:
-        raise EngineError(explain_import_failure(error)) from error
-    get_model: Callable[..., Any] = zoo.get_model
-    return get_model
+        # GluonCV makes Pillow accept truncated images, for the entire process.
+        lenient = ImageFile.LOAD_TRUNCATED_IMAGES
+        zoo = importlib.import_module("gluoncv.model_zoo")
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+    return zoo
 
 
 def gluoncv_net(name: str, **options: Any) -> Any:
     """Build a network of GluonCV's model zoo; EngineError where GluonCV or the network is missing."""
     try:
-        return _model_zoo()(name, **options)
+        return _model_zoo().get_model(name, **options)
     except ValueError as error:
         lacks = "published weights of" if options.get("pretrained") else "network"
         advice = "; give a file, or network.weights=none" if options.get("pretrained") else "; see its list"

@@ -89,10 +89,7 @@ def _session(network: str | bytes, card: Card | None) -> Any:
 def open_network(path: Path, card: Card | None = None, fix: str = REMAKE) -> Runner:
     """Open an ONNX file with ONNX Runtime, on a card or on the CPU; MXNet need not be installed.
 
-    Raises
-    ------
-    RunError
-        When the file is missing or damaged; the message ends with `fix`.
+    RunError where the file is missing or damaged; the message ends with `fix`.
     """
     try:
         session = _session(str(path), card)

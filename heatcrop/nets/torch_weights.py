@@ -100,22 +100,9 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
 
 
 def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Read a state dict from PyTorch's old (non-zip) format.
+    """Read a state dict, in the file's order, from a ``.pth`` file that PyTorch before 1.6 has written.
 
-    Parameters
-    ----------
-    path : str or Path
-        A ``.pth`` file written by ``torch.save(state_dict)`` before PyTorch 1.6.
-
-    Returns
-    -------
-    dict of str to ndarray
-        In the file's order.
-
-    Raises
-    ------
-    WeightsError
-        When the file is missing, of another format, damaged, or names any code.
+    WeightsError where the file is missing, of another format, damaged, or names any code.
     """
     path = Path(path)
     try:
