@@ -145,7 +145,7 @@ class Classifier:
         return self
 
     def save(self, path: Path) -> None:
-        """Write the weights atomically; OSError where the disk took only a part, which MXNet does not report."""
+        """Write the weights atomically; OSError where the disk took a part only, which MXNet does not see."""
         mx = mxnet()
         parameters = self.net._collect_params_with_prefix()
         with atomic_path(path) as partial:

@@ -16,10 +16,7 @@ from heatcrop.runs.folder import RunFolder
 def export_run(run: TrainedRun, out: Path) -> Path:
     """Copy the networks and write ``heatcrop.json``.
 
-    Raises
-    ------
-    RunError
-        When nothing is finished, a network is damaged, or `out` is a run folder.
+    RunError where nothing is finished, a network is damaged, or `out` is a run folder.
     """
     maps = run.context.maps
     if maps.by_gradient:

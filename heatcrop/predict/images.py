@@ -28,20 +28,13 @@ _CHUNK = 256
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An image to predict.
-
-    Attributes
-    ----------
-    name : str
-        Relative to the given folder, or as the given CSV has it.
-    path : str
-    size : tuple of int (width, height)
-        In pixels; (0, 0) until the image is read.
-    """
+    """An image to predict."""
 
     name: str
+    """Relative to the given folder, or as the given CSV has it."""
     path: str
     size: tuple[int, int] = (0, 0)
+    """Width and height in pixels; (0, 0) until the image is read."""
 
 
 def find_images(source: Path) -> list[Image]:
@@ -94,21 +87,9 @@ def predict_images(
 ) -> tuple[int, list[tuple[str, str]]]:
     """Predict images and write image,task,class,confidence,probabilities.
 
-    Parameters
-    ----------
-    source, out : Path
-        Checked by :func:`heatcrop.predict.outputs.check_targets` before.
-    boxes : Path, optional
-        Gets image,task,x0,y0,x1,y1,fallback: each image's crop, in its pixels.
-    on_task : callable, optional
-        Called with each task, the images and the predictions of their chunks.
-
-    Returns
-    -------
-    n_images : int
-        Predicted images.
-    bad : list of (image, reason)
-        Images that could not be read.
+    `boxes` gets image,task,x0,y0,x1,y1,fallback: each image's crop, in its pixels. `on_task` is called with
+    each task, the images and the predictions of their chunks. Returns the number of predicted images, and
+    name and reason of those that could not be read.
     """
     found = find_images(source)
     with progress("check images", len(found)) as bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,21 +24,13 @@ FUSED = "fused"
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A run or a submission file, and its predictions of the images that all members must predict.
-
-    Attributes
-    ----------
-    name, kind : str
-        `kind` is ``run`` or ``csv``.
-    path : Path
-    predictions : dict of str to ndarray of float, shape (N, C)
-        By task, in the rows of its data; NaN where there are none. A task without weight is missing.
-    """
+    """A run or a submission file, and its predictions of the images that all members must predict."""
 
     name: str
-    kind: str
+    kind: Literal["run", "csv"]
     path: Path
     predictions: dict[str, np.ndarray]
+    """By task, (N, C) in the rows of its data; NaN where there are none. A task without weight is missing."""
 
 
 def member_names(paths: Sequence[Path]) -> list[str]:
@@ -57,15 +50,7 @@ def member_names(paths: Sequence[Path]) -> list[str]:
 def run_member(
     name: str, folder: RunFolder, known: Sequence[Task], first: RunFolder, tasks: dict[str, TaskData]
 ) -> Member:
-    """Read a run, and check that it has the same tasks, classes and images.
-
-    Parameters
-    ----------
-    known : sequence of Task
-        Those of the run.
-    first : RunFolder
-        The run that `tasks` are the data of.
-    """
+    """Read a run, which has the `known` tasks; check that it has the tasks and images of the `first` one."""
     own = {task.name: task for task in known}
     predictions = {}
     for task, data in tasks.items():

@@ -22,8 +22,7 @@ from heatcrop.predict.description import Description, read_description
 from heatcrop.predict.trained_run import TrainedRun, branch_opener, describe_run, open_trunk
 from heatcrop.runs.folder import RunFolder
 from heatcrop.training.batches import Images
-from heatcrop.training.inputs import LiveInputs
-from heatcrop.training.prediction import predict
+from heatcrop.training.inputs import LiveInputs, predict
 from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops
@@ -33,44 +32,31 @@ from stage2_crop.boxes import find_crops
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the method predicts of N images for one task.
-
-    Attributes
-    ----------
-    full, crop, fused : ndarray of float64, shape (N, C)
-        Probabilities of each branch.
-    boxes : ndarray of int, shape (N, 4)
-    fallbacks : list of str
-    heatmaps : ndarray of float32, shape (N, h, w)
-    """
+    """What the method predicts of N images for one task."""
 
     full: np.ndarray
     crop: np.ndarray
     fused: np.ndarray
+    """Probabilities of each branch, (N, C) float64."""
     boxes: np.ndarray
+    """(N, 4) int."""
     fallbacks: list[str]
     heatmaps: np.ndarray
+    """(N, h, w) float32."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """A trained pipeline, ready to predict.
-
-    Attributes
-    ----------
-    tasks : list of Task
-        The requested ones.
-    trunk : Runner or None
-        The frozen part.
-    branches : callable
-        Opens a task's networks of the full image and of the crop, or returns them if they are open.
-    """
+    """A trained pipeline, ready to predict."""
 
     description: Description
     tasks: list[Task]
+    """The requested ones."""
     form: InputForm
     trunk: Runner | None
+    """The frozen part."""
     branches: Callable[[Task], tuple[Runner, Runner]]
+    """Opens a task's networks of the full image and of the crop, or returns them if they are open."""
 
     def groups(self) -> list[list[Task]]:
         """Group the tasks; those of a group share one full-image network."""
@@ -82,14 +68,7 @@ class Pipeline:
         return list(groups.values())
 
     def predict(self, tasks: Sequence[Task], paths: Sequence[str], sizes: np.ndarray) -> list[Prediction]:
-        """Predict images for the tasks of a group.
-
-        Parameters
-        ----------
-        paths : sequence of str
-        sizes : ndarray of int, shape (N, 2)
-            Width and height in pixels.
-        """
+        """Predict images, whose `sizes` (N, 2) are in pixels, for the tasks of a group."""
         methods = [self.description.tasks[task.name] for task in tasks]
         columns = [slice(*one.outputs) if one.outputs else slice(None) for one in methods]
         views = methods[0].full.views

@@ -23,23 +23,16 @@ from stage2_crop.plan import used_rule
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A run folder, and what its configuration determines of its predictions.
-
-    Attributes
-    ----------
-    tasks : tuple of Task
-        All that the configuration knows.
-    plans : callable
-        Returns the plans of the three stages for a task.
-    shared : bool
-        Whether all tasks share their networks.
-    """
+    """A run folder, and what its configuration determines of its predictions."""
 
     folder: RunFolder
     tasks: tuple[Task, ...]
+    """All that the configuration knows."""
     plans: Callable[[Task], tuple[Any, Any, Any]]
+    """Returns the plans of the three stages for a task."""
     context: NetworkContext
     shared: bool
+    """Whether all tasks share their networks."""
 
     def choose(self, wanted: Sequence[str]) -> list[Task]:
         """Find tasks by name, by default all that are finished; RunError when there are none."""
@@ -54,12 +47,7 @@ class TrainedRun:
 
 
 def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
-    """Read which outputs of shared networks belong to which task.
-
-    Raises
-    ------
-    RunError
-    """
+    """Read which outputs of shared networks belong to which task."""
     try:
         spans = json.loads(folder.outputs.read_text(encoding="utf-8"))
         return {name: (int(first), int(end)) for name, (first, end) in spans.items()}
@@ -70,13 +58,7 @@ def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
 
 
 def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
-    """Describe some finished tasks, at least one.
-
-    Raises
-    ------
-    RunError, DataError
-        When a file of one of them is missing or damaged.
-    """
+    """Describe some finished tasks, at least one; RunError or DataError where a file of one is unusable."""
     # These modules need pandas, which is not installed where only ONNX Runtime is.
     from heatcrop.runs.reading import read_fusion
 

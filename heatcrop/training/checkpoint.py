@@ -24,21 +24,14 @@ _FORMAT = 2
 
 @dataclasses.dataclass
 class Checkpoint:
-    """A file that a training writes as it proceeds, and continues from.
-
-    Parameters
-    ----------
-    path : Path
-    fingerprint : str
-        Of everything the training depends on; a file with another one is ignored.
-    share : float
-        The share of the training time that may be spent on writing. Epochs of less than a second would
-        otherwise spend more time on the disk than on training; long epochs each leave a file.
-    """
+    """A file that a training writes as it proceeds, and continues from."""
 
     path: Path
     fingerprint: str
+    """Of everything the training depends on; a file with another one is ignored."""
     share: float = 0.05
+    """The share of the training time that may be spent on writing. Epochs of less than a second would
+    otherwise spend more time on the disk than on training; long epochs each leave a file."""
     _written: float = dataclasses.field(default=0.0, init=False)
     _cost: float = dataclasses.field(default=0.0, init=False)
 

@@ -1,6 +1,6 @@
 """The input of a network's trained part: images read live, or features of the frozen trunk from a cache.
 
-Training and prediction see no difference: both kinds are :class:`Inputs`.
+Training and prediction see no difference: both kinds have the same methods.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ _TRUNK_BATCH = 4
 PART = 1024
 """Images that justify a part that another process can compute."""
 _MOST_PARTS, _BATCH = 16, 32
+INFERENCE_BATCH = 32
 
 Batch = tuple[Any, np.ndarray]
 Work = Callable[[np.ndarray], Any]
@@ -35,39 +36,12 @@ def _identity(x: np.ndarray) -> np.ndarray:
     return x
 
 
-class Inputs(Protocol):
-    """The input of the trained part of a network.
-
-    One of several threads makes a batch from files while others make the next ones; the same thread also
-    applies `work`, such as inference, to it.
-    """
-
-    n_views: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(c, h, w) of what enters the trained part."""
-        ...
-
-    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
-        """Yield augmented batches (B, c, h, w) float32 and their (B,) items, in the given order."""
-        ...
-
-    def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
-    ) -> Iterator[Batch]:
-        """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
-
-        With `plain` only the first view, which is the unchanged image: for validation.
-        """
-        ...
-
-
 class LiveInputs:
     """Read images each time, and pass them through the frozen trunk where there is one.
 
-    `augment_of` gives the augmentation of item i, which training needs. `open_trunk` opens the trunk, at
-    first use, or returns None where nothing is frozen.
+    One of several threads makes a batch from files while others make the next ones; the same thread also
+    applies `work`, such as inference, to it. `augment_of` gives the augmentation of item i, which training
+    needs. `open_trunk` opens the trunk, at first use, or returns None where nothing is frozen.
     """
 
     def __init__(
@@ -94,6 +68,8 @@ class LiveInputs:
         return image if self.trunk is None else self.trunk(np.zeros((1, *image), np.float32))[0].shape[1:]
 
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
+        """Yield augmented batches (B, c, h, w) float32 and their (B,) items, in the given order."""
+
         def make(index: np.ndarray) -> Batch:
             def read(i: int) -> np.ndarray:
                 return read_augmented(self.images, i, self.form, epoch, self._seed, self._augment_of(i))[None]
@@ -107,6 +83,11 @@ class LiveInputs:
     def testing(
         self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
     ) -> Iterator[Batch]:
+        """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
+
+        With `plain` only the first view, which is the unchanged image: for validation.
+        """
+
         def make(part: np.ndarray) -> Batch:
             return work(self.read(part, plain)), part
 
@@ -123,22 +104,12 @@ class LiveInputs:
     def _enter(self, index: np.ndarray, n_views: int, read: Callable[[int], np.ndarray]) -> np.ndarray:
         """Turn what `read` gives of each item, (V, S, S, 3) uint8, into (B, V, c, h, w) float32."""
         out = np.empty((len(index), n_views, *self.shape), np.float32)
-        backbone, side = self.form.backbone, self.form.side_px
-        if self.trunk is None:
-            for i, place in zip(index.tolist(), out, strict=True):
-                normalise(read(i), backbone, place)
-            return out
-        flat, filled = out.reshape(-1, *self.shape), 0
-        waiting = np.empty((_TRUNK_BATCH + n_views, 3, side, side), np.float32)
-        ready = 0
-        for i in index.tolist():
-            normalise(read(i), backbone, waiting[ready : ready + n_views])
-            ready += n_views
-            if ready >= _TRUNK_BATCH:
-                flat[filled : filled + ready] = self.trunk(waiting[:ready])[0]
-                filled, ready = filled + ready, 0
-        if ready:
-            flat[filled:] = self.trunk(waiting[:ready])[0]
+        step = -(-_TRUNK_BATCH // n_views)
+        for first in range(0, len(index), step):
+            images = np.concatenate([read(i) for i in index[first : first + step].tolist()])
+            x = normalise(images, self.form.backbone)
+            x = x if self.trunk is None else self.trunk(x)[0]
+            out[first : first + step] = x.reshape(-1, *out.shape[1:])
         return out
 
 
@@ -147,22 +118,10 @@ class CachedInputs:
 
     The cache is a pair of files for each part of the images. Parts can be computed in any order and by
     different processes, also on machines that share the folder: each writes its own files. The features do
-    not depend on where parts are cut.
+    not depend on where parts are cut, into at least `part` images each.
 
-    Parameters
-    ----------
-    live : LiveInputs
-        With a trunk, which is opened when a part is computed or a batch is requested.
-    train_rows : ndarray of int
-        Items that are trained on, whose augmented views are cached too.
-    cached_rows : ndarray of int
-        Items whose test views are cached, the training ones among them.
-    n_augmented : int
-        Augmented views per training item.
-    folder : Path
-        For the files.
-    part : int, optional
-        Least number of images in a part.
+    Test views are cached of all `cached_rows`; of the `train_rows` among them, `n_augmented` augmented views
+    too. The trunk of `live` is opened when a part is computed or a batch is requested.
     """
 
     def __init__(
@@ -194,25 +153,23 @@ class CachedInputs:
 
     def images_in(self, part: int) -> int:
         """Count the images that a part passes through the trunk, all test views counted as one."""
-        return len(self._cut(self._cached_rows, part)) + self._n_augmented * len(
-            self._cut(self._train_rows, part)
-        )
+        tested, trained = (len(self._cut(rows, part)) for rows in (self._cached_rows, self._train_rows))
+        return tested + self._n_augmented * trained
 
     def compute(self, part: int, done: Callable[[int], None] = lambda _: None) -> None:
         """Compute one part; `done` gets the number of :meth:`images_in` that are new."""
         self._folder.mkdir(parents=True, exist_ok=True)
         first = part * self._per_part
-        for name, rows, views in (
-            ("test", self._cached_rows, self.n_views),
-            ("train", self._train_rows, self._n_augmented),
+        cached_rows, train_rows = (self._cut(rows, part) for rows in (self._cached_rows, self._train_rows))
+        for name, n_rows in (
+            ("test", len(cached_rows) * self.n_views),
+            ("train", len(train_rows) * self._n_augmented),
         ):
-            n_rows = len(self._cut(rows, part)) * views
             create_rows(self._file(name, part), (n_rows, *self.shape), "float16")
-        for x, index in self._live.testing(self._cut(self._cached_rows, part), self._batch):
-            places = self._test_places(index, np.arange(self.n_views)) - first * self.n_views
-            write_rows(self._file("test", part), places.ravel(), x.reshape(-1, *self.shape))
+        for x, index in self._live.testing(cached_rows, self._batch):
+            places = self._test_places(index, self.n_views) - first * self.n_views
+            write_rows(self._file("test", part), places, x.reshape(-1, *self.shape))
             done(len(index))
-        train_rows = self._cut(self._train_rows, part)
         for view in range(self._n_augmented):
             for x, index in self._live.training(view, train_rows, _BATCH):
                 places = (self._train_place[index] - first) * self._n_augmented + view
@@ -242,8 +199,8 @@ class CachedInputs:
         def make(part: np.ndarray) -> Batch:
             x = np.empty((len(part), n_views, *self.shape), np.float32)
             cached = self._test_place[part] >= 0
-            places = self._test_places(part[cached], np.arange(n_views))
-            x[cached] = self._read("test", places.ravel()).reshape(-1, *x.shape[1:])
+            places = self._test_places(part[cached], n_views)
+            x[cached] = self._read("test", places).reshape(-1, *x.shape[1:])
             if not cached.all():
                 x[~cached] = self._live.read(part[~cached], plain)
             return work(x), part
@@ -253,9 +210,9 @@ class CachedInputs:
     def _cut(self, rows: np.ndarray, part: int) -> np.ndarray:
         return rows[part * self._per_part : (part + 1) * self._per_part]
 
-    def _test_places(self, index: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """Return where the test views of items are in the files of all parts, (B, V)."""
-        return self._test_place[index][:, None] * self.n_views + views
+    def _test_places(self, index: np.ndarray, n_views: int) -> np.ndarray:
+        """Return where the first test views of items are in the files of all parts, (B * V,)."""
+        return (self._test_place[index][:, None] * self.n_views + np.arange(n_views)).ravel()
 
     def _file(self, name: str, part: int) -> Path:
         return self._folder / f"{name}{part}.npy"
@@ -269,6 +226,24 @@ class CachedInputs:
             file = np.load(self._file(name, number), mmap_mode="r")
             out[mine] = file[places[mine] - number * per_part]
         return out
+
+
+Inputs = LiveInputs | CachedInputs
+
+
+def predict(
+    runner: Runner, inputs: Inputs, rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield logits (B, C) averaged over test views, class maps (B, T, C, h, w), and the (B,) rows."""
+
+    def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits, maps = runner(x.reshape(-1, *x.shape[2:]))  # (B * T, C), (B * T, C, h, w)
+        shape = x.shape[:2]
+        return logits.reshape(*shape, -1).mean(axis=1), maps.reshape(*shape, *maps.shape[1:])
+
+    size = max(1, INFERENCE_BATCH // inputs.n_views)
+    for (logits, maps), index in inputs.testing(rows, size, work=run):
+        yield logits, maps, index
 
 
 def part_size(rows: int, multiple: int, least: int | None = None) -> int:

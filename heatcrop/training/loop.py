@@ -115,12 +115,11 @@ def train(
     contexts: Sequence[Any] = (),
     amp: bool = False,
 ) -> list[Epoch]:
-    """Train a classifier; on return it holds the weights to keep.
+    """Train an initialised classifier, (N, c, h, w) to (N, C); on return it holds the weights to keep.
 
     Parameters
     ----------
     net : HybridBlock
-        Maps (N, c, h, w) to logits (N, C); initialised.
     batches : callable
         ``batches(epoch)`` yields pairs of input (B, c, h, w) float32 and soft labels (B, C) float32, the
         same ones each time it is called for that epoch. A label below 0 marks a class that does not belong
@@ -145,10 +144,6 @@ def train(
         Gluon does when it saves.
     amp : bool
         Mixed precision, on GPUs only: float16 where that is safe, float32 weights and updates.
-
-    Returns
-    -------
-    list of Epoch
 
     Raises
     ------

@@ -19,13 +19,7 @@ from heatcrop.files import reserve
 
 
 def create_rows(path: Path, shape: tuple[int, ...], dtype: str) -> None:
-    """Make a ``.npy`` file of zeros whose room on the disk is reserved.
-
-    Raises
-    ------
-    OSError
-        When the disk has no room for all of it.
-    """
+    """Make a ``.npy`` file of zeros whose room on the disk is reserved; OSError where there is too little."""
     kind = np.dtype(dtype)
     header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
     with _named(path):
@@ -39,12 +33,8 @@ def create_rows(path: Path, shape: tuple[int, ...], dtype: str) -> None:
 def write_rows(path: Path, rows: np.ndarray, values: np.ndarray) -> None:
     """Write (B, ...) values, rounded to the file's type, to the (B,) rows of a file.
 
-    Threads may write different rows concurrently.
-
-    Raises
-    ------
-    OSError
-        When the disk is full. (Writing through a memory map would end the process with SIGBUS.)
+    Threads may write different rows concurrently. OSError where the disk is full. (Writing through a memory
+    map would end the process with SIGBUS.)
     """
     array = np.load(path, mmap_mode="r")
     values = np.ascontiguousarray(values, array.dtype)

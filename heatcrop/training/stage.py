@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,9 +28,7 @@ from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.fit import fit
-from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs, TestViews
-from heatcrop.training.loop import TrainingPlan
-from heatcrop.training.prediction import predict
+from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs, predict
 
 Job = tuple[str, list[Any]]
 """A method's name and its arguments."""
@@ -38,29 +36,11 @@ Job = tuple[str, list[Any]]
 _IMAGES_PER_JOB = 8192
 
 
-class BranchPlan(Protocol):
-    """What the plans of stages 1 and 3 have in common."""
-
-    training: TrainingPlan
-    augment: Augmentation
-    views: int
-    test: TestViews
-
-
 class Stage(abc.ABC):
-    """One stage of one group of tasks.
+    """One stage of one group of tasks, with a plan for each task.
 
-    Parameters
-    ----------
-    group : TaskGroup
-    folder : RunFolder
-    plans : sequence
-        One a task.
-    context : NetworkContext
-    trunk : callable
-        Opens the frozen part of the network; None where nothing is frozen.
-    fingerprint : str
-        Of the stage's inputs: an interrupted training continues only under the same one.
+    `trunk` opens the frozen part of the network, None where nothing is frozen. An interrupted training
+    continues only under the same `fingerprint` of the stage's inputs.
     """
 
     name: ClassVar[str]

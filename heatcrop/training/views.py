@@ -7,6 +7,7 @@ rectangle in the image's pixels and a flip. Heatmaps are mapped back the same wa
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Annotated
 
 import cv2
@@ -83,7 +84,7 @@ class TestViews:
         ]
 
 
-def framed(box: tuple[float, float, float, float], fit: str) -> View:
+def framed(box: Iterable[float], fit: str) -> View:
     """Frame a box (x0, y0, x1, y1) for a square input.
 
     With `fit` ``stretch`` the view is exactly the box and its aspect is distorted; ``pad`` grows the shorter
