@@ -3,9 +3,6 @@
 A class activation map (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016,
 eq. 2) applies the classifier's weights to the last feature map at each position. Averaged over positions
 and shifted by the bias it *is* the logit (eq. 1), so one graph yields both; no hook, no backward pass.
-
-:class:`NetworkContext` builds the three networks of a run: the frozen trunk, the complete backbone, and the
-:class:`Classifier` behind the trunk, which loads, saves, exports and runs itself.
 """
 
 from __future__ import annotations

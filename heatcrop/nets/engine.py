@@ -1,13 +1,8 @@
 """Import MXNet and GluonCV: no other module does.
 
-MXNet 1.9.1 was made for numpy 1 and Python up to 3.8 and is no longer maintained. It runs on current Python
-and numpy versions with three measures:
-
-* numpy provides the names that MXNet still reads, for the duration of the import;
-* the CUDA libraries that come as Python packages are opened first (GPU build only);
-* missing system libraries are reported with the packages that hold them.
-
-All other modules call :func:`mxnet` or :func:`gluoncv_net`.
+MXNet 1.9.1 was made for numpy 1 and Python up to 3.8 and is no longer maintained. On current versions numpy
+provides the names that MXNet still reads while it is imported; the CUDA libraries that come as Python packages
+are opened first (GPU build only); and missing system libraries are reported with the packages that hold them.
 """
 
 from __future__ import annotations
@@ -20,7 +15,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,6 +61,14 @@ _CUDA_LIBRARIES = (
 )
 
 
+def _gone(name: str) -> Callable[..., None]:
+    def gone(*_args: object, **_kwargs: object) -> None:
+        raise AttributeError(f"numpy.{name} was removed from numpy")
+
+    gone.__name__ = name
+    return gone
+
+
 @contextlib.contextmanager
 def _numpy_one() -> Iterator[None]:
     """Let numpy provide its removed names within a block of imports; EngineError where one of them fails."""
@@ -73,23 +76,10 @@ def _numpy_one() -> Iterator[None]:
         # MXNet reads these three later too. `bool` must not be set: it breaks numpy.ma of numpy 2.
         if name not in vars(np):
             setattr(np, name, builtin)
-    original = np.__dict__.get("__getattr__")
-
-    def removed(name: str) -> Any:
-        if name in _REMOVED_VALUES:
-            return _REMOVED_VALUES[name]
-        if name in _REMOVED_FUNCTIONS:
-
-            def gone(*_args: object, **_kwargs: object) -> None:
-                raise AttributeError(f"numpy.{name} was removed from numpy")
-
-            gone.__name__ = name
-            return gone
-        if original is not None:
-            return original(name)
-        raise AttributeError(name)
-
-    np.__getattr__ = removed  # type: ignore[attr-defined]
+    values = _REMOVED_VALUES | {name: _gone(name) for name in _REMOVED_FUNCTIONS}
+    added = values.keys() - vars(np).keys()
+    for name in added:
+        setattr(np, name, values[name])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -97,10 +87,8 @@ def _numpy_one() -> Iterator[None]:
     except (ImportError, OSError, AttributeError) as error:
         raise EngineError(explain_import_failure(error)) from error
     finally:
-        if original is None:
-            del np.__getattr__  # type: ignore[attr-defined]
-        else:
-            np.__getattr__ = original  # type: ignore[attr-defined]
+        for name in added:
+            delattr(np, name)
 
 
 def open_cuda_libraries() -> list[str]:
@@ -214,6 +202,33 @@ def mixed_precision() -> ModuleType:
     mxnet()
     with _numpy_one():
         return importlib.import_module("mxnet.contrib.amp")
+
+
+def mixed_block(block: Any) -> Any:
+    """Convert an initialised block: float32 input, output and parameters, which are shared; float16 between.
+
+    Convolutions and matrix products compute in float16, which exists on GPUs only (Micikevicius et al.,
+    "Mixed Precision Training", ICLR 2018). MXNet's ``amp.init`` would change every operator of the process
+    for good, also those of networks that are exported in float32. Here the graph of one network is converted,
+    by the same lists of operators.
+    """
+    mx = mxnet()
+    out = block(mx.sym.var("data"))
+    several = isinstance(out, (tuple, list))
+    symbol = mx.sym.Group(list(out)) if several else out
+    converted = mixed_precision().convert_symbol(symbol, "float16", data_names=["data"])
+    outputs = [mx.sym.amp_cast(one, dtype="float32") for one in converted]
+    data = mx.sym.var("data", dtype="float32")
+    return mx.gluon.SymbolBlock(outputs if several else outputs[0], [data], params=block.collect_params())
+
+
+def loss_scaler() -> Any:
+    """Return MXNet's dynamic loss scale, which a trainer consults before each update.
+
+    The loss is multiplied by ``loss_scale``, so that small gradients survive float16. An update whose
+    gradients overflowed is skipped and halves the scale; 2000 updates without overflow double it.
+    """
+    return mixed_precision().loss_scaler.LossScaler()
 
 
 def gpu_build() -> bool:

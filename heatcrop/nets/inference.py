@@ -19,8 +19,7 @@ import numpy as np
 import onnxruntime
 
 from heatcrop.errors import REMAKE, RunError
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.mixed import mixed_block
+from heatcrop.nets.engine import mixed_block, mxnet
 
 if TYPE_CHECKING:
     from heatcrop.nets.devices import Card, Devices

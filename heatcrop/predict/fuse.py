@@ -138,10 +138,9 @@ def _table(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> pd.
     lines = []
     for name, one in ensembles.items():
         for member in (m.name for m in members):
-            temperature = one.temperature(member)
             lines.append(
                 {"task": name, "member": member, "weight": one.weight(member)}
-                | {"temperature": np.nan if temperature is None else temperature}
+                | {"temperature": one.temperature(member)}
                 | {key: value for split in SPLITS for key, value in _adds(one, member, split).items()}
             )
         fused = {f"{split}_ap": _ap(one, split, one.fused) for split in SPLITS}

@@ -7,7 +7,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -121,17 +120,13 @@ def predict_images(
             for task, parts in zip(tasks, predictions, strict=True):
                 for chunk, part in zip(chunks, parts, strict=True):
                     write(_rows(task, chunk, part.fused))
-                    write_boxes(_box_rows(task, chunk, part))
+                    found_boxes = zip(chunk, part.boxes.tolist(), part.fallbacks, strict=True)
+                    write_boxes((image.name, task.name, *box, why) for image, box, why in found_boxes)
                 if on_task is not None:
                     on_task(task, images, parts)
     for name, reason in bad[:10]:
         log(f"skipped {name}: {reason}")
     return len(images), bad
-
-
-def _box_rows(task: Task, images: Sequence[Image], prediction: Prediction) -> Iterator[tuple[Any, ...]]:
-    for image, box, why in zip(images, prediction.boxes.tolist(), prediction.fallbacks, strict=True):
-        yield image.name, task.name, *box, why
 
 
 def _rows(task: Task, images: Sequence[Image], fused: np.ndarray) -> Iterator[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task
@@ -112,8 +113,5 @@ def file_member(
 
 def _aligned(data: TaskData, images: Sequence[str], values: np.ndarray) -> np.ndarray:
     """Return probabilities in the rows of the data, NaN where there are none."""
-    place = {image: i for i, image in enumerate(images)}
-    out = np.full(data.letters.shape, np.nan)
-    rows = [i for i, image in enumerate(data.images) if image in place]
-    out[rows] = values[[place[data.images[i]] for i in rows]]
-    return out
+    table = pd.DataFrame(values, index=list(images))
+    return table[~table.index.duplicated(keep="last")].reindex(data.images).to_numpy()

@@ -107,24 +107,13 @@ def open_pipeline(
     device: DeviceName = "auto",
     read_run: Callable[[], TrainedRun] | None = None,
 ) -> Pipeline:
-    """Open a finished run folder, or one that ``export`` has written.
+    """Open a finished run folder, or an exported one, for the `wanted` tasks or all that are finished.
 
-    Parameters
-    ----------
-    wanted : sequence of str
-        Task names; empty for all that are finished.
-    engine : {'auto', 'onnx', 'mxnet'}
-        ``onnx`` takes the files that ONNX Runtime reads and nothing else. ``mxnet`` builds the networks
-        from a run's weights. ``auto`` takes MXNet where its build finds a GPU, else ONNX Runtime.
-    device : {'auto', 'cpu', 'gpu'}
-        Of this machine, whatever the run was trained on.
-    read_run : callable, optional
-        Reads the run's configuration; needed for MXNet and for a run without a description.
-
-    Raises
-    ------
-    RunError, DataError
-        When the folder holds no finished pipeline, no such task, or not what the engine needs.
+    The engine ``onnx`` takes the files that ONNX Runtime reads and nothing else. ``mxnet`` builds the
+    networks from a run's weights. ``auto`` takes MXNet where its build finds a GPU, else ONNX Runtime.
+    `read_run` reads the run's configuration; it is needed for MXNet and for a run without a description.
+    RunError or DataError where the folder holds no finished pipeline, no such task, or not what the engine
+    needs.
     """
     exported = folder.description.is_file() and not folder.config.is_file()
     if not exported and not folder.config.is_file():

@@ -1,10 +1,11 @@
-"""Describe a run and open its networks on MXNet, from its configuration and weights."""
+"""Describe a run, export it, and open its networks on MXNet, from its configuration and weights."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +15,17 @@ import numpy as np
 
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import RunError
+from heatcrop.files import atomic_path, write_json
 from heatcrop.nets.classifier import NetworkContext
-from heatcrop.nets.inference import Runner
-from heatcrop.predict.description import FORMAT, Branch, Description, InputDescription, TaskDescription
+from heatcrop.nets.inference import Runner, open_network
+from heatcrop.predict.description import (
+    FORMAT,
+    UNFINISHED,
+    Branch,
+    Description,
+    InputDescription,
+    TaskDescription,
+)
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from stage2_crop.plan import used_rule
 
@@ -95,6 +104,48 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
         trunk=folder.trunk_network if run.context.network.frozen_blocks else None,
         tasks=descriptions,
     )
+
+
+def export_run(run: TrainedRun, out: Path) -> Path:
+    """Copy the networks and write ``heatcrop.json``.
+
+    RunError where nothing is finished, a network is damaged, or `out` is a run folder.
+    """
+    maps = run.context.maps
+    if maps.by_gradient:
+        raise RunError(
+            f"{run.folder.path}: its heatmaps ({maps.method}) need a backward pass, which no ONNX file "
+            "holds; to export, run again with --set heatmap.method=cam"
+        )
+    if RunFolder(out).config.is_file():
+        raise RunError(f"{out}: is a run folder itself; give --out a new or an empty folder")
+    description, path = describe_run(run, run.choose(())), RunFolder(out).description
+    copies: dict[Path, Path] = {}  # target: source
+
+    def exported(source: Path, name: str) -> Path:
+        if not source.is_file():
+            raise RunError(f"{source} is missing; run the stage again")
+        if source not in copies.values():
+            open_network(source)  # a damaged one is found here, not by the user of the export
+        copies[out / name] = source
+        return out / name
+
+    tasks = {}
+    for name, one in description.tasks.items():
+        prefix = "" if run.shared else f"{name}."  # of shared networks, all tasks have the same
+        branches = {
+            branch: part.model_copy(update={"network": exported(part.network, f"{prefix}{stage}.onnx")})
+            for branch, part, stage in (("full", one.full, "stage1"), ("crop", one.crop, "stage3"))
+        }
+        tasks[name] = one.model_copy(update=branches)
+    trunk = exported(description.trunk, "trunk.onnx") if description.trunk else None
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, UNFINISHED)  # the description never fits networks of another export
+    for target, source in copies.items():
+        with atomic_path(target) as partial:
+            shutil.copyfile(source, partial)
+    write_json(path, description.model_copy(update={"tasks": tasks, "trunk": trunk}).as_json(out))
+    return path
 
 
 def open_trunk(run: TrainedRun) -> Runner | None:

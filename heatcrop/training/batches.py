@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,13 +63,9 @@ class Images:
 def read_views(images: Images, i: int, form: InputForm, views: Callable[[View], list[View]]) -> np.ndarray:
     """Read the views of image i, (V, S, S, 3) uint8."""
     image, base = images.read(i, form)
+    cut = functools.cache(lambda view: sample(image, view, form.side_px))
     # A mirror costs a copy, not another scaling.
-    shown, upright = views(base), {}
-    for view in shown:
-        plain = dataclasses.replace(view, flip=False)
-        if plain not in upright:
-            upright[plain] = sample(image, plain, form.side_px)
-    found = [(view.flip, upright[dataclasses.replace(view, flip=False)]) for view in shown]
+    found = [(view.flip, cut(dataclasses.replace(view, flip=False))) for view in views(base)]
     return np.stack([pixels[:, ::-1] if flip else pixels for flip, pixels in found])
 
 
@@ -102,14 +99,11 @@ def batched(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def read_ahead(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: int = 0) -> Iterator[B]:
-    """Map in order on a pool of threads (0: on the caller's), with a bound on the results that wait.
+    """Map in order on a pool of threads, with a bound on the results that wait.
 
     `ahead` bounds the items in progress or waiting; by default twice the threads.
     """
     items = iter(items)
-    if threads <= 0:
-        yield from map(work, items)
-        return
     with ThreadPoolExecutor(threads) as pool:
         waiting: collections.deque[Future[B]] = collections.deque(
             pool.submit(work, item) for item in itertools.islice(items, ahead or 2 * threads)

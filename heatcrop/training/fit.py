@@ -49,10 +49,7 @@ def fit(
     def validate(logits_of: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float, float]:
         if not len(val_rows):
             return float("nan"), float("nan"), float("nan")
-        parts = [
-            logits_of(x.reshape(-1, *x.shape[2:])).reshape(len(index), x.shape[1], -1).mean(axis=1)
-            for x, index in inputs.testing(val_rows, INFERENCE_BATCH, plain=True)
-        ]
+        parts = [logits_of(x[:, 0]) for x, _ in inputs.testing(val_rows, INFERENCE_BATCH, plain=True)]
         return validation_figures(np.concatenate(parts), soft[val_rows], letters[val_rows])
 
     if checkpoint is not None:

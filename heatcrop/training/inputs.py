@@ -5,6 +5,7 @@ Training and prediction see no difference: both kinds have the same methods.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -13,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from heatcrop.files import create_rows, write_rows
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.inference import Runner
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images, batched, normalise, read_ahead, read_augmented, read_views
-from heatcrop.training.rowfile import create_rows, write_rows
 from heatcrop.training.views import TestViews
 
 _TRUNK_BATCH = 4
@@ -32,10 +33,7 @@ Batch = tuple[Any, np.ndarray]
 Work = Callable[[np.ndarray], Any]
 
 
-def _identity(x: np.ndarray) -> np.ndarray:
-    return x
-
-
+@dataclasses.dataclass
 class LiveInputs:
     """Read images each time, and pass them through the frozen trunk where there is one.
 
@@ -44,22 +42,22 @@ class LiveInputs:
     needs. `open_trunk` opens the trunk, at first use, or returns None where nothing is frozen.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        form: InputForm,
-        test: TestViews,
-        augment_of: Callable[[int], Augmentation] = lambda i: Augmentation(),
-        seed: int = 0,
-        open_trunk: Callable[[], Runner | None] = lambda: None,
-    ) -> None:
-        self.images, self.form, self.test, self.n_views = images, form, test, len(test.unit())
-        self._augment_of, self._seed, self._open_trunk = augment_of, seed, open_trunk
+    images: Images
+    form: InputForm
+    test: TestViews
+    augment_of: Callable[[int], Augmentation] = lambda i: Augmentation()
+    seed: int = 0
+    open_trunk: Callable[[], Runner | None] = lambda: None
+
+    @functools.cached_property
+    def n_views(self) -> int:
+        """The number of test views."""
+        return len(self.test.unit())
 
     @functools.cached_property
     def trunk(self) -> Runner | None:
         """The frozen trunk."""
-        return self._open_trunk()
+        return self.open_trunk()
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
@@ -72,7 +70,7 @@ class LiveInputs:
 
         def make(index: np.ndarray) -> Batch:
             def read(i: int) -> np.ndarray:
-                return read_augmented(self.images, i, self.form, epoch, self._seed, self._augment_of(i))[None]
+                return read_augmented(self.images, i, self.form, epoch, self.seed, self.augment_of(i))[None]
 
             return self._enter(index, 1, read)[:, 0], index
 
@@ -81,7 +79,7 @@ class LiveInputs:
         return read_ahead(make, batched(order, size), threads, threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = lambda x: x
     ) -> Iterator[Batch]:
         """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
 
@@ -118,7 +116,7 @@ class CachedInputs:
 
     The cache is a pair of files for each part of the images. Parts can be computed in any order and by
     different processes, also on machines that share the folder: each writes its own files. The features do
-    not depend on where parts are cut, into at least `part` images each.
+    not depend on where parts are cut.
 
     Test views are cached of all `cached_rows`; of the `train_rows` among them, `n_augmented` augmented views
     too. The trunk of `live` is opened when a part is computed or a batch is requested.
@@ -131,7 +129,6 @@ class CachedInputs:
         cached_rows: np.ndarray,
         n_augmented: int,
         folder: Path,
-        part: int | None = None,
     ) -> None:
         self.n_views = live.n_views
         self._live, self._folder, self._n_augmented = live, folder, n_augmented
@@ -139,7 +136,7 @@ class CachedInputs:
         self._batch = max(1, _BATCH // self.n_views)
         most = max(len(train_rows), len(cached_rows))
         # A part ends where a batch does, so that the same images enter the trunk together.
-        self._per_part = part_size(most, math.lcm(_BATCH, self._batch), part)
+        self._per_part = part_size(most, math.lcm(_BATCH, self._batch))
         self.parts = max(1, -(-most // self._per_part))
         # Where an item's views are in the files; -1 for none.
         self._train_place, self._test_place = (np.full(len(live.images), -1, np.int64) for _ in range(2))
@@ -192,7 +189,7 @@ class CachedInputs:
         return read_ahead(make, batched(order, size), self._live.form.threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = lambda x: x
     ) -> Iterator[Batch]:
         n_views = 1 if plain else self.n_views
 
@@ -246,11 +243,11 @@ def predict(
         yield logits, maps, index
 
 
-def part_size(rows: int, multiple: int, least: int | None = None) -> int:
-    """Size parts of about `least` rows (PART by default), or larger ones where there would be over 16.
+def part_size(rows: int, multiple: int) -> int:
+    """Size parts of about PART rows, or larger ones where there would be over 16.
 
     >>> part_size(100, 32), part_size(10_000, 3), part_size(1_000_000, 32)
     (1024, 1026, 62528)
     """
-    size = max(least or PART, -(-rows // _MOST_PARTS))
+    size = max(PART, -(-rows // _MOST_PARTS))
     return -(-size // multiple) * multiple

@@ -24,7 +24,6 @@ from heatcrop.nets.inference import Runner
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.predictions import read_arrays, write_arrays
 from heatcrop.runs.progress import progress
-from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.fit import fit
@@ -141,12 +140,14 @@ class BranchStage(Stage):
     def inputs(self) -> Inputs:
         """What enters the trained part of the networks: cached features where blocks are frozen."""
         task_of, augments = self.group.task_of, [plan.augment for plan in self.plans]
-
-        def augment_of(row: int) -> Augmentation:
-            return augments[task_of[row]]
-
-        form, seed = self.context.form, self.context.seed
-        live = LiveInputs(self.images(), form, self.plan.test, augment_of, seed, self.open_trunk)
+        live = LiveInputs(
+            self.images(),
+            self.context.form,
+            self.plan.test,
+            lambda row: augments[task_of[row]],
+            self.context.seed,
+            self.open_trunk,
+        )
         if not self.context.network.frozen_blocks:
             return live
         cached_rows = np.union1d(self.train_rows, self.val_rows)

@@ -14,6 +14,9 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+_GREY = 128
+"""Of the area outside an image."""
+
 
 @dataclasses.dataclass(frozen=True)
 class View:
@@ -100,17 +103,14 @@ def framed(box: Iterable[float], fit: str) -> View:
     return View(cx - side / 2, cy - side / 2, cx + side / 2, cy + side / 2)
 
 
-def sample(image: np.ndarray, view: View, side_px: int, fill: int = 128) -> np.ndarray:
-    """Cut a view out of an (H, W, 3) uint8 image and scale it to (side_px, side_px, 3).
-
-    The area outside the image is filled with the grey level `fill`.
-    """
+def sample(image: np.ndarray, view: View, side_px: int) -> np.ndarray:
+    """Cut a view out of an (H, W, 3) uint8 image and scale it to (side_px, side_px, 3)."""
     height, width = image.shape[:2]
     x0, y0 = int(np.floor(view.x0)), int(np.floor(view.y0))
     x1, y1 = max(x0 + 1, int(np.ceil(view.x1))), max(y0 + 1, int(np.ceil(view.y1)))
     inner = image[max(0, y0) : max(0, min(height, y1)), max(0, x0) : max(0, min(width, x1))]
     if inner.size == 0:
-        return np.full((side_px, side_px, 3), fill, np.uint8)
+        return np.full((side_px, side_px, 3), _GREY, np.uint8)
     scale_x, scale_y = side_px / (x1 - x0), side_px / (y1 - y0)
     # Scale the image's part, then lay it on the canvas: padding first would scale grey in vain.
     left, right = round((max(0, x0) - x0) * scale_x), round((min(width, x1) - x0) * scale_x)
@@ -123,7 +123,7 @@ def sample(image: np.ndarray, view: View, side_px: int, fill: int = 128) -> np.n
         left = side_px - left - size[0]
     if size == (side_px, side_px):
         return np.ascontiguousarray(scaled)
-    canvas = np.full((side_px, side_px, 3), fill, np.uint8)
+    canvas = np.full((side_px, side_px, 3), _GREY, np.uint8)
     left, top = min(max(left, 0), side_px - size[0]), min(max(top, 0), side_px - size[1])
     canvas[top : top + size[1], left : left + size[0]] = scaled
     return canvas

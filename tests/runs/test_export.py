@@ -18,7 +18,7 @@ NECK = TASKS[0]
 
 @pytest.fixture(scope="module")
 def exported(finished_run, tmp_path_factory):
-    from heatcrop.predict.export import export_run
+    from heatcrop.predict.trained_run import export_run
     from heatcrop.runs.folder import RunFolder
 
     out = tmp_path_factory.mktemp("exported") / "export"

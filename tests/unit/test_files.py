@@ -13,6 +13,7 @@ from heatcrop.files import (
     atomic_array,
     atomic_path,
     atomic_table,
+    create_rows,
     join_tables,
     link,
     write_array,
@@ -20,7 +21,6 @@ from heatcrop.files import (
     write_table,
     write_text,
 )
-from heatcrop.training.rowfile import create_rows
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):
