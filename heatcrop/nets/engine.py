@@ -1,8 +1,8 @@
 """Import MXNet and GluonCV: no other module does.
 
 MXNet 1.9.1 was made for numpy 1 and Python up to 3.8 and is no longer maintained. On current versions numpy
-provides the names that MXNet still reads while it is imported; the CUDA libraries that come as Python packages
-are opened first (GPU build only); and missing system libraries are reported with the packages that hold them.
+provides the names that MXNet still reads while it is imported; the CUDA libraries that come as Python
+packages are opened first (GPU build only); missing system libraries are reported with their packages.
 """
 
 from __future__ import annotations

@@ -162,13 +162,10 @@ def branch_opener(run: TrainedRun, trunk: Runner | None) -> Callable[[Task], tup
 
     @functools.lru_cache(maxsize=1)  # tasks that share their networks follow one another
     def opened(files: TaskFolder, n_outputs: int) -> tuple[Runner, Runner]:
-        runners = []
         with tempfile.TemporaryDirectory() as scratch:
-            for number in (1, 3):
-                exported = Path(scratch) / f"{number}.onnx"
-                weights, maps = files.weights(number), number == 1
-                runners.append(context.open_classifier(weights, exported, shape, n_outputs, maps))
-        return runners[0], runners[1]
+            files_1, files_3 = ((files.weights(n), Path(scratch) / f"{n}.onnx") for n in (1, 3))
+            full = context.open_classifier(*files_1, shape, n_outputs, maps=True)
+            return full, context.open_classifier(*files_3, shape, n_outputs)
 
     def branches(task: Task) -> tuple[Runner, Runner]:
         if run.shared:
