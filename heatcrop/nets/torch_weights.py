@@ -89,13 +89,10 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         raise WeightsError(f"the file calls for {module}.{name}, which weights do not need; refused")
 
     def persistent_load(self, pid: Any) -> _Storage:
-        try:
-            kind, dtype, key, _device, size = pid[:5]
-        except (TypeError, ValueError):
-            raise WeightsError("a storage reference has an unknown form") from None
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise WeightsError("a storage reference has an unknown form")
-        return self.storages.setdefault(str(key), _Storage(dtype, int(size)))
+        match pid:
+            case ["storage", np.dtype() as dtype, key, _device, size, *_]:
+                return self.storages.setdefault(str(key), _Storage(dtype, int(size)))
+        raise WeightsError("a storage reference has an unknown form")
 
 
 def read_torch_weights(path: Path) -> dict[str, np.ndarray]:

@@ -132,16 +132,17 @@ class CachedInputs:
     ) -> None:
         self.n_views = live.n_views
         self._live, self._folder, self._n_augmented = live, folder, n_augmented
-        self._train_rows, self._cached_rows = train_rows, cached_rows
+        self._views = {"test": self.n_views, "train": n_augmented}
+        self._rows = {"test": cached_rows, "train": train_rows}
         self._batch = max(1, _BATCH // self.n_views)
-        most = max(len(train_rows), len(cached_rows))
+        most = max(map(len, self._rows.values()))
         # A part ends where a batch does, so that the same images enter the trunk together.
         self._per_part = part_size(most, math.lcm(_BATCH, self._batch))
         self.parts = max(1, -(-most // self._per_part))
         # Where an item's views are in the files; -1 for none.
-        self._train_place, self._test_place = (np.full(len(live.images), -1, np.int64) for _ in range(2))
-        self._train_place[train_rows] = np.arange(len(train_rows))
-        self._test_place[cached_rows] = np.arange(len(cached_rows))
+        self._place = {name: np.full(len(live.images), -1, np.int64) for name in self._rows}
+        for name, rows in self._rows.items():
+            self._place[name][rows] = np.arange(len(rows))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -150,40 +151,31 @@ class CachedInputs:
 
     def images_in(self, part: int) -> int:
         """Count the images that a part passes through the trunk, all test views counted as one."""
-        tested, trained = (len(self._cut(rows, part)) for rows in (self._cached_rows, self._train_rows))
-        return tested + self._n_augmented * trained
+        return len(self._cut("test", part)) + self._n_augmented * len(self._cut("train", part))
 
     def compute(self, part: int, done: Callable[[int], None] = lambda _: None) -> None:
         """Compute one part; `done` gets the number of :meth:`images_in` that are new."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        first = part * self._per_part
-        cached_rows, train_rows = (self._cut(rows, part) for rows in (self._cached_rows, self._train_rows))
-        for name, n_rows in (
-            ("test", len(cached_rows) * self.n_views),
-            ("train", len(train_rows) * self._n_augmented),
-        ):
+        for name, views in self._views.items():
+            n_rows = len(self._cut(name, part)) * views
             create_rows(self._file(name, part), (n_rows, *self.shape), "float16")
-        for x, index in self._live.testing(cached_rows, self._batch):
-            places = self._test_places(index, self.n_views) - first * self.n_views
-            write_rows(self._file("test", part), places, x.reshape(-1, *self.shape))
+        for x, index in self._live.testing(self._cut("test", part), self._batch):
+            self._write("test", part, index, np.arange(self.n_views), x)
             done(len(index))
         for view in range(self._n_augmented):
-            for x, index in self._live.training(view, train_rows, _BATCH):
-                places = (self._train_place[index] - first) * self._n_augmented + view
-                write_rows(self._file("train", part), places, x)
+            for x, index in self._live.training(view, self._cut("train", part), _BATCH):
+                self._write("train", part, index, view, x)
                 done(len(index))
 
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
         # Each item takes its augmented and its test views in turn, from its own start, so that an epoch
         # mixes them and all are used evenly.
         def make(index: np.ndarray) -> Batch:
-            place = self._train_place[index]
-            view = (place * 7919 + epoch) % (self._n_augmented + self.n_views)
+            view = (self._place["train"][index] * 7919 + epoch) % (self._n_augmented + self.n_views)
+            augmented, view = view < self._n_augmented, view[:, None]
             x = np.empty((len(index), *self.shape), np.float32)
-            augmented = view < self._n_augmented
-            x[augmented] = self._read("train", place[augmented] * self._n_augmented + view[augmented])
-            tested = self._test_place[index[~augmented]] * self.n_views
-            x[~augmented] = self._read("test", tested + view[~augmented] - self._n_augmented)
+            x[augmented] = self._read("train", index[augmented], view[augmented])
+            x[~augmented] = self._read("test", index[~augmented], view[~augmented] - self._n_augmented)
             return x, index
 
         return read_ahead(make, batched(order, size), self._live.form.threads)
@@ -195,28 +187,31 @@ class CachedInputs:
 
         def make(part: np.ndarray) -> Batch:
             x = np.empty((len(part), n_views, *self.shape), np.float32)
-            cached = self._test_place[part] >= 0
-            places = self._test_places(part[cached], n_views)
-            x[cached] = self._read("test", places).reshape(-1, *x.shape[1:])
+            cached = self._place["test"][part] >= 0
+            x[cached] = self._read("test", part[cached], np.arange(n_views)).reshape(-1, *x.shape[1:])
             if not cached.all():
                 x[~cached] = self._live.read(part[~cached], plain)
             return work(x), part
 
         return read_ahead(make, batched(index, size), self._live.form.threads)
 
-    def _cut(self, rows: np.ndarray, part: int) -> np.ndarray:
-        return rows[part * self._per_part : (part + 1) * self._per_part]
+    def _cut(self, name: str, part: int) -> np.ndarray:
+        return self._rows[name][part * self._per_part : (part + 1) * self._per_part]
 
-    def _test_places(self, index: np.ndarray, n_views: int) -> np.ndarray:
-        """Return where the first test views of items are in the files of all parts, (B * V,)."""
-        return (self._test_place[index][:, None] * self.n_views + np.arange(n_views)).ravel()
+    def _places(self, name: str, index: np.ndarray, views: Any) -> np.ndarray:
+        """Return where views of (B,) items are in the files of all parts; `views` broadcasts to (B, V)."""
+        return (self._place[name][index][:, None] * self._views[name] + views).ravel()
 
     def _file(self, name: str, part: int) -> Path:
         return self._folder / f"{name}{part}.npy"
 
-    def _read(self, name: str, places: np.ndarray) -> np.ndarray:
-        """Read rows of the files of all parts, (B, c, h, w) float32."""
-        per_part = self._per_part * (self.n_views if name == "test" else self._n_augmented)
+    def _write(self, name: str, part: int, index: np.ndarray, views: Any, x: np.ndarray) -> None:
+        places = self._places(name, index, views) - part * self._per_part * self._views[name]
+        write_rows(self._file(name, part), places, x.reshape(-1, *self.shape))
+
+    def _read(self, name: str, index: np.ndarray, views: Any) -> np.ndarray:
+        """Read views of (B,) items, (B * V, c, h, w) float32."""
+        places, per_part = self._places(name, index, views), self._per_part * self._views[name]
         out, part = np.empty((len(places), *self.shape), np.float32), places // max(1, per_part)
         for number in np.unique(part).tolist():
             mine = part == number

@@ -233,11 +233,10 @@ class BranchStage(Stage):
     def _diverged(self, network: str, how: str) -> DivergedError:
         """Make the error that names the training and the settings that drive it."""
         plan, section = self.plan.training, f"{self.name}.training"
-        settings = [f"{section}.learning_rate (it is {plan.learning_rate:g})"]
-        if plan.head_rate > 1:
-            settings.append(f"{section}.head_rate (it is {plan.head_rate:g})")
-        if plan.weight_decay:
-            settings.append(f"{section}.weight_decay (it is {plan.weight_decay:g})")
+        keys = {"learning_rate": True, "head_rate": plan.head_rate > 1, "weight_decay": plan.weight_decay > 0}
+        settings = [
+            f"{section}.{key} (it is {getattr(plan, key):g})" for key, drives in keys.items() if drives
+        ]
         return DivergedError(
             f"{self.group.short}: the training of stage {self.number} ({network}) {how}; "
             f"lower {' or '.join(settings)}"
