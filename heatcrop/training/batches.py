@@ -111,9 +111,7 @@ def read_ahead(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: 
         try:
             while waiting:
                 result = waiting.popleft().result()
-                for item in itertools.islice(items, 1):
-                    waiting.append(pool.submit(work, item))
+                waiting.extend(pool.submit(work, item) for item in itertools.islice(items, 1))
                 yield result
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)

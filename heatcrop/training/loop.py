@@ -143,13 +143,10 @@ def train(
     forward = mixed_block(net) if amp else net  # (N, c, h, w) -> (N, C)
     forward.hybridize(static_alloc=True, static_shape=len(contexts) == 1)
     net.weight.lr_mult = net.bias.lr_mult = plan.head_rate
-    options = {"learning_rate": plan.learning_rate, "wd": plan.weight_decay}
-    if plan.optimizer == "sgd":
-        options["momentum"] = 0.9
+    optimizer, momentum = ("nag", {"momentum": 0.9}) if plan.optimizer == "sgd" else ("adam", {})
+    options = {"learning_rate": plan.learning_rate, "wd": plan.weight_decay, **momentum}
     # The trainer, not a key-value store, keeps the optimiser's state, so that a checkpoint can read it.
-    trainer = mx.gluon.Trainer(
-        params, "nag" if plan.optimizer == "sgd" else "adam", options, update_on_kvstore=False
-    )
+    trainer = mx.gluon.Trainer(params, optimizer, options, update_on_kvstore=False)
     scaler = trainer._amp_loss_scaler = loss_scaler() if amp else None
     loss_of = mx.gluon.loss.SoftmaxCELoss(sparse_label=False)  # (N, C), (N, C) -> (N,)
     trained = [p for p in params.values() if p.grad_req != "null"]

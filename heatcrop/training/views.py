@@ -75,16 +75,8 @@ class TestViews:
 
     def on(self, view: View) -> list[View]:
         """List the views of an image's base view."""
-        return [
-            View(
-                view.x0 + u.x0 * view.width,
-                view.y0 + u.y0 * view.height,
-                view.x0 + u.x1 * view.width,
-                view.y0 + u.y1 * view.height,
-                u.flip,
-            )
-            for u in self.unit()
-        ]
+        x, y, w, h = view.x0, view.y0, view.width, view.height
+        return [View(x + u.x0 * w, y + u.y0 * h, x + u.x1 * w, y + u.y1 * h, u.flip) for u in self.unit()]
 
 
 def framed(box: Iterable[float], fit: str) -> View:
