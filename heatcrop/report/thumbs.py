@@ -30,8 +30,8 @@ def write_gallery(
 
     Of a row, ``p`` has a list a branch (or null) of C shares in thousandths, ``top`` the predicted class a
     branch, ``letters`` n, m, y a class ('' without a label), ``thumb`` x, y, width, height of image and crop
-    in its file, ``original`` an address (or null). ``size``, ``box`` and the heatmap's ``frame`` are in pixels
-    of the original.
+    in its file, ``original`` an address (or null). ``size``, ``box`` and the heatmap's ``frame`` are in
+    pixels of the original.
     """
     data, task = results.data, results.data.task
     splits = ("test", "val", "train", *np.unique(data.splits).tolist())
