@@ -182,3 +182,39 @@ def atomic_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Iterator[np.
         reserve(partial, partial.stat().st_size)
         yield array
         array.flush()
+
+
+def create_rows(path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    """Make a ``.npy`` file of zeros whose room on the disk is reserved; OSError where there is too little.
+
+    The file may be larger than memory. Read it with ``np.load(path, mmap_mode="r")[rows]``, anew for each
+    batch: the pages that a memory map has touched count as the process's memory for as long as it exists.
+    """
+    with _named(path):
+        np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+        reserve(path, path.stat().st_size)
+
+
+def write_rows(path: Path, rows: np.ndarray, values: np.ndarray) -> None:
+    """Write (B, ...) values, rounded to the file's type, to the (B,) rows of a file.
+
+    Threads may write different rows concurrently. OSError where the disk is full. (Writing through a memory
+    map would end the process with SIGBUS.)
+    """
+    array = np.load(path, mmap_mode="r")
+    values = np.ascontiguousarray(values, array.dtype)
+    with _named(path), path.open("rb+", buffering=0) as file:
+        for row, value in zip(rows.tolist(), values, strict=True):
+            place = array.offset + row * value.nbytes
+            if os.pwrite(file.fileno(), value.tobytes(), place) != value.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in an error of the system."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise

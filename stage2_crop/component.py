@@ -112,7 +112,8 @@ def components(heat: np.ndarray, threshold: float) -> list[Component]:
     found = []
     for region in regionprops(labels):
         y0, x0, y1, x1 = region.bbox
-        found.append(Component((x0, y0, x1, y1), region.area / heat.size, mass[region.label] / total))
+        area, share = float(region.area / heat.size), float(mass[region.label] / total)
+        found.append(Component((x0, y0, x1, y1), area, share))
     return found
 
 

@@ -7,9 +7,12 @@ import onnxruntime
 import pandas as pd
 import pytest
 
+from heatcrop.cli.prediction import read_trained_run
 from heatcrop.data.images import read_image
 from heatcrop.data.tasks import resolve
 from heatcrop.metrics.calibration import softmax
+from heatcrop.predict.trained_run import export_run
+from heatcrop.runs.folder import RunFolder
 from heatcrop.training.views import View, framed, sample
 from tests.tiny_run import SIDE_PX, TASKS
 
@@ -18,11 +21,8 @@ NECK = TASKS[0]
 
 @pytest.fixture(scope="module")
 def exported(finished_run, tmp_path_factory):
-    from heatcrop.predict.export import export_run
-    from heatcrop.runs.folder import RunFolder
-
     out = tmp_path_factory.mktemp("exported") / "export"
-    export_run(RunFolder(finished_run), out)
+    export_run(read_trained_run(RunFolder(finished_run)), out)
     return out
 
 

@@ -19,7 +19,7 @@ def run_code(*words, **options):
 
 
 IGNORED = (
-    "import os, signal; from heatcrop.cli.signals import listen; listen();"
+    "import os, signal; from heatcrop.cli.signals import handle_signals; handle_signals();"
     "os.kill(os.getpid(), signal.SIGHUP); print('continues')"
 )
 
@@ -32,8 +32,8 @@ def test_a_program_under_nohup_outlives_its_terminal():
 
 IN_A_LIBRARY = """
 import ctypes, threading
-from heatcrop.cli.signals import listen
-listen()
+from heatcrop.cli.signals import handle_signals
+handle_signals()
 lock, libc = ctypes.create_string_buffer(256), ctypes.CDLL(None)
 libc.pthread_mutex_lock(lock)
 print("ready", flush=True)
@@ -63,13 +63,13 @@ class Held:
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(1000):
             pass
-signals.listen()
+signals.handle_signals()
 try:
     for _ in range(100):
         Held()  # Python drops what is raised in its __del__
         time.sleep(0.1)
 except KeyboardInterrupt:
-    signals.tell()
+    signals.report_interruption()
     raise SystemExit(signals.INTERRUPTED)
 """
 

@@ -13,13 +13,13 @@ from heatcrop.files import (
     atomic_array,
     atomic_path,
     atomic_table,
+    create_rows,
     link,
     write_array,
     write_json,
     write_table,
     write_text,
 )
-from heatcrop.training.rowfile import create_rows
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):
