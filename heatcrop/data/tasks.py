@@ -124,13 +124,8 @@ def resolve(name: str, tasks: Sequence[Task] = FASHIONAI) -> Task:
 
     A prefix never matches: ``neck`` is not ``neckline``.
 
-    Raises
-    ------
-    DataError
-        When no task, or more than one, has that name; the message lists the tasks.
+    Raises DataError when no task, or more than one, has that name; the message lists the tasks.
 
-    Examples
-    --------
     >>> resolve("Neck").name
     'neck_design_labels'
     >>> resolve("neckline_design_labels").short

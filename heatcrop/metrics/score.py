@@ -117,8 +117,6 @@ def average_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
 def basic_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
     """Compute correct / predicted with nothing blocked; rows with ``m`` at the predicted class are skipped.
 
-    For parameters see `average_precision`.
-
     >>> basic_precision([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]], [[2, 0], [1, 2], [0, 2]])
     0.5
     """
@@ -129,8 +127,6 @@ def basic_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
 
 def accuracy(probabilities: ArrayLike, letters: ArrayLike) -> float:
     """Compute the share of rows whose predicted class is the ``y``; an ``m`` does not count as correct.
-
-    For parameters see `average_precision`.
 
     >>> accuracy([[0.9, 0.1], [0.8, 0.2]], [[2, 0], [1, 2]])
     0.5

@@ -52,16 +52,11 @@ def build_report(
     plan: ReportPlan = ReportPlan(),
     anew: bool = True,
 ) -> Path:
-    """Write ``report/index.html`` with its files, and the sheets beside the crop folders.
+    """Write ``report/index.html`` with its files, and the sheets beside the crop folders; return the page.
 
     Tasks whose first two stages have not run yet are left out; where stage 3 has not run, the report shows
     the full image's predictions only. `tasks` are by full name, `metrics` as in ``metrics.json``. Unless
     `anew`, a report that was made from the same inputs stays.
-
-    Returns
-    -------
-    Path
-        The page.
     """
     settings, home = read_settings(folder), folder.report.parent
     mark = _fingerprint(folder, tasks, plan, _shown(metrics), _shown(settings))
