@@ -11,6 +11,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,8 +140,9 @@ def atomic_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write a ``.npy`` file, for `numpy.load` with a memory map."""
-    with atomic_array(path, array.shape, array.dtype) as new:  # np.save hides the reason of an error
-        new[...] = array
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        # NumPy hides the reason of an error where it knows that it writes to a file.
+        np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def link(path: Path, target: Path) -> None:
