@@ -64,6 +64,10 @@ def test_a_setting_of_the_network_outdates_stage_1(plan):
     assert plan("--set", "network.input_px=128")["neck", "cam"] == "network.input_px 96 -> 128"
 
 
+def test_another_method_of_heatmaps_outdates_stage_1(plan):
+    assert plan("--set", "heatmap.method=grad_cam")["neck", "cam"] == "heatmap.method cam -> grad_cam"
+
+
 def test_a_missing_record_is_a_stage_not_done(plan, run_copy):
     RunFolder(run_copy).task(NECK).record("finetune").unlink()
     reasons = plan()

@@ -40,11 +40,6 @@ def neck(run_copy):
     return RunFolder(run_copy).task(NECK)
 
 
-def test_settings_of_gradients_are_no_inputs_of_plain_heatmaps(neck):
-    names = json.loads(neck.record("cam").read_text())["inputs"]["settings"]
-    assert [name for name in names if "heatmap" in name] == ["cam.heatmap"]
-
-
 def test_grad_cam_on_the_last_map_gives_cams_heatmaps(call, run_copy, neck, tiny_home, tmp_path):
     """Prediction makes them too; what has no backward pass refuses in one line."""
     heatmaps = np.load(neck.heatmaps)
