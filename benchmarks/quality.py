@@ -40,8 +40,7 @@ from heatcrop.runs.predictions import read_arrays, read_branches, write_arrays
 from heatcrop.runs.progress import log, silence
 from heatcrop.runs.records import fingerprint
 from heatcrop.training.batches import Images
-from heatcrop.training.inputs import LiveInputs
-from heatcrop.training.prediction import predict
+from heatcrop.training.inputs import LiveInputs, predict
 from pipeline import STAGES, run_group
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops

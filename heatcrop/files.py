@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,6 @@ NOT_UTF8 = "the file's name is not in UTF-8; rename it"
 def printable(name: str) -> str:
     r"""Replace what is not UTF-8 in a file's name by ``?``, so that it can be written to files.
 
-    Examples
-    --------
     >>> printable("caf\udce9.jpg"), printable("café.jpg")
     ('caf?.jpg', 'café.jpg')
     """
@@ -41,14 +39,8 @@ def printable(name: str) -> str:
 def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends without an error, it replaces `path`.
 
-    An interrupted run leaves the old file or the new one, never a part.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder is created if missing.
-    durable : bool
-        Write the bytes to the disk before the name, so that this holds for a power cut too.
+    Its folder is created if missing. `durable`: write the bytes to the disk before the name, so that even a
+    power cut leaves the old file or the new one.
     """
     # Beside the target, since a rename is atomic only within a file system; one name per thread.
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,18 +84,13 @@ def _stem(path: Path) -> str:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)  # sends no signal
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # another user's process; a number that no process has
-        return True
+    except (OSError, OverflowError) as error:  # another user's process; a number that no process has
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
 def reserve(path: Path, n_bytes: int) -> None:
-    """Reserve disk space for a file that is written in parts.
-
-    A full disk then raises OSError before the work begins, not hours into it.
-    """
+    """Reserve disk space for a file that is written in parts, so that a full disk is an OSError at once."""
     if not n_bytes or not hasattr(os, "posix_fallocate"):
         return
     with path.open("rb+") as file:
@@ -150,16 +137,6 @@ def atomic_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
         yield write
 
 
-def join_tables(path: Path, parts: Sequence[Path]) -> None:
-    """Write one CSV from several with the same header."""
-    with atomic_path(path) as partial, partial.open("wb") as file:
-        for number, part in enumerate(parts):
-            with part.open("rb") as rows:
-                header = rows.readline()
-                file.write(header if not number else b"")
-                shutil.copyfileobj(rows, file)
-
-
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write a ``.npy`` file, for `numpy.load` with a memory map."""
     array = np.ascontiguousarray(array)
@@ -192,22 +169,55 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    return value
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 @contextlib.contextmanager
 def atomic_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
-    """Give a new array on disk to be filled; when the block ends well it becomes the ``.npy`` file `path`.
+    """Yield a new array on disk; when the block ends without an error, it becomes the ``.npy`` file `path`.
 
-    The disk reserves the room at once: a full disk is an OSError here, not a crash while the array is filled.
+    A full disk is an OSError at once, not a crash while the array is filled.
     """
     with atomic_path(path) as partial:
         array = np.lib.format.open_memmap(partial, "w+", dtype, shape)
         reserve(partial, partial.stat().st_size)
         yield array
         array.flush()
-        del array
+
+
+def create_rows(path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    """Make a ``.npy`` file of zeros whose room on the disk is reserved; OSError where there is too little.
+
+    The file may be larger than memory. Read it with ``np.load(path, mmap_mode="r")[rows]``, anew for each
+    batch: the pages that a memory map has touched count as the process's memory for as long as it exists.
+    """
+    with _named(path):
+        np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+        reserve(path, path.stat().st_size)
+
+
+def write_rows(path: Path, rows: np.ndarray, values: np.ndarray) -> None:
+    """Write (B, ...) values, rounded to the file's type, to the (B,) rows of a file.
+
+    Threads may write different rows concurrently. OSError where the disk is full. (Writing through a memory
+    map would end the process with SIGBUS.)
+    """
+    array = np.load(path, mmap_mode="r")
+    values = np.ascontiguousarray(values, array.dtype)
+    with _named(path), path.open("rb+", buffering=0) as file:
+        for row, value in zip(rows.tolist(), values, strict=True):
+            place = array.offset + row * value.nbytes
+            if os.pwrite(file.fileno(), value.tobytes(), place) != value.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in an error of the system."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise

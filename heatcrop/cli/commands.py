@@ -319,7 +319,7 @@ def export(
     from heatcrop.cli.prediction import read_trained_run
     from heatcrop.cli.run_folders import refuse_others
     from heatcrop.predict.description import is_description
-    from heatcrop.predict.export import export_run
+    from heatcrop.predict.trained_run import export_run
 
     run, out = read_trained_run(RunFolder(run_)), out or run_ / "export"
     refuse_others(out, RunFolder(out).description, "an export's", is_description)

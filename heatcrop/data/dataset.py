@@ -19,32 +19,20 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class TaskData:
-    """The usable images of one task.
-
-    Attributes
-    ----------
-    task : Task
-    images : tuple of str
-        Names as annotated, unique.
-    paths : sequence of str
-        The files.
-    sizes : ndarray of int, shape (N, 2)
-        Width and height in pixels.
-    letters : ndarray of int8, shape (N, C)
-        2 for y, 1 for m, 0 for n; a row of zeros has no label.
-    splits : ndarray of object, shape (N,)
-        train, val or test.
-    groups : ndarray of object, shape (N,)
-        Images of one group stay in one split; '' for none.
-    """
+    """The usable images of one task."""
 
     task: Task
     images: tuple[str, ...]
+    """Names as annotated, unique."""
     paths: Sequence[str]
     sizes: np.ndarray
+    """Width and height in pixels, (N, 2) int."""
     letters: np.ndarray
+    """2 for y, 1 for m, 0 for n, (N, C) int8; a row of zeros has no label."""
     splits: np.ndarray
+    """train, val or test, (N,) object."""
     groups: np.ndarray
+    """Images of one group stay in one split, (N,) object; '' for none."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -70,14 +58,9 @@ class TaskData:
 
 
 def task_data(task: Task, rows: pd.DataFrame) -> TaskData:
-    """Build a task's arrays, sorted by image name, from annotation rows.
+    """Build a task's arrays, sorted by image name, from annotation rows of any tasks.
 
-    Parameters
-    ----------
-    task : Task
-    rows : DataFrame
-        The columns of `heatcrop.data.readers.Annotations.rows`, with ``width`` and ``height``; rows of
-        other tasks are ignored.
+    `rows` have the columns of `heatcrop.data.readers.Annotations.rows`, ``width`` and ``height``.
     """
     rows = rows[rows["task"] == task.name].sort_values("image", kind="stable")
     n_classes = len(task.classes)
@@ -99,14 +82,8 @@ def survey_images(
 ) -> tuple[np.ndarray, list[str]]:
     """Decode every image once, at an eighth of its scale where possible.
 
-    A truncated file is found only by decoding it. This check finds it before training starts.
-
-    Parameters
-    ----------
-    paths : sequence of str
-    threads : int
-    done : callable
-        Receives the number of images checked since its last call.
+    A truncated file is found only by decoding it. This check finds it before training starts. `done` receives
+    the number of images checked since its last call.
 
     Returns
     -------

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.labels import YES
 from heatcrop.data.splits import connected_groups
 
 SHARED = "shared_trunk"
@@ -26,29 +27,18 @@ HELD_OUT = "apart"
 
 @dataclasses.dataclass(frozen=True)
 class TaskGroup:
-    """One or more tasks that one network classifies.
-
-    Attributes
-    ----------
-    tasks : tuple of TaskData
-    paths : sequence of str
-        Image file of each of the N rows, one task after another; likewise the arrays.
-    sizes : ndarray of int, shape (N, 2)
-        Width and height in pixels.
-    letters : ndarray of int8, shape (N, C)
-        Label codes of the C classes of all tasks; 0 for the classes of other tasks.
-    splits : ndarray of str, shape (N,)
-        train, val, test or :data:`HELD_OUT`.
-    groups : ndarray of str, shape (N,)
-        Rows that must stay in one fold.
-    """
+    """One or more tasks that one network classifies; the rows are those of one task after another."""
 
     tasks: tuple[TaskData, ...]
     paths: Sequence[str]
     sizes: np.ndarray
+    """Width and height in pixels, (N, 2) int."""
     letters: np.ndarray
+    """Label codes of the classes of all tasks, (N, C) int8; 0 for the classes of other tasks."""
     splits: np.ndarray
+    """train, val, test or :data:`HELD_OUT`, (N,) str."""
     groups: np.ndarray
+    """Rows of one group must stay in one fold, (N,) str."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -78,13 +68,13 @@ class TaskGroup:
 
     @functools.cached_property
     def task_of(self) -> np.ndarray:
-        """Number of each row's task, ndarray of int, shape (N,)."""
+        """Number of each row's task, (N,) int."""
         return np.repeat(np.arange(len(self.tasks)), [len(data) for data in self.tasks])
 
     @property
     def labelled(self) -> np.ndarray:
         """Whether a row has a label, ndarray of bool, shape (N,)."""
-        return np.asarray((self.letters == 2).any(axis=1))
+        return np.asarray((self.letters == YES).any(axis=1))
 
     @functools.cached_property
     def soft(self) -> np.ndarray:
@@ -129,14 +119,8 @@ def align_splits(rows: pd.DataFrame, splits: pd.Series[str]) -> pd.Series[str]:
     """Bring an image that several tasks label, and its group, into one split.
 
     Of connected rows, those whose split was not given take a given one where there is any, else that of the
-    first row by task and name. Given splits stay.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        With ``image, path, task, split, group``; `split` as the data gives it.
-    splits : Series of str
-        As :func:`heatcrop.data.splits.assign_splits` makes them, task by task.
+    first row by task and name. Given splits, as in `rows`, stay; `splits` are those that
+    :func:`heatcrop.data.splits.assign_splits` makes of them, task by task.
     """
     given = rows["split"].to_numpy(object) != ""
     units = connected_groups(rows["group"].tolist(), rows["path"].tolist())

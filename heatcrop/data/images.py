@@ -15,7 +15,7 @@ import warnings
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from heatcrop.errors import HeatCropError
 from heatcrop.files import write_atomic
@@ -39,7 +39,6 @@ _UPRIGHT = {
     7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
     8: lambda a: a.transpose(1, 0, 2)[::-1],
 }
-_ORIENTATION_TAG = 0x0112
 _STRIP_PIXELS = 8_000_000
 # O_NONBLOCK: a pipe without a writer opens at once, to be refused. Windows has only O_BINARY.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -68,9 +67,9 @@ def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> 
     path : path
         JPEG, PNG, WebP, BMP, TIFF, GIF or PPM; its content counts, not its name.
     at_least_px : int, optional
-        The shorter side that is needed. A plain 8-bit RGB JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-        scale, the smallest whose shorter side still has `at_least_px` pixels; this is several times
-        faster. Other images, and by default all, are read at full scale.
+        The shorter side that is needed, at least 1. A plain 8-bit RGB JPEG is then decoded at 1/2, 1/4 or 1/8
+        of its scale, the smallest that suffices; this is several times faster. Other images, and by default
+        all, are read at full scale.
 
     Returns
     -------
@@ -82,11 +81,16 @@ def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> 
     ImageError
         The file is missing, empty, damaged, no image, too small or too large.
     """
-    if at_least_px is not None and at_least_px < 1:
-        raise ValueError(f"at_least_px must be at least 1, got {at_least_px}")
     data = _read_bytes(path)
     with _open(path, data) as image:
-        _check_size(path, *image.size)
+        # A small file must not fill the memory: the stored size is checked before decoding.
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ImageError(
+                path, f"{width} x {height} px are {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
+            )
+        if min(width, height) < MIN_SIDE_PX:
+            raise ImageError(path, f"{width} x {height} px; each side must have at least {MIN_SIDE_PX}")
         orientation = _orientation(image)
         plain = _is_jpeg(image) and image.mode == "RGB"
         array = _decode_jpeg(data, image.size, at_least_px) if plain else None
@@ -130,37 +134,20 @@ def _decode(
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Read width and height in pixels, upright, from the header.
-
-    Raises
-    ------
-    ImageError
-        The file cannot be opened as an image.
-    """
+    """Read width and height in pixels, upright, from the header; ImageError where there is none."""
     with _open(path, _read_bytes(path)) as image:
         width, height = image.size
         return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
-    """Encode an image as JPEG.
-
-    Parameters
-    ----------
-    rgb : ndarray of uint8, shape (H, W, 3)
-    quality : int
-        1 to 100.
-    """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-        raise ValueError(f"an image is (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
-    if not 1 <= quality <= 100:
-        raise ValueError(f"quality must be 1 to 100, got {quality}")
+    """Encode an (H, W, 3) image as JPEG; `quality` is 1 to 100."""
     encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality, "RGB", "420")
     return encoded
 
 
 def write_jpeg(path: str | os.PathLike[str], rgb: NDArray[np.uint8], quality: int = 95) -> None:
-    """Write a JPEG file atomically; for parameters see `encode_jpeg`."""
+    """Write an (H, W, 3) image as a JPEG file, atomically."""
     write_atomic(path, encode_jpeg(rgb, quality))
 
 
@@ -204,17 +191,6 @@ def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
         raise ImageError(path, f"the header is damaged: {error}") from None
 
 
-def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
-    """Check the stored size before decoding: a small file must not fill the memory."""
-    n_pixels = width * height
-    if n_pixels > MAX_PIXELS:
-        raise ImageError(
-            path, f"{width} x {height} px are {n_pixels:,} pixels; at most {MAX_PIXELS:,} are read"
-        )
-    if min(width, height) < MIN_SIDE_PX:
-        raise ImageError(path, f"{width} x {height} px; each side must have at least {MIN_SIDE_PX}")
-
-
 def _is_jpeg(image: Image.Image) -> bool:
     return image.format in ("JPEG", "MPO")
 
@@ -236,7 +212,7 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF" or "exif" not in image.info:
         return 1  # Pillow turns TIFF upright itself; asking a PNG without EXIF would decode it
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # the pixels can be used in spite of damaged EXIF data
         return 1
     return value if value in _UPRIGHT else 1

@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 NAMES = np.array(["train", "val", "test"], dtype=object)
 LEAKAGE = ("task", "kind", "image", "split", "label", "same_as", "same_split", "same_label")
 
-_TAIL_BYTES = 4096
-
 
 def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed: int) -> pd.Series[str]:
     """Assign ``train``, ``val`` or ``test`` to each row, task by task.
@@ -39,14 +37,7 @@ def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed:
         Shares of the task's rows, 0 to below 1, together below 1. For a share above 0 at least one row (or
         group) is cut off, as long as one remains to train on.
     seed : int
-
-    Returns
-    -------
-    Series of str
-        With the index of `rows`.
     """
-    if not (0 <= val_share < 1 and 0 <= test_share < 1 and val_share + test_share < 1):
-        raise ValueError(f"shares must be at least 0 and below 1 together, got {val_share} and {test_share}")
     splits = rows["split"].to_numpy(dtype=object, copy=True)
     images, tasks = (rows[column].to_numpy(dtype=object) for column in ("image", "task"))
     for task in sorted(set(tasks)):
@@ -67,37 +58,22 @@ def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed:
     return pd.Series(splits, index=rows.index, dtype=object, name="split")
 
 
-def assign_folds(
-    letters: NDArray[np.int8], groups: ArrayLike | None, n_folds: int, seed: int
-) -> NDArray[np.int64]:
+def assign_folds(letters: NDArray[np.int8], groups: ArrayLike, n_folds: int, seed: int) -> NDArray[np.int64]:
     """Assign a fold to each row, so that a network predicts only rows it was not trained on.
 
     Parameters
     ----------
     letters : ndarray of int8, shape (N, C)
         Labels; the folds have about equal shares of each ``y`` class.
-    groups : array_like of str, shape (N,), or None
-        Rows of one group are in one fold. Empty texts, or None, are groups of one row.
+    groups : array_like of str, shape (N,)
+        Rows of one group are in one fold. An empty text is a group of one row.
     n_folds : int
-        At least 2. With fewer groups, each group is a fold.
+        At least 2. With fewer groups, each group is a fold; every fold has rows.
     seed : int
-
-    Returns
-    -------
-    ndarray of int64, shape (N,)
-        0 to n_folds - 1; every fold has rows.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes a second to import
 
-    if n_folds < 2:
-        raise ValueError(f"n_folds must be at least 2, got {n_folds}")
-    letters = np.asarray(letters)
-    if letters.ndim != 2:
-        raise ValueError(f"letters must be (N, C), got shape {letters.shape}")
-    n_rows = len(letters)
-    numbers = np.arange(n_rows) if groups is None else connected_groups(np.asarray(groups).tolist())
-    if len(numbers) != n_rows:
-        raise ValueError(f"{len(numbers)} groups for {n_rows} rows")
+    n_rows, numbers = len(letters), connected_groups(np.asarray(groups).tolist())
     n_groups = int(numbers.max(initial=-1)) + 1
     if n_groups <= n_folds:
         return numbers
@@ -116,51 +92,31 @@ def assign_folds(
 
 
 def connected_groups(groups: Sequence[str], paths: Sequence[str] | None = None) -> NDArray[np.int64]:
-    """Number the rows that must stay together.
+    """Number the rows that must stay together, from 0 in order of first appearance.
 
-    Parameters
-    ----------
-    groups : sequence of str
-        Equal names connect rows; '' is a group of one row.
-    paths : sequence of str, optional
-        Identical files connect rows too.
-
-    Returns
-    -------
-    ndarray of int64, shape (N,)
-        Equal for rows connected by any chain of both; counted from 0 in order of first appearance.
+    Rows are connected by any chain of equal groups ('' is a group of one row) and, with `paths`, of identical
+    files.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    n = len(groups)
-    numbers: NDArray[np.int64]
-    names = np.asarray(groups, dtype=object)
-    numbers = np.where(names == "", n + np.arange(n), pd.factorize(names)[0])
-    numbers = pd.factorize(numbers)[0]
+    n, names = len(groups), np.asarray(groups, dtype=object)
+    numbers: NDArray[np.int64] = pd.factorize(
+        np.where(names == "", n + np.arange(n), pd.factorize(names)[0])
+    )[0]
     if paths is None or n == 0:
         return numbers
     # Nodes are groups and file contents; each row is an edge from its group to its content.
     edges = (np.ones(n, np.int8), (numbers, n + identical_groups(paths)))
     components = connected_components(coo_array(edges, shape=(2 * n, 2 * n)), directed=False)[1]
-    numbers = pd.factorize(components[numbers])[0]
-    return numbers
+    return np.asarray(pd.factorize(components[numbers])[0], np.int64)
 
 
 def identical_groups(paths: Sequence[str]) -> NDArray[np.int64]:
-    """Number files by content: equal numbers for equal bytes.
+    """Number files by content, from 0 in order of first appearance: equal numbers for equal bytes.
 
-    Files are compared by size, then by the last 4 KB, and are read in full only where both are equal.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        A file that cannot be read equals no other.
-
-    Returns
-    -------
-    ndarray of int64, shape (N,)
-        Counted from 0 in order of first appearance.
+    Files are compared by size, then by the last 4 KB, and are read in full only where both are equal. A file
+    that cannot be read equals no other.
     """
     sizes = np.empty(len(paths), np.int64)
     for place, path in enumerate(paths):
@@ -169,13 +125,11 @@ def identical_groups(paths: Sequence[str]) -> NDArray[np.int64]:
         except (OSError, ValueError):
             sizes[place] = -1 - place
     numbers = pd.factorize(sizes)[0]
-    for n_bytes in (_TAIL_BYTES, None):
-        known: dict[tuple[int, bytes], int] = {}
+    for n_bytes in (4096, None):
         repeated = np.bincount(numbers, minlength=1)[numbers] > 1
-        keys = [
-            (number, _digest(paths[place], n_bytes, place) if repeated[place] else b"")
-            for place, number in enumerate(numbers.tolist())
-        ]
+        digests = [_digest(paths[i], n_bytes, i) if repeated[i] else b"" for i in range(len(paths))]
+        known: dict[tuple[int, bytes], int] = {}
+        keys = zip(numbers.tolist(), digests, strict=True)
         numbers = np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
     return numbers
 
@@ -183,17 +137,9 @@ def identical_groups(paths: Sequence[str]) -> NDArray[np.int64]:
 def leakage(rows: pd.DataFrame) -> pd.DataFrame:
     """Find byte-identical images of one task in different splits or with different labels.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        With ``image, path, task, label, split``; `split` from `assign_splits`.
-
-    Returns
-    -------
-    DataFrame
-        ``task, kind, image, split, label, same_as, same_split, same_label``, one row for each image that
-        differs from the first identical one: ``kind`` is ``split`` (another split) or ``label`` (both labels
-        are known and differ). An image with both differences has two rows.
+    `rows` have ``image, path, task, label, split`` (from `assign_splits`). The result has :data:`LEAKAGE`,
+    one row for each image that differs from the first identical one: ``kind`` is ``split`` (another split)
+    or ``label`` (both labels are known and differ). An image with both differences has two rows.
     """
     found = [pd.DataFrame(columns=list(LEAKAGE))]
     for task, of_task in rows.groupby("task"):

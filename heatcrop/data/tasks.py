@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -23,8 +24,6 @@ def folder_name(class_name: str) -> str:
     Separators and characters that Windows refuses become ``-``; control and invisible characters, leading
     dots, trailing dots and spaces are removed; device names (``NUL``) get a ``_``; the length is bounded.
 
-    Examples
-    --------
     >>> folder_name("3/4 Length"), folder_name("../../etc"), folder_name("Ankle&Floor Length")
     ('3-4 Length', '-etc', 'Ankle&Floor Length')
     >>> folder_name("NUL"), folder_name("...")
@@ -47,18 +46,6 @@ def folder_name(class_name: str) -> str:
 class Task:
     """One attribute of an image and its classes.
 
-    Parameters
-    ----------
-    name : str
-        The full name, as in annotation files and run folders (``neck_design_labels``).
-    classes : tuple of str
-        Class names in label order: letter ``i`` of a label belongs to ``classes[i]``.
-    kind : {"design", "length"}
-        ``design``: the form of a part, which a crop shows. ``length``: how far a part reaches, which needs
-        the full image, so that training uses no random crops.
-
-    Examples
-    --------
     >>> Task("neck_design_labels", ("Invisible", "Turtle Neck")).short
     'neck'
     >>> Task("beak", ("hooked", "straight")).short
@@ -66,8 +53,12 @@ class Task:
     """
 
     name: str
+    """The full name, as in annotation files and run folders (``neck_design_labels``)."""
     classes: tuple[str, ...]
+    """Class names in label order: letter ``i`` of a label belongs to ``classes[i]``."""
     kind: str = "design"
+    """``design``: the form of a part, which a crop shows. ``length``: how far a part reaches, which needs the
+    full image, so that training uses no random crops."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))  # YAML gives a list
@@ -168,19 +159,12 @@ collar, lapel, neck, neckline, pant, sleeve
 def class_folders(task: Task) -> tuple[str, ...]:
     """Make one folder name per class, in label order, all different even when case is ignored.
 
-    Examples
-    --------
     >>> class_folders(Task("size", ("3/4", "3-4", "Full", "full")))
     ('3-4', '3-4 (2)', 'Full', 'full (2)')
     """
-    taken: set[str] = set()
-    folders = []
-    for class_name in task.classes:
-        folder = name = folder_name(class_name)
-        count = 1
-        while folder.casefold() in taken:
-            count += 1
-            folder = f"{name} ({count})"
-        taken.add(folder.casefold())
-        folders.append(folder)
-    return tuple(folders)
+    folders: dict[str, str] = {}  # by the name without case
+    for name in map(folder_name, task.classes):
+        numbered = (f"{name} ({number})" for number in itertools.count(2))
+        folder = next(one for one in itertools.chain([name], numbered) if one.casefold() not in folders)
+        folders[folder.casefold()] = folder
+    return tuple(folders.values())

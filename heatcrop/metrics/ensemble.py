@@ -24,18 +24,12 @@ _STEPS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
-    """How members are fused.
-
-    Attributes
-    ----------
-    weights : tuple of float
-        One per member, 0..1; they sum to 1.
-    temperatures : tuple of float
-        Each member's logits are divided by its own; exactly 1 leaves its probabilities unchanged.
-    """
+    """How members are fused."""
 
     weights: tuple[float, ...]
+    """One per member, 0..1; they sum to 1."""
     temperatures: tuple[float, ...]
+    """Each member's logits are divided by its own; exactly 1 leaves its probabilities unchanged."""
 
 
 def equal_weights(n_members: int) -> Ensemble:
@@ -55,19 +49,8 @@ def weighted_mean(members: Sequence[np.ndarray], weights: Sequence[float] | np.n
 
 
 def fuse_members(members: Sequence[np.ndarray], ensemble: Ensemble) -> np.ndarray:
-    """Compute the weighted mean of the calibrated members.
+    """Compute the weighted mean, (N, C) float64, of the calibrated (N, C) probabilities of members.
 
-    Parameters
-    ----------
-    members : sequence of ndarray of float, shape (N, C)
-        Probabilities; those of a member without weight are not used.
-
-    Returns
-    -------
-    ndarray of float64, shape (N, C)
-
-    Examples
-    --------
     >>> a, b = np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]])
     >>> fuse_members([a, b], Ensemble((0.5, 0.5), (1.0, 1.0))).round(4).tolist()
     [[0.6, 0.4]]
@@ -83,23 +66,11 @@ def choose_weights(
     letters: np.ndarray,
     soft: np.ndarray,
 ) -> np.ndarray | None:
-    """Choose weights by the one-standard-error rule.
+    """Choose the (K,) weights of K members by the one-standard-error rule.
 
-    Of all weights whose cross entropy is within one standard error of the least, the difference taken
-    row by row, choose the ones nearest to equal weights.
-
-    Parameters
-    ----------
-    members, references : sequence of ndarray of float, shape (N, C)
-        Weights whose AP is below that of any reference are not considered.
-    tried : sequence of ndarray of float, shape (K,)
-    letters : ndarray of int8, shape (N, C)
-    soft : ndarray of float, shape (N, C)
-
-    Returns
-    -------
-    ndarray of float, shape (K,), or None
-        None when no weights reach the AP of all references.
+    Of all weights whose cross entropy is within one standard error of the least, the difference taken row by
+    row, choose the ones nearest to equal weights. Weights whose AP is below that of any reference (N, C) are
+    not considered; None when none are left.
     """
     least_ap = max(average_precision(p, letters) for p in references)
     fused = [weighted_mean(members, weights) for weights in tried]
@@ -115,22 +86,11 @@ def choose_weights(
 
 
 def fit_ensemble(members: Sequence[np.ndarray], letters: np.ndarray, soft: np.ndarray) -> Ensemble:
-    """Choose temperatures and weights on validation rows that no member trained on.
+    """Choose temperatures and weights on (N, C) validation rows that no member trained on.
 
     Tries each member alone, the path from equal weights to those of least cross entropy, and the steps of
-    greedy selection; see :func:`choose_weights`.
-
-    Parameters
-    ----------
-    members : sequence of ndarray of float, shape (N, C)
-        Probabilities of K members.
-    letters : ndarray of int8, shape (N, C)
-    soft : ndarray of float, shape (N, C)
-
-    Returns
-    -------
-    Ensemble
-        Its AP on these rows is never below any member's. Equal weights when there are no rows.
+    greedy selection; see :func:`choose_weights`. The AP on these rows is never below any member's. Weights
+    are equal when there are no rows.
     """
     n_members = len(members)
     if not len(letters):

@@ -15,15 +15,7 @@ WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))
 
 @dataclasses.dataclass(frozen=True)
 class Fusion:
-    """How the two branches are fused.
-
-    Attributes
-    ----------
-    weight : float
-        Of the crop branch, 0..1.
-    full_temperature, crop_temperature : float
-        Logits are divided by these.
-    """
+    """How the two branches are fused: the crop branch's weight, 0..1, and what divides their logits."""
 
     weight: float = 0.5
     full_temperature: float = 1.0
@@ -31,39 +23,20 @@ class Fusion:
 
 
 def fuse(full: np.ndarray, crop: np.ndarray, fusion: Fusion) -> np.ndarray:
-    """Compute the weighted mean of the calibrated branches.
+    """Compute the weighted mean, (N, C) float64, of the calibrated (N, C) probabilities of both branches.
 
-    Parameters
-    ----------
-    full, crop : ndarray of float, shape (N, C)
-        Probabilities of each branch.
-
-    Returns
-    -------
-    ndarray of float64, shape (N, C)
-        Probabilities; at weight 0 exactly the calibrated full image.
+    At weight 0 it is exactly the calibrated full image.
     """
     branches = tempered(full, fusion.full_temperature), tempered(crop, fusion.crop_temperature)
     return weighted_mean(branches, (1 - fusion.weight, fusion.weight))
 
 
 def fit_fusion(full: np.ndarray, crop: np.ndarray, letters: np.ndarray, soft: np.ndarray) -> Fusion:
-    """Choose temperatures and weight on rows that neither branch trained on.
+    """Choose temperatures and weight on (N, C) rows that neither branch trained on.
 
     Of :data:`WEIGHTS` the one that :func:`heatcrop.metrics.ensemble.choose_weights` chooses, with the full
-    image alone as the reference: fusion is never worse on these rows.
-
-    Parameters
-    ----------
-    full, crop : ndarray of float, shape (N, C)
-        Probabilities.
-    letters : ndarray of int8, shape (N, C)
-    soft : ndarray of float, shape (N, C)
-
-    Returns
-    -------
-    Fusion
-        Equal weights and no calibration when there are no rows.
+    image alone as the reference: fusion is never worse on these rows. Weights are equal, without calibration,
+    when there are no rows.
     """
     if not len(letters):
         return Fusion()

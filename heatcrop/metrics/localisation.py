@@ -25,8 +25,6 @@ def area(boxes: NDArray[Any]) -> NDArray[np.float64]:
 def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """Compute intersection over union of (N, 4) boxes with (N, 4) boxes, row by row.
 
-    Examples
-    --------
     >>> iou(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 3, 2]])).round(4).tolist()
     [0.3333]
     """
@@ -37,11 +35,7 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 def true_boxes(data: TaskData, table: pd.DataFrame) -> NDArray[np.float64]:
     """Select the true boxes of a task's images, (N, 4); NaN where the image shows no region.
 
-    Parameters
-    ----------
-    data : TaskData
-    table : DataFrame
-        With ``image, task, x0, y0, x1, y1``.
+    `table` has the columns ``image, task, x0, y0, x1, y1``.
     """
     known = table[table["task"] == data.task.name].drop_duplicates("image").set_index("image")
     return known.reindex(list(data.images))[["x0", "y0", "x1", "y1"]].to_numpy(np.float64)
@@ -54,19 +48,9 @@ def localisation(
     table: pd.DataFrame,
     rows: NDArray[np.int64],
 ) -> dict[str, float]:
-    """Score crops against true regions.
+    """Score the crops of some `rows` against the true regions in a table, see `true_boxes`.
 
-    Parameters
-    ----------
-    data : TaskData
-    uncropped : ndarray of bool, shape (N,)
-        Images whose crop is the full image.
-    boxes : ndarray of int64, shape (N, 4)
-        The crops.
-    table : DataFrame
-        The true boxes, see `true_boxes`.
-    rows : ndarray of int64, shape (M,)
-        The rows to score.
+    `uncropped`, (N,), are images whose crop is the full image; `boxes`, (N, 4), are the crops.
 
     Returns
     -------

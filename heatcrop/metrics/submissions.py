@@ -25,17 +25,7 @@ DECIMALS = 8  # with four, 5 to 8 % of real rows are tied
 
 @dataclass(frozen=True, eq=False)
 class SubmissionRows:
-    """The rows of one task in a file.
-
-    Attributes
-    ----------
-    images : tuple of str
-        With ``/`` between folders.
-    values : ndarray, shape (N, C)
-        Probabilities (float64) or label codes (int8).
-    lines : tuple of int
-        The row's line in the file.
-    """
+    """The rows of one task in a file: images, (N, C) probabilities (float64) or label codes (int8), lines."""
 
     images: tuple[str, ...]
     values: NDArray[Any]
@@ -48,11 +38,8 @@ def read_submission(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict
     The file has no header, like a submission; or one with ``image``, ``task`` and ``probabilities`` among its
     columns, like the output of the ``predict`` command.
 
-    Raises
-    ------
-    DataError
-        On the first fault: an unknown task, a wrong number of probabilities, one that is not finite or below
-        0, a row of zeros, a repeated row, a wrong number of columns, a file without rows.
+    Raises DataError on the first fault: an unknown task, a wrong number of probabilities, one that is not
+    finite or below 0, a row of zeros, a repeated row, a wrong number of columns, a file without rows.
     """
     return _read(path, tasks, "probabilities", _parse_probabilities)
 
@@ -60,10 +47,7 @@ def read_submission(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict
 def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, SubmissionRows]:
     """Read ``image,task,letters`` rows, by full task name; a header ``image,task,label`` is allowed.
 
-    Raises
-    ------
-    DataError
-        On the first fault, as in `read_submission`, or an invalid label.
+    Raises DataError on the first fault, as in `read_submission`, or an invalid label.
     """
     return _read(path, tasks, "label", _parse_answer)
 
@@ -73,11 +57,7 @@ def score_files(
 ) -> dict[str, Any]:
     """Compute the official score of a submission.
 
-    Parameters
-    ----------
-    submission_path, answers_path : path
-        The answers may cover some of the tasks; every answered row needs a prediction.
-    tasks : sequence of Task
+    The answers may cover some of the tasks; every answered row needs a prediction.
 
     Returns
     -------
@@ -122,11 +102,7 @@ def score_files(
 def write_submission(path: str | os.PathLike[str], rows: Iterable[tuple[str, str, ArrayLike]]) -> None:
     """Write ``image,task,p1;p2;…`` rows without a header, with 8 decimals.
 
-    Parameters
-    ----------
-    path : path
-    rows : iterable of (image, task, probabilities)
-        ``image`` as annotated (``Images/<task>/<id>.jpg``), ``task`` the full name, ``(C,)`` floats.
+    A row is an image as annotated (``Images/<task>/<id>.jpg``), the task's full name and (C,) floats.
     """
     with atomic_path(Path(path)) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -144,8 +120,7 @@ def _read(
     parse: Callable[[str, int], NDArray[Any]],
 ) -> dict[str, SubmissionRows]:
     """Read the rows by task; raise the first fault of the file."""
-    lines: dict[str, dict[str, int]] = {}
-    values: dict[str, list[NDArray[Any]]] = {}
+    rows: dict[str, dict[str, tuple[int, NDArray[Any]]]] = {}  # line and values by task and image
     for line, name, image, text in _fields(path, column):
         try:
             task = resolve(name, tasks)
@@ -155,16 +130,15 @@ def _read(
         image, reason = clean_image(image)
         if reason:
             raise DataError(f"{path}:{line}: {image!r}: {reason}")
-        earlier = lines.setdefault(task.name, {}).setdefault(image, line)
+        earlier, _ = rows.setdefault(task.name, {}).setdefault(image, (line, parsed))
         if earlier != line:
-            raise DataError(
-                f"{path}:{line}: {image} of {task.name} is in row {earlier} too; drop one of them"
-            )
-        values.setdefault(task.name, []).append(parsed)
-    return {
-        name: SubmissionRows(tuple(known), np.stack(values[name]), tuple(known.values()))
-        for name, known in lines.items()
-    }
+            place = f"{path}:{line}: {image} of {task.name}"
+            raise DataError(f"{place} is in row {earlier} too; drop one of them")
+    found = {}
+    for name, known in rows.items():
+        lines, values = zip(*known.values(), strict=True)
+        found[name] = SubmissionRows(tuple(known), np.stack(values), lines)
+    return found
 
 
 def _fields(path: str | os.PathLike[str], column: str) -> Iterator[tuple[int, str, str, str]]:

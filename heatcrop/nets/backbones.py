@@ -12,7 +12,7 @@ import difflib
 import itertools
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,32 +27,20 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """How one network's input is prepared and where its blocks come from.
-
-    Attributes
-    ----------
-    name : str
-        As the configuration names it; for GluonCV networks also the model zoo's name.
-    mean, std : tuple of 3 floats
-        Of RGB values in 0..1; the network sees ``(x / 255 - mean) / std``.
-    multiple_of : int
-        The input side must be a multiple of this.
-    least_px, most_px : int
-        The input side's bounds.
-    head_px : int
-        A side that the network's original head accepts.
-    source : str
-        ``lite0``, ``inceptionv4`` or ``gluoncv``.
-    """
+    """How one network's input is prepared and where its blocks come from."""
 
     name: str
+    """As the configuration names it; for GluonCV networks also the model zoo's name."""
     mean: tuple[float, float, float] = _IMAGENET_MEAN
     std: tuple[float, float, float] = _IMAGENET_STD
+    """Of RGB values in 0..1; the network sees ``(x / 255 - mean) / std``."""
     multiple_of: int = 32
     least_px: int = 32
     most_px: int = 2048
+    """The input side is a multiple of the first, between the others."""
     head_px: int = 224
-    source: str = "gluoncv"
+    """A side that the network's original head accepts."""
+    source: Literal["lite0", "inceptionv4", "gluoncv"] = "gluoncv"
 
     def misfit(self, input_px: int) -> str:
         """Explain why an input side does not fit; '' where it does."""
@@ -68,24 +56,15 @@ class Backbone:
 
 @dataclasses.dataclass(frozen=True)
 class InputForm:
-    """How an image becomes a network's input.
-
-    Attributes
-    ----------
-    side_px : int
-        The network's input side.
-    fit : {'stretch', 'pad'}
-        See :func:`heatcrop.training.views.framed`.
-    backbone : Backbone
-        Gives mean and standard deviation.
-    threads : int
-        That read images.
-    """
+    """How an image becomes a network's input."""
 
     side_px: int
     fit: str
+    """See :func:`heatcrop.training.views.framed`."""
     backbone: Backbone
+    """Gives mean and standard deviation."""
     threads: int = 2
+    """That read images."""
 
 
 # The image classifiers of GluonCV's model zoo, except its int8 networks, which cannot be trained, those with
@@ -154,12 +133,9 @@ def unknown_backbone(name: str) -> str:
     >>> unknown_backbone("resnet18v2")[:59]
     "unknown backbone 'resnet18v2'; near: resnet18_v2, resnet18_"
     """
-    near = ", ".join(difflib.get_close_matches(name, BACKBONES, 3, 0.5))
-    return (
-        f"unknown backbone {name!r}"
-        + (f"; near: {near}" if near else "")
-        + f"; known: efficientnet_lite0, inceptionv4, {', '.join(ZOO)}"
-    )
+    close = difflib.get_close_matches(name, BACKBONES, 3, 0.5)
+    near = f"; near: {', '.join(close)}" if close else ""
+    return f"unknown backbone {name!r}{near}; known: efficientnet_lite0, inceptionv4, {', '.join(ZOO)}"
 
 
 def backbone(name: str) -> Backbone:
@@ -173,7 +149,7 @@ def backbone(name: str) -> Backbone:
 def _original_net(spec: Backbone, pretrained: bool = False) -> Any:
     """Build a published classifier with its original head."""
     if spec.source != "inceptionv4":
-        return gluoncv_net(spec.name, pretrained=True) if pretrained else gluoncv_net(spec.name)
+        return gluoncv_net(spec.name, pretrained=pretrained)
     if pretrained:
         raise WeightsError(
             "no ImageNet weights of inceptionv4 are published for MXNet; give a file "
@@ -185,21 +161,9 @@ def _original_net(spec: Backbone, pretrained: bool = False) -> Any:
 def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[Any]:
     """Build a backbone's blocks with their weights: initialised, on the CPU, ending with the last map.
 
-    Parameters
-    ----------
-    name : str
-    weights : str
-        ``imagenet`` (the published weights), ``none`` (random, from `seed`), or the path of a
-        ``.params`` file of the complete model zoo network (``.pth`` for efficientnet_lite0).
-    seed : int
-        For random weights.
-
-    Raises
-    ------
-    EngineError
-        When there is no such backbone, or it has no feature map.
-    WeightsError
-        When the weights are missing or do not fit.
+    `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a
+    ``.params`` file of the complete model zoo network (``.pth`` for efficientnet_lite0). EngineError where
+    there is no such backbone or it has no feature map, WeightsError where weights are missing or do not fit.
     """
     spec, mx = backbone(name), mxnet()
     mx.random.seed(seed)

@@ -3,9 +3,6 @@
 A class activation map (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016,
 eq. 2) applies the classifier's weights to the last feature map at each position. Averaged over positions
 and shifted by the bias it *is* the logit (eq. 1), so one graph yields both; no hook, no backward pass.
-
-:class:`NetworkContext` builds the three networks of a run: the frozen trunk, the complete backbone, and the
-:class:`Classifier` behind the trunk, which loads, saves, exports and runs itself.
 """
 
 from __future__ import annotations
@@ -35,29 +32,18 @@ Shape = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class NetworkPlan:
-    """Which network to build.
-
-    Attributes
-    ----------
-    backbone : str
-        A key of :data:`heatcrop.nets.backbones.BACKBONES`.
-    weights : str
-        ``imagenet``, ``none`` or a file.
-    frozen_blocks : int
-        How many of the backbone's first blocks keep their weights; -1 for all. Their output is computed
-        once for each image and cached.
-    dropout : float
-        On the pooled features, 0..1.
-    dilated : bool
-        Double the resolution of the last feature map, see :mod:`heatcrop.nets.dilation`; its stage costs
-        four times as much.
-    """
+    """Which network to build."""
 
     backbone: str
+    """A key of :data:`heatcrop.nets.backbones.BACKBONES`."""
     weights: str = "imagenet"
+    """See :func:`heatcrop.nets.backbones.build_blocks`."""
     frozen_blocks: int = 0
+    """How many of the first blocks keep their weights, -1 for all. Their output is computed once an image."""
     dropout: float = 0.0
+    """On the pooled features, 0..1."""
     dilated: bool = False
+    """See :mod:`heatcrop.nets.dilation`; the last stage costs four times as much."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,18 +107,9 @@ class NetworkContext:
     ) -> Runner:
         """Open a trained classifier: logits (B, C) and class maps (B, C, h, w).
 
-        Parameters
-        ----------
-        weights : Path
-            As :meth:`Classifier.save` has written it; read where MXNet computes.
-        exported : Path
-            As :meth:`Classifier.export` has written it; read where ONNX Runtime computes, and made from
-            `weights` where it is missing.
-        input_shape : tuple (c, h, w)
-        n_classes : int
-        maps : bool
-            Make class maps as the context's `maps` plan says, by a backward pass if need be; otherwise they
-            are class activation maps.
+        MXNet reads `weights`, see :meth:`Classifier.save`; ONNX Runtime reads `exported`, which is made from
+        `weights` where it is missing. With `maps` the class maps are made as the context's plan says, by a
+        backward pass if need be; otherwise they are class activation maps.
         """
         by_gradient = maps and self.maps.by_gradient
         by_mxnet = by_gradient or takes_mxnet(self.engine, self.devices)
@@ -153,10 +130,7 @@ class Classifier:
     def load(self, path: Path) -> Classifier:
         """Load weights that :meth:`save` has written, and return the classifier.
 
-        Raises
-        ------
-        WeightsError
-            When the file is missing, damaged or of another network.
+        WeightsError where the file is missing, damaged or of another network.
         """
         mx = mxnet()
         try:
@@ -168,13 +142,7 @@ class Classifier:
         return self
 
     def save(self, path: Path) -> None:
-        """Write the weights atomically, and verify them.
-
-        Raises
-        ------
-        OSError
-            When the disk took only a part of them, which MXNet does not report.
-        """
+        """Write the weights atomically; OSError where the disk took a part only, which MXNet does not see."""
         mx = mxnet()
         parameters = self.net._collect_params_with_prefix()
         with atomic_path(path) as partial:
@@ -182,7 +150,7 @@ class Classifier:
                 self.net.save_parameters(str(partial))
                 written = mx.nd.load(str(partial))
                 complete = all(
-                    np.array_equal(written[name].asnumpy(), _value(p).asnumpy(), equal_nan=True)
+                    np.array_equal(written[name].asnumpy(), p.list_data()[0].asnumpy(), equal_nan=True)
                     for name, p in parameters.items()
                 )
             except (mx.MXNetError, KeyError):
@@ -213,10 +181,6 @@ def export_block(block: Any, input_shape: Shape, path: Path, outputs: tuple[str,
 
     path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(block, input_shape, path, outputs)
-
-
-def _value(parameter: Any) -> Any:
-    return parameter.data(parameter.list_ctx()[0])
 
 
 @functools.cache

@@ -62,30 +62,20 @@ class Driver:
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Where to compute.
-
-    Attributes
-    ----------
-    training : tuple of Card
-        MXNet splits each batch among these; empty for the CPU.
-    inference : Card or None
-        The card of ONNX Runtime; None for the CPU.
-    amp : bool
-        MXNet computes in mixed precision.
-    notes : tuple of str
-        One line for each card, or one that explains why there is none.
-    reason : str
-        Why MXNet trains on the CPU; '' where it does not.
-    driver : bool
-        Whether a driver is installed and was queried: training on the CPU is then worth a message.
-    """
+    """Where to compute."""
 
     training: tuple[Card, ...] = ()
+    """MXNet splits each batch among these; empty for the CPU."""
     inference: Card | None = None
+    """The card of ONNX Runtime; None for the CPU."""
     amp: bool = False
+    """MXNet computes in mixed precision."""
     notes: tuple[str, ...] = ()
+    """One line for each card, or one that explains why there is none."""
     reason: str = ""
+    """Why MXNet trains on the CPU; '' where it does not."""
     driver: bool = False
+    """Whether a driver was queried: training on the CPU is then worth a message."""
 
     @property
     def mxnet_gpu(self) -> int | None:
@@ -234,10 +224,7 @@ def _found(device: DeviceName) -> Devices:
 def find_devices(device: DeviceName = "auto", amp: bool = False) -> Devices:
     """Find the devices of this machine and installation to compute on.
 
-    Raises
-    ------
-    EngineError
-        Where `device` is ``gpu``, or mixed precision is on, and no GPU works.
+    EngineError where `device` is ``gpu``, or mixed precision is on, and no GPU works.
     """
     found = _found(device)
     if device == "gpu" and not found.training and found.inference is None:

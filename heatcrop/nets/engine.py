@@ -1,13 +1,8 @@
 """Import MXNet and GluonCV: no other module does.
 
-MXNet 1.9.1 was made for numpy 1 and Python up to 3.8 and is no longer maintained. It runs on current Python
-and numpy versions with three measures:
-
-* numpy provides the names that MXNet still reads, for the duration of the import;
-* the CUDA libraries that come as Python packages are opened first (GPU build only);
-* missing system libraries are reported with the packages that hold them.
-
-All other modules call :func:`mxnet` or :func:`gluoncv_net`.
+MXNet 1.9.1 was made for numpy 1 and Python up to 3.8 and is no longer maintained. On current versions numpy
+provides the names that MXNet still reads while it is imported; the CUDA libraries that come as Python
+packages are opened first (GPU build only); missing system libraries are reported with their packages.
 """
 
 from __future__ import annotations
@@ -66,49 +61,41 @@ _CUDA_LIBRARIES = (
 )
 
 
+def _gone(name: str) -> Callable[..., None]:
+    def gone(*_args: object, **_kwargs: object) -> None:
+        raise AttributeError(f"numpy.{name} was removed from numpy")
+
+    gone.__name__ = name
+    return gone
+
+
 @contextlib.contextmanager
 def _numpy_one() -> Iterator[None]:
-    """Let numpy provide its removed names within the block."""
+    """Let numpy provide its removed names within a block of imports; EngineError where one of them fails."""
     for name, builtin in (("int", int), ("float", float), ("object", object)):
         # MXNet reads these three later too. `bool` must not be set: it breaks numpy.ma of numpy 2.
         if name not in vars(np):
             setattr(np, name, builtin)
-    original = np.__dict__.get("__getattr__")
-
-    def removed(name: str) -> Any:
-        if name in _REMOVED_VALUES:
-            return _REMOVED_VALUES[name]
-        if name in _REMOVED_FUNCTIONS:
-
-            def gone(*_args: object, **_kwargs: object) -> None:
-                raise AttributeError(f"numpy.{name} was removed from numpy")
-
-            gone.__name__ = name
-            return gone
-        if original is not None:
-            return original(name)
-        raise AttributeError(name)
-
-    np.__getattr__ = removed  # type: ignore[attr-defined]
+    values = _REMOVED_VALUES | {name: _gone(name) for name in _REMOVED_FUNCTIONS}
+    added = values.keys() - vars(np).keys()
+    for name in added:
+        setattr(np, name, values[name])
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ImportError, OSError, AttributeError) as error:
+        raise EngineError(explain_import_failure(error)) from error
     finally:
-        if original is None:
-            del np.__getattr__  # type: ignore[attr-defined]
-        else:
-            np.__getattr__ = original  # type: ignore[attr-defined]
+        for name in added:
+            delattr(np, name)
 
 
 def open_cuda_libraries() -> list[str]:
     """Open the CUDA 11 libraries that were installed as Python packages (``nvidia-*-cu11``).
 
     They are in ``site-packages/nvidia/*/lib``, which the loader does not search. They depend on each other,
-    so all that failed are tried again until none more opens.
-
-    Returns
-    -------
-    list of str
-        File names that could not be opened.
+    so all that failed are tried again until none more opens. Returns the names of those that did not.
     """
     spec = importlib.util.find_spec("nvidia")
     if spec is None or not spec.submodule_search_locations:
@@ -168,44 +155,35 @@ def mxnet() -> ModuleType:
         )
     if gpu_build():
         open_cuda_libraries()
-    try:
-        with _numpy_one(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = importlib.import_module("mxnet")
-            # Parts that MXNet loads on demand read the removed names too.
-            for part in ("mxnet.gluon.nn", "mxnet.autograd", "mxnet.onnx"):
-                importlib.import_module(part)
-    except (ImportError, OSError, AttributeError) as error:
-        raise EngineError(explain_import_failure(error)) from error
+    with _numpy_one():
+        module = importlib.import_module("mxnet")
+        # Parts that MXNet loads on demand read the removed names too.
+        for part in ("mxnet.gluon.nn", "mxnet.autograd", "mxnet.onnx"):
+            importlib.import_module(part)
     return module
 
 
 @functools.cache
-def _model_zoo() -> Callable[..., Any]:
+def _model_zoo() -> ModuleType:
     mxnet()
-    try:
-        with _numpy_one(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # `import gluoncv` reports any failure as "missing mxnet & torch"; import what it needs by
-            # name first, to see the cause.
-            for part in ("portalocker", "yacs", "matplotlib", "scipy", "tqdm", "requests", "PIL", "cv2"):
-                importlib.import_module(part)
-            from PIL import ImageFile
+    with _numpy_one():
+        # `import gluoncv` reports any failure as "missing mxnet & torch"; import what it needs by name
+        # first, to see the cause.
+        for part in ("portalocker", "yacs", "matplotlib", "scipy", "tqdm", "requests", "PIL", "cv2"):
+            importlib.import_module(part)
+        from PIL import ImageFile
 
-            # GluonCV makes Pillow accept truncated images, for the entire process.
-            lenient = ImageFile.LOAD_TRUNCATED_IMAGES
-            zoo = importlib.import_module("gluoncv.model_zoo")
-            ImageFile.LOAD_TRUNCATED_IMAGES = lenient
-    except (ImportError, OSError, AttributeError) as error:
-        raise EngineError(explain_import_failure(error)) from error
-    get_model: Callable[..., Any] = zoo.get_model
-    return get_model
+        # GluonCV makes Pillow accept truncated images, for the entire process.
+        lenient = ImageFile.LOAD_TRUNCATED_IMAGES
+        zoo = importlib.import_module("gluoncv.model_zoo")
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+    return zoo
 
 
 def gluoncv_net(name: str, **options: Any) -> Any:
     """Build a network of GluonCV's model zoo; EngineError where GluonCV or the network is missing."""
     try:
-        return _model_zoo()(name, **options)
+        return _model_zoo().get_model(name, **options)
     except ValueError as error:
         lacks = "published weights of" if options.get("pretrained") else "network"
         advice = "; give a file, or network.weights=none" if options.get("pretrained") else "; see its list"
@@ -224,6 +202,33 @@ def mixed_precision() -> ModuleType:
     mxnet()
     with _numpy_one():
         return importlib.import_module("mxnet.contrib.amp")
+
+
+def mixed_block(block: Any) -> Any:
+    """Convert an initialised block: float32 input, output and parameters, which are shared; float16 between.
+
+    Convolutions and matrix products compute in float16, which exists on GPUs only (Micikevicius et al.,
+    "Mixed Precision Training", ICLR 2018). MXNet's ``amp.init`` would change every operator of the process
+    for good, also those of networks that are exported in float32. Here the graph of one network is converted,
+    by the same lists of operators.
+    """
+    mx = mxnet()
+    out = block(mx.sym.var("data"))
+    several = isinstance(out, (tuple, list))
+    symbol = mx.sym.Group(list(out)) if several else out
+    converted = mixed_precision().convert_symbol(symbol, "float16", data_names=["data"])
+    outputs = [mx.sym.amp_cast(one, dtype="float32") for one in converted]
+    data = mx.sym.var("data", dtype="float32")
+    return mx.gluon.SymbolBlock(outputs if several else outputs[0], [data], params=block.collect_params())
+
+
+def loss_scaler() -> Any:
+    """Return MXNet's dynamic loss scale, which a trainer consults before each update.
+
+    The loss is multiplied by ``loss_scale``, so that small gradients survive float16. An update whose
+    gradients overflowed is skipped and halves the scale; 2000 updates without overflow double it.
+    """
+    return mixed_precision().loss_scaler.LossScaler()
 
 
 def gpu_build() -> bool:

@@ -19,8 +19,7 @@ import numpy as np
 import onnxruntime
 
 from heatcrop.errors import REMAKE, RunError
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.mixed import mixed_block
+from heatcrop.nets.engine import mixed_block, mxnet
 
 if TYPE_CHECKING:
     from heatcrop.nets.devices import Card, Devices
@@ -89,10 +88,7 @@ def _session(network: str | bytes, card: Card | None) -> Any:
 def open_network(path: Path, card: Card | None = None, fix: str = REMAKE) -> Runner:
     """Open an ONNX file with ONNX Runtime, on a card or on the CPU; MXNet need not be installed.
 
-    Raises
-    ------
-    RunError
-        When the file is missing or damaged; the message ends with `fix`.
+    RunError where the file is missing or damaged; the message ends with `fix`.
     """
     try:
         session = _session(str(path), card)

@@ -10,8 +10,6 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from heatcrop.errors import WeightsError
 from heatcrop.nets.engine import chain, mxnet
 from heatcrop.nets.torch_weights import read_torch_weights
@@ -99,17 +97,17 @@ def lite0_weights_file() -> Path:
     return Path(spec.submodule_search_locations[0]) / "models" / _FILE
 
 
-def load_lite0(blocks: list[Any], path: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load_lite0(blocks: list[Any], path: Path | None = None) -> None:
     """Load ImageNet weights into the blocks.
 
     The file is in PyTorch's old format, by default the installed package's; WeightsError where it does not
-    fit. Returns weight (1000, 1280) and bias (1000,) of the ImageNet head that the blocks were trained with.
+    fit. The head that the blocks were trained with, ``_fc``, is left out.
     """
     state = read_torch_weights(path or lite0_weights_file())
-    fc_weight, fc_bias = state.pop("_fc.weight"), state.pop("_fc.bias")
     # File and network list layers in the order of the forward pass, and a layer's parameters in the order
     # weight, bias, running mean, running variance: they correspond one to one, which the shapes confirm.
-    arrays = [(k, v) for k, v in state.items() if not k.endswith("num_batches_tracked")]
+    skipped = ("num_batches_tracked", "_fc.weight", "_fc.bias")
+    arrays = [(k, v) for k, v in state.items() if not k.endswith(skipped)]
     parameters = [p for block in blocks for p in block.collect_params().values()]
     if len(parameters) != len(arrays):
         raise WeightsError(f"the weight file holds {len(arrays)} arrays, the network {len(parameters)}")
@@ -117,4 +115,3 @@ def load_lite0(blocks: list[Any], path: Path | None = None) -> tuple[np.ndarray,
         if tuple(parameter.shape) != array.shape:
             raise WeightsError(f"{name} has shape {array.shape}, the network expects {parameter.shape}")
         parameter.set_data(mxnet().nd.array(array))
-    return fc_weight, fc_bias

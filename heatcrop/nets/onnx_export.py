@@ -52,9 +52,8 @@ def export_onnx(block: Any, input_shape: tuple[int, ...], path: Path, outputs: t
     graph = model.graph
     # ONNX Runtime folds no initializer that is also listed as an input.
     constants = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    del graph.input[:]
-    graph.input.extend(inputs)
+    for value in [value for value in graph.input if value.name in constants]:
+        graph.input.remove(value)
     _rename_outputs(graph, order, outputs)
     _join_clips(graph)
     onnx.checker.check_model(model)
@@ -82,21 +81,16 @@ def _plain_reshapes(symbol: Any, input_shape: tuple[int, ...]) -> Any:
 
 def _rename_outputs(graph: Any, order: list[str], names: tuple[str, ...]) -> None:
     """Rename and reorder the outputs, which the exporter may list in another order."""
-    found = {}
-    for value in graph.output:
-        # MXNet calls the output of node `x` `x_output`; the exporter calls it `x`.
-        stem = value.name.removesuffix("_output")
-        position = next(i for i, known in enumerate(order) if known.removesuffix("_output") == stem)
-        found[position] = value
-    for position, name in enumerate(names):
-        value = found[position]
-        old = value.name
+    # MXNet calls the output of node `x` `x_output`; the exporter calls it `x`.
+    by_node = {value.name.removesuffix("_output"): value for value in graph.output}
+    values = [by_node[known.removesuffix("_output")] for known in order]
+    for value, name in zip(values, names, strict=True):
         for node in graph.node:
-            node.output[:] = [name if item == old else item for item in node.output]
-            node.input[:] = [name if item == old else item for item in node.input]
+            for field in (node.input, node.output):
+                field[:] = [name if item == value.name else item for item in field]
         value.name = name
     del graph.output[:]
-    graph.output.extend([found[i] for i in range(len(names))])
+    graph.output.extend(values)
 
 
 def _join_clips(graph: Any) -> None:

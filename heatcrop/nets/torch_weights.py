@@ -47,19 +47,18 @@ class _Tensor:
     stride: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        assert self.storage.data is not None
-        if len(self.stride) != len(self.shape) or min(self.shape + self.stride + (self.offset,)) < 0:
-            raise WeightsError("a tensor has an impossible shape; the file is damaged")
-        if math.prod(self.shape) > self.storage.size:  # a stride of 0 could make it huge
+        storage = self.storage
+        assert storage.data is not None
+        if math.prod(self.shape) > storage.size:  # a stride of 0 could make it huge
             raise WeightsError("a tensor is larger than its storage; the file is damaged")
-        if 0 not in self.shape:
-            last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
-            if last >= self.storage.size:
-                raise WeightsError("a tensor reaches beyond its storage; the file is damaged")
-        item = self.storage.data.itemsize
-        view = np.lib.stride_tricks.as_strided(
-            self.storage.data[self.offset :], self.shape, tuple(step * item for step in self.stride)
-        )
+        item = storage.dtype.itemsize
+        strides = [step * item for step in self.stride]
+        try:
+            if min(strides, default=0) < 0:
+                raise ValueError("a stride is negative")
+            view = np.ndarray(self.shape, storage.dtype, storage.data, self.offset * item, strides)
+        except ValueError as error:  # numpy compares shape, offset and strides with the storage
+            raise WeightsError(f"a tensor does not fit its storage ({error}); the file is damaged") from None
         return np.array(view, order="C")
 
 
@@ -90,34 +89,17 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         raise WeightsError(f"the file calls for {module}.{name}, which weights do not need; refused")
 
     def persistent_load(self, pid: Any) -> _Storage:
-        try:
-            kind, dtype, key, _device, size = pid[:5]
-        except (TypeError, ValueError):
-            raise WeightsError("a storage reference has an unknown form") from None
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise WeightsError("a storage reference has an unknown form")
-        return self.storages.setdefault(str(key), _Storage(dtype, int(size)))
+        match pid:
+            case ["storage", np.dtype() as dtype, key, _device, size, *_]:
+                return self.storages.setdefault(str(key), _Storage(dtype, int(size)))
+        raise WeightsError("a storage reference has an unknown form")
 
 
-def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Read a state dict from PyTorch's old (non-zip) format.
+def read_torch_weights(path: Path) -> dict[str, np.ndarray]:
+    """Read a state dict, in the file's order, from a ``.pth`` file that PyTorch before 1.6 has written.
 
-    Parameters
-    ----------
-    path : str or Path
-        A ``.pth`` file written by ``torch.save(state_dict)`` before PyTorch 1.6.
-
-    Returns
-    -------
-    dict of str to ndarray
-        In the file's order.
-
-    Raises
-    ------
-    WeightsError
-        When the file is missing, of another format, damaged, or names any code.
+    WeightsError where the file is missing, of another format, damaged, or names any code.
     """
-    path = Path(path)
     try:
         # From memory, so that reading beyond the end allocates nothing.
         with io.BytesIO(path.read_bytes()) as file:

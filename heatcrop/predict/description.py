@@ -95,22 +95,16 @@ class Branch(_Part):
 
 
 class TaskDescription(_Part):
-    """The method for one task.
-
-    Attributes
-    ----------
-    outputs : list of int [first, end] or None
-        The outputs of the networks that are this task's classes; None where all are.
-    heatmap
-        See :func:`stage1_cam.heatmaps.class_heatmap`.
-    """
+    """The method for one task."""
 
     classes: tuple[str, ...]
     kind: str = "design"
     invisible: int | None = None
     outputs: list[int] | None = None
+    """First and end of the networks' outputs that are this task's classes; None where all are."""
     full: Branch
     heatmap: Literal["plain", "contrast", "distance"]
+    """See :func:`stage1_cam.heatmaps.class_heatmap`."""
     crop_rule: CropRule
     crop: Branch
     fusion: Fusion
@@ -125,17 +119,12 @@ class TaskDescription(_Part):
 
 
 class Description(_Part):
-    """A trained pipeline.
-
-    Attributes
-    ----------
-    trunk : Path or None
-        The frozen part that all networks share; None where nothing is frozen.
-    """
+    """A trained pipeline."""
 
     format: int = 1
     input: InputDescription
     trunk: Network | None = None
+    """The frozen part that all networks share; None where nothing is frozen."""
     outputs: tuple[str, ...] = OUTPUTS
     tasks: dict[str, TaskDescription] = Field(min_length=1)
 
@@ -179,13 +168,7 @@ def is_description(text: str) -> bool:
 
 
 def read_description(path: Path) -> Description:
-    """Read ``heatcrop.json``.
-
-    Raises
-    ------
-    RunError
-        Naming the file, the key, what was found and what was expected.
-    """
+    """Read ``heatcrop.json``; RunError with the file, the key, what was found and what was expected."""
     try:
         text = path.read_bytes()
         header = _Header.model_validate_json(text, strict=True)

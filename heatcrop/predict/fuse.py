@@ -18,7 +18,7 @@ from heatcrop.metrics.score import score_task
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.predict.members import FUSED, SPLITS, Member
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.metrics import report_split
+from heatcrop.runs.metrics import branch_score, metrics_by_split
 from heatcrop.runs.progress import log, progress
 
 WEIGHTS, MEMBERS = "weights.json", "members.csv"
@@ -26,22 +26,14 @@ WEIGHTS, MEMBERS = "weights.json", "members.csv"
 
 @dataclasses.dataclass(frozen=True)
 class TaskEnsemble:
-    """One task's ensemble.
-
-    Attributes
-    ----------
-    data : TaskData
-    predictions : dict of str to ndarray of float, shape (N, C)
-        By member.
-    ensemble : Ensemble
-    without : dict of str to Ensemble
-        For each member, the ensemble fitted without it; empty when there is only one.
-    """
+    """One task's ensemble."""
 
     data: TaskData
     predictions: dict[str, np.ndarray]
+    """By member, (N, C)."""
     ensemble: Ensemble
     without: dict[str, Ensemble]
+    """For each member, the ensemble fitted without it; empty when there is only one."""
 
     def fused(self, rows: np.ndarray) -> np.ndarray:
         return fuse_members([p[rows] for p in self.predictions.values()], self.ensemble)
@@ -63,18 +55,7 @@ def write_ensemble(
     """Fit the weights of an ensemble on validation, and write its predictions and figures.
 
     Writes ``submission.csv`` (the test images), ``weights.json``, ``members.csv`` (what each member adds)
-    and ``metrics.json`` (in the form of a run's) into `out`.
-
-    Parameters
-    ----------
-    tasks : dict of str to TaskData
-        Images, splits and answers, by task.
-
-    Returns
-    -------
-    table : DataFrame
-        ``members.csv``.
-    metrics : dict
+    and ``metrics.json`` (in the form of a run's) into `out`; returns the last two.
     """
     ensembles = {}
     with progress("fit weights", len(tasks)) as bar:
@@ -137,30 +118,15 @@ def _weights(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> d
 
 def _metrics(ensembles: dict[str, TaskEnsemble]) -> dict[str, Any]:
     """Score the ensemble and its members on each split that has answers, in the form of a run's metrics."""
-    by_split: dict[str, Any] = {}
-    for split in SPLITS:
-        figures = {}
-        for name, one in ensembles.items():
-            rows = one.data.rows(split, labelled=True)
-            if len(rows):
-                letters = one.data.letters[rows]
-                figures[name] = {
-                    FUSED: _score(one.fused(rows), letters),
-                    "members": {member: _score(p[rows], letters) for member, p in one.predictions.items()},
-                    "n": len(rows),
-                }
-        if figures:
-            keys = ("map", "basic_precision", "accuracy")
-            mean = {k: float(np.mean([f[FUSED][k] for f in figures.values()])) for k in keys}
-            by_split[split] = {"tasks": figures, "mean": {FUSED: mean}, "split": split}
-    split = report_split({name: one.data for name, one in ensembles.items()})
-    nothing = {"tasks": {}, "mean": {FUSED: {"map": None}}, "split": split}
-    return {**by_split.get(split, nothing), "splits": {k: v for k, v in by_split.items() if k != split}}
 
+    def figures(name: str, split: str) -> dict[str, Any]:
+        one = ensembles[name]
+        rows = one.data.rows(split, labelled=True)
+        letters = one.data.letters[rows]
+        members = {member: branch_score(p[rows], letters) for member, p in one.predictions.items()}
+        return {FUSED: branch_score(one.fused(rows), letters), "members": members, "n": len(rows)}
 
-def _score(probabilities: np.ndarray, letters: np.ndarray) -> dict[str, float]:
-    score = score_task(probabilities, letters)
-    return {"map": score.ap, "basic_precision": score.basic_precision, "accuracy": score.accuracy}
+    return metrics_by_split({name: one.data for name, one in ensembles.items()}, (FUSED,), figures)
 
 
 def _table(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> pd.DataFrame:
@@ -172,10 +138,9 @@ def _table(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> pd.
     lines = []
     for name, one in ensembles.items():
         for member in (m.name for m in members):
-            temperature = one.temperature(member)
             lines.append(
                 {"task": name, "member": member, "weight": one.weight(member)}
-                | {"temperature": np.nan if temperature is None else temperature}
+                | {"temperature": one.temperature(member)}
                 | {key: value for split in SPLITS for key, value in _adds(one, member, split).items()}
             )
         fused = {f"{split}_ap": _ap(one, split, one.fused) for split in SPLITS}

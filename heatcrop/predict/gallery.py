@@ -23,15 +23,8 @@ _SPLIT = "new"
 def gallery_page(out: Path, boxes: Path | None = None) -> Path:
     """Return the page of a table's gallery: ``<predictions>_gallery/index.html`` beside the table.
 
-    Parameters
-    ----------
-    out, boxes : Path
-        See :func:`heatcrop.predict.outputs.check_targets`, which must be called first.
-
-    Raises
-    ------
-    RunError
-        When its folder, which is replaced, is no folder or holds a user's other files.
+    :func:`heatcrop.predict.outputs.check_targets` has checked `out` and `boxes`. RunError where the gallery's
+    folder, which is replaced, is no folder or holds a user's other files.
     """
     folder = out.with_name(f"{out.stem}_gallery")
     instead = "give another --out, or --no-gallery"

@@ -7,7 +7,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,20 +27,13 @@ _CHUNK = 256
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An image to predict.
-
-    Attributes
-    ----------
-    name : str
-        Relative to the given folder, or as the given CSV has it.
-    path : str
-    size : tuple of int (width, height)
-        In pixels; (0, 0) until the image is read.
-    """
+    """An image to predict."""
 
     name: str
+    """Relative to the given folder, or as the given CSV has it."""
     path: str
     size: tuple[int, int] = (0, 0)
+    """Width and height in pixels; (0, 0) until the image is read."""
 
 
 def find_images(source: Path) -> list[Image]:
@@ -94,21 +86,9 @@ def predict_images(
 ) -> tuple[int, list[tuple[str, str]]]:
     """Predict images and write image,task,class,confidence,probabilities.
 
-    Parameters
-    ----------
-    source, out : Path
-        Checked by :func:`heatcrop.predict.outputs.check_targets` before.
-    boxes : Path, optional
-        Gets image,task,x0,y0,x1,y1,fallback: each image's crop, in its pixels.
-    on_task : callable, optional
-        Called with each task, the images and the predictions of their chunks.
-
-    Returns
-    -------
-    n_images : int
-        Predicted images.
-    bad : list of (image, reason)
-        Images that could not be read.
+    `boxes` gets image,task,x0,y0,x1,y1,fallback: each image's crop, in its pixels. `on_task` is called with
+    each task, the images and the predictions of their chunks. Returns the number of predicted images, and
+    name and reason of those that could not be read.
     """
     found = find_images(source)
     with progress("check images", len(found)) as bar:
@@ -140,17 +120,13 @@ def predict_images(
             for task, parts in zip(tasks, predictions, strict=True):
                 for chunk, part in zip(chunks, parts, strict=True):
                     write(_rows(task, chunk, part.fused))
-                    write_boxes(_box_rows(task, chunk, part))
+                    found_boxes = zip(chunk, part.boxes.tolist(), part.fallbacks, strict=True)
+                    write_boxes((image.name, task.name, *box, why) for image, box, why in found_boxes)
                 if on_task is not None:
                     on_task(task, images, parts)
     for name, reason in bad[:10]:
         log(f"skipped {name}: {reason}")
     return len(images), bad
-
-
-def _box_rows(task: Task, images: Sequence[Image], prediction: Prediction) -> Iterator[tuple[Any, ...]]:
-    for image, box, why in zip(images, prediction.boxes.tolist(), prediction.fallbacks, strict=True):
-        yield image.name, task.name, *box, why
 
 
 def _rows(task: Task, images: Sequence[Image], fused: np.ndarray) -> Iterator[tuple[str, ...]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task
@@ -23,21 +25,13 @@ FUSED = "fused"
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A run or a submission file, and its predictions of the images that all members must predict.
-
-    Attributes
-    ----------
-    name, kind : str
-        `kind` is ``run`` or ``csv``.
-    path : Path
-    predictions : dict of str to ndarray of float, shape (N, C)
-        By task, in the rows of its data; NaN where there are none. A task without weight is missing.
-    """
+    """A run or a submission file, and its predictions of the images that all members must predict."""
 
     name: str
-    kind: str
+    kind: Literal["run", "csv"]
     path: Path
     predictions: dict[str, np.ndarray]
+    """By task, (N, C) in the rows of its data; NaN where there are none. A task without weight is missing."""
 
 
 def member_names(paths: Sequence[Path]) -> list[str]:
@@ -57,15 +51,7 @@ def member_names(paths: Sequence[Path]) -> list[str]:
 def run_member(
     name: str, folder: RunFolder, known: Sequence[Task], first: RunFolder, tasks: dict[str, TaskData]
 ) -> Member:
-    """Read a run, and check that it has the same tasks, classes and images.
-
-    Parameters
-    ----------
-    known : sequence of Task
-        Those of the run.
-    first : RunFolder
-        The run that `tasks` are the data of.
-    """
+    """Read a run, which has the `known` tasks; check that it has the tasks and images of the `first` one."""
     own = {task.name: task for task in known}
     predictions = {}
     for task, data in tasks.items():
@@ -127,8 +113,5 @@ def file_member(
 
 def _aligned(data: TaskData, images: Sequence[str], values: np.ndarray) -> np.ndarray:
     """Return probabilities in the rows of the data, NaN where there are none."""
-    place = {image: i for i, image in enumerate(images)}
-    out = np.full(data.letters.shape, np.nan)
-    rows = [i for i, image in enumerate(data.images) if image in place]
-    out[rows] = values[[place[data.images[i]] for i in rows]]
-    return out
+    table = pd.DataFrame(values, index=list(images))
+    return table[~table.index.duplicated(keep="last")].reindex(data.images).to_numpy()

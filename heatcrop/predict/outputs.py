@@ -19,19 +19,8 @@ BOX_COLUMNS = ("image", "task", "x0", "y0", "x1", "y1", "fallback")
 def check_targets(source: Path, out: Path, boxes: Path | None = None) -> None:
     """Check that both tables can be written, before the work starts.
 
-    A table's path may be new, an empty file, or an older table of the same kind; a link stays a link.
-
-    Parameters
-    ----------
-    source : Path
-        The images, which must not be replaced even if they are named by such a table.
-    out, boxes : Path
-        Of the predictions, and of the crops.
-
-    Raises
-    ------
-    RunError, UsageError
-        Naming the path and what to give instead.
+    A table's path may be new, an empty file, or an older table of the same kind; a link stays a link. The
+    `source` of the images must not be replaced even if it is such a table.
     """
     _check(source, out, COLUMNS, "--out")
     if boxes is None:

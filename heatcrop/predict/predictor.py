@@ -22,8 +22,7 @@ from heatcrop.predict.description import Description, read_description
 from heatcrop.predict.trained_run import TrainedRun, branch_opener, describe_run, open_trunk
 from heatcrop.runs.folder import RunFolder
 from heatcrop.training.batches import Images
-from heatcrop.training.inputs import LiveInputs
-from heatcrop.training.prediction import predict
+from heatcrop.training.inputs import LiveInputs, predict
 from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import predicted_heatmaps
 from stage2_crop.boxes import find_crops
@@ -33,44 +32,31 @@ from stage2_crop.boxes import find_crops
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the method predicts of N images for one task.
-
-    Attributes
-    ----------
-    full, crop, fused : ndarray of float64, shape (N, C)
-        Probabilities of each branch.
-    boxes : ndarray of int, shape (N, 4)
-    fallbacks : list of str
-    heatmaps : ndarray of float32, shape (N, h, w)
-    """
+    """What the method predicts of N images for one task."""
 
     full: np.ndarray
     crop: np.ndarray
     fused: np.ndarray
+    """Probabilities of each branch, (N, C) float64."""
     boxes: np.ndarray
+    """(N, 4) int."""
     fallbacks: list[str]
     heatmaps: np.ndarray
+    """(N, h, w) float32."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """A trained pipeline, ready to predict.
-
-    Attributes
-    ----------
-    tasks : list of Task
-        The requested ones.
-    trunk : Runner or None
-        The frozen part.
-    branches : callable
-        Opens a task's networks of the full image and of the crop, or returns them if they are open.
-    """
+    """A trained pipeline, ready to predict."""
 
     description: Description
     tasks: list[Task]
+    """The requested ones."""
     form: InputForm
     trunk: Runner | None
+    """The frozen part."""
     branches: Callable[[Task], tuple[Runner, Runner]]
+    """Opens a task's networks of the full image and of the crop, or returns them if they are open."""
 
     def groups(self) -> list[list[Task]]:
         """Group the tasks; those of a group share one full-image network."""
@@ -82,14 +68,7 @@ class Pipeline:
         return list(groups.values())
 
     def predict(self, tasks: Sequence[Task], paths: Sequence[str], sizes: np.ndarray) -> list[Prediction]:
-        """Predict images for the tasks of a group.
-
-        Parameters
-        ----------
-        paths : sequence of str
-        sizes : ndarray of int, shape (N, 2)
-            Width and height in pixels.
-        """
+        """Predict images, whose `sizes` (N, 2) are in pixels, for the tasks of a group."""
         methods = [self.description.tasks[task.name] for task in tasks]
         columns = [slice(*one.outputs) if one.outputs else slice(None) for one in methods]
         views = methods[0].full.views
@@ -128,24 +107,13 @@ def open_pipeline(
     device: DeviceName = "auto",
     read_run: Callable[[], TrainedRun] | None = None,
 ) -> Pipeline:
-    """Open a finished run folder, or one that ``export`` has written.
+    """Open a finished run folder, or an exported one, for the `wanted` tasks or all that are finished.
 
-    Parameters
-    ----------
-    wanted : sequence of str
-        Task names; empty for all that are finished.
-    engine : {'auto', 'onnx', 'mxnet'}
-        ``onnx`` takes the files that ONNX Runtime reads and nothing else. ``mxnet`` builds the networks
-        from a run's weights. ``auto`` takes MXNet where its build finds a GPU, else ONNX Runtime.
-    device : {'auto', 'cpu', 'gpu'}
-        Of this machine, whatever the run was trained on.
-    read_run : callable, optional
-        Reads the run's configuration; needed for MXNet and for a run without a description.
-
-    Raises
-    ------
-    RunError, DataError
-        When the folder holds no finished pipeline, no such task, or not what the engine needs.
+    The engine ``onnx`` takes the files that ONNX Runtime reads and nothing else. ``mxnet`` builds the
+    networks from a run's weights. ``auto`` takes MXNet where its build finds a GPU, else ONNX Runtime.
+    `read_run` reads the run's configuration; it is needed for MXNet and for a run without a description.
+    RunError or DataError where the folder holds no finished pipeline, no such task, or not what the engine
+    needs.
     """
     exported = folder.description.is_file() and not folder.config.is_file()
     if not exported and not folder.config.is_file():

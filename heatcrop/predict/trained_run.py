@@ -1,10 +1,11 @@
-"""Describe a run and open its networks on MXNet, from its configuration and weights."""
+"""Describe a run, export it, and open its networks on MXNet, from its configuration and weights."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,32 +15,33 @@ import numpy as np
 
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import RunError
+from heatcrop.files import atomic_path, write_json
 from heatcrop.nets.classifier import NetworkContext
-from heatcrop.nets.inference import Runner
-from heatcrop.predict.description import FORMAT, Branch, Description, InputDescription, TaskDescription
+from heatcrop.nets.inference import Runner, open_network
+from heatcrop.predict.description import (
+    FORMAT,
+    UNFINISHED,
+    Branch,
+    Description,
+    InputDescription,
+    TaskDescription,
+)
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from stage2_crop.plan import used_rule
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A run folder, and what its configuration determines of its predictions.
-
-    Attributes
-    ----------
-    tasks : tuple of Task
-        All that the configuration knows.
-    plans : callable
-        Returns the plans of the three stages for a task.
-    shared : bool
-        Whether all tasks share their networks.
-    """
+    """A run folder, and what its configuration determines of its predictions."""
 
     folder: RunFolder
     tasks: tuple[Task, ...]
+    """All that the configuration knows."""
     plans: Callable[[Task], tuple[Any, Any, Any]]
+    """Returns the plans of the three stages for a task."""
     context: NetworkContext
     shared: bool
+    """Whether all tasks share their networks."""
 
     def choose(self, wanted: Sequence[str]) -> list[Task]:
         """Find tasks by name, by default all that are finished; RunError when there are none."""
@@ -54,12 +56,7 @@ class TrainedRun:
 
 
 def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
-    """Read which outputs of shared networks belong to which task.
-
-    Raises
-    ------
-    RunError
-    """
+    """Read which outputs of shared networks belong to which task."""
     try:
         spans = json.loads(folder.outputs.read_text(encoding="utf-8"))
         return {name: (int(first), int(end)) for name, (first, end) in spans.items()}
@@ -70,13 +67,7 @@ def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
 
 
 def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
-    """Describe some finished tasks, at least one.
-
-    Raises
-    ------
-    RunError, DataError
-        When a file of one of them is missing or damaged.
-    """
+    """Describe some finished tasks, at least one; RunError or DataError where a file of one is unusable."""
     # These modules need pandas, which is not installed where only ONNX Runtime is.
     from heatcrop.runs.reading import read_fusion
 
@@ -115,6 +106,48 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
     )
 
 
+def export_run(run: TrainedRun, out: Path) -> Path:
+    """Copy the networks and write ``heatcrop.json``.
+
+    RunError where nothing is finished, a network is damaged, or `out` is a run folder.
+    """
+    maps = run.context.maps
+    if maps.by_gradient:
+        raise RunError(
+            f"{run.folder.path}: its heatmaps ({maps.method}) need a backward pass, which no ONNX file "
+            "holds; to export, run again with --set heatmap.method=cam"
+        )
+    if RunFolder(out).config.is_file():
+        raise RunError(f"{out}: is a run folder itself; give --out a new or an empty folder")
+    description, path = describe_run(run, run.choose(())), RunFolder(out).description
+    copies: dict[Path, Path] = {}  # target: source
+
+    def exported(source: Path, name: str) -> Path:
+        if not source.is_file():
+            raise RunError(f"{source} is missing; run the stage again")
+        if source not in copies.values():
+            open_network(source)  # a damaged one is found here, not by the user of the export
+        copies[out / name] = source
+        return out / name
+
+    tasks = {}
+    for name, one in description.tasks.items():
+        prefix = "" if run.shared else f"{name}."  # of shared networks, all tasks have the same
+        branches = {
+            branch: part.model_copy(update={"network": exported(part.network, f"{prefix}{stage}.onnx")})
+            for branch, part, stage in (("full", one.full, "stage1"), ("crop", one.crop, "stage3"))
+        }
+        tasks[name] = one.model_copy(update=branches)
+    trunk = exported(description.trunk, "trunk.onnx") if description.trunk else None
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, UNFINISHED)  # the description never fits networks of another export
+    for target, source in copies.items():
+        with atomic_path(target) as partial:
+            shutil.copyfile(source, partial)
+    write_json(path, description.model_copy(update={"tasks": tasks, "trunk": trunk}).as_json(out))
+    return path
+
+
 def open_trunk(run: TrainedRun) -> Runner | None:
     """Build the frozen part; None when nothing is frozen."""
     with tempfile.TemporaryDirectory() as scratch:  # its export is not the run's
@@ -129,13 +162,10 @@ def branch_opener(run: TrainedRun, trunk: Runner | None) -> Callable[[Task], tup
 
     @functools.lru_cache(maxsize=1)  # tasks that share their networks follow one another
     def opened(files: TaskFolder, n_outputs: int) -> tuple[Runner, Runner]:
-        runners = []
         with tempfile.TemporaryDirectory() as scratch:
-            for number in (1, 3):
-                exported = Path(scratch) / f"{number}.onnx"
-                weights, maps = files.weights(number), number == 1
-                runners.append(context.open_classifier(weights, exported, shape, n_outputs, maps))
-        return runners[0], runners[1]
+            files_1, files_3 = ((files.weights(n), Path(scratch) / f"{n}.onnx") for n in (1, 3))
+            full = context.open_classifier(*files_1, shape, n_outputs, maps=True)
+            return full, context.open_classifier(*files_3, shape, n_outputs)
 
     def branches(task: Task) -> tuple[Runner, Runner]:
         if run.shared:

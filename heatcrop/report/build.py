@@ -11,15 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import atomic_path
-from heatcrop.report.drawing import heat_colours
 from heatcrop.report.page import TaskPart, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheets
-from heatcrop.report.thumbs import gallery_rows
+from heatcrop.report.thumbs import write_gallery
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
 from heatcrop.runs.records import (
@@ -46,8 +43,6 @@ class ReportPlan:
     """Images on a class's contact sheet, at most."""
     worst_first: bool = False
     """Order the sheets by the true class's probability, the lowest first, without a random sample."""
-    seed: int = 0
-    threads: int = 2
 
 
 def build_report(
@@ -59,19 +54,9 @@ def build_report(
 ) -> Path:
     """Write ``report/index.html`` with its files, and the sheets beside the crop folders.
 
-    Tasks whose first two stages have not run yet are left out; where stage 3 has not run, the report
-    shows the full image's predictions only.
-
-    Parameters
-    ----------
-    folder : RunFolder
-    tasks : dict of str to TaskData
-        By full name.
-    metrics : dict
-        As in ``metrics.json``.
-    plan : ReportPlan
-    anew : bool
-        Also replace a report that was made from the same inputs.
+    Tasks whose first two stages have not run yet are left out; where stage 3 has not run, the report shows
+    the full image's predictions only. `tasks` are by full name, `metrics` as in ``metrics.json``. Unless
+    `anew`, a report that was made from the same inputs stays.
 
     Returns
     -------
@@ -79,18 +64,15 @@ def build_report(
         The page.
     """
     settings, home = read_settings(folder), folder.report.parent
-    mark = _fingerprint(folder, tasks, metrics, settings, plan)
+    mark = _fingerprint(folder, tasks, plan, _shown(metrics), _shown(settings))
     if not anew and is_current(home / RECORD, StageInputs({}, mark).fingerprint):
         return folder.report
     from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
 
     sheets: list[Path] = []
     with _replacing(home, mark, sheets) as new:
-        parts = []
-        for data in tasks.values():
-            part = _task_part(new, folder, data, settings, metrics["split"], plan)
-            if part is not None:
-                parts.append(part)
+        found = (_task_part(new, folder, data, settings, metrics["split"], plan) for data in tasks.values())
+        parts = [part for part in found if part is not None]
         for part in parts:
             sheets.append(folder.task(part.task.name).sheets)
             _copy_sheets(new, sheets[-1], part)
@@ -107,10 +89,10 @@ def build_gallery(
     with _replacing(page.parent) as new:
         parts = []
         for results in tasks:
-            chosen = choose_rows(results, plan.rows, plan.seed)
+            chosen = choose_rows(results, plan.rows)
             with progress(f"{results.data.task.short}: gallery", len(chosen)) as bar:
-                rows = gallery_rows(new, results, chosen, page.parent, plan.threads, bar)
-            parts.append(TaskPart(results.data.task, _gallery(results, rows)))
+                gallery = write_gallery(new, results, chosen, page.parent, bar)
+            parts.append(TaskPart(results.data.task, gallery))
         write_page(new / page.name, name, settings, parts)
     return page
 
@@ -120,41 +102,28 @@ def may_be_rebuilt(home: Path) -> bool:
     return _files(home) is not None or not any(home.iterdir())
 
 
-def _fingerprint(
-    folder: RunFolder,
-    tasks: dict[str, TaskData],
-    metrics: dict[str, Any],
-    settings: dict[str, Any],
-    plan: ReportPlan,
-) -> str:
+def _fingerprint(folder: RunFolder, tasks: dict[str, TaskData], *shown: Any) -> str:
     """Hash what a report is made from, including this package's files."""
-    package = sorted(
-        path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2", ".js", ".css")
-    )
-    stages = [folder.task(name).record(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
-    parts: list[Any] = [
-        [path.read_text(encoding="utf-8") for path in package],
-        dataclasses.replace(plan, threads=1),
-        _without_seconds(metrics),
-        {name: values for name, values in settings.items() if name != "runtime"},
-        [(read_record(path) or {"fingerprint": ""})["fingerprint"] for path in stages],
-    ]
-    return fingerprint(*parts, *map(rows_fingerprint, tasks.values()))
+    files = sorted(Path(__file__).parent.rglob("*"))
+    sources = [path.read_bytes().hex() for path in files if path.suffix in (".py", ".j2", ".js", ".css")]
+    records = [folder.task(name).record(stage) for name in tasks for stage in ("cam", "crop", "finetune")]
+    stages = [(read_record(path) or {"fingerprint": ""})["fingerprint"] for path in records]
+    return fingerprint(sources, stages, *shown, *map(rows_fingerprint, tasks.values()))
 
 
-def _without_seconds(figures: Any) -> Any:
-    """Leave out run times, which the page does not show."""
-    if isinstance(figures, dict):
-        return {name: _without_seconds(value) for name, value in figures.items() if name != "seconds"}
-    return figures
+def _shown(values: Any) -> Any:
+    """Leave out durations and the machine's settings, which the page does not show."""
+    if isinstance(values, dict):
+        return {name: _shown(value) for name, value in values.items() if name not in ("seconds", "runtime")}
+    return values
 
 
 @contextlib.contextmanager
 def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Iterator[Path]:
-    """Give a folder to build in, which replaces `home` when the block ends well.
+    """Yield a folder to build in, which replaces `home` when the block ends without an error.
 
-    Its record holds the fingerprint `mark`, and `others` that must exist too for the page to be current:
-    sheets, which stage crop removes.
+    Its record holds the fingerprint `mark`, and `others` (sheets, which stage crop removes) that must exist
+    too for the page to be current.
     """
     new = staging_folder(home)
     shutil.rmtree(new, ignore_errors=True)
@@ -203,25 +172,10 @@ def _task_part(
     # A task without labels on the reported split shows its validation images.
     shown = split if len(data.rows(split, labelled=True)) else "val"
     plots = task_plots(root, results, folder.task(data.task.name), shown)
-    sheets = plan_sheets(results, plan.tiles, plan.seed, plan.worst_first)
-    chosen = choose_rows(results, plan.rows, plan.seed)
+    sheets = plan_sheets(results, plan.tiles, plan.worst_first)
+    chosen = choose_rows(results, plan.rows)
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
-        overview = write_overview(root, results, shown, plan.seed, plan.threads)
-        write_sheets(root, results, sheets, plan.threads, bar)
-        rows = gallery_rows(root, results, chosen, folder.report.parent, plan.threads, bar)
-    return TaskPart(data.task, _gallery(results, rows), plots, overview, sheets)
-
-
-def _gallery(results: TaskResults, rows: list[dict[str, object]]) -> dict[str, Any]:
-    """Collect what the page's scripts read of one task."""
-    task, splits = results.data.task, np.unique(results.data.splits).tolist()
-    return {
-        "name": task.name,
-        "short": task.short,
-        "classes": task.classes,
-        "colours": heat_colours(results.threshold).tobytes().hex(),
-        "counts": {
-            split: results.counts(split) for split in dict.fromkeys(("test", "val", "train", *splits))
-        },
-        "rows": rows,
-    }
+        overview = write_overview(root, results, shown)
+        write_sheets(root, results, sheets, bar)
+        gallery = write_gallery(root, results, chosen, folder.report.parent, bar)
+    return TaskPart(data.task, gallery, plots, overview, sheets)

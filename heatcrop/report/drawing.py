@@ -27,6 +27,9 @@ FINE = 4
 GRID_MAX = 16
 """Finer maps are scaled down before they are written into the page."""
 
+THREADS = 2
+"""Threads that read images and draw panels."""
+
 
 @functools.lru_cache(maxsize=32)
 def _font(size_px: int, ascii_only: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -108,22 +111,10 @@ def paste(sheet: Image.Image, image: np.ndarray, at: tuple[int, int], cell: int)
 def read_panels(
     path: str, size: np.ndarray, box: np.ndarray, image_px: int, crop_px: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image at a scale that suffices, and fit it and its crop into cells.
+    """Read an image at a scale that suffices, and fit it and its crop into cells with these longer sides.
 
-    An image that is missing or damaged since the run becomes a grey field, so that the others are
-    still reported.
-
-    Parameters
-    ----------
-    path : str
-    size, box : ndarray of int
-        The image's (width, height) and its crop's (x0, y0, x1, y1), in pixels of the original.
-    image_px, crop_px : int
-        Longer sides of the results.
-
-    Returns
-    -------
-    image, crop : ndarray of uint8, shape (H, W, 3)
+    `size` (width, height) and `box` (x0, y0, x1, y1) are in pixels of the original. An image that is missing
+    or damaged since the run becomes a grey field, so that the others are still reported.
     """
     (width, height), side = size.tolist(), max(1, *(box[2:] - box[:2]).tolist())
     shorter, cell_px = min(width, height), max(image_px, crop_px)

@@ -49,8 +49,7 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"figure": _figure, "percent": _percent, "minus": _minus, "signed": _signed}
-    env.filters["address"] = quote
+    env.filters |= {"number": _number, "minus": _minus, "address": quote}
     env.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     page = env.get_template("page.html.j2").render(
         name=name,
@@ -89,14 +88,6 @@ def _minus(a: float | None, b: float | None) -> float | None:
     return a - b if _known(a, b) else None  # type: ignore[operator]
 
 
-def _figure(value: float | None) -> str:
-    return f"{value:.4f}" if _known(value) else "–"
-
-
-def _percent(value: float | None) -> str:
-    return f"{value:.1%}" if _known(value) else "–"
-
-
-def _signed(value: float | None, decimals: int = 4) -> str:
-    """Format with a sign that is not a hyphen."""
-    return f"{value:+.{decimals}f}".replace("-", "−") if _known(value) else "–"
+def _number(value: float | None, form: str) -> str:
+    """Format with a minus sign that is not a hyphen; a dash where there is no value."""
+    return format(value, form).replace("-", "−") if _known(value) else "–"

@@ -58,10 +58,7 @@ _STYLE: dict[Any, Any] = {
 def task_plots(root: Path, results: TaskResults, folder: TaskFolder, split: str) -> list[dict[str, str]]:
     """Write one task's plots below `root`; confusion and calibration are those of `split`.
 
-    Returns
-    -------
-    list of dict
-        Each with file (below `root`), kind and alt, in the order of the page.
+    Each is described by its file (below `root`), kind and alt, in the order of the page.
     """
     plots = []
     with mpl.rc_context(_STYLE):
@@ -112,19 +109,14 @@ def _task_figures(results: TaskResults, folder: TaskFolder, split: str) -> Itera
     data = results.data
     rows = np.flatnonzero((data.splits == split) & data.labelled & results.predicted(branches[-1]))
     if len(rows):
-        axes, errors = _reliability(results, rows, branches, split)
-        yield "reliability", f"Reliability on {split}: {errors}", axes
-    axes, medians = _sizes(results)
-    yield "sizes", f"Crop side over the image's shorter side: {medians}", axes
+        yield "reliability", *_reliability(results, rows, branches, split)
+    yield "sizes", *_sizes(results)
     curve = read_rule(folder.rule)["curve"] if folder.rule.is_file() else []
     if curve:
-        axes, kept = _search(curve)
-        yield "search", f"Search of the crop rule: {kept}", axes
+        yield "search", *_search(curve)
     if len(rows):
         for branch in branches:
-            axes, right = _confusion(results, rows, branch, split)
-            alt = f"Confusion matrix of the {branch} branch on {split}: {right} of {len(rows)} right"
-            yield f"confusion-{branch}", alt, axes
+            yield f"confusion-{branch}", *_confusion(results, rows, branch, split)
 
 
 def _axes(size: tuple[float, float] = (3.9, 3.0), **settings: Any) -> Axes:
@@ -134,22 +126,14 @@ def _axes(size: tuple[float, float] = (3.9, 3.0), **settings: Any) -> Axes:
     return axes
 
 
-def _networks(history: dict[str, pd.DataFrame]) -> Iterator[tuple[pd.DataFrame, dict[str, Any], str | None]]:
-    """Each network's epochs, its line's style, and its label (one for all folds)."""
-    for branch, table in history.items():
-        for name, epochs in table.groupby("network", sort=False):
-            fold = str(name).startswith("fold")
-            style = {
-                "color": COLOURS[branch],
-                "alpha": 0.35 if fold else 1,
-                "linewidth": 1.2 if fold else 2.2,
-            }
-            yield epochs, style, f"{branch} folds" if name == "fold 0" else None if fold else branch
-
-
 def _curves(history: dict[str, pd.DataFrame], column: str, title: str) -> Axes:
+    """Draw each network's column by epoch; the folds of a branch are pale and have one label."""
     axes = _axes(title=title, xlabel="epoch")
-    for epochs, style, label in _networks(history):
+    networks = ((branch, *one) for branch, t in history.items() for one in t.groupby("network", sort=False))
+    for branch, name, epochs in networks:
+        fold = str(name).startswith("fold")
+        style = {"color": COLOURS[branch], "alpha": 0.35 if fold else 1, "linewidth": 1.2 if fold else 2.2}
+        label = f"{branch} folds" if name == "fold 0" else None if fold else branch
         axes.plot(epochs["epoch"], epochs[column], **style, label=label)
         if column == "val_loss":
             axes.plot(epochs["epoch"], epochs["train_loss"], **style, linestyle=(0, (2, 1.5)))
@@ -160,7 +144,7 @@ def _curves(history: dict[str, pd.DataFrame], column: str, title: str) -> Axes:
     return axes
 
 
-def _search(curve: list[dict[str, Any]]) -> tuple[Axes, str]:
+def _search(curve: list[dict[str, Any]]) -> tuple[str, Axes]:
     """Fused AP of the probe for every candidate, setting by setting; what was kept is large."""
     title = "crop rule: fused AP of a linear probe on unseen rows; large: kept; bars: error of the change"
     axes, place, kept = _axes((12.4, 2.9), title=title), 0.0, []
@@ -173,7 +157,8 @@ def _search(curve: list[dict[str, Any]]) -> tuple[Axes, str]:
         axes.errorbar(x, tried["fused_ap"], tried["error"], **style, marker="o", markersize=5)
         chosen = tried["chosen"].to_numpy(bool)
         axes.plot(x[chosen], tried["fused_ap"][chosen], "o", color=COLOURS["fused"], markersize=9, zorder=3)
-        labels = [_value(value) for value in tried["value"]]
+        names = {"True": "yes", "False": "no"}
+        labels = [v if isinstance(v, str) else names.get(str(v), f"{v:g}") for v in tried["value"]]
         kept += [f"{name} {label}" for label, one in zip(labels, chosen, strict=True) if one]
         title = "crop at all" if setting == "enabled" else name
         axes.annotate(title, (x.mean(), -0.27), xycoords=("data", "axes fraction"), ha="center", fontsize=10)
@@ -181,29 +166,21 @@ def _search(curve: list[dict[str, Any]]) -> tuple[Axes, str]:
         place += len(tried) + 0.8
     axes.set_xticks(list(ticks), ticks.values())
     axes.grid(axis="x", visible=False)
-    return axes, ", ".join(kept)
+    return f"Search of the crop rule: {', '.join(kept)}", axes
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else f"{value:g}"
-
-
-def _confusion(results: TaskResults, rows: np.ndarray, branch: str, split: str) -> tuple[Axes, int]:
+def _confusion(results: TaskResults, rows: np.ndarray, branch: str, split: str) -> tuple[str, Axes]:
     classes = results.data.task.classes
     truth = results.data.letters[rows].argmax(axis=1)
-    counts = confusion_matrix(
-        truth, results.probabilities[branch][rows].argmax(axis=1), labels=range(len(classes))
-    )
+    predicted = results.probabilities[branch][rows].argmax(axis=1)
+    counts = confusion_matrix(truth, predicted, labels=range(len(classes)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.6 + 0.3 * min(len(classes), 24)
     axes = _axes((side, side * 0.94))
     display = ConfusionMatrixDisplay(shares, display_labels=[_clip(name) for name in classes])
     pale = LinearSegmentedColormap.from_list(branch, [to_rgba(COLOURS[branch], 0), COLOURS[branch]])
-    display.plot(
-        ax=axes, cmap=pale, colorbar=False, include_values=len(classes) <= 16, im_kw={"vmin": 0, "vmax": 1}
-    )
+    shown = len(classes) <= 16
+    display.plot(ax=axes, cmap=pale, colorbar=False, include_values=shown, im_kw={"vmin": 0, "vmax": 1})
     if display.text_ is not None:
         for cell, count, share in zip(display.text_.flat, counts.flat, shares.flat, strict=True):
             # Not white on paler cells, where it would be hard to read.
@@ -217,14 +194,13 @@ def _confusion(results: TaskResults, rows: np.ndarray, branch: str, split: str) 
         axis.set_ticks(np.arange(len(classes) + 1) - 0.5, minor=True)
     axes.grid(which="minor", linewidth=0.6)
     axes.tick_params(which="minor", length=0)
-    right = int(np.trace(counts))
+    right = f"{int(np.trace(counts))} of {len(rows)} right"
     # Of the figure rather than the axes, which may be narrower than these words.
-    title = f"{branch}, {split}: {right} of {len(rows)} right"
-    axes.figure.suptitle(title, x=0.02, ha="left", fontsize=12)
-    return axes, right
+    axes.figure.suptitle(f"{branch}, {split}: {right}", x=0.02, ha="left", fontsize=12)
+    return f"Confusion matrix of the {branch} branch on {split}: {right}", axes
 
 
-def _reliability(results: TaskResults, rows: np.ndarray, branches: list[str], split: str) -> tuple[Axes, str]:
+def _reliability(results: TaskResults, rows: np.ndarray, branches: list[str], split: str) -> tuple[str, Axes]:
     axes, errors = _axes(), []
     for branch in branches:
         confidence = np.minimum(results.probabilities[branch][rows].max(axis=1), 1)
@@ -234,22 +210,20 @@ def _reliability(results: TaskResults, rows: np.ndarray, branches: list[str], sp
         n = n[n > 0]
         error = float(np.average(np.abs(mean - share), weights=n))
         errors.append(f"{branch} calibration error {error:.3f}")
-        style: dict[str, Any] = {"color": COLOURS[branch], "linewidth": 1.6, "marker": "", "alpha": 0.85}
+        style: dict[str, Any] = {"color": COLOURS[branch], "alpha": 0.85}
         display = CalibrationDisplay(share, mean, confidence, estimator_name=f"{branch}, error {error:.2f}")
-        display.plot(ax=axes, ref_line=branch == branches[0], **style)
-        axes.scatter(mean, share, s=20 + 160 * n / n.max(), color=COLOURS[branch], alpha=0.85, linewidths=0)
-    diagonal = axes.lines[0]
-    diagonal.set(color=GRID, linestyle="-", linewidth=1.5, label="_")
+        display.plot(ax=axes, ref_line=branch == branches[0], linewidth=1.6, marker="", **style)
+        axes.scatter(mean, share, s=20 + 160 * n / n.max(), linewidths=0, **style)
+    axes.lines[0].set(color=GRID, linestyle="-", linewidth=1.5, label="_")  # the diagonal
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share right")
     axes.set_title(f"calibration on {split}; area: images")
     axes.legend(loc="upper left")
-    return axes, ", ".join(errors)
+    return f"Reliability on {split}: {', '.join(errors)}", axes
 
 
-def _sizes(results: TaskResults) -> tuple[Axes, str]:
-    axes = _axes(
-        title="crop size by split", xlabel="crop side / image's shorter side", ylabel="share of crops"
-    )
+def _sizes(results: TaskResults) -> tuple[str, Axes]:
+    axes = _axes(title="crop size by split", xlabel="crop side / image's shorter side")
+    axes.set_ylabel("share of crops")
     boxes, cropped, medians = results.boxes, ~results.uncropped, []
     sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / results.data.sizes.min(axis=1)
     edges = np.linspace(0, max(1.0, float(sides[cropped].max(initial=0))), 21).tolist()
@@ -259,18 +233,13 @@ def _sizes(results: TaskResults) -> tuple[Axes, str]:
         if not len(side):
             continue
         uncropped = f"{1 - len(side) / of_split.sum():.0%} not cropped"
-        style: dict[str, Any] = {
-            "histtype": "step",
-            "color": colour,
-            "linewidth": 2,
-            "label": f"{split} ({uncropped})",
-        }
-        axes.hist(side, edges, weights=np.full(len(side), 1 / len(side)), **style)
+        weights, label = np.full(len(side), 1 / len(side)), f"{split} ({uncropped})"
+        axes.hist(side, edges, weights=weights, histtype="step", color=colour, linewidth=2, label=label)
         medians.append(f"{split} median {np.median(side):.2f}, {uncropped}")
     if medians:
         axes.set_ylim(top=axes.get_ylim()[1] * 1.45)
         axes.legend(loc="upper left", handlelength=1.2)
-    return axes, "; ".join(medians) or "no crops"
+    return f"Crop side over the image's shorter side: {'; '.join(medians) or 'no crops'}", axes
 
 
 def _save(axes: Axes, path: Path) -> None:

@@ -22,36 +22,23 @@ UNKNOWN = -1
 
 @dataclasses.dataclass(frozen=True)
 class TaskResults:
-    """N images of one task and what the stages computed for them.
-
-    Attributes
-    ----------
-    data : TaskData
-    probabilities : dict of str to ndarray of float, shape (N, C)
-        By branch; NaN where a branch has no prediction (stage 3 has none of training images).
-    boxes : ndarray of int, shape (N, 4)
-        x0, y0, x1, y1 in pixels of the image, x1/y1 exclusive.
-    fallback : ndarray of str, shape (N,)
-        '' for a heatmap crop.
-    heatmaps : ndarray of float, shape (N, h, w)
-        A memory map.
-    threshold, percentile : float
-        Of the crop rule.
-    fit : {'stretch', 'pad'}
-        How stage 1 framed the images.
-    trained : ndarray of bool, shape (N,)
-        Whether the full-image prediction comes from a network that trained on the image.
-    """
+    """N images of one task and what the stages computed for them."""
 
     data: TaskData
     probabilities: dict[str, np.ndarray]
+    """(N, C) by branch; NaN where a branch has no prediction (stage 3 has none of training images)."""
     boxes: np.ndarray
+    """(N, 4) int: x0, y0, x1, y1 in pixels of the image, x1/y1 exclusive."""
     fallback: np.ndarray
+    """(N,) str: '' for a heatmap crop."""
     heatmaps: np.ndarray
+    """(N, h, w), a memory map."""
     threshold: float
     percentile: float
     fit: str
+    """How stage 1 framed the images: stretch or pad."""
     trained: np.ndarray
+    """(N,) bool: whether the full-image prediction comes from a network that trained on the image."""
 
     def predicted(self, branch: str) -> np.ndarray:
         """(N,) bool: whether a branch has a prediction."""
@@ -75,20 +62,19 @@ class TaskResults:
         return np.where(known, self.data.letters[np.arange(len(best)), best], UNKNOWN)
 
     @functools.cached_property
-    def _verdicts(self) -> list[np.ndarray]:
-        return [self.judge(self.probabilities[branch]) for branch in ("full", "fused")]
-
-    @functools.cached_property
     def fixed(self) -> np.ndarray:
         """(N,) bool: full was not right, fused is."""
-        full, fused = self._verdicts
-        return np.asarray((full != UNKNOWN) & (full != YES) & (fused == YES))
+        return self._changed("full", "fused")
 
     @functools.cached_property
     def lost(self) -> np.ndarray:
         """(N,) bool: full was right, fused is not."""
-        full, fused = self._verdicts
-        return np.asarray((full == YES) & (fused != UNKNOWN) & (fused != YES))
+        return self._changed("fused", "full")
+
+    def _changed(self, wrong: str, right: str) -> np.ndarray:
+        verdict = self.judge(self.probabilities[wrong])
+        known = (verdict != UNKNOWN) & (verdict != YES)
+        return known & (self.judge(self.probabilities[right]) == YES)
 
     @functools.cached_property
     def uncropped(self) -> np.ndarray:
@@ -153,20 +139,15 @@ def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) ->
     )
 
 
-def choose_rows(results: TaskResults, limit: int, seed: int) -> np.ndarray:
-    """Choose the images of the gallery.
+def choose_rows(results: TaskResults, limit: int) -> np.ndarray:
+    """Choose the rows of the gallery, in order.
 
     Where validation and test have more than `limit` images, half of the places go to images whose
     class fusion changed (largest change first), a quarter to other mistakes (most confident first),
     the rest to a random sample of the others; unused places go to the remaining images. Random
     training images come on top, a tenth of `limit`.
-
-    Returns
-    -------
-    ndarray of int
-        Rows, in order.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     train, predicted = results.data.splits == "train", results.predicted("full")
     pool = np.flatnonzero(~train & predicted)
     if len(pool) > limit:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,23 +14,8 @@ from PIL import Image, ImageDraw
 
 from heatcrop.data.images import write_jpeg
 from heatcrop.data.tasks import class_folders
-from heatcrop.report.drawing import (
-    AMBER,
-    COLOUR_OF,
-    FAINT,
-    GREEN,
-    INK,
-    PAPER,
-    SOFT,
-    heat_on,
-    outline,
-    overlay,
-    paste,
-    pill,
-    read_panels,
-    sign,
-    text,
-)
+from heatcrop.report import drawing
+from heatcrop.report.drawing import INK, PAPER, SOFT, THREADS, text
 from heatcrop.report.results import TaskResults
 
 EDGE, GAP, INNER, COLUMNS, CELL, HEAD = 40, 36, 8, 3, 232, 104
@@ -50,68 +36,55 @@ class Sheet:
     order: str
 
 
-def plan_sheets(results: TaskResults, tiles: int, seed: int, worst_first: bool = False) -> list[Sheet]:
-    """Plan one sheet for each class and split.
+def plan_sheets(results: TaskResults, tiles: int, worst_first: bool = False) -> list[Sheet]:
+    """Plan one sheet for each class and split; images without a label are under the predicted class.
 
-    Where a class has more than `tiles` images, two thirds of the sheet show its most confident
-    mistakes and the rest a random sample. Images without a label are shown under the predicted class.
-
-    With `worst_first`, images are ordered by the probability of their true class (of the predicted
-    one where no label is known), the lowest first, without a random sample.
+    Where a class has more than `tiles` images, two thirds of the sheet show its most confident mistakes and
+    the rest a random sample. With `worst_first`, images are ordered by the probability of their class, the
+    lowest first, without a random sample.
     """
     data, folders = results.data, class_folders(results.data.task)
     last, verdict = np.nan_to_num(results.last), results.verdict
     class_of = np.where(data.labelled, data.letters.argmax(axis=1), last.argmax(axis=1))
     predicted, confidence = results.predicted("full"), last.max(axis=1)
     sheets = []
-    for split in ("test", "val", "train"):
-        for labelled in (True, False):
-            for i, name in enumerate(data.task.classes):
-                kind = (data.splits == split) & predicted & (data.labelled == labelled)
-                total = np.flatnonzero(kind & (class_of == i))
-                if not len(total):
-                    continue
-                if worst_first:
-                    rows, order = total[np.argsort(last[total, i], kind="stable")], "the worst first"
-                else:
-                    wrong = total[np.isin(verdict[total], (0, 1))]
-                    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-                    rest = np.random.default_rng((seed, i)).permutation(np.setdiff1d(total, wrong))
-                    first = wrong[: max(tiles * 2 // 3, tiles - len(rest))]
-                    rows, order = np.concatenate([first, rest]), "the most confident mistakes first"
-                suffix = "" if labelled else " (predicted)"
-                file = f"sheets/{data.task.name}/{split}/{folders[i]}{suffix}.jpg"
-                sheets.append(Sheet(file, split, name + suffix, rows[:tiles], total, order))
+    classes = range(len(folders))
+    for split, labelled, i in itertools.product(("test", "val", "train"), (True, False), classes):
+        kind = (data.splits == split) & predicted & (data.labelled == labelled)
+        total = np.flatnonzero(kind & (class_of == i))
+        if not len(total):
+            continue
+        if worst_first:
+            rows, order = total[np.argsort(last[total, i], kind="stable")], "the worst first"
+        else:
+            wrong = total[np.isin(verdict[total], (0, 1))]
+            wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+            rest = np.random.default_rng((0, i)).permutation(np.setdiff1d(total, wrong))
+            first = wrong[: max(tiles * 2 // 3, tiles - len(rest))]
+            rows, order = np.concatenate([first, rest]), "the most confident mistakes first"
+        suffix = "" if labelled else " (predicted)"
+        file = f"sheets/{data.task.name}/{split}/{folders[i]}{suffix}.jpg"
+        sheets.append(Sheet(file, split, data.task.classes[i] + suffix, rows[:tiles], total, order))
     return sheets
 
 
-def write_sheets(
-    root: Path,
-    results: TaskResults,
-    sheets: list[Sheet],
-    threads: int = 2,
-    done: Callable[[int], None] = lambda _: None,
-) -> None:
+def write_sheets(root: Path, results: TaskResults, sheets: list[Sheet], done: Callable[[int], None]) -> None:
     """Draw the sheets of one task below `root`."""
     for sheet in sheets:
-        _save(root / sheet.file, _class_sheet(results, sheet, threads))
+        _save(root / sheet.file, _class_sheet(results, sheet))
         done(1)
 
 
-def write_overview(root: Path, results: TaskResults, split: str, seed: int, threads: int = 2) -> str:
+def write_overview(root: Path, results: TaskResults, split: str) -> str:
     """Draw a few random images of each class on one sheet and return its path below `root`."""
     data, cell, columns = results.data, OVERVIEW_CELL, OVERVIEW_COLUMNS
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     wanted = data.labelled & (data.splits == split)
     if not wanted.any():
         wanted = data.labelled & results.predicted("full")
     truth = data.letters.argmax(axis=1)
-    by_class = [np.flatnonzero(wanted & (truth == i)) for i in range(len(data.task.classes))]
-    classes = [
-        (name, rows, rng.permutation(rows)[:columns])
-        for name, rows in zip(data.task.classes, by_class, strict=True)
-        if len(rows)
-    ]
+    by_class = {name: np.flatnonzero(wanted & (truth == i)) for i, name in enumerate(data.task.classes)}
+    classes = [(name, rows, rng.permutation(rows)[:columns]) for name, rows in by_class.items() if len(rows)]
     wide, high = 2 * cell + INNER, cell + 40
     width = 2 * EDGE + OVERVIEW_LABEL + columns * wide + (columns - 1) * GAP
     page = Image.new("RGB", (width, HEAD + 24 + len(classes) * high + EDGE), PAPER)
@@ -122,18 +95,19 @@ def write_overview(root: Path, results: TaskResults, split: str, seed: int, thre
         empty = len(by_class) - len(classes)
         summary += f"; {empty} of {len(by_class)} classes have no image here"
     _heading(page, f"{data.task.short}: every class", summary, results)
-    tiles = _tiles(results, [row for *_, some in classes for row in some.tolist()], cell, threads)
+    places: dict[int, tuple[int, int]] = {}  # by row
     for line, (name, rows, some) in enumerate(classes):
         top = HEAD + 24 + line * high
-        ImageDraw.Draw(page).line((EDGE, top - 20, width - EDGE, top - 20), fill=FAINT)
+        ImageDraw.Draw(page).line((EDGE, top - 20, width - EDGE, top - 20), fill=drawing.FAINT)
         for i, words in enumerate(textwrap.wrap(name, 18)[:3]):
             text(page, (EDGE, top + 18 + i * 23), words, 18, INK, OVERVIEW_LABEL - 16)
         right = f"{int((results.verdict[rows] == 2).sum())} of {len(rows)} right"
         text(page, (EDGE, top + cell - 4), right, 14, SOFT, OVERVIEW_LABEL - 16)
         for column, row in enumerate(some.tolist()):
-            left = EDGE + OVERVIEW_LABEL + column * (wide + GAP)
-            _panels(page, (left, top), cell, results, row, next(tiles))
-            sign(page, (left + wide - 28, top + 6), int(results.verdict[row]), 22)
+            places[row] = EDGE + OVERVIEW_LABEL + column * (wide + GAP), top
+    _draw_panels(page, cell, results, places)
+    for row, (left, top) in places.items():
+        drawing.sign(page, (left + wide - 28, top + 6), int(results.verdict[row]), 22)
     file = f"sheets/{data.task.name}.jpg"
     _save(root / file, page)
     return file
@@ -144,7 +118,7 @@ def _save(path: Path, page: Image.Image) -> None:
     write_jpeg(path, np.asarray(page), QUALITY)
 
 
-def _class_sheet(results: TaskResults, sheet: Sheet, threads: int) -> Image.Image:
+def _class_sheet(results: TaskResults, sheet: Sheet) -> Image.Image:
     columns = min(COLUMNS, max(2, len(sheet.rows)))  # the heading needs two
     lines = -(-len(sheet.rows) // columns)
     wide, high = 2 * CELL + INNER, CELL + 66
@@ -161,11 +135,13 @@ def _class_sheet(results: TaskResults, sheet: Sheet, threads: int) -> Image.Imag
         summary.append(sheet.order)
     title = f"{results.data.task.short} / {sheet.split} / {sheet.title}"
     _heading(page, title, ", ".join(summary), results)
-    rows = sheet.rows.tolist()
-    for i, (row, panels) in enumerate(zip(rows, _tiles(results, rows, CELL, threads), strict=True)):
-        at = (EDGE + i % columns * (wide + GAP), HEAD + i // columns * (high + GAP))
-        _panels(page, at, CELL, results, row, panels)
-        _caption(page, (at[0], at[1] + CELL), results, row)
+    places = {
+        row: (EDGE + i % columns * (wide + GAP), HEAD + i // columns * (high + GAP))
+        for i, row in enumerate(sheet.rows.tolist())
+    }
+    _draw_panels(page, CELL, results, places)
+    for row, (left, top) in places.items():
+        _caption(page, (left, top + CELL), results, row)
     return page
 
 
@@ -175,7 +151,7 @@ def _heading(page: Image.Image, title: str, summary: str, results: TaskResults) 
     text(page, (EDGE, 50), title, 28, INK, right - EDGE - 260)
     text(page, (EDGE, 78), summary, 15, SOFT, right - EDGE - 260)
     ramp = np.linspace(0, 1, 128)[None].repeat(12, axis=0)
-    ramp = overlay(np.full((12, 128, 3), 235, np.uint8), ramp, threshold)
+    ramp = drawing.overlay(np.full((12, 128, 3), 235, np.uint8), ramp, threshold)
     page.paste(Image.fromarray(ramp), (right - 128, 36))
     text(page, (right - 136, 47), "heat", 14, SOFT, side="right")
     edge = right - 128 + round(128 * threshold)
@@ -183,48 +159,36 @@ def _heading(page: Image.Image, title: str, summary: str, results: TaskResults) 
     text(page, (right, 70), f"crop threshold: {threshold:.0%}", 13, SOFT, side="right")
 
 
-def _tiles(
-    results: TaskResults, rows: list[int], cell: int, threads: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Read images and draw heat and box over them: (image, crop) fitted into cells, in order."""
+def _draw_panels(
+    page: Image.Image, cell: int, results: TaskResults, places: dict[int, tuple[int, int]]
+) -> None:
+    """Draw rows at their places: the image with heat and box, its crop, and why that is no heatmap crop."""
     data = results.data
 
-    def tile(row: int) -> tuple[np.ndarray, np.ndarray]:
+    def panels(row: int) -> tuple[np.ndarray, np.ndarray]:
         size = data.sizes[row]
-        image, crop = read_panels(data.paths[row], size, results.boxes[row], cell, cell)
-        heat = heat_on(results.heat(row), results.frame(row), size, image.shape[:2])
-        image = overlay(image, heat, results.threshold)
+        image, crop = drawing.read_panels(data.paths[row], size, results.boxes[row], cell, cell)
+        heat = drawing.heat_on(results.heat(row), results.frame(row), size, image.shape[:2])
+        image = drawing.overlay(image, heat, results.threshold)
         if not results.uncropped[row]:
-            outline(image, results.boxes[row] * (image.shape[1::-1] / size)[[0, 1, 0, 1]])
+            drawing.outline(image, results.boxes[row] * (image.shape[1::-1] / size)[[0, 1, 0, 1]])
         return image, crop
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        yield from pool.map(tile, rows)
-
-
-def _panels(
-    page: Image.Image,
-    at: tuple[int, int],
-    cell: int,
-    results: TaskResults,
-    row: int,
-    panels: tuple[np.ndarray, np.ndarray],
-) -> None:
-    """Draw image and crop side by side, and why there is no heatmap crop."""
-    crop_at = (at[0] + cell + INNER, at[1])
-    paste(page, panels[0], at, cell)
-    paste(page, panels[1], crop_at, cell)
-    if results.note(row):
-        pill(page, (crop_at[0] + 6, crop_at[1] + cell - 28), results.note(row), 13)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for (row, (left, top)), (image, crop) in zip(places.items(), pool.map(panels, places), strict=True):
+            drawing.paste(page, image, (left, top), cell)
+            drawing.paste(page, crop, (left + cell + INNER, top), cell)
+            if results.note(row):
+                drawing.pill(page, (left + cell + INNER + 6, top + cell - 28), results.note(row), 13)
 
 
 def _caption(page: Image.Image, at: tuple[int, int], results: TaskResults, row: int) -> None:
     """Write verdict and predictions below a tile."""
     (left, top), classes, width = at, results.data.task.classes, 2 * CELL + INNER
     verdict, final = int(results.verdict[row]), results.last[row]
-    ImageDraw.Draw(page).rectangle((left, top, left + width - 1, top + 3), fill=COLOUR_OF[verdict])
-    sign(page, (left, top + 14), verdict, 22)
-    colour = COLOUR_OF[verdict] if verdict >= 0 else INK
+    ImageDraw.Draw(page).rectangle((left, top, left + width - 1, top + 3), fill=drawing.COLOUR_OF[verdict])
+    drawing.sign(page, (left, top + 14), verdict, 22)
+    colour = drawing.COLOUR_OF[verdict] if verdict >= 0 else INK
     words = f"{classes[int(final.argmax())]}  {final.max():.0%}"
     text(page, (left + 30, top + 31), words, 17, colour, width * 0.56)
     if results.data.labelled[row]:
@@ -234,7 +198,7 @@ def _caption(page: Image.Image, at: tuple[int, int], results: TaskResults, row: 
     words = ", ".join(f"{b} {classes[int(p.argmax())]} {p.max():.0%}" for b, p in predictions.items())
     colour = SOFT
     if results.fixed[row]:
-        words, colour = f"{words}: fixed", GREEN
+        words, colour = f"{words}: fixed", drawing.GREEN
     elif results.lost[row]:
-        words, colour = f"{words}: lost", AMBER
+        words, colour = f"{words}: lost", drawing.AMBER
     text(page, (left + 30, top + 55), words, 14, colour, width - 30)

@@ -10,51 +10,44 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from heatcrop.data.images import write_jpeg
-from heatcrop.report.drawing import heat_text, read_panels
+from heatcrop.data.labels import format_letters
+from heatcrop.report.drawing import THREADS, heat_colours, heat_text, read_panels
 from heatcrop.report.results import TaskResults
 
 IMAGE_PX, CROP_PX, QUALITY = 340, 300, 82
-LETTERS = "nmy"
 
 
-def gallery_rows(
-    root: Path,
-    results: TaskResults,
-    chosen: np.ndarray,
-    home: Path,
-    threads: int = 2,
-    done: Callable[[int], None] = lambda _: None,
-) -> list[dict[str, object]]:
-    """Write the images of some rows below `root` and describe each row for the page in `home`.
+def write_gallery(
+    root: Path, results: TaskResults, chosen: np.ndarray, home: Path, done: Callable[[int], None]
+) -> dict[str, Any]:
+    """Write the images of some rows below `root`; return what the scripts of the page in `home` read.
 
-    Returns
-    -------
-    list of dict
-        ``p`` has a list a branch (or null) of C shares in thousandths, ``top`` the predicted class a
-        branch, ``letters`` n, m, y a class ('' without a label), ``thumb`` x, y, width, height of image
-        and crop in its file, ``original`` an address (or null). ``size``, ``box`` and the heatmap's
-        ``frame`` are in pixels of the original.
+    Of a row, ``p`` has a list a branch (or null) of C shares in thousandths, ``top`` the predicted class a
+    branch, ``letters`` n, m, y a class ('' without a label), ``thumb`` x, y, width, height of image and crop
+    in its file, ``original`` an address (or null). ``size``, ``box`` and the heatmap's ``frame`` are in
+    pixels of the original.
     """
-    data = results.data
-    (root / "thumbs" / data.task.name).mkdir(parents=True, exist_ok=True)
+    data, task = results.data, results.data.task
+    splits = ("test", "val", "train", *np.unique(data.splits).tolist())
+    (root / "thumbs" / task.name).mkdir(parents=True, exist_ok=True)
 
-    def describe(number: int, row: int) -> dict[str, object]:
-        file = f"thumbs/{data.task.name}/{number:04d}.jpg"
+    kinds = ("trained", "fixed", "lost", "uncropped")
+
+    def describe(number: int, row: int) -> dict[str, Any]:
+        file = f"thumbs/{task.name}/{number:04d}.jpg"
         size, panels = _write_thumb(root / file, results, row)
         shares = [None if np.isnan(p[row, 0]) else p[row] for p in results.probabilities.values()]
         return {
             "name": data.images[row],
             "split": str(data.splits[row]),
-            "trained": bool(results.trained[row]),
-            "fixed": bool(results.fixed[row]),
-            "lost": bool(results.lost[row]),
-            "uncropped": bool(results.uncropped[row]),
-            "letters": "".join(LETTERS[code] for code in data.letters[row]) if data.labelled[row] else "",
+            **{kind: bool(getattr(results, kind)[row]) for kind in kinds},
+            "letters": format_letters(data.letters[row]) if data.labelled[row] else "",
             "p": [None if p is None else [round(1000 * v) for v in p.tolist()] for p in shares],
             "top": [None if p is None else int(p.argmax()) for p in shares],
             "fallback": str(results.fallback[row]),
@@ -67,12 +60,19 @@ def gallery_rows(
             "original": _address(data.paths[row], home),
         }
 
-    rows = []
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    gallery = {
+        "name": task.name,
+        "short": task.short,
+        "classes": task.classes,
+        "colours": heat_colours(results.threshold).tobytes().hex(),
+        "counts": {split: results.counts(split) for split in splits},
+        "rows": [],
+    }
+    with ThreadPoolExecutor(THREADS) as pool:
         for row in pool.map(describe, range(len(chosen)), chosen.tolist()):
-            rows.append(row)
+            gallery["rows"].append(row)
             done(1)
-    return rows
+    return gallery
 
 
 def _write_thumb(path: Path, results: TaskResults, row: int) -> tuple[list[int], list[list[int]]]:
@@ -80,14 +80,13 @@ def _write_thumb(path: Path, results: TaskResults, row: int) -> tuple[list[int],
     data = results.data
     image, crop = read_panels(data.paths[row], data.sizes[row], results.boxes[row], IMAGE_PX, CROP_PX)
     height, width = image.shape[:2]
-    if results.uncropped[row]:  # the crop is the image: one panel serves both
-        write_jpeg(path, image, QUALITY)
-        return [width, height], [[0, 0, width, height]] * 2
-    sheet = np.full((max(height, crop.shape[0]), width + crop.shape[1], 3), 255, np.uint8)
-    sheet[:height, :width] = image
-    sheet[: crop.shape[0], width:] = crop
+    sheet, panels = image, [[0, 0, width, height]] * 2
+    if not results.uncropped[row]:  # otherwise one panel serves both
+        sheet = np.full((max(height, crop.shape[0]), width + crop.shape[1], 3), 255, np.uint8)
+        sheet[:height, :width] = image
+        sheet[: crop.shape[0], width:] = crop
+        panels[1] = [width, 0, crop.shape[1], crop.shape[0]]
     write_jpeg(path, sheet, QUALITY)
-    panels = [[0, 0, width, height], [width, 0, crop.shape[1], crop.shape[0]]]
     return [sheet.shape[1], sheet.shape[0]], panels
 
 

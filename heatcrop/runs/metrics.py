@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
 from heatcrop.runs.predictions import BRANCHES, is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import damaged
 from heatcrop.runs.records import read_record
+
+_SCORES = ("map", "basic_precision", "accuracy")
 
 
 def scored_branches(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
@@ -45,8 +48,7 @@ def task_metrics(
     rows = data.rows(split, labelled=True)
     out: dict[str, Any] = {}
     for branch, probabilities in scored_branches(data, folder).items():
-        score = score_task(probabilities[rows], data.letters[rows])
-        out[branch] = {"map": score.ap, "basic_precision": score.basic_precision, "accuracy": score.accuracy}
+        out[branch] = branch_score(probabilities[rows], data.letters[rows])
     crops = read_arrays(folder.boxes, ("boxes", "fallback"), len(data))
     uncropped = is_uncropped(crops["fallback"])
     out["localisation"] = None
@@ -72,31 +74,43 @@ def report_split(tasks: dict[str, TaskData]) -> str:
     return "test" if tested else "val"
 
 
+def branch_score(probabilities: np.ndarray, letters: np.ndarray) -> dict[str, float]:
+    """Score (N, C) probabilities as ``metrics.json`` holds it."""
+    score = score_task(probabilities, letters)
+    return dict(zip(_SCORES, (score.ap, score.basic_precision, score.accuracy), strict=True))
+
+
+def metrics_by_split(
+    tasks: dict[str, TaskData], branches: Sequence[str], figures_of: Callable[[str, str], dict[str, Any]]
+) -> dict[str, Any]:
+    """Collect `figures_of` each task and split that has answers, in the form of ``metrics.json``.
+
+    They hold a score for each of the `branches`. Splits other than the reported one are under ``"splits"``.
+    """
+    by_split: dict[str, Any] = {}
+    for split in ("val", "test"):
+        names = [name for name, data in tasks.items() if len(data.rows(split, labelled=True))]
+        if names:
+            figures = {name: figures_of(name, split) for name in names}
+            mean = {
+                branch: {k: float(np.mean([f[branch][k] for f in figures.values()])) for k in _SCORES}
+                for branch in branches
+            }
+            by_split[split] = {"tasks": figures, "mean": mean, "split": split}
+    split = report_split(tasks)
+    nothing = {"tasks": {}, "mean": {branch: {"map": None} for branch in branches}, "split": split}
+    return {**by_split.pop(split, nothing), "splits": by_split}
+
+
 def run_metrics(
     tasks: dict[str, TaskData], folder: RunFolder, boxes_true: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """Compute all figures of a run, in the form of ``metrics.json``.
-
-    Splits other than the reported one are under ``"splits"``.
-    """
-    split = report_split(tasks)
-    by_split = {}
-    for name in ("val", "test"):
-        figures = {
-            task: task_metrics(data, folder.task(task), name, boxes_true)
-            for task, data in tasks.items()
-            if len(data.rows(name, labelled=True))
-        }
-        if figures:
-            by_split[name] = {"tasks": figures, "mean": _mean(figures), "split": name}
-    if split not in by_split:
-        return {"tasks": {}, "mean": {b: {"map": None} for b in BRANCHES}, "split": split, "splits": {}}
-    return {**by_split[split], "splits": {k: v for k, v in by_split.items() if k != split}}
-
-
-def _mean(figures: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    keys = ("map", "basic_precision", "accuracy")
-    return {b: {k: float(np.mean([f[b][k] for f in figures.values()])) for k in keys} for b in BRANCHES}
+    """Compute all figures of a run, in the form of ``metrics.json``."""
+    return metrics_by_split(
+        tasks,
+        BRANCHES,
+        lambda name, split: task_metrics(tasks[name], folder.task(name), split, boxes_true),
+    )
 
 
 def write_results(

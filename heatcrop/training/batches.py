@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,24 +28,15 @@ B = TypeVar("B")
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Image files and the box of each that a network sees.
-
-    Attributes
-    ----------
-    paths : sequence of str
-    boxes : ndarray of int, shape (N, 4), or None
-        x0, y0, x1, y1 in pixels, x1/y1 exclusive; None for full images.
-    training_boxes : ndarray of int, shape (N, J, 4), or None
-        Boxes that training uses instead, one after another, one per epoch.
-    sizes : ndarray of int, shape (N, 2), or None
-        Width and height in pixels. Where they are known, an image of which a large box is shown is decoded
-        at a reduced scale.
-    """
+    """Image files and the box of each that a network sees."""
 
     paths: Sequence[str]
     boxes: np.ndarray | None = None
+    """(N, 4) int: x0, y0, x1, y1 in pixels, x1/y1 exclusive; None for full images."""
     training_boxes: np.ndarray | None = None
+    """(N, J, 4): boxes that training uses instead, one after another, one per epoch."""
     sizes: np.ndarray | None = None
+    """(N, 2) int: width and height in pixels, needed with `boxes`."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,39 +46,26 @@ class Images:
 
         The image, (H, W, 3) uint8, is at a reduced scale where that leaves enough pixels.
         """
-        box = None if self.boxes is None else self.boxes[i]
-        if epoch is not None and self.training_boxes is not None:
-            box = np.asarray(self.training_boxes[i, epoch % self.training_boxes.shape[1]])
         least = form.side_px * 3 // 2  # half as much again as the input's side
-        if box is None:
+        if self.boxes is None:
             image = read_image(self.paths[i], at_least_px=least)
-            return image, base_view(image, None, form.fit)
-        if self.sizes is None:
-            image = read_image(self.paths[i])
-            return image, base_view(image, box, form.fit)
+            return image, framed((0, 0, image.shape[1], image.shape[0]), form.fit)
+        assert self.sizes is not None
+        box = self.boxes[i]
+        if epoch is not None and self.training_boxes is not None:
+            box = self.training_boxes[i, epoch % self.training_boxes.shape[1]]
         # The box must keep enough pixels, so the image itself must be larger.
         shorter, side = int(self.sizes[i].min()), int(min(box[2] - box[0], box[3] - box[1]))
         image = read_image(self.paths[i], at_least_px=-(-least * shorter // max(1, side)))
-        scale = min(image.shape[:2]) / shorter
-        return image, base_view(image, np.asarray(box) * scale, form.fit)
-
-
-def base_view(image: np.ndarray, box: np.ndarray | None, fit: str) -> View:
-    """Frame an image's box, or all of it, without augmentation."""
-    height, width = image.shape[:2]
-    return framed((0, 0, width, height) if box is None else tuple(box), fit)
+        return image, framed(box * (min(image.shape[:2]) / shorter), form.fit)
 
 
 def read_views(images: Images, i: int, form: InputForm, views: Callable[[View], list[View]]) -> np.ndarray:
     """Read the views of image i, (V, S, S, 3) uint8."""
     image, base = images.read(i, form)
+    cut = functools.cache(lambda view: sample(image, view, form.side_px))
     # A mirror costs a copy, not another scaling.
-    shown, upright = views(base), {}
-    for view in shown:
-        plain = dataclasses.replace(view, flip=False)
-        if plain not in upright:
-            upright[plain] = sample(image, plain, form.side_px)
-    found = [(view.flip, upright[dataclasses.replace(view, flip=False)]) for view in shown]
+    found = [(view.flip, cut(dataclasses.replace(view, flip=False))) for view in views(base)]
     return np.stack([pixels[:, ::-1] if flip else pixels for flip, pixels in found])
 
 
@@ -100,12 +79,11 @@ def read_augmented(
     return random_erase(rng, random_colour(rng, sample(image, view, form.side_px), augment), augment)
 
 
-def normalise(images: np.ndarray, backbone: Backbone, out: np.ndarray | None = None) -> np.ndarray:
-    """Turn (N, S, S, 3) uint8 into the backbone's (N, 3, S, S) float32 input, in `out` where given."""
+def normalise(images: np.ndarray, backbone: Backbone) -> np.ndarray:
+    """Turn (N, S, S, 3) uint8 into the backbone's (N, 3, S, S) float32 input."""
     scale = (1 / (255 * np.asarray(backbone.std))).astype(np.float32)
     shift = (np.asarray(backbone.mean) / np.asarray(backbone.std)).astype(np.float32)
-    if out is None:
-        out = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
+    out = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
     for planes, image in zip(out, images, strict=True):
         # Channel by channel: a plane is read and written once, where numpy would copy it four times.
         for channel, plane in enumerate(cv2.split(image)):
@@ -121,14 +99,11 @@ def batched(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def read_ahead(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: int = 0) -> Iterator[B]:
-    """Map in order on a pool of threads (0: on the caller's), with a bound on the results that wait.
+    """Map in order on a pool of threads, with a bound on the results that wait.
 
     `ahead` bounds the items in progress or waiting; by default twice the threads.
     """
     items = iter(items)
-    if threads <= 0:
-        yield from map(work, items)
-        return
     with ThreadPoolExecutor(threads) as pool:
         waiting: collections.deque[Future[B]] = collections.deque(
             pool.submit(work, item) for item in itertools.islice(items, ahead or 2 * threads)
@@ -136,9 +111,7 @@ def read_ahead(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: 
         try:
             while waiting:
                 result = waiting.popleft().result()
-                for item in itertools.islice(items, 1):
-                    waiting.append(pool.submit(work, item))
+                waiting.extend(pool.submit(work, item) for item in itertools.islice(items, 1))
                 yield result
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)

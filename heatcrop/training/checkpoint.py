@@ -10,35 +10,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from heatcrop.files import atomic_path
+from heatcrop.errors import DataError
 from heatcrop.nets.engine import mxnet
+from heatcrop.runs.predictions import read_arrays, write_arrays
 
 _FORMAT = 2
 
 
 @dataclasses.dataclass
 class Checkpoint:
-    """A file that a training writes as it proceeds, and continues from.
-
-    Parameters
-    ----------
-    path : Path
-    fingerprint : str
-        Of everything the training depends on; a file with another one is ignored.
-    share : float
-        The share of the training time that may be spent on writing. Epochs of less than a second would
-        otherwise spend more time on the disk than on training; long epochs each leave a file.
-    """
+    """A file that a training writes as it proceeds, and continues from."""
 
     path: Path
     fingerprint: str
+    """Of everything the training depends on; a file with another one is ignored."""
     share: float = 0.05
+    """The share of the training time that may be spent on writing. Epochs of less than a second would
+    otherwise spend more time on the disk than on training; long epochs each leave a file."""
     _written: float = dataclasses.field(default=0.0, init=False)
     _cost: float = dataclasses.field(default=0.0, init=False)
 
@@ -58,23 +51,22 @@ class Checkpoint:
         }
         arrays = {f"{name}/{i}": array for name, group in groups.items() for i, array in enumerate(group)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.path) as partial, partial.open("wb") as file:
-            np.savez(file, description=np.array(json.dumps(description, default=float)), **arrays)
+        write_arrays(self.path, description=np.array(json.dumps(description, default=float)), **arrays)
         self._written = time.perf_counter()
         self._cost = self._written - started
 
     def read(self) -> tuple[list[dict[str, Any]], dict[str, list[np.ndarray]]] | None:
         """Read history and arrays; None for a missing or damaged file, or one of another training."""
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                description = json.loads(str(file["description"]))
-                if (description["format"], description["fingerprint"]) != (_FORMAT, self.fingerprint):
-                    return None
-                return list(description["history"]), {
-                    name: [file[f"{name}/{i}"] for i in range(count)]
-                    for name, count in description["groups"].items()
-                }
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            arrays = read_arrays(self.path)
+            description = json.loads(str(arrays["description"]))
+            if (description["format"], description["fingerprint"]) != (_FORMAT, self.fingerprint):
+                return None
+            return list(description["history"]), {
+                name: [arrays[f"{name}/{i}"] for i in range(count)]
+                for name, count in description["groups"].items()
+            }
+        except (OSError, DataError, ValueError, KeyError, TypeError):
             return None
 
 

@@ -15,9 +15,8 @@ from heatcrop.metrics.score import accuracy, average_precision
 from heatcrop.nets.devices import ON_CPU, Devices
 from heatcrop.nets.engine import mxnet
 from heatcrop.training.checkpoint import Checkpoint
-from heatcrop.training.inputs import Inputs
+from heatcrop.training.inputs import INFERENCE_BATCH, Inputs
 from heatcrop.training.loop import TrainingPlan, train
-from heatcrop.training.prediction import INFERENCE_BATCH
 
 
 def fit(
@@ -34,32 +33,12 @@ def fit(
     checkpoint: Checkpoint | None = None,
     devices: Devices = ON_CPU,
 ) -> list[dict[str, Any]]:
-    """Train a classifier on some rows and validate each epoch on others.
+    """Train a classifier on some rows, validate each epoch on others, return the rows of ``history.csv``.
 
-    Parameters
-    ----------
-    net : HybridBlock
-        See :func:`heatcrop.training.loop.train`.
-    inputs : Inputs
-    soft : ndarray of float32, shape (N, C)
-        Soft labels, below 0 at classes that do not belong to a row.
-    letters : ndarray of int8, shape (N, C)
-    train_rows, val_rows : ndarray of int
-        `val_rows` may be empty; the last epoch is then kept.
-    plan : TrainingPlan
-    seed : int
-    name : str
-        The network's, for the history.
-    done : callable
-        Gets the number of epochs done since the last call.
-    checkpoint : Checkpoint, optional
-        Its fingerprint covers everything but the initial weights, which are added here.
-    devices : Devices
-
-    Returns
-    -------
-    list of dict
-        Rows of ``history.csv``.
+    `soft`, (N, C) float32, is below 0 at classes that do not belong to a row; `letters` is (N, C) int8.
+    `val_rows` may be empty; the last epoch is then kept. `name` is the network's, for the history, and `done`
+    gets the number of epochs done since the last call. The checkpoint's fingerprint covers everything but
+    the initial weights, which are added here.
     """
 
     def batches(epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -70,10 +49,7 @@ def fit(
     def validate(logits_of: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float, float]:
         if not len(val_rows):
             return float("nan"), float("nan"), float("nan")
-        parts = [
-            logits_of(x.reshape(-1, *x.shape[2:])).reshape(len(index), x.shape[1], -1).mean(axis=1)
-            for x, index in inputs.testing(val_rows, INFERENCE_BATCH, plain=True)
-        ]
+        parts = [logits_of(x[:, 0]) for x, _ in inputs.testing(val_rows, INFERENCE_BATCH, plain=True)]
         return validation_figures(np.concatenate(parts), soft[val_rows], letters[val_rows])
 
     if checkpoint is not None:

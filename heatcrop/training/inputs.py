@@ -1,23 +1,24 @@
 """The input of a network's trained part: images read live, or features of the frozen trunk from a cache.
 
-Training and prediction see no difference: both kinds are :class:`Inputs`.
+Training and prediction see no difference: both kinds have the same methods.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from heatcrop.files import create_rows, write_rows
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.inference import Runner
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images, batched, normalise, read_ahead, read_augmented, read_views
-from heatcrop.training.rowfile import create_rows, write_rows
 from heatcrop.training.views import TestViews
 
 _TRUNK_BATCH = 4
@@ -26,66 +27,37 @@ _TRUNK_BATCH = 4
 PART = 1024
 """Images that justify a part that another process can compute."""
 _MOST_PARTS, _BATCH = 16, 32
+INFERENCE_BATCH = 32
 
 Batch = tuple[Any, np.ndarray]
 Work = Callable[[np.ndarray], Any]
 
 
-def _identity(x: np.ndarray) -> np.ndarray:
-    return x
-
-
-class Inputs(Protocol):
-    """The input of the trained part of a network.
-
-    One of several threads makes a batch from files while others make the next ones; the same thread also
-    applies `work`, such as inference, to it.
-    """
-
-    n_views: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(c, h, w) of what enters the trained part."""
-        ...
-
-    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
-        """Yield augmented batches (B, c, h, w) float32 and their (B,) items, in the given order."""
-        ...
-
-    def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
-    ) -> Iterator[Batch]:
-        """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
-
-        With `plain` only the first view, which is the unchanged image: for validation.
-        """
-        ...
-
-
+@dataclasses.dataclass
 class LiveInputs:
     """Read images each time, and pass them through the frozen trunk where there is one.
 
-    `augment_of` gives the augmentation of item i, which training needs. `open_trunk` opens the trunk, at
-    first use, or returns None where nothing is frozen.
+    One of several threads makes a batch from files while others make the next ones; the same thread also
+    applies `work`, such as inference, to it. `augment_of` gives the augmentation of item i, which training
+    needs. `open_trunk` opens the trunk, at first use, or returns None where nothing is frozen.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        form: InputForm,
-        test: TestViews,
-        augment_of: Callable[[int], Augmentation] = lambda i: Augmentation(),
-        seed: int = 0,
-        open_trunk: Callable[[], Runner | None] = lambda: None,
-    ) -> None:
-        self.images, self.form, self.test, self.n_views = images, form, test, len(test.unit())
-        self._augment_of, self._seed, self._open_trunk = augment_of, seed, open_trunk
+    images: Images
+    form: InputForm
+    test: TestViews
+    augment_of: Callable[[int], Augmentation] = lambda i: Augmentation()
+    seed: int = 0
+    open_trunk: Callable[[], Runner | None] = lambda: None
+
+    @functools.cached_property
+    def n_views(self) -> int:
+        """The number of test views."""
+        return len(self.test.unit())
 
     @functools.cached_property
     def trunk(self) -> Runner | None:
         """The frozen trunk."""
-        return self._open_trunk()
+        return self.open_trunk()
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
@@ -94,9 +66,11 @@ class LiveInputs:
         return image if self.trunk is None else self.trunk(np.zeros((1, *image), np.float32))[0].shape[1:]
 
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
+        """Yield augmented batches (B, c, h, w) float32 and their (B,) items, in the given order."""
+
         def make(index: np.ndarray) -> Batch:
             def read(i: int) -> np.ndarray:
-                return read_augmented(self.images, i, self.form, epoch, self._seed, self._augment_of(i))[None]
+                return read_augmented(self.images, i, self.form, epoch, self.seed, self.augment_of(i))[None]
 
             return self._enter(index, 1, read)[:, 0], index
 
@@ -105,8 +79,13 @@ class LiveInputs:
         return read_ahead(make, batched(order, size), threads, threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = lambda x: x
     ) -> Iterator[Batch]:
+        """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
+
+        With `plain` only the first view, which is the unchanged image: for validation.
+        """
+
         def make(part: np.ndarray) -> Batch:
             return work(self.read(part, plain)), part
 
@@ -123,22 +102,12 @@ class LiveInputs:
     def _enter(self, index: np.ndarray, n_views: int, read: Callable[[int], np.ndarray]) -> np.ndarray:
         """Turn what `read` gives of each item, (V, S, S, 3) uint8, into (B, V, c, h, w) float32."""
         out = np.empty((len(index), n_views, *self.shape), np.float32)
-        backbone, side = self.form.backbone, self.form.side_px
-        if self.trunk is None:
-            for i, place in zip(index.tolist(), out, strict=True):
-                normalise(read(i), backbone, place)
-            return out
-        flat, filled = out.reshape(-1, *self.shape), 0
-        waiting = np.empty((_TRUNK_BATCH + n_views, 3, side, side), np.float32)
-        ready = 0
-        for i in index.tolist():
-            normalise(read(i), backbone, waiting[ready : ready + n_views])
-            ready += n_views
-            if ready >= _TRUNK_BATCH:
-                flat[filled : filled + ready] = self.trunk(waiting[:ready])[0]
-                filled, ready = filled + ready, 0
-        if ready:
-            flat[filled:] = self.trunk(waiting[:ready])[0]
+        step = -(-_TRUNK_BATCH // n_views)
+        for first in range(0, len(index), step):
+            images = np.concatenate([read(i) for i in index[first : first + step].tolist()])
+            x = normalise(images, self.form.backbone)
+            x = x if self.trunk is None else self.trunk(x)[0]
+            out[first : first + step] = x.reshape(-1, *out.shape[1:])
         return out
 
 
@@ -149,20 +118,8 @@ class CachedInputs:
     different processes, also on machines that share the folder: each writes its own files. The features do
     not depend on where parts are cut.
 
-    Parameters
-    ----------
-    live : LiveInputs
-        With a trunk, which is opened when a part is computed or a batch is requested.
-    train_rows : ndarray of int
-        Items that are trained on, whose augmented views are cached too.
-    cached_rows : ndarray of int
-        Items whose test views are cached, the training ones among them.
-    n_augmented : int
-        Augmented views per training item.
-    folder : Path
-        For the files.
-    part : int, optional
-        Least number of images in a part.
+    Test views are cached of all `cached_rows`; of the `train_rows` among them, `n_augmented` augmented views
+    too. The trunk of `live` is opened when a part is computed or a batch is requested.
     """
 
     def __init__(
@@ -172,20 +129,20 @@ class CachedInputs:
         cached_rows: np.ndarray,
         n_augmented: int,
         folder: Path,
-        part: int | None = None,
     ) -> None:
         self.n_views = live.n_views
         self._live, self._folder, self._n_augmented = live, folder, n_augmented
-        self._train_rows, self._cached_rows = train_rows, cached_rows
+        self._views = {"test": self.n_views, "train": n_augmented}
+        self._rows = {"test": cached_rows, "train": train_rows}
         self._batch = max(1, _BATCH // self.n_views)
-        most = max(len(train_rows), len(cached_rows))
+        most = max(map(len, self._rows.values()))
         # A part ends where a batch does, so that the same images enter the trunk together.
-        self._per_part = part_size(most, math.lcm(_BATCH, self._batch), part)
+        self._per_part = part_size(most, math.lcm(_BATCH, self._batch))
         self.parts = max(1, -(-most // self._per_part))
         # Where an item's views are in the files; -1 for none.
-        self._train_place, self._test_place = (np.full(len(live.images), -1, np.int64) for _ in range(2))
-        self._train_place[train_rows] = np.arange(len(train_rows))
-        self._test_place[cached_rows] = np.arange(len(cached_rows))
+        self._place = {name: np.full(len(live.images), -1, np.int64) for name in self._rows}
+        for name, rows in self._rows.items():
+            self._place[name][rows] = np.arange(len(rows))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -194,75 +151,67 @@ class CachedInputs:
 
     def images_in(self, part: int) -> int:
         """Count the images that a part passes through the trunk, all test views counted as one."""
-        return len(self._cut(self._cached_rows, part)) + self._n_augmented * len(
-            self._cut(self._train_rows, part)
-        )
+        return len(self._cut("test", part)) + self._n_augmented * len(self._cut("train", part))
 
     def compute(self, part: int, done: Callable[[int], None] = lambda _: None) -> None:
         """Compute one part; `done` gets the number of :meth:`images_in` that are new."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        first = part * self._per_part
-        for name, rows, views in (
-            ("test", self._cached_rows, self.n_views),
-            ("train", self._train_rows, self._n_augmented),
-        ):
-            n_rows = len(self._cut(rows, part)) * views
+        for name, views in self._views.items():
+            n_rows = len(self._cut(name, part)) * views
             create_rows(self._file(name, part), (n_rows, *self.shape), "float16")
-        for x, index in self._live.testing(self._cut(self._cached_rows, part), self._batch):
-            places = self._test_places(index, np.arange(self.n_views)) - first * self.n_views
-            write_rows(self._file("test", part), places.ravel(), x.reshape(-1, *self.shape))
+        for x, index in self._live.testing(self._cut("test", part), self._batch):
+            self._write("test", part, index, np.arange(self.n_views), x)
             done(len(index))
-        train_rows = self._cut(self._train_rows, part)
         for view in range(self._n_augmented):
-            for x, index in self._live.training(view, train_rows, _BATCH):
-                places = (self._train_place[index] - first) * self._n_augmented + view
-                write_rows(self._file("train", part), places, x)
+            for x, index in self._live.training(view, self._cut("train", part), _BATCH):
+                self._write("train", part, index, view, x)
                 done(len(index))
 
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
         # Each item takes its augmented and its test views in turn, from its own start, so that an epoch
         # mixes them and all are used evenly.
         def make(index: np.ndarray) -> Batch:
-            place = self._train_place[index]
-            view = (place * 7919 + epoch) % (self._n_augmented + self.n_views)
+            view = (self._place["train"][index] * 7919 + epoch) % (self._n_augmented + self.n_views)
+            augmented, view = view < self._n_augmented, view[:, None]
             x = np.empty((len(index), *self.shape), np.float32)
-            augmented = view < self._n_augmented
-            x[augmented] = self._read("train", place[augmented] * self._n_augmented + view[augmented])
-            tested = self._test_place[index[~augmented]] * self.n_views
-            x[~augmented] = self._read("test", tested + view[~augmented] - self._n_augmented)
+            x[augmented] = self._read("train", index[augmented], view[augmented])
+            x[~augmented] = self._read("test", index[~augmented], view[~augmented] - self._n_augmented)
             return x, index
 
         return read_ahead(make, batched(order, size), self._live.form.threads)
 
     def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = _identity
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = lambda x: x
     ) -> Iterator[Batch]:
         n_views = 1 if plain else self.n_views
 
         def make(part: np.ndarray) -> Batch:
             x = np.empty((len(part), n_views, *self.shape), np.float32)
-            cached = self._test_place[part] >= 0
-            places = self._test_places(part[cached], np.arange(n_views))
-            x[cached] = self._read("test", places.ravel()).reshape(-1, *x.shape[1:])
+            cached = self._place["test"][part] >= 0
+            x[cached] = self._read("test", part[cached], np.arange(n_views)).reshape(-1, *x.shape[1:])
             if not cached.all():
                 x[~cached] = self._live.read(part[~cached], plain)
             return work(x), part
 
         return read_ahead(make, batched(index, size), self._live.form.threads)
 
-    def _cut(self, rows: np.ndarray, part: int) -> np.ndarray:
-        return rows[part * self._per_part : (part + 1) * self._per_part]
+    def _cut(self, name: str, part: int) -> np.ndarray:
+        return self._rows[name][part * self._per_part : (part + 1) * self._per_part]
 
-    def _test_places(self, index: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """Return where the test views of items are in the files of all parts, (B, V)."""
-        return self._test_place[index][:, None] * self.n_views + views
+    def _places(self, name: str, index: np.ndarray, views: Any) -> np.ndarray:
+        """Return where views of (B,) items are in the files of all parts; `views` broadcasts to (B, V)."""
+        return (self._place[name][index][:, None] * self._views[name] + views).ravel()
 
     def _file(self, name: str, part: int) -> Path:
         return self._folder / f"{name}{part}.npy"
 
-    def _read(self, name: str, places: np.ndarray) -> np.ndarray:
-        """Read rows of the files of all parts, (B, c, h, w) float32."""
-        per_part = self._per_part * (self.n_views if name == "test" else self._n_augmented)
+    def _write(self, name: str, part: int, index: np.ndarray, views: Any, x: np.ndarray) -> None:
+        places = self._places(name, index, views) - part * self._per_part * self._views[name]
+        write_rows(self._file(name, part), places, x.reshape(-1, *self.shape))
+
+    def _read(self, name: str, index: np.ndarray, views: Any) -> np.ndarray:
+        """Read views of (B,) items, (B * V, c, h, w) float32."""
+        places, per_part = self._places(name, index, views), self._per_part * self._views[name]
         out, part = np.empty((len(places), *self.shape), np.float32), places // max(1, per_part)
         for number in np.unique(part).tolist():
             mine = part == number
@@ -271,11 +220,29 @@ class CachedInputs:
         return out
 
 
-def part_size(rows: int, multiple: int, least: int | None = None) -> int:
-    """Size parts of about `least` rows (PART by default), or larger ones where there would be over 16.
+Inputs = LiveInputs | CachedInputs
+
+
+def predict(
+    runner: Runner, inputs: Inputs, rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield logits (B, C) averaged over test views, class maps (B, T, C, h, w), and the (B,) rows."""
+
+    def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits, maps = runner(x.reshape(-1, *x.shape[2:]))  # (B * T, C), (B * T, C, h, w)
+        shape = x.shape[:2]
+        return logits.reshape(*shape, -1).mean(axis=1), maps.reshape(*shape, *maps.shape[1:])
+
+    size = max(1, INFERENCE_BATCH // inputs.n_views)
+    for (logits, maps), index in inputs.testing(rows, size, work=run):
+        yield logits, maps, index
+
+
+def part_size(rows: int, multiple: int) -> int:
+    """Size parts of about PART rows, or larger ones where there would be over 16.
 
     >>> part_size(100, 32), part_size(10_000, 3), part_size(1_000_000, 32)
     (1024, 1026, 62528)
     """
-    size = max(least or PART, -(-rows // _MOST_PARTS))
+    size = max(PART, -(-rows // _MOST_PARTS))
     return -(-size // multiple) * multiple

@@ -12,8 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from heatcrop.errors import DivergedError
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.mixed import loss_scaler, mixed_block
+from heatcrop.nets.engine import loss_scaler, mixed_block, mxnet
 from heatcrop.training.checkpoint import Checkpoint, optimiser_arrays, restore_optimiser
 
 
@@ -115,46 +114,27 @@ def train(
     contexts: Sequence[Any] = (),
     amp: bool = False,
 ) -> list[Epoch]:
-    """Train a classifier; on return it holds the weights to keep.
+    """Train an initialised classifier, (N, c, h, w) to (N, C); on return it holds the weights to keep.
 
-    Parameters
-    ----------
-    net : HybridBlock
-        Maps (N, c, h, w) to logits (N, C); initialised.
-    batches : callable
-        ``batches(epoch)`` yields pairs of input (B, c, h, w) float32 and soft labels (B, C) float32, the
-        same ones each time it is called for that epoch. A label below 0 marks a class that does not belong
-        to the row: the softmax is over the others.
-    n_batches : int
-        Per epoch.
-    validate : callable
-        Given a function from input to logits, returns validation loss, mAP and accuracy, or raises
-        DivergedError where the logits are not finite. NaN for mAP: there is nothing to validate on, and the
-        last epoch is kept.
-    plan : TrainingPlan
-    seed : int
-    on_epoch : callable
-        Called after each epoch, also for those that a checkpoint holds.
-    checkpoint : Checkpoint, optional
-        An interrupted training continues after its last epoch and ends with the same weights, on a CPU to
-        the last bit, as an uninterrupted one: it holds weights, optimiser state, average and best epoch;
-        rates, dropout and batches follow from seed and epoch. At the end it holds the weights to keep.
-    contexts : sequence of Context
-        Devices that each batch is split among; none for the CPU. Each normalises its share by the share's
-        own statistics; batch norm's running statistics are averaged over the devices after each epoch, as
-        Gluon does when it saves.
-    amp : bool
-        Mixed precision, on GPUs only: float16 where that is safe, float32 weights and updates.
+    ``batches(epoch)`` yields pairs of input (B, c, h, w) float32 and soft labels (B, C) float32, `n_batches`
+    of them and the same ones each time it is called for that epoch. A label below 0 marks a class that does
+    not belong to the row: the softmax is over the others.
 
-    Returns
-    -------
-    list of Epoch
+    `validate`, given a function from input to logits, returns validation loss, mAP and accuracy, or raises
+    DivergedError where the logits are not finite. NaN for mAP: there is nothing to validate on, and the last
+    epoch is kept. `on_epoch` is called after each epoch, also for those that a checkpoint holds.
 
-    Raises
-    ------
-    DivergedError
-        Naming the epoch, before a checkpoint holds such weights. In mixed precision only the validation
-        logits count: updates from a loss that overflowed are skipped there.
+    With a checkpoint an interrupted training continues after its last epoch and ends with the same weights,
+    on a CPU to the last bit, as an uninterrupted one: it holds weights, optimiser state, average and best
+    epoch; rates, dropout and batches follow from seed and epoch. At the end it holds the weights to keep.
+
+    Each batch is split among the `contexts`, MXNet's devices; none for the CPU. Each normalises its share by
+    the share's own statistics; batch norm's running statistics are averaged over the devices after each
+    epoch, as Gluon does when it saves. `amp` is mixed precision, on GPUs only: float16 where that is safe,
+    float32 weights and updates.
+
+    DivergedError names the epoch, before a checkpoint holds such weights. In mixed precision only the
+    validation logits count: updates from a loss that overflowed are skipped there.
     """
     mx = mxnet()
     contexts = list(contexts) or [mx.cpu()]
@@ -163,13 +143,10 @@ def train(
     forward = mixed_block(net) if amp else net  # (N, c, h, w) -> (N, C)
     forward.hybridize(static_alloc=True, static_shape=len(contexts) == 1)
     net.weight.lr_mult = net.bias.lr_mult = plan.head_rate
-    options = {"learning_rate": plan.learning_rate, "wd": plan.weight_decay}
-    if plan.optimizer == "sgd":
-        options["momentum"] = 0.9
+    optimizer, momentum = ("nag", {"momentum": 0.9}) if plan.optimizer == "sgd" else ("adam", {})
+    options = {"learning_rate": plan.learning_rate, "wd": plan.weight_decay, **momentum}
     # The trainer, not a key-value store, keeps the optimiser's state, so that a checkpoint can read it.
-    trainer = mx.gluon.Trainer(
-        params, "nag" if plan.optimizer == "sgd" else "adam", options, update_on_kvstore=False
-    )
+    trainer = mx.gluon.Trainer(params, optimizer, options, update_on_kvstore=False)
     scaler = trainer._amp_loss_scaler = loss_scaler() if amp else None
     loss_of = mx.gluon.loss.SoftmaxCELoss(sparse_label=False)  # (N, C), (N, C) -> (N,)
     trained = [p for p in params.values() if p.grad_req != "null"]

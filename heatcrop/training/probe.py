@@ -15,8 +15,8 @@ import numpy as np
 from heatcrop.data.images import read_image
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.inference import Runner
-from heatcrop.training.batches import base_view, normalise, read_ahead
-from heatcrop.training.views import sample
+from heatcrop.training.batches import normalise, read_ahead
+from heatcrop.training.views import framed, sample
 
 Box = tuple[int, int, int, int]
 
@@ -32,29 +32,15 @@ def box_features(
     boxes: Sequence[Sequence[Box]],
     done: Callable[[int], None] = lambda _: None,
 ) -> list[np.ndarray]:
-    """Compute the pooled features of several boxes of each image; each image is read once.
+    """Compute the pooled features, (K, F) float32, of each image's K boxes; (0, 0) where it has none.
 
-    Parameters
-    ----------
-    runner : Runner
-        (B, 3, S, S) to (B, F, h, w): the last feature map of a fixed network.
-    form : InputForm
-    paths : sequence of str
-    boxes : sequence of sequences of (x0, y0, x1, y1)
-        Of each image, in pixels; may be empty.
-    done : callable
-        Gets the number of boxes done since the last call.
-
-    Returns
-    -------
-    list of ndarray of float32, shape (K_i, F)
-        (0, 0) for an image without a box.
+    `runner` maps (B, 3, S, S) to (B, F, h, w), the last feature map of a fixed network. Each image is read
+    once; `done` gets the number of boxes done since the last call.
     """
 
     def features_of(i: int) -> np.ndarray:
         image = read_image(paths[i])
-        views = [base_view(image, np.array(box), form.fit) for box in boxes[i]]
-        samples = np.stack([sample(image, view, form.side_px) for view in views])
+        samples = np.stack([sample(image, framed(box, form.fit), form.side_px) for box in boxes[i]])
         return runner(normalise(samples, form.backbone))[0].mean(axis=(2, 3))
 
     wanted = [i for i in range(len(paths)) if len(boxes[i])]

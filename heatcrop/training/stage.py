@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,13 +24,10 @@ from heatcrop.nets.inference import Runner
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.predictions import read_arrays, write_arrays
 from heatcrop.runs.progress import progress
-from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.fit import fit
-from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs, TestViews
-from heatcrop.training.loop import TrainingPlan
-from heatcrop.training.prediction import predict
+from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs, predict
 
 Job = tuple[str, list[Any]]
 """A method's name and its arguments."""
@@ -38,29 +35,11 @@ Job = tuple[str, list[Any]]
 _IMAGES_PER_JOB = 8192
 
 
-class BranchPlan(Protocol):
-    """What the plans of stages 1 and 3 have in common."""
-
-    training: TrainingPlan
-    augment: Augmentation
-    views: int
-    test: TestViews
-
-
 class Stage(abc.ABC):
-    """One stage of one group of tasks.
+    """One stage of one group of tasks, with a plan for each task.
 
-    Parameters
-    ----------
-    group : TaskGroup
-    folder : RunFolder
-    plans : sequence
-        One a task.
-    context : NetworkContext
-    trunk : callable
-        Opens the frozen part of the network; None where nothing is frozen.
-    fingerprint : str
-        Of the stage's inputs: an interrupted training continues only under the same one.
+    `trunk` opens the frozen part of the network, None where nothing is frozen. An interrupted training
+    continues only under the same `fingerprint` of the stage's inputs.
     """
 
     name: ClassVar[str]
@@ -161,12 +140,14 @@ class BranchStage(Stage):
     def inputs(self) -> Inputs:
         """What enters the trained part of the networks: cached features where blocks are frozen."""
         task_of, augments = self.group.task_of, [plan.augment for plan in self.plans]
-
-        def augment_of(row: int) -> Augmentation:
-            return augments[task_of[row]]
-
-        form, seed = self.context.form, self.context.seed
-        live = LiveInputs(self.images(), form, self.plan.test, augment_of, seed, self.open_trunk)
+        live = LiveInputs(
+            self.images(),
+            self.context.form,
+            self.plan.test,
+            lambda row: augments[task_of[row]],
+            self.context.seed,
+            self.open_trunk,
+        )
         if not self.context.network.frozen_blocks:
             return live
         cached_rows = np.union1d(self.train_rows, self.val_rows)
@@ -252,11 +233,10 @@ class BranchStage(Stage):
     def _diverged(self, network: str, how: str) -> DivergedError:
         """Make the error that names the training and the settings that drive it."""
         plan, section = self.plan.training, f"{self.name}.training"
-        settings = [f"{section}.learning_rate (it is {plan.learning_rate:g})"]
-        if plan.head_rate > 1:
-            settings.append(f"{section}.head_rate (it is {plan.head_rate:g})")
-        if plan.weight_decay:
-            settings.append(f"{section}.weight_decay (it is {plan.weight_decay:g})")
+        keys = {"learning_rate": True, "head_rate": plan.head_rate > 1, "weight_decay": plan.weight_decay > 0}
+        settings = [
+            f"{section}.{key} (it is {getattr(plan, key):g})" for key, drives in keys.items() if drives
+        ]
         return DivergedError(
             f"{self.group.short}: the training of stage {self.number} ({network}) {how}; "
             f"lower {' or '.join(settings)}"

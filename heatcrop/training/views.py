@@ -7,11 +7,15 @@ rectangle in the image's pixels and a flip. Heatmaps are mapped back the same wa
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Annotated
 
 import cv2
 import numpy as np
 from pydantic import Field
+
+_GREY = 128
+"""Of the area outside an image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,19 +75,11 @@ class TestViews:
 
     def on(self, view: View) -> list[View]:
         """List the views of an image's base view."""
-        return [
-            View(
-                view.x0 + u.x0 * view.width,
-                view.y0 + u.y0 * view.height,
-                view.x0 + u.x1 * view.width,
-                view.y0 + u.y1 * view.height,
-                u.flip,
-            )
-            for u in self.unit()
-        ]
+        x, y, w, h = view.x0, view.y0, view.width, view.height
+        return [View(x + u.x0 * w, y + u.y0 * h, x + u.x1 * w, y + u.y1 * h, u.flip) for u in self.unit()]
 
 
-def framed(box: tuple[float, float, float, float], fit: str) -> View:
+def framed(box: Iterable[float], fit: str) -> View:
     """Frame a box (x0, y0, x1, y1) for a square input.
 
     With `fit` ``stretch`` the view is exactly the box and its aspect is distorted; ``pad`` grows the shorter
@@ -99,17 +95,14 @@ def framed(box: tuple[float, float, float, float], fit: str) -> View:
     return View(cx - side / 2, cy - side / 2, cx + side / 2, cy + side / 2)
 
 
-def sample(image: np.ndarray, view: View, side_px: int, fill: int = 128) -> np.ndarray:
-    """Cut a view out of an (H, W, 3) uint8 image and scale it to (side_px, side_px, 3).
-
-    The area outside the image is filled with the grey level `fill`.
-    """
+def sample(image: np.ndarray, view: View, side_px: int) -> np.ndarray:
+    """Cut a view out of an (H, W, 3) uint8 image and scale it to (side_px, side_px, 3)."""
     height, width = image.shape[:2]
     x0, y0 = int(np.floor(view.x0)), int(np.floor(view.y0))
     x1, y1 = max(x0 + 1, int(np.ceil(view.x1))), max(y0 + 1, int(np.ceil(view.y1)))
     inner = image[max(0, y0) : max(0, min(height, y1)), max(0, x0) : max(0, min(width, x1))]
     if inner.size == 0:
-        return np.full((side_px, side_px, 3), fill, np.uint8)
+        return np.full((side_px, side_px, 3), _GREY, np.uint8)
     scale_x, scale_y = side_px / (x1 - x0), side_px / (y1 - y0)
     # Scale the image's part, then lay it on the canvas: padding first would scale grey in vain.
     left, right = round((max(0, x0) - x0) * scale_x), round((min(width, x1) - x0) * scale_x)
@@ -122,7 +115,7 @@ def sample(image: np.ndarray, view: View, side_px: int, fill: int = 128) -> np.n
         left = side_px - left - size[0]
     if size == (side_px, side_px):
         return np.ascontiguousarray(scaled)
-    canvas = np.full((side_px, side_px, 3), fill, np.uint8)
+    canvas = np.full((side_px, side_px, 3), _GREY, np.uint8)
     left, top = min(max(left, 0), side_px - size[0]), min(max(top, 0), side_px - size[1])
     canvas[top : top + size[1], left : left + size[0]] = scaled
     return canvas

@@ -11,7 +11,7 @@ from heatcrop.cli.prediction import read_trained_run
 from heatcrop.data.images import read_image
 from heatcrop.data.tasks import resolve
 from heatcrop.metrics.calibration import softmax
-from heatcrop.predict.export import export_run
+from heatcrop.predict.trained_run import export_run
 from heatcrop.runs.folder import RunFolder
 from heatcrop.training.views import View, framed, sample
 from tests.tiny_run import SIDE_PX, TASKS

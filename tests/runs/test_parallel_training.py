@@ -7,8 +7,7 @@ import pytest
 
 import heatcrop.training.loop
 from heatcrop.nets.classifier import build_classifier
-from heatcrop.nets.engine import mixed_precision, mxnet
-from heatcrop.nets.mixed import loss_scaler, mixed_block
+from heatcrop.nets.engine import loss_scaler, mixed_block, mixed_precision, mxnet
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.loop import TrainingPlan, train
 

@@ -164,7 +164,7 @@ def test_number_of_thumbnails_is_bounded(built):
 
 
 def test_every_class_and_split_has_one_sheet_of_bounded_size(built, results):
-    sheets, home = plan_sheets(results, PLAN.tiles, 0), built[3].parent
+    sheets, home = plan_sheets(results, PLAN.tiles), built[3].parent
     assert len(sheets) == 9
     assert max(len(sheet.rows) for sheet in sheets) == PLAN.tiles
     files = [path.relative_to(home).as_posix() for path in home.glob(f"sheets/{ODD}/*/*.jpg")]
@@ -229,17 +229,17 @@ def test_report_is_rebuilt_only_when_something_changed(built, tmp_path):
 
 
 def test_gallery_prefers_changes_and_mistakes(results):
-    few = choose_rows(results, 10, 0)
+    few = choose_rows(results, 10)
     evaluated = few[results.data.splits[few] != "train"]
     changed = results.last.argmax(1) != results.probabilities["full"].argmax(1)
     assert len(few) == 11
     assert len(evaluated) == 10
     assert changed[evaluated].sum() >= 5
-    assert np.array_equal(few, choose_rows(results, 10, 0))
+    assert np.array_equal(few, choose_rows(results, 10))
 
 
 def test_gallery_shows_everything_where_there_is_room(results):
-    assert len(choose_rows(results, 1000, 0)) == 44
+    assert len(choose_rows(results, 1000)) == 44
 
 
 def test_heat_is_drawn_at_its_position():
@@ -298,6 +298,6 @@ def test_sheets_are_copied_beside_the_crop_folders(built, name):
 
 
 def test_worst_images_come_first_on_request(results):
-    for sheet in plan_sheets(results, PLAN.tiles, 0, worst_first=True):
+    for sheet in plan_sheets(results, PLAN.tiles, worst_first=True):
         probability = results.last[:, HOSTILE.index(sheet.title)]
         assert sheet.rows.tolist() == sorted(sheet.total, key=lambda row: probability[row])[: PLAN.tiles]

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from heatcrop.data.images import ImageError, write_jpeg
+from heatcrop.files import create_rows, write_rows
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images, batched, normalise, read_ahead
 from heatcrop.training.inputs import CachedInputs, LiveInputs
-from heatcrop.training.rowfile import create_rows, write_rows
 from heatcrop.training.views import TestViews
 
 RESNET = backbone("resnet18_v2")
 SIDE = 32
 
 
-@pytest.mark.parametrize("threads", [0, 1, 4])
+@pytest.mark.parametrize("threads", [1, 4])
 def test_read_ahead_keeps_the_order(threads):
     def slow_at_first(i):
         time.sleep(0.002 * (20 - i))
@@ -27,9 +27,8 @@ def test_read_ahead_keeps_the_order(threads):
     assert list(read_ahead(slow_at_first, range(20), threads)) == [i * i for i in range(20)]
 
 
-@pytest.mark.parametrize("threads", [0, 2])
-def test_reading_nothing_ahead_gives_nothing(threads):
-    assert list(read_ahead(str, [], threads)) == []
+def test_reading_nothing_ahead_gives_nothing():
+    assert list(read_ahead(str, [], 2)) == []
 
 
 @pytest.mark.parametrize(("threads", "ahead"), [(1, 1), (2, 5), (4, 3), (3, 0)])
@@ -66,14 +65,13 @@ def test_read_ahead_takes_items_only_as_it_proceeds():
     assert taken <= 10 + 4 + 1
 
 
-@pytest.mark.parametrize("threads", [0, 2])
-def test_an_error_reaches_the_caller_at_its_position(threads):
+def test_an_error_reaches_the_caller_at_its_position():
     def work(i):
         if i == 3:
             raise ImageError("p.jpg", "damaged")
         return i
 
-    ready = read_ahead(work, range(10), threads)
+    ready = read_ahead(work, range(10), 2)
     assert [next(ready) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ImageError, match="damaged"):
         next(ready)
@@ -173,7 +171,9 @@ def test_the_network_sees_the_box(tmp_path):
     image[20:60, 30:70] = 255
     path = str(tmp_path / "p.jpg")
     write_jpeg(path, image, 100)
-    inputs = live(Images([path], np.array([[34, 24, 66, 56]])), test=TestViews(flip=False))
+    inputs = live(
+        Images([path], np.array([[34, 24, 66, 56]]), sizes=np.array([[100, 100]])), test=TestViews(flip=False)
+    )
     x, _ = gathered(inputs.testing(np.array([0]), 1))
     white = normalise(np.full((1, 1, 1, 3), 255, np.uint8), RESNET).ravel()
     np.testing.assert_allclose(x[0, 0].min(axis=(1, 2)), white, atol=0.1)
@@ -182,10 +182,10 @@ def test_the_network_sees_the_box(tmp_path):
 # --- cached inputs
 
 
-def cached(images, folder, train_rows, cached_rows=None, views=3, part=None, **options):
+def cached(images, folder, train_rows, cached_rows=None, views=3, **options):
     """Compute all parts, the last one first, as other processes may; also what `done` was given."""
     rows = np.arange(len(images)) if cached_rows is None else cached_rows
-    inputs = CachedInputs(live(images, trunk=mean_trunk, **options), train_rows, rows, views, folder, part)
+    inputs = CachedInputs(live(images, trunk=mean_trunk, **options), train_rows, rows, views, folder)
     done = []
     for number in reversed(range(inputs.parts)):
         inputs.compute(number, done.append)
@@ -249,7 +249,8 @@ def test_features_do_not_depend_on_the_parts(images, tmp_path, monkeypatch):
     rows, stored = np.array([7, 1, 4, 5, 0]), np.arange(8)
     one, _ = cached(images, tmp_path / "one", rows, stored)
     monkeypatch.setattr("heatcrop.training.inputs._BATCH", 2)
-    two, _ = cached(images, tmp_path / "two", rows, stored, part=3)
+    monkeypatch.setattr("heatcrop.training.inputs.PART", 3)
+    two, _ = cached(images, tmp_path / "two", rows, stored)
     assert (one.parts, two.parts) == (1, 2)
     for epoch in range(5):
         a, b = (gathered(inputs.training(epoch, rows[::-1], 2))[0] for inputs in (one, two))
@@ -268,7 +269,7 @@ def test_without_training_rows_prediction_still_works(images, tmp_path):
 def test_the_trunk_opens_at_first_use(images, tmp_path):
     opened = []
     inputs = live(images)
-    inputs._open_trunk = lambda: opened.append(True) or mean_trunk
+    inputs.open_trunk = lambda: opened.append(True) or mean_trunk
     cache = CachedInputs(inputs, np.arange(3), np.arange(9), 2, tmp_path)
     assert cache.parts == 1
     assert not opened

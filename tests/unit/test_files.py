@@ -13,14 +13,13 @@ from heatcrop.files import (
     atomic_array,
     atomic_path,
     atomic_table,
-    join_tables,
+    create_rows,
     link,
     write_array,
     write_json,
     write_table,
     write_text,
 )
-from heatcrop.training.rowfile import create_rows
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):
@@ -75,14 +74,6 @@ def test_a_table_written_in_parts_has_one_header(tmp_path):
         for number in (1, 2):
             write(pd.DataFrame({"n": [number]}))
     assert (tmp_path / "t.csv").read_text() == "n\n1\n2\n"
-
-
-def test_joined_tables_have_one_header(tmp_path):
-    parts = [tmp_path / "1.csv", tmp_path / "2.csv"]
-    for part, row in zip(parts, "ab", strict=True):
-        part.write_text(f"n\n{row}\n")
-    join_tables(tmp_path / "all.csv", parts)
-    assert (tmp_path / "all.csv").read_text() == "n\na\nb\n"
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (0, 3)])

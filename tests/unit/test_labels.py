@@ -87,13 +87,3 @@ def test_soft_labels_of_many_rows_equal_those_of_single_rows(texts):
     letters = np.array([parse_letters(text, 6) for text in texts], np.int8).reshape(len(texts), 6)
     one_by_one = np.array([soft_label(row) for row in letters], np.float32).reshape(len(texts), 6)
     np.testing.assert_array_equal(soft_labels(letters), one_by_one)
-
-
-def test_soft_labels_need_one_y_per_row():
-    with pytest.raises(ValueError, match="row 1 of the letters has 0 y"):
-        soft_labels(np.array([[2, 0], [0, 1]], np.int8))
-
-
-def test_soft_labels_need_two_dimensions():
-    with pytest.raises(ValueError, match="must be"):
-        soft_labels(np.array([2, 0], np.int8))

@@ -10,6 +10,7 @@ from heatcrop.nets.classifier import OUTPUTS, build_classifier, export_block
 from heatcrop.nets.engine import mxnet
 from heatcrop.nets.inference import mxnet_runner, open_network
 from heatcrop.nets.lite0 import lite0_blocks, lite0_weights_file, load_lite0
+from heatcrop.nets.torch_weights import read_torch_weights
 
 SIDE = 224
 # ImageNet classes: 285 Egyptian cat, 967 espresso.
@@ -33,10 +34,11 @@ def answers(images, tmp_path_factory):
     blocks = lite0_blocks()
     for block in blocks:
         block.initialize()
-    weight, bias = load_lite0(blocks)
+    load_lite0(blocks)
+    head = read_torch_weights(lite0_weights_file())
     net = build_classifier(blocks, (3, SIDE, SIDE), 1000, 0.0, seed=0)
-    net.weight.set_data(weight)
-    net.bias.set_data(bias)
+    net.weight.set_data(head["_fc.weight"])
+    net.bias.set_data(head["_fc.bias"])
     net.with_maps = True
     export_block(net, (3, SIDE, SIDE), folder / "net.onnx", OUTPUTS)
     return {"onnx": open_network(folder / "net.onnx")(x), "mxnet": mxnet_runner(net)(x)}

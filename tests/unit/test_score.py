@@ -216,8 +216,3 @@ def test_tasks_have_equal_weights_in_the_mean():
 def test_invalid_arrays_are_refused(figure, probabilities, letters, reason):
     with pytest.raises(ValueError, match=reason):
         figure(probabilities, letters)
-
-
-def test_a_mean_over_no_task_is_refused():
-    with pytest.raises(ValueError, match="no task"):
-        mean_score({})

@@ -54,8 +54,8 @@ def test_the_area_beyond_the_border_is_filled():
     assert (out[:, :50] == 128).all()
     assert (out[:, 50:, 2] == 255).all()
     assert np.abs(out[0, 50:, 0].astype(int) - np.arange(50)).max() <= 1
-    below = sample(ramp(100, 100), View(0, 50, 100, 150), 50, fill=7)
-    assert (below[25:] == 7).all()
+    below = sample(ramp(100, 100), View(0, 50, 100, 150), 50)
+    assert (below[25:] == 128).all()
     assert (below[:25, :, 2] == 255).all()
 
 

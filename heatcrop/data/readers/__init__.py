@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heatcrop.data.readers import fashionai, folders, table
-from heatcrop.data.readers.collect import Annotations, Collector, Root
+from heatcrop.data.readers.collect import Annotations, Collector
+from heatcrop.data.readers.root import Root
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 
-__all__ = ["LAYOUTS", "Annotations", "infer_tasks", "read_annotations"]
+_READERS = {"fashionai": fashionai, "csv": table, "folders": folders}  # in the order of ``auto``
+_EXPECTED = {
+    "fashionai": "base/Annotations/label.csv (or rank/Tests/question.csv)",
+    "csv": "a CSV file with the header image,task,label",
+    "folders": "<task>/<class>/<image>",
+}
 
-LAYOUTS = ("auto", "fashionai", "csv", "folders")
 
-
-def read_annotations(
-    roots: Sequence[Path | str],
-    tasks: Sequence[Task],
-    layout: str = "auto",
-) -> Annotations:
+def read_annotations(roots: Sequence[Path | str], tasks: Sequence[Task], layout: str = "auto") -> Annotations:
     """Read the annotations of one or several roots, and merge them in order.
 
     Parameters
@@ -47,14 +47,9 @@ def read_annotations(
     if not roots:
         raise DataError("no data folder is given; name one with --data")
     collector = Collector(tasks)
-    for root, how, path in _open_roots(roots, layout):
+    for root, how in _open_roots(roots, layout):
         collector.start_root()
-        if how == "fashionai":
-            fashionai.read(root, collector)
-        elif how == "csv":
-            table.read(root, path, collector)
-        else:
-            folders.read(root, collector)
+        _READERS[how].read(root, collector)
     return collector.finish()
 
 
@@ -64,27 +59,19 @@ def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:
     FashionAI's tasks keep their classes; of a CSV file with class names and of folders, tasks and classes are
     sorted by name. For `layout` see `read_annotations`.
 
-    Raises
-    ------
-    DataError
-        When the class names are unknown (labels are letters) or a task has fewer than two.
+    Raises DataError when the class names are unknown (labels are letters) or a task has fewer than two.
     """
-    [(opened, how, path)] = _open_roots([root], layout)
-    if how == "fashionai":
-        tasks = fashionai.infer_tasks(opened)
-    elif how == "csv":
-        tasks = table.infer_tasks(opened, path)
-    else:
-        tasks = folders.infer_tasks(opened)
+    [(opened, how)] = _open_roots([root], layout)
+    tasks: tuple[Task, ...] = _READERS[how].infer_tasks(opened)
     if not tasks:
         raise DataError(f"{root}: the data holds no task; name the tasks in the configuration")
     return tasks
 
 
-def _open_roots(roots: Sequence[Path | str], layout: str) -> list[tuple[Root, str, Path]]:
-    """Find ``(root, layout, csv file)`` of each; the file is the folder itself in other layouts."""
-    if layout not in LAYOUTS:
-        raise DataError(f"layout {layout!r} is unknown; expected one of {', '.join(LAYOUTS)}")
+def _open_roots(roots: Sequence[Path | str], layout: str) -> list[tuple[Root, str]]:
+    """Find the layout of each root."""
+    if layout not in ("auto", *_READERS):
+        raise DataError(f"layout {layout!r} is unknown; expected one of auto, {', '.join(_READERS)}")
     paths = [Path(root) for root in roots]
     for path in paths:
         if not path.exists():
@@ -94,32 +81,23 @@ def _open_roots(roots: Sequence[Path | str], layout: str) -> list[tuple[Root, st
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [folder.as_posix() for folder in folders]
-    prefixes = [f"{name}/" if len(paths) > 1 else "" for name in names]
-    return [
-        (Root(folder, prefix), *_layout(path, layout))
-        for path, folder, prefix in zip(paths, folders, prefixes, strict=True)
-    ]
+    opened = []
+    for path, folder, name in zip(paths, folders, names, strict=True):
+        how, source = _layout(path, layout)
+        opened.append((Root(folder, source, f"{name}/" if len(paths) > 1 else ""), how))
+    return opened
 
 
 def _layout(path: Path, layout: str) -> tuple[str, Path]:
+    """Find a root's layout, and what holds its annotations."""
     if path.is_file():
         if layout not in ("auto", "csv") or path.suffix.casefold() != ".csv":
             raise DataError(f"{path}: is a file; expected a folder, or a .csv file in layout auto or csv")
         return "csv", path
-    if layout in ("auto", "fashionai") and fashionai.fits(path):
-        return "fashionai", path
-    if layout in ("auto", "csv"):
-        found = table.find(path)
-        if found is not None:
-            return "csv", found
-    if layout in ("auto", "folders") and folders.fits(path):
-        return "folders", path
+    for how, reader in _READERS.items():
+        if layout in ("auto", how) and (source := reader.find(path)):
+            return how, source
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     there = ", ".join(entries[:8]) + (", …" if len(entries) > 8 else "") if entries else "nothing"
-    expected = {
-        "fashionai": "base/Annotations/label.csv (or rank/Tests/question.csv)",
-        "csv": "a CSV file with the header image,task,label",
-        "folders": "<task>/<class>/<image>",
-    }
-    wanted = ", or ".join(expected.values()) if layout == "auto" else expected[layout]
+    wanted = ", or ".join(_EXPECTED.values()) if layout == "auto" else _EXPECTED[layout]
     raise DataError(f"{path}: holds {there}; expected {wanted}")

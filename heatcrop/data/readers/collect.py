@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from heatcrop.data.labels import parse_letters
 from heatcrop.data.readers.lines import read_lines
-from heatcrop.data.readers.listing import ImageFolders
+from heatcrop.data.readers.root import Root
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
 
@@ -46,36 +46,12 @@ class Annotations:
 
     rows: pd.DataFrame
     rejected: pd.DataFrame
-    notes: list[str] = field(default_factory=list)
-
-
-class Row(NamedTuple):
-    """A row as its file has it, before any check."""
-
-    image: str
-    task: str
-    label: str
-    split: str
-    group: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Root:
-    """A folder of data; file names in messages start with `prefix` when there are several."""
-
-    folder: Path
-    prefix: str = ""
-
-    def name(self, path: Path) -> str:
-        return self.prefix + path.relative_to(self.folder).as_posix()
+    notes: list[str]
 
 
 def clean_image(text: str) -> tuple[str, str]:
     """Write an image's path with ``/``; return it with the reason why it is refused, or ``''``.
 
-    Examples
-    --------
     >>> clean_image("Images\\\\neck\\\\1.jpg")
     ('Images/neck/1.jpg', '')
     >>> clean_image("../secret.jpg")
@@ -107,9 +83,9 @@ class Collector:
         self._root_start = 0  # the first row of the current root
         self._files: list[str] = []
         self._tasks: dict[str, Task | None] = {}
-        self._labels: dict[tuple[str, str], tuple[str, str]] = {}
         self._other_tasks: Counter[str] = Counter()  # number of rows by task name
         self._dropped = self._dropped_labels = 0
+        self.label = functools.cache(_letters)
 
     def start_root(self) -> None:
         """Start the next root: its rows yield to those of earlier roots."""
@@ -131,6 +107,7 @@ class Collector:
             self.notes.append(f"{name}: {n_empty:,} empty lines skipped")
 
     def reject(self, image: str, task: str, source: str, reason: str) -> None:
+        """Record why a row cannot be used."""
         self.rejected.append((image, task, source, reason))
 
     def task(self, text: str) -> Task | None:
@@ -139,49 +116,52 @@ class Collector:
             self._tasks[text] = resolve_or_none(text, self.tasks)
         return self._tasks[text]
 
-    def label(self, task: Task, text: str) -> tuple[str, str]:
-        """Convert a label or class name to letters; return them with the reason for refusal, or ``''``."""
-        key = (task.name, text)
-        if key not in self._labels:
-            self._labels[key] = _letters(task, text)
-        return self._labels[key]
-
-    def add(self, folders: ImageFolders, sub: str, row: Row) -> None:
-        """Check one row; its image is relative to `sub` (``base/`` or ``''``) within the root."""
-        image, reason = clean_image(row.image)
+    def add(
+        self,
+        root: Root,
+        source: str,
+        image: str,
+        name: str,
+        label: str,
+        split: str,
+        group: str = "",
+        sub: str = "",
+    ) -> None:
+        """Check one row as its file has it; its image is relative to `sub` (``base/``) within the root."""
+        image, reason = clean_image(image)
         if reason:
-            self.reject(image, row.task, row.source, reason)
+            self.reject(image, name, source, reason)
             return
-        task = self.task(row.task)
+        task = self.task(name)
         if task is None:
-            self._other_tasks[row.task] += 1
-            if resolve_or_none(row.task, FASHIONAI) is None:  # rows of other FashionAI tasks are only counted
-                self.reject(image, row.task, row.source, f"unknown task {row.task!r}")
+            self._other_tasks[name] += 1
+            # Rows of other FashionAI tasks are only counted.
+            if resolve_or_none(name, FASHIONAI) is None:
+                self.reject(image, name, source, f"unknown task {name!r}")
             return
-        label, reason = self.label(task, row.label)
-        split = row.split
+        label, reason = self.label(task, label)
         if not reason and not label:  # an image without a label can only be predicted
             reason = "" if split in ("", "test") else f"no label, though it is a row of {split}"
             split = "test"
         if not reason:
             place = self._places.get((task.name, image))
             if place is None:
-                reason = folders.find(sub + image)
+                reason = root.find(sub + image)
             else:
-                *_, known, _, _, source = self._rows[place]
+                *_, known, _, _, first = self._rows[place]
                 if place < self._root_start:
                     self._dropped += 1
                     self._dropped_labels += not known and bool(label)
                     return
-                reason = f"duplicate of {source}"
+                reason = f"duplicate of {first}"
                 if label != known:
                     reason += f", with another label ({label or '?'} here, {known or '?'} there)"
         if reason:
-            self.reject(image, row.task, row.source, reason)
+            self.reject(image, name, source, reason)
             return
         self._places[task.name, image] = len(self._rows)
-        path = f"{folders.root}/{sub}{image}"
-        self._rows.append((image, path, task.name, label, split, row.group, row.source))
+        path = f"{root.path}/{sub}{image}"
+        self._rows.append((image, path, task.name, label, split, group, source))
 
     def finish(self) -> Annotations:
         """Return all rows; DataError when none can be used."""
@@ -221,6 +201,7 @@ class Collector:
 
 
 def _letters(task: Task, text: str) -> tuple[str, str]:
+    """Convert a label or class name to letters; return them with the reason for refusal, or ``''``."""
     if text in NO_LABEL:
         return "", ""
     wanted = text.casefold()

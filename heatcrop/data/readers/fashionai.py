@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-from heatcrop.data.readers.collect import SPLITS, Collector, Root, Row, clean_image
-from heatcrop.data.readers.listing import ImageFolders
+from heatcrop.data.readers.collect import SPLITS, Collector, clean_image
+from heatcrop.data.readers.root import Root
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 
 _HEADER = ["image", "task", "label"]  # allowed, though the official files have none
 
 
-def fits(folder: Path) -> bool:
-    """Check whether a folder holds any file of the FashionAI layout."""
-    return bool(_labels(folder) or _questions(folder) or _answers(folder))
+def find(folder: Path) -> Path | None:
+    """Return the folder if it holds any file of the FashionAI layout."""
+    return folder if any(_files(folder)) else None
 
 
 def read(root: Root, collector: Collector) -> None:
@@ -26,21 +27,21 @@ def read(root: Root, collector: Collector) -> None:
     labels may come from an answer file (any ``*answer*.csv`` in ``rank/Tests``, ``rank`` or the root).
     Images are relative to ``base/``, ``web/`` and ``rank/``.
     """
-    folders = ImageFolders(root.folder)
-    for path in _labels(root.folder):
+    labels, questions, answer_files = _files(root.folder)
+    for path in labels:
         sub = path.relative_to(root.folder).parts[0] + "/"
         splits = _read_splits(root, collector, path.with_name("split.csv"))
         n_split = 0
         for source, (image, task, label) in _rows(root, collector, path):
             split = splits.get((clean_image(image)[0], task), "")
             n_split += bool(split)
-            collector.add(folders, sub, Row(image, task, label, split, "", source))
+            collector.add(root, source, image, task, label, split, sub=sub)
         if splits and n_split == 0:
             collector.notes.append(
                 f"{root.name(path.with_name('split.csv'))}: names no row of {path.name}; is it of other data?"
             )
     answers: dict[tuple[str, str], tuple[str, str]] = {}  # label and source
-    for path in _answers(root.folder):
+    for path in answer_files:
         for source, (image, task, label) in _rows(root, collector, path):
             known = collector.task(task)
             reason = collector.label(known, label)[1] if known else ""
@@ -48,37 +49,34 @@ def read(root: Root, collector: Collector) -> None:
                 collector.reject(image, task, source, reason)
             else:
                 answers.setdefault((clean_image(image)[0], task), (label, source))
-    for path in _questions(root.folder):
+    for path in questions:
         for source, (image, task, label) in _rows(root, collector, path):
             label, _ = answers.pop((clean_image(image)[0], task), (label, ""))
-            collector.add(folders, "rank/", Row(image, task, label, "test", "", source))
+            collector.add(root, source, image, task, label, "test", sub="rank/")
     for (image, task), (label, source) in answers.items():  # answers without a question
-        collector.add(folders, "rank/", Row(image, task, label, "test", "", source))
+        collector.add(root, source, image, task, label, "test", sub="rank/")
 
 
 def infer_tasks(root: Root) -> tuple[Task, ...]:
     """Find FashionAI's tasks that the root's files name, in official order."""
     collector = Collector(FASHIONAI)
-    paths = (*_labels(root.folder), *_questions(root.folder), *_answers(root.folder))
+    paths = chain(*_files(root.folder))
     found = {collector.task(task) for path in paths for _, (_, task, _) in _rows(root, collector, path)}
     return tuple(task for task in FASHIONAI if task in found)
 
 
-def _labels(folder: Path) -> list[Path]:
-    base = folder / "base" / "Annotations" / "label.csv"
-    web = sorted((folder / "web" / "Annotations").glob("*.csv"))
-    return [path for path in (base, *web) if path.is_file() and path.name != "split.csv"]
-
-
-def _questions(folder: Path) -> list[Path]:
-    path = folder / "rank" / "Tests" / "question.csv"
-    return [path] if path.is_file() else []
-
-
-def _answers(folder: Path) -> list[Path]:
-    places = (folder / "rank" / "Tests", folder / "rank", folder)
+def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """List the files with labels, with questions and with answers."""
+    rank = folder / "rank"
+    labels = (folder / "base/Annotations/label.csv", *sorted((folder / "web/Annotations").glob("*.csv")))
+    questions, places = rank / "Tests/question.csv", (rank / "Tests", rank, folder)
     # A root without rank/ may hold an unrelated CSV file with such a name.
-    return [path for place in places for path in sorted(place.glob("*answer*.csv"))] * places[1].is_dir()
+    answers = [path for place in places for path in sorted(place.glob("*answer*.csv")) if rank.is_dir()]
+    return (
+        [path for path in labels if path.is_file() and path.name != "split.csv"],
+        [questions] * questions.is_file(),
+        answers,
+    )
 
 
 def _rows(root: Root, collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heatcrop.data.images import SUFFIXES
-from heatcrop.data.readers.collect import SPLITS, Collector, Root, Row
-from heatcrop.data.readers.listing import ImageFolders
+from heatcrop.data.readers.collect import SPLITS, Collector
+from heatcrop.data.readers.root import Root
 from heatcrop.data.readers.table import make_tasks
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
 
 
-def fits(folder: Path) -> bool:
-    """Check whether there is at least one ``<task>/<class>/<image>``, with or without splits."""
+def find(folder: Path) -> Path | None:
+    """Return the folder if it holds at least one ``<task>/<class>/<image>``, with or without splits."""
     classes = (class_folder for _, task in _task_folders(folder) for class_folder in _subfolders(task))
-    return any(_images(class_folder)[0] for class_folder in classes)
+    return folder if any(_images(class_folder)[0] for class_folder in classes) else None
 
 
 def read(root: Root, collector: Collector) -> None:
@@ -28,7 +28,6 @@ def read(root: Root, collector: Collector) -> None:
     folder have no label and belong to the test set. Other files, and folders below a class's, are skipped
     and counted.
     """
-    folders = ImageFolders(root.folder)
     skipped = 0
 
     def add(folder: Path, names: list[str], task: str, label: str, split: str) -> None:
@@ -39,7 +38,7 @@ def read(root: Root, collector: Collector) -> None:
             if shown != image:
                 collector.reject(shown, task, source, NOT_UTF8)
             else:
-                collector.add(folders, "", Row(image, task, label, split, "", source))
+                collector.add(root, source, image, task, label, split)
 
     for split, task_folder in _task_folders(root.folder):
         unlabelled, n_others = _images(task_folder)

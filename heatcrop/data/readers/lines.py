@@ -23,21 +23,12 @@ class Line(NamedTuple):
 
 
 def read_lines(path: str | os.PathLike[str], name: str | None = None) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 comma-separated file.
+    """Yield the lines of a UTF-8 comma-separated file; messages call it `name`, or by its path.
 
     A byte order mark and any kind of line end are allowed. A field may be in double quotes but must
     end on its line: an unclosed quote would otherwise swallow the rest of the file.
 
-    Parameters
-    ----------
-    path : path
-    name : str, optional
-        The file's name in messages; by default its path.
-
-    Raises
-    ------
-    DataError
-        When the file cannot be read at all, is empty, or is in UTF-16.
+    Raises DataError when the file cannot be read at all, is empty, or is in UTF-16.
     """
     name = name or str(path)
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from heatcrop.data.readers.collect import NO_LABEL, SPLITS, Collector, Root, Row, resolve_or_none
-from heatcrop.data.readers.listing import ImageFolders
+from heatcrop.data.readers.collect import NO_LABEL, SPLITS, Collector, resolve_or_none
+from heatcrop.data.readers.root import Root
 from heatcrop.data.tasks import FASHIONAI, Task, folder_name
 from heatcrop.errors import DataError
 
@@ -17,10 +17,7 @@ _NEEDED = ("image", "task", "label")
 def find(folder: Path) -> Path | None:
     """Find a folder's CSV file that has the header; `USUAL_NAME` comes before others.
 
-    Raises
-    ------
-    DataError
-        When several files fit and none has the usual name.
+    Raises DataError when several files fit and none has the usual name.
     """
     fitting = [path for path in sorted(folder.glob("*.csv")) if _fits(path)]
     usual = [path for path in fitting if path.name == USUAL_NAME]
@@ -33,30 +30,29 @@ def find(folder: Path) -> Path | None:
     return next(iter(usual or fitting), None)
 
 
-def read(root: Root, path: Path, collector: Collector) -> None:
+def read(root: Root, collector: Collector) -> None:
     """Add the rows of a CSV file to the collector; images are relative to the file's folder.
 
     A label is letters (``nyn``) or a class name. A row without a label belongs to the test set.
     """
-    folders = ImageFolders(root.folder)
-    for source, row in _rows(root, path, collector):
+    for source, row in _rows(root, collector):
         split = SPLITS.get(row.get("split", "").casefold())
         if split is None:
             reason = f"split {row['split']!r}; expected train, val, test or nothing"
             collector.reject(row["image"], row["task"], source, reason)
         else:
             group = row.get("group", "")
-            collector.add(folders, "", Row(row["image"], row["task"], row["label"], split, group, source))
+            collector.add(root, source, row["image"], row["task"], row["label"], split, group)
 
 
-def infer_tasks(root: Root, path: Path) -> tuple[Task, ...]:
+def infer_tasks(root: Root) -> tuple[Task, ...]:
     """Infer tasks from the class names of a CSV file; see `make_tasks`."""
     classes: dict[str, set[str]] = {}
-    for _, row in _rows(root, path, Collector(())):
+    for _, row in _rows(root, Collector(())):
         names = classes.setdefault(row["task"], set())
         if row["label"] not in NO_LABEL:
             names.add(row["label"])
-    return make_tasks(root.name(path), classes)
+    return make_tasks(root.name(root.source), classes)
 
 
 def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
@@ -64,21 +60,16 @@ def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
 
     A task of FashionAI keeps its official classes when all names are among them.
 
-    Raises
-    ------
-    DataError
-        When the labels of a task are letters (so that the class names are unknown), or when a task has
-        fewer than two classes.
+    Raises DataError when the labels of a task are letters (so that the class names are unknown), or when
+    a task has fewer than two classes.
     """
     tasks = []
     for text, found in sorted(classes.items()):
-        official = resolve_or_none(text, FASHIONAI)
-        if official is not None:
-            known = {spelling for class_ in official.classes for spelling in (class_, folder_name(class_))}
-            if found <= known or all(map(_is_letters, found)):
-                tasks.append(official)
-                continue
-        if found and all(map(_is_letters, found)):
+        official, letters = resolve_or_none(text, FASHIONAI), all(map(_is_letters, found))
+        if official and (letters or found <= {*official.classes, *map(folder_name, official.classes)}):
+            tasks.append(official)
+            continue
+        if found and letters:
             raise DataError(
                 f"{name}: the labels of task {text!r} are letters, so the names of its classes are unknown; "
                 "name them under `tasks` in the configuration, in label order"
@@ -103,9 +94,9 @@ def _fits(path: Path) -> bool:
     return set(_NEEDED) <= {part.strip().casefold() for part in first.split(",")}
 
 
-def _rows(root: Root, path: Path, collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
+def _rows(root: Root, collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield ``(source, {column: text})`` of each row that has as many columns as the header."""
-    rows, n_rejected = collector.read(root, path), len(collector.rejected)
+    rows, n_rejected = collector.read(root, root.source), len(collector.rejected)
     source, fields = next(rows, ("", []))
     if not fields:
         *_, source, reason = collector.rejected[n_rejected]

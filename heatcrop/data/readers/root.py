@@ -1,4 +1,4 @@
-"""Which images exist, with one listing per folder."""
+"""A folder of data, and which images exist in it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,29 @@ import os
 from pathlib import Path
 
 
-class ImageFolders:
-    """Check that images exist below a folder, with one listing per folder instead of one call per image."""
+class Root:
+    """A folder of data, with one listing per subfolder instead of one system call per image.
 
-    def __init__(self, root: Path) -> None:
-        self.root = os.path.abspath(root)
-        self._real = os.path.realpath(root)
+    Parameters
+    ----------
+    folder : Path
+    source : Path
+        What holds the annotations: a CSV file in the folder, or the folder itself.
+    prefix : str
+        What file names in messages start with; empty for a single root.
+    """
+
+    def __init__(self, folder: Path, source: Path, prefix: str = "") -> None:
+        self.folder = folder
+        self.source = source
+        self.prefix = prefix
+        self.path = os.path.abspath(folder)
+        self._real = os.path.realpath(folder)
         self._listings: dict[str, dict[str, str] | str] = {}  # kind by name, or why there is no listing
+
+    def name(self, path: Path) -> str:
+        """Name a file in messages."""
+        return self.prefix + path.relative_to(self.folder).as_posix()
 
     def find(self, relative: str) -> str:
         """Return why an image below the root cannot be used, or ``''``."""
@@ -24,7 +40,7 @@ class ImageFolders:
             return listing
         kind = listing.get(name, "missing")
         if kind == "link":
-            path = f"{self.root}/{relative}"
+            path = f"{self.path}/{relative}"
             kind = "file" if os.path.isfile(path) else "missing"
             if not self._inside(path):
                 return f"the link leads out of the data folder, to {os.path.realpath(path)}"
@@ -36,7 +52,7 @@ class ImageFolders:
         return os.path.realpath(path).startswith(self._real.rstrip(os.sep) + os.sep)
 
     def _list(self, folder: str) -> dict[str, str] | str:
-        path = os.path.join(self.root, folder)
+        path = os.path.join(self.path, folder)
         if folder and not self._inside(path):
             return f"the folder {folder} leads out of the data folder, to {os.path.realpath(path)}"
         try:
