@@ -52,7 +52,7 @@ def test_the_box_of_a_visible_attribute_lies_in_the_image(drawn, task, class_ind
 
 @pytest.mark.parametrize("task", DESIGN, ids=lambda task: task.name)
 def test_design_regions_are_small_and_spread_over_the_image(task):
-    boxes = np.array([render(task.name, 1 + k % 4, (9, k), side_px=64).box for k in range(40)]) / 64
+    boxes = np.array([render(task.name, 1 + k % 4, (9, k), side_px=64).box for k in range(24)]) / 64
     longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     assert longest.min() > 0.11
     assert longest.max() < 0.30
@@ -68,9 +68,9 @@ def test_design_regions_are_small_and_spread_over_the_image(task):
     ],
 )
 def test_values_near_a_border_are_labelled_maybe(name, class_index, neighbours):
-    labels = [render(name, class_index, (3, k), side_px=32).label for k in range(80)]
+    labels = [render(name, class_index, (3, k), side_px=32).label for k in range(30)]
     maybes = [text.index("m") for text in labels if "m" in text]
-    assert 0 < len(maybes) < 30
+    assert 0 < len(maybes) < 12
     assert set(maybes) <= neighbours
 
 
