@@ -34,9 +34,7 @@ from heatcrop.training.views import TestViews
 from stage1_cam.plan import CamPlan
 from stage1_cam.stage import CamStage
 from stage2_crop.boxes import find_crops
-from stage2_crop.plan import CropPlan
-from stage2_crop.rule import CropRule
-from stage2_crop.search import SearchPlan
+from stage2_crop.plan import CropPlan, CropRule, SearchPlan
 from stage2_crop.stage import CropStage
 
 N_CLASSES = 8
