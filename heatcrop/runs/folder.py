@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heatcrop.data.groups import TaskGroup
@@ -13,39 +13,36 @@ STAGES = ("cam", "crop", "finetune")
 """In the order in which they run."""
 
 
+class _Below:
+    """An attribute of a folder: a path below it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: Any, kind: type) -> Path:
+        return Path(folder.path / self._name)
+
+
 @dataclasses.dataclass(frozen=True)
 class TaskFolder:
     """Where one task's artefacts are."""
 
     path: Path
 
-    @property
-    def boxes(self) -> Path:
-        """Arrays of one row an image: ``boxes`` (N, 4), ``fallback`` (N,), ``score`` (N,)."""
-        return self.path / "boxes.npz"
-
-    @property
-    def boxes_csv(self) -> Path:
-        return self.path / "boxes.csv"
-
-    @property
-    def crops(self) -> Path:
-        return self.path / "crops"
-
-    @property
-    def sheets(self) -> Path:
-        """Contact sheets: ``sheets/<split>/<class>.jpg`` shows ``crops/<split>/<class>/``."""
-        return self.path / "sheets"
-
-    @property
-    def rule(self) -> Path:
-        """The crop rule that was used and, where it was searched, the figures that chose it."""
-        return self.path / "rule.json"
-
-    @property
-    def training_boxes(self) -> Path:
-        """Array of int32, shape (N, J, 4): J crops of each image for stage 3 to train on."""
-        return self.path / "training_boxes.npy"
+    heatmaps = _Below("stage1/heatmaps.npy")
+    """Array of float32, shape (N, h, w)."""
+    rule = _Below("rule.json")
+    """The crop rule that was used and, where it was searched, the figures that chose it."""
+    boxes = _Below("boxes.npz")
+    """Arrays of one row an image: ``boxes`` (N, 4), ``fallback`` (N,), ``score`` (N,)."""
+    boxes_csv = _Below("boxes.csv")
+    crops = _Below("crops")
+    training_boxes = _Below("training_boxes.npy")
+    """Array of int32, shape (N, J, 4): J crops of each image for stage 3 to train on."""
+    fusion = _Below("stage3/fusion.json")
+    fused_csv = _Below("stage3/fused.csv")
+    sheets = _Below("sheets")
+    """Contact sheets: ``sheets/<split>/<class>.jpg`` shows ``crops/<split>/<class>/``."""
 
     def stage(self, number: int) -> Path:
         """Return the folder of stage 1 or 3; stage 2's artefacts are in the task's folder itself."""
@@ -70,19 +67,6 @@ class TaskFolder:
 
     def predictions_csv(self, number: int) -> Path:
         return self.stage(number) / "predictions.csv"
-
-    @property
-    def fused_csv(self) -> Path:
-        return self.stage(3) / "fused.csv"
-
-    @property
-    def heatmaps(self) -> Path:
-        """Array of float32, shape (N, h, w)."""
-        return self.stage(1) / "heatmaps.npy"
-
-    @property
-    def fusion(self) -> Path:
-        return self.stage(3) / "fusion.json"
 
     def artefacts(self, stage: str) -> list[str]:
         """List what a stage has left, from the task's folder on; the crop folder counts as one."""
@@ -112,62 +96,30 @@ class RunFolder:
 
     path: Path
 
+    config = _Below("config.yaml")
+    metrics = _Below("metrics.json")
+    submission = _Below("submission.csv")
+    report = _Below("report/index.html")
+    description = _Below("heatcrop.json")
+    """What prediction needs to know of the finished tasks; absent while a run works."""
+    rejected = _Below("rejected.csv")
+    survey = _Below("pictures.csv")
+    trunk = _Below("trunk")
+    """Folder of the frozen part of the network, shared by all tasks."""
+    trunk_network = _Below("trunk/trunk.onnx")
+    outputs = _Below("trunk/outputs.json")
+    """Which outputs of the shared networks belong to which task: ``{"<task>": [first, end]}``."""
+    cache = _Below("cache")
+    """Features that are computed once; safe to delete."""
+
     def task(self, name: str) -> TaskFolder:
         return TaskFolder(self.path / name)
-
-    def networks(self, group: TaskGroup) -> TaskFolder:
-        """Return the folder whose ``stage1/`` and ``stage3/`` hold the networks of a group."""
-        return self.task(group.name) if len(group.tasks) == 1 else self.shared
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.json"
-
-    @property
-    def description(self) -> Path:
-        """What prediction needs to know of the finished tasks; absent while a run works."""
-        return self.path / "heatcrop.json"
-
-    @property
-    def submission(self) -> Path:
-        return self.path / "submission.csv"
-
-    @property
-    def rejected(self) -> Path:
-        return self.path / "rejected.csv"
-
-    @property
-    def survey(self) -> Path:
-        return self.path / "pictures.csv"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report" / "index.html"
-
-    @property
-    def trunk(self) -> Path:
-        """Folder of the frozen part of the network, shared by all tasks."""
-        return self.path / "trunk"
-
-    @property
-    def trunk_network(self) -> Path:
-        return self.trunk / "trunk.onnx"
 
     @property
     def shared(self) -> TaskFolder:
         """Folder of the networks that serve all tasks, where tasks share them."""
         return TaskFolder(self.trunk)
 
-    @property
-    def outputs(self) -> Path:
-        """Which outputs of the shared networks belong to which task: ``{"<task>": [first, end]}``."""
-        return self.trunk / "outputs.json"
-
-    @property
-    def cache(self) -> Path:
-        """Features that are computed once; safe to delete."""
-        return self.path / "cache"
+    def networks(self, group: TaskGroup) -> TaskFolder:
+        """Return the folder whose ``stage1/`` and ``stage3/`` hold the networks of a group."""
+        return self.task(group.name) if len(group.tasks) == 1 else self.shared
