@@ -16,7 +16,7 @@ import numpy as np
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import ROWS_AT_ONCE, atomic_path, atomic_table
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.runs.reading import damaged, need_columns, readable_table
+from heatcrop.runs.reading import damaged, one_line, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
@@ -62,8 +62,7 @@ def read_arrays(path: Path, names: Sequence[str] = (), rows: int | None = None) 
             with np.lib.npyio.NpzFile(file, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in names or found.files if name in found.files}
         except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
-            cause = " ".join(str(error).split())[:160]
-            raise damaged(path, f"is not a complete file of arrays ({cause})") from None
+            raise damaged(path, f"is not a complete file of arrays ({one_line(error)})") from None
     for name in names:
         if name not in arrays:
             raise damaged(path, f"has no array {name}")
@@ -150,9 +149,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     import pandas as pd
 
     columns = ("image", "split", "class", "probabilities")
-    with readable_table(path):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=columns.__contains__)
-    need_columns(path, table, columns)
+    table = read_csv(path, columns, dtype=str, keep_default_na=False, usecols=columns.__contains__)
     texts = table.pop("probabilities")
     numbers = texts.str.split(";", expand=True).apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     if np.isnan(numbers).any():
