@@ -74,7 +74,7 @@ class SearchPlan:
     thresholds, margins, least_sides, greatest_sides : tuple of float
         Values tried beside the configured one, see :class:`CropRule`. Higher thresholds and smaller margins
         often score a little higher still by cutting into the region itself: the defaults stop where a
-        person looking at the crops would.
+        person who inspects the crops would.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
