@@ -121,7 +121,7 @@ class Unit:
 def measure(unit: Unit) -> None:
     """Run every arm of one seed on one task, and save predictions and localisation."""
     silence()
-    config, data, files = unit.config.one_thread(), unit.data, unit.task_folder
+    config, data, files = unit.config.changed("runtime", threads=1), unit.data, unit.task_folder
     runner = unit.runner(config)
     InlineExecutor().run(perform, [(runner, run_group(runner, unit.group, STAGES, [unit.name]))])
     arrays: dict[str, np.ndarray] = {"fingerprint": np.array(unit.fingerprint)}

@@ -76,7 +76,7 @@ def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
     """
     jobs = min(parallel_jobs(config, len(tasks)), len(tasks))
     measured = max(tasks.values(), key=len)
-    speed = _measure(config.one_thread() if jobs > 1 else config, measured)
+    speed = _measure(config.changed("runtime", threads=1) if jobs > 1 else config, measured)
     seconds = [_seconds(config, data, speed) for data in tasks.values()]
     kept = sum(_kept(config, data, speed) for data in tasks.values())
     if config.network.shared_trunk:

@@ -41,8 +41,7 @@ def read_trained_run(folder: RunFolder, engine: str = "auto", device: DeviceName
 def config_for(config: Config, engine: str, device: DeviceName) -> Config:
     """Change engine and device; mixed precision stays where the run used it and a GPU of this machine can."""
     amp = config.runtime.amp and bool(find_devices(device).training)
-    runtime = config.runtime.model_copy(update={"engine": engine, "device": device, "amp": amp})
-    return config.model_copy(update={"runtime": runtime})
+    return config.changed("runtime", engine=engine, device=device, amp=amp)
 
 
 def fuse_runs(

@@ -274,7 +274,9 @@ class WorkerSpec:
     @classmethod
     def of(cls, runner: StageRunner, group: TaskGroup) -> WorkerSpec:
         """Describe a group to workers, each of which computes on one thread."""
-        config, folder = runner.config.one_thread().with_absolute_weights(), runner.folder.path.absolute()
+        config, folder = runner.config.changed("runtime", threads=1), runner.folder.path.absolute()
+        if config.network.weights not in ("imagenet", "none"):
+            config = config.changed("network", weights=os.path.abspath(config.network.weights))
         tasks = [
             dataclasses.replace(data, paths=[os.path.abspath(path) for path in data.paths])
             for data in group.tasks
