@@ -31,11 +31,11 @@ from heatcrop.training.fit import fit
 from heatcrop.training.inputs import LiveInputs
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.views import TestViews
-from stage1_cam.stage import CamPlan, CamStage
+from stage1_cam.plan import CamPlan
+from stage1_cam.stage import CamStage
 from stage2_crop.boxes import Heatmaps, find_crops
-from stage2_crop.rule import CropRule
-from stage2_crop.search import SearchPlan
-from stage2_crop.stage import CropPlan, CropStage
+from stage2_crop.plan import CropPlan, CropRule, SearchPlan
+from stage2_crop.stage import CropStage
 
 N_CLASSES = 8
 _PART = 32

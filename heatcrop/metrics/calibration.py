@@ -39,7 +39,7 @@ def fit_temperature(probabilities: np.ndarray, soft: np.ndarray) -> float:
     """Find the temperature, 0.25..8, of least cross entropy on held-out (N, C) rows; 1 without rows."""
     if not len(soft):
         return 1.0
-    from scipy.optimize import minimize_scalar  # prediction works where scipy is not installed
+    from scipy.optimize import minimize_scalar  # slow to import, and prediction does not fit
 
     def loss(log_t: float) -> float:
         return float(cross_entropy(tempered(probabilities, float(np.exp(log_t))), soft).mean())

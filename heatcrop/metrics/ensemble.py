@@ -110,7 +110,7 @@ def fit_ensemble(members: Sequence[np.ndarray], letters: np.ndarray, soft: np.nd
 
 def least_loss_weights(members: Sequence[np.ndarray], soft: np.ndarray) -> np.ndarray:
     """Find the convex weights of least cross entropy, (K,) float64."""
-    from scipy.optimize import minimize  # prediction works where scipy is not installed
+    from scipy.optimize import minimize  # slow to import, and prediction does not fit
 
     stack = np.stack(members)  # (K, N, C)
     n_members, n_rows = stack.shape[:2]

@@ -23,7 +23,7 @@ from heatcrop.nets.dilation import dilate_last_stage
 from heatcrop.nets.engine import chain, mxnet
 from heatcrop.nets.feature_blocks import output_shape
 from heatcrop.nets.gradients import MapPlan, gradient_runner
-from heatcrop.nets.inference import Runner, mxnet_runner, open_network, takes_mxnet
+from heatcrop.nets.inference import Runner, mxnet_runner, open_network
 
 OUTPUTS = ("logits", "maps")
 """Names of an exported classifier's outputs."""
@@ -55,7 +55,7 @@ class NetworkContext:
     trunk_folder: Path
     """For the exported trunk."""
     engine: str = "auto"
-    """See :func:`heatcrop.nets.inference.takes_mxnet`."""
+    """See :meth:`heatcrop.nets.devices.Devices.infer_by_mxnet`."""
     seed: int = 0
     device: DeviceName = "auto"
     amp: bool = False
@@ -92,9 +92,9 @@ class NetworkContext:
     def _open_blocks(self, plan: NetworkPlan, path: Path) -> Runner:
         block = chain(*split_blocks(plan, self.seed)[0])
         export_block(block, self.image_shape, path, ("features",))
-        if takes_mxnet(self.engine, self.devices):
+        if self.devices.infer_by_mxnet(self.engine):
             return mxnet_runner(block, self.devices.mxnet_gpu, self.devices.amp)
-        return open_network(path, self.devices.inference)
+        return open_network(path, self.devices.onnx_gpu)
 
     def classifier(self, input_shape: Shape, n_classes: int) -> Classifier:
         """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""
@@ -112,13 +112,13 @@ class NetworkContext:
         backward pass if need be; otherwise they are class activation maps.
         """
         by_gradient = maps and self.maps.by_gradient
-        by_mxnet = by_gradient or takes_mxnet(self.engine, self.devices)
+        by_mxnet = by_gradient or self.devices.infer_by_mxnet(self.engine)
         if by_mxnet or not exported.is_file():
             classifier = self.classifier(input_shape, n_classes).load(weights)
             if by_mxnet:
                 return classifier.runner(by_gradient)
             classifier.export(exported)
-        return open_network(exported, self.devices.inference)
+        return open_network(exported, self.devices.onnx_gpu)
 
 
 class Classifier:

@@ -82,6 +82,15 @@ class Devices:
         """The number of the card that MXNet infers on; None for the CPU."""
         return self.training[0].number if self.training else None
 
+    @property
+    def onnx_gpu(self) -> int | None:
+        """The number of the card that ONNX Runtime infers on; None for the CPU."""
+        return None if self.inference is None else self.inference.number
+
+    def infer_by_mxnet(self, engine: str) -> bool:
+        """Return whether MXNet infers: ``auto`` takes it where it has a card, and ONNX Runtime otherwise."""
+        return engine == "mxnet" or (engine == "auto" and bool(self.training))
+
 
 ON_CPU = Devices()
 
@@ -217,7 +226,12 @@ def _found(device: DeviceName) -> Devices:
     if driver.cuda is not None and driver.cuda < _MXNET_FUSION_CUDA:
         os.environ.setdefault("MXNET_USE_FUSION", "0")  # MXNet computes the same without fused kernels
     return choose_devices(
-        driver, gpu_build(), onnx_cuda(), device, lambda card: gpu_fault(card.number), onnx_fault
+        driver,
+        gpu_build(),
+        onnx_cuda(),
+        device,
+        mxnet_fault=lambda card: gpu_fault(card.number),
+        onnx_fault=lambda card: onnx_fault(card.number),
     )
 
 

@@ -13,16 +13,13 @@ import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from heatcrop.errors import REMAKE, RunError
 from heatcrop.nets.engine import mixed_block, mxnet
-
-if TYPE_CHECKING:
-    from heatcrop.nets.devices import Card, Devices
 
 Runner = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 """Maps (N, c, h, w) float32 to the network's outputs, each with N first.
@@ -50,10 +47,10 @@ def onnx_cuda() -> tuple[int, int] | None:
     return int(major), int(minor.partition(".")[0] or 0)
 
 
-def onnx_fault(card: Card) -> str:
-    """Compute something on a card through ONNX Runtime; return why it failed, or ''."""
+def onnx_fault(gpu: int) -> str:
+    """Compute something on the GPU of that number through ONNX Runtime; return why it failed, or ''."""
     try:
-        session = _session(DOUBLING_NETWORK, card)
+        session = _session(DOUBLING_NETWORK, gpu)
         if _CUDA not in session.get_providers():
             return (
                 f"ONNX Runtime {onnxruntime.__version__} does not start on it: its CUDA libraries are missing"
@@ -71,27 +68,27 @@ def _load_cuda() -> None:
         onnxruntime.preload_dlls()
 
 
-def _session(network: str | bytes, card: Card | None) -> Any:
+def _session(network: str | bytes, gpu: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     providers: list[Any] = [_CPU]
-    if card is not None:
+    if gpu is not None:
         _load_cuda()
         options.log_severity_level = 4  # failures show in the session's providers
         # Full float32, as on a CPU; and no search among all algorithms for the size of each last batch.
-        settings = {"device_id": str(card.number), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+        settings = {"device_id": str(gpu), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
         providers.insert(0, (_CUDA, settings))
     return onnxruntime.InferenceSession(network, options, providers=providers)
 
 
-def open_network(path: Path, card: Card | None = None, fix: str = REMAKE) -> Runner:
-    """Open an ONNX file with ONNX Runtime, on a card or on the CPU; MXNet need not be installed.
+def open_network(path: Path, gpu: int | None = None, fix: str = REMAKE) -> Runner:
+    """Open an ONNX file with ONNX Runtime, on a GPU or on the CPU; MXNet need not be installed.
 
     RunError where the file is missing or damaged; the message ends with `fix`.
     """
     try:
-        session = _session(str(path), card)
+        session = _session(str(path), gpu)
     except Exception as error:  # ONNX Runtime has one class for each kind of damage
         if isinstance(error, MemoryError) or "alloc" in str(error):
             raise
@@ -103,7 +100,7 @@ def open_network(path: Path, card: Card | None = None, fix: str = REMAKE) -> Run
     def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
         x = np.ascontiguousarray(x, np.float32)
         # The activations of a few images fit a processor's caches: small batches are a fifth faster there.
-        step = _CPU_BATCH if card is None else max(1, len(x))
+        step = _CPU_BATCH if gpu is None else max(1, len(x))
         parts = [session.run(outputs, {name: x[i : i + step]}) for i in range(0, max(1, len(x)), step)]
         return tuple(parts[0]) if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
 
@@ -125,8 +122,3 @@ def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runne
             return tuple(o.asnumpy() for o in out) if isinstance(out, (tuple, list)) else (out.asnumpy(),)
 
     return run
-
-
-def takes_mxnet(engine: str, devices: Devices) -> bool:
-    """Return whether MXNet infers: ``auto`` takes it where it has a card, and ONNX Runtime otherwise."""
-    return engine == "mxnet" or (engine == "auto" and bool(devices.training))

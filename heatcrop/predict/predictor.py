@@ -16,8 +16,8 @@ from heatcrop.errors import REMAKE, RunError
 from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import fuse
 from heatcrop.nets.backbones import InputForm
-from heatcrop.nets.devices import Card, DeviceName, find_devices
-from heatcrop.nets.inference import Runner, open_network, takes_mxnet
+from heatcrop.nets.devices import DeviceName, find_devices
+from heatcrop.nets.inference import Runner, open_network
 from heatcrop.predict.description import Description, read_description
 from heatcrop.predict.trained_run import TrainedRun, branch_opener, describe_run, open_trunk
 from heatcrop.runs.folder import RunFolder
@@ -132,7 +132,7 @@ def open_pipeline(
     if only_onnx and folder.description.is_file():
         description = read_description(folder.description)
         form = description.form(threads=min(8, os.cpu_count() or 1))
-        return _open_onnx(description, form, wanted, devices.inference, exported)
+        return _open_onnx(description, form, wanted, devices.onnx_gpu, exported)
     if read_run is None or (no_mxnet and only_onnx):
         raise RunError(
             f"{folder.description}: is missing, as in an interrupted run; finish the run where MXNet "
@@ -146,9 +146,9 @@ def open_pipeline(
             "does not have; predict with --engine auto or mxnet"
         )
     description = describe_run(run, run.choose(wanted))
-    by_mxnet = takes_mxnet(engine, devices) or maps.by_gradient
+    by_mxnet = devices.infer_by_mxnet(engine) or maps.by_gradient
     if only_onnx or (not by_mxnet and all(path.is_file() for path in description.networks())):
-        return _open_onnx(description, run.context.form, wanted, devices.inference, exported)
+        return _open_onnx(description, run.context.form, wanted, devices.onnx_gpu, exported)
     trunk = open_trunk(run)
     tasks = _choose(description, wanted)
     return Pipeline(description, tasks, run.context.form, trunk, branch_opener(run, trunk))
@@ -160,7 +160,7 @@ def _choose(description: Description, wanted: Sequence[str]) -> list[Task]:
 
 
 def _open_onnx(
-    description: Description, form: InputForm, wanted: Sequence[str], card: Card | None, exported: bool
+    description: Description, form: InputForm, wanted: Sequence[str], gpu: int | None, exported: bool
 ) -> Pipeline:
     tasks = _choose(description, wanted)
     for task in tasks:
@@ -172,8 +172,8 @@ def _open_onnx(
                 )
     remedy = "export the run again" if exported else REMAKE
     # The last two stay open: tasks that share their networks follow one another.
-    network = functools.lru_cache(maxsize=2)(lambda path: open_network(path, card, remedy))
-    trunk = open_network(description.trunk, card, remedy) if description.trunk else None
+    network = functools.lru_cache(maxsize=2)(lambda path: open_network(path, gpu, remedy))
+    trunk = open_network(description.trunk, gpu, remedy) if description.trunk else None
 
     def branches(task: Task) -> tuple[Runner, Runner]:
         one = description.tasks[task.name]

@@ -17,7 +17,7 @@ from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.devices import ON_CPU, Card, Devices, Driver, find_devices
 from heatcrop.nets.engine import gpu_build, gpu_fault, mixed_precision
-from heatcrop.nets.inference import DOUBLING_NETWORK, onnx_cuda, onnx_fault, takes_mxnet
+from heatcrop.nets.inference import DOUBLING_NETWORK, onnx_cuda, onnx_fault
 
 AMPERE, HOPPER = Card(0, "RTX 3080", (8, 6), 10 * 2**30), Card(1, "H100", (9, 0), 80 * 2**30)
 
@@ -122,7 +122,7 @@ def test_a_build_for_the_cpu_is_recognised():
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_onnx_runtime_without_cuda_does_not_start_on_a_card():
-    assert "does not start on it" in onnx_fault(HOPPER)
+    assert "does not start on it" in onnx_fault(HOPPER.number)
 
 
 def test_the_trial_network_of_onnx_runtime_computes():
@@ -150,20 +150,20 @@ def test_the_cuda_of_onnx_runtime(monkeypatch, cuda_version, providers, expected
     [
         ("auto", ON_CPU, ("onnx", None)),
         ("auto", Devices((AMPERE,), amp=True), ("mxnet", 0, True)),
-        ("auto", Devices(inference=HOPPER), ("onnx", HOPPER)),
-        ("onnx", Devices((AMPERE,), HOPPER), ("onnx", HOPPER)),
+        ("auto", Devices(inference=HOPPER), ("onnx", 1)),
+        ("onnx", Devices((AMPERE,), HOPPER), ("onnx", 1)),
         ("mxnet", ON_CPU, ("mxnet", None, False)),
     ],
 )
 def test_the_engine_that_a_device_gets(tmp_path, monkeypatch, engine, devices, expected):
     module = heatcrop.nets.classifier
-    monkeypatch.setattr(module, "open_network", lambda path, card: ("onnx", card))
+    monkeypatch.setattr(module, "open_network", lambda path, gpu: ("onnx", gpu))
     monkeypatch.setattr(module, "mxnet_runner", lambda block, gpu, amp: ("mxnet", gpu, amp))
     monkeypatch.setattr(module, "find_devices", lambda device, amp: devices)
     form = InputForm(32, "pad", backbone("mobilenet0.25"))
     context = NetworkContext(NetworkPlan("mobilenet0.25", "none", 3), form, tmp_path, engine)
     assert context.open_trunk() == expected
-    assert takes_mxnet(engine, devices) == (expected[0] == "mxnet")
+    assert devices.infer_by_mxnet(engine) == (expected[0] == "mxnet")
 
 
 def test_a_session_on_a_card_names_its_number(tmp_path, monkeypatch):
@@ -183,7 +183,7 @@ def test_a_session_on_a_card_names_its_number(tmp_path, monkeypatch):
             return [feed["x"]]
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    assert onnx_fault(HOPPER) == ""
+    assert onnx_fault(HOPPER.number) == ""
     (name, options), cpu = given["providers"]
     assert (name, options["device_id"], options["use_tf32"], cpu) == (
         "CUDAExecutionProvider",

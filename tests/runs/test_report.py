@@ -205,7 +205,9 @@ def test_failed_report_leaves_the_old_one(built, monkeypatch):
     assert not (folder.path / ".report.partial").exists()
 
 
-def test_report_is_rebuilt_only_when_something_changed(built, tmp_path):
+def test_report_is_rebuilt_only_when_something_changed(built, tmp_path, monkeypatch):
+    monkeypatch.setattr("heatcrop.report.plots.task_plots", lambda *_: [])  # they take most of the time
+    monkeypatch.setattr("heatcrop.report.plots.scores_plot", lambda *_: None)
     folder = RunFolder(Path(shutil.copytree(built[0].path, tmp_path / "run")))
     tasks, metrics = {"plain": built[1]["plain"]}, built[2]
     slower = {name: {**task, "seconds": {}} for name, task in metrics["tasks"].items()}
