@@ -42,20 +42,9 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def read_arrays(path: Path, names: Sequence[str] = (), rows: int | None = None) -> dict[str, np.ndarray]:
-    """Read the arrays of an ``.npz`` file.
+    """Read some arrays of an ``.npz`` file, all by default.
 
-    Parameters
-    ----------
-    path : Path
-    names : sequence of str
-        Which ones; all by default.
-    rows : int, optional
-        How many rows each must have.
-
-    Raises
-    ------
-    DataError
-        Where the file is damaged, lacks an array, or has another number of rows.
+    DataError where the file is damaged, lacks an array, or has another number of rows than `rows`.
     """
     with path.open("rb") as file:  # a missing file is not a damaged one
         try:
@@ -125,26 +114,26 @@ def read_branches(folder: TaskFolder, data: TaskData) -> dict[str, np.ndarray]:
 
     A branch whose stage has not run yet has none at all.
     """
-    found = {branch: np.full(data.letters.shape, np.nan) for branch in BRANCHES}
-    for number, names in ((1, ("full",)), (3, ("crop", "fused"))):
-        if folder.predictions(number).is_file():
-            found |= read_arrays(folder.predictions(number), names, len(data))
-    for branch in found:
-        if found[branch].shape != data.letters.shape:
-            raise damaged(
-                folder.predictions(1 if branch == "full" else 3),
-                f"{branch} has shape {found[branch].shape}; expected {data.letters.shape}",
-            )
+    found = {}
+    for branch in BRANCHES:
+        path, values = branch_file(folder, branch), np.full(data.letters.shape, np.nan)
+        if path.is_file():
+            values = read_arrays(path, (branch,), len(data))[branch]
+        if values.shape != data.letters.shape:
+            raise damaged(path, f"{branch} has shape {values.shape}; expected {data.letters.shape}")
+        found[branch] = values
     return found
 
 
-def read_table(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Read the CSV of a branch: image, split, class, and the probabilities, float64, shape (N, C).
+def branch_file(folder: TaskFolder, branch: str) -> Path:
+    """Return the file that holds a branch's probabilities."""
+    return folder.predictions(1 if branch == "full" else 3)
 
-    Raises
-    ------
-    DataError
-        Naming the row that does not hold them.
+
+def read_table(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """Read the CSV of a branch: image, split, class, and the probabilities, (N, C) float64.
+
+    DataError naming the row that does not hold them.
     """
     import pandas as pd
 
