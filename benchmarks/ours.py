@@ -33,7 +33,7 @@ from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.views import TestViews
 from stage1_cam.plan import CamPlan
 from stage1_cam.stage import CamStage
-from stage2_crop.boxes import find_crops
+from stage2_crop.boxes import Heatmaps, find_crops
 from stage2_crop.plan import CropPlan, CropRule, SearchPlan
 from stage2_crop.stage import CropStage
 
@@ -201,7 +201,7 @@ def opencv_crops(threads: int, files: list[str]) -> Workload:
     """Decode the same files and encode crops of the same boxes with OpenCV on all cores."""
     cv2.setNumThreads(1)
     data, rule = _data(files, threads), CropRule(threshold=0.5)
-    found = find_crops(_maps(len(files)), data.sizes, "pad", rule, np.zeros(len(data), bool))
+    found = find_crops(Heatmaps(_maps(len(files)), data.sizes, "pad", np.zeros(len(data), bool)), rule)
     pool = ThreadPoolExecutor(threads)
 
     def crop(i: int) -> None:

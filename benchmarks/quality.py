@@ -38,14 +38,15 @@ from heatcrop.runs.executors import InlineExecutor, open_executor, run_calls
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.predictions import read_arrays, read_branches, write_arrays
 from heatcrop.runs.progress import log, silence
+from heatcrop.runs.reading import read_json
 from heatcrop.runs.records import fingerprint
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
 from pipeline import STAGES, run_group
 from stage1_cam.heatmaps import predicted_heatmaps
-from stage2_crop.boxes import find_crops
+from stage2_crop.boxes import Heatmaps, find_crops
+from stage2_crop.plan import SearchedRule
 from stage2_crop.rule import CropRule
-from stage2_crop.stage import used_rule
 from stage3_finetune.stage import FinetuneStage
 
 # To be raised when a control is computed differently from the same data and configuration.
@@ -120,7 +121,7 @@ class Unit:
 def measure(unit: Unit) -> None:
     """Run every arm of one seed on one task, and save predictions and localisation."""
     silence()
-    config, data, files = unit.config.one_thread(), unit.data, unit.task_folder
+    config, data, files = unit.config.changed("runtime", threads=1), unit.data, unit.task_folder
     runner = unit.runner(config)
     InlineExecutor().run(perform, [(runner, run_group(runner, unit.group, STAGES, [unit.name]))])
     arrays: dict[str, np.ndarray] = {"fingerprint": np.array(unit.fingerprint)}
@@ -153,7 +154,7 @@ def measure(unit: Unit) -> None:
         )
 
     arrays["boxes/ours"], arrays["fallback"] = boxes, crops["fallback"]
-    rule = used_rule(files.rule)
+    rule = read_json(files.rule, SearchedRule).rule
     arrays["boxes/ours from in-fold maps"] = _boxes(in_fold, data, config, rule, own["full"])
     for arm, arm_boxes in arms.items():
         arrays[f"boxes/{arm}"] = arm_boxes
@@ -175,7 +176,7 @@ def _boxes(
     maps: np.ndarray, data: TaskData, config: Config, rule: CropRule, full: np.ndarray | None = None
 ) -> np.ndarray:
     guess = np.full(len(data), -1) if full is None else full.argmax(axis=1)
-    crops = find_crops(maps, data.sizes, config.network.fit, rule, guess == data.task.invisible)
+    crops = find_crops(Heatmaps(maps, data.sizes, config.network.fit, guess == data.task.invisible), rule)
     return np.array([crop.box for crop in crops])
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 REMAKE = "delete it, and python pipeline.py run --all makes it again"
 """The fix for a damaged file of a run folder, whose stages notice what is missing."""
 
+CONTINUE = "the same command continues with what is finished"
+"""The fix for an interruption of any kind."""
+
 
 class HeatCropError(Exception):
     """The base of all errors that the user can fix.

@@ -1,4 +1,4 @@
-"""From class maps to the heatmap of one class, in the frame of the picture's base view."""
+"""From class maps to the heatmap of one class, in the frame of the image's first view."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ KINDS = ("plain", "contrast", "distance")
 
 
 def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
-    """Average the class maps of test-time views, each laid back where it looked.
+    """Average the class maps of test-time views, each moved to its place in the image.
 
     Parameters
     ----------
     maps : ndarray of float, shape (T, C, h, w)
         Class maps of each view.
     views : list of View
-        T of them, on the unit square: rectangle and mirror.
+        T of them, on the unit square.
 
     Returns
     -------
     ndarray of float32, shape (C, h, w)
-        Averaged over the views that saw a position. With views of the whole square only (plain and
-        mirrored), a flip and a mean and no interpolation.
+        The mean over the views that cover a position. Views of the entire square are not interpolated.
     """
     maps = np.asarray(maps, np.float32)
     _, n_classes, height, width = maps.shape
@@ -39,18 +38,12 @@ def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
         # Position (i, j) of the result reads this position of the view's map.
         x = ((np.arange(width) + 0.5) / width - view.x0) / view.width * width - 0.5
         y = ((np.arange(height) + 0.5) / height - view.y0) / view.height * height - 0.5
-        seen = ((y >= -0.5) & (y <= height - 0.5))[:, None] & ((x >= -0.5) & (x <= width - 0.5))[None, :]
+        covered = ((y >= -0.5) & (y <= height - 0.5))[:, None] & ((x >= -0.5) & (x <= width - 0.5))[None, :]
         grid_x, grid_y = (g.astype(np.float32) for g in np.meshgrid(x, y))
-        for c in range(n_classes):
-            laid = cv2.remap(
-                np.ascontiguousarray(upright[c]),
-                grid_x,
-                grid_y,
-                cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            total[c] += np.where(seen, laid, 0)
-        weight += seen
+        for sums, values in zip(total, np.ascontiguousarray(upright), strict=True):
+            moved = cv2.remap(values, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            sums += np.where(covered, moved, 0)
+        weight += covered
     return total / np.maximum(weight, 1)
 
 
@@ -64,7 +57,7 @@ def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndar
     chosen : int
         The class, as a rule the predicted one.
     kind : {'plain', 'contrast', 'distance'}
-        ``plain`` is the class's own map: evidence for it, including evidence for other classes as well.
+        ``plain`` is the class's map: evidence for it, including evidence for other classes as well.
         ``contrast`` subtracts the mean map of the other classes. ``distance`` is the root mean square of
         its differences to each of them: evidence that distinguishes it, in its favour or not. It finds the
         deciding region even where the prediction is wrong, since the same region distinguishes the wrong
@@ -85,33 +78,20 @@ def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndar
     """
     if kind not in KINDS:
         raise ValueError(f"heatmap kind is {kind!r}; expected one of {', '.join(KINDS)}")
-    own = np.asarray(maps[chosen], np.float32)
+    plain = np.asarray(maps[chosen], np.float32)
     if kind == "plain" or len(maps) == 1:
-        return own
-    differences = own - np.delete(maps, chosen, axis=0)
+        return plain
+    differences = plain - np.delete(maps, chosen, axis=0)
     if kind == "contrast":
         return np.asarray(differences.mean(axis=0, dtype=np.float32))
     return np.asarray(np.sqrt(np.square(differences).mean(axis=0, dtype=np.float32)))
 
 
 def predicted_heatmaps(logits: np.ndarray, maps: np.ndarray, views: list[View], kind: str) -> np.ndarray:
-    """Take the predicted class's heatmap of each of some pictures.
+    """Compute the predicted classes' heatmaps, (B, h, w) float32, of B images.
 
-    Parameters
-    ----------
-    logits : ndarray of float, shape (B, C)
-    maps : ndarray of float, shape (B, T, C, h, w)
-        Class maps of each test-time view.
-    views : list of View
-        T of them, see :func:`merge_views`.
-    kind : str
-        See :func:`class_heatmap`.
-
-    Returns
-    -------
-    ndarray of float32, shape (B, h, w)
+    `logits` are (B, C), `maps` the class maps (B, T, C, h, w) of T `views`; see :func:`merge_views` and
+    :func:`class_heatmap`.
     """
-    chosen = logits.argmax(axis=1).tolist()
-    return np.stack(
-        [class_heatmap(merge_views(one, views), best, kind) for one, best in zip(maps, chosen, strict=True)]
-    )
+    images = zip(maps, logits.argmax(axis=1).tolist(), strict=True)
+    return np.stack([class_heatmap(merge_views(one, views), best, kind) for one, best in images])

@@ -1,4 +1,4 @@
-"""Stage 1: train the full-image classifier; leave its predictions and heatmaps.
+"""Stage 1: train the full-image classifier; write its predictions and heatmaps.
 
 Training images get their heatmaps from networks that did not train on them: the training split is cut into
 folds, and each fold is predicted by a network that trained on the others. A network draws sharper maps on
@@ -66,9 +66,9 @@ class CamStage(BranchStage):
     def keep(self, logits: np.ndarray, maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
         views, heatmaps = self.plan.test.unit(), np.empty((len(rows), *maps.shape[3:]), np.float32)
         for number in np.unique(self.group.task_of[rows]).tolist():
-            own, classes = self.group.task_of[rows] == number, self.group.columns(number)
-            heatmaps[own] = predicted_heatmaps(
-                logits[own][:, classes], maps[own][:, :, classes], views, self.plans[number].heatmap
+            of_task, classes = self.group.task_of[rows] == number, self.group.columns(number)
+            heatmaps[of_task] = predicted_heatmaps(
+                logits[of_task][:, classes], maps[of_task][:, :, classes], views, self.plans[number].heatmap
             )
         return {"logits": logits, "heatmaps": heatmaps}
 
@@ -87,10 +87,10 @@ class CamStage(BranchStage):
         shape = next(part["heatmaps"].shape[1:] for _, _, part in self.predictions())
         with atomic_array(folder.heatmaps, (len(data), *shape), np.float32) as heatmaps:
             for network, rows, part in self.predictions():
-                own = (rows >= span.start) & (rows < span.stop)
-                mine = rows[own] - span.start
-                heatmaps[mine] = part["heatmaps"][own]
-                logits[mine], networks[mine] = part["logits"][own][:, classes], network
+                of_task = (rows >= span.start) & (rows < span.stop)
+                places = rows[of_task] - span.start
+                heatmaps[places] = part["heatmaps"][of_task]
+                logits[places], networks[places] = part["logits"][of_task][:, classes], network
         probabilities = softmax(logits.astype(np.float64))
         full = write_predictions(folder.predictions_csv(1), data, probabilities, networks)
         write_arrays(folder.predictions(1), full=full, networks=networks)
@@ -102,13 +102,10 @@ def _fold(network: str) -> int:
 
 
 def fold_rows(group: TaskGroup, n_folds: int, seed: int) -> np.ndarray:
-    """Choose the fold whose network predicts each row.
+    """Choose the fold whose network predicts each row, (N,) int; -1 for the final network.
 
-    Returns
-    -------
-    ndarray of int, shape (N,)
-        -1 for the final network, which trains on all training rows: it predicts all others, and the training
-        rows too where there are no two groups to separate.
+    That one trains on all training rows. It predicts all others, and the training rows too where there are no
+    two groups to separate.
     """
     fold_of, rows = np.full(len(group), -1), group.rows("train")
     if n_folds > 1 and len(rows):

@@ -1,7 +1,6 @@
-"""The crop folder: ``crops/<split>/<class name>/<image id>.jpg``, made for people to look through.
+"""The crop folder: ``crops/<split>/<class name>/<image id>.jpg``, for people to inspect.
 
-Labelled images are below their own class, unlabelled ones below the predicted class with ``(predicted)``,
-so that a folder opened in a file manager is a claim that can be checked at a glance.
+Labelled images are below their class, unlabelled ones below the predicted class with ``(predicted)``.
 """
 
 from __future__ import annotations
@@ -81,23 +80,21 @@ def cut_crops(
     ----------
     root : Path
         The crop folder, see :func:`begin_crops`.
-    names : sequence of str
-        See :func:`crop_names`.
-    paths : sequence of str
-        The original images.
+    names, paths : sequence of str
+        N names (:func:`crop_names`) and original images.
     boxes : ndarray of int, shape (N, 4)
     threads : int
     quality : int
-        JPEG quality, 1..100.
+        Of the JPEG files, 1..100.
     done : callable
-        Called with how many crops were written since.
+        Receives the number of crops written since its last call.
     """
     staging = swap.staging_folder(root)
 
     def write(part: range) -> int:
         for i in part:
             x0, y0, x1, y1 = boxes[i].tolist()
-            # Not atomic: only the folder as a whole is put in place.
+            # Not atomic: only the complete folder is put in place.
             crop = read_image(paths[i])[y0:y1, x0:x1]
             (staging / names[i]).write_bytes(encode_jpeg(crop, quality))
         return len(part)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
-
-from heatcrop.runs.reading import damaged, read_rule
-from heatcrop.validation import first_error
+from pydantic import Field
 
 Threshold = Annotated[float, Field(ge=1e-6, le=1)]
 Margin = Annotated[float, Field(ge=0, le=10)]
@@ -78,7 +74,7 @@ class SearchPlan:
     thresholds, margins, least_sides, greatest_sides : tuple of float
         Values tried beside the configured one, see :class:`CropRule`. Higher thresholds and smaller margins
         often score a little higher still by cutting into the region itself: the defaults stop where a
-        person looking at the crops would.
+        person who inspects the crops would.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
@@ -125,9 +121,9 @@ class CropPlan:
     quality: Annotated[int, Field(ge=1, le=100)] = 95
 
 
-def used_rule(path: Path) -> CropRule:
-    """Read the rule that was used from ``rule.json``; DataError where the file holds none."""
-    try:
-        return TypeAdapter(CropRule).validate_python(read_rule(path)["rule"])
-    except ValidationError as error:
-        raise damaged(path, first_error(error, "rule")) from None
+@dataclasses.dataclass(frozen=True)
+class SearchedRule:
+    """What is read again of ``rule.json``: the rule that was used, and the candidates of its search."""
+
+    rule: CropRule
+    curve: list[dict[str, Any]]

@@ -24,7 +24,7 @@ class Crop:
     box : tuple of int (x0, y0, x1, y1)
         Pixels of the image, x1/y1 exclusive.
     fallback : str
-        '' for a heatmap crop; 'usual' for the attribute's usual place; otherwise why the box is the whole
+        '' for a heatmap crop; 'usual' for the attribute's usual place; otherwise why the box is the full
         image: flat, empty, tiny, huge, invisible, off.
     score : float
         Share of the map's heat inside the chosen component, 0..1; 0 for a fallback.
@@ -66,10 +66,6 @@ def find_crop(
     rule : CropRule
     invisible : bool
         Whether the full-image network predicts that the attribute is invisible.
-
-    Returns
-    -------
-    Crop
     """
     uncropped = (0, 0, width, height)
     if not rule.enabled:
@@ -77,7 +73,9 @@ def find_crop(
     if invisible and rule.invisible != "crop":
         if rule.invisible == "whole" or rule.usual is None:
             return Crop(uncropped, "invisible", 0.0)
-        return Crop(_usual_box(rule.usual, width, height), "usual", 0.0)
+        x, y, half = rule.usual[0] * width, rule.usual[1] * height, rule.usual[2] * min(width, height) / 2
+        square = (x - half, y - half, x + half, y + half)
+        return Crop(move_inside(square, width, height), "usual", 0.0)
     if is_flat(heatmap, rule.least_contrast):
         return Crop(uncropped, "flat", 0.0)
     heat = upsample(scale_heat(heatmap, rule.percentile), GRID)
@@ -96,11 +94,6 @@ def find_crop(
     if square[2] - square[0] > rule.greatest_side * shorter:
         return Crop(uncropped, "huge", 0.0)
     return Crop(move_inside(square, width, height), "", chosen.mass)
-
-
-def _usual_box(usual: tuple[float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
-    x, y, half = usual[0] * width, usual[1] * height, usual[2] * min(width, height) / 2
-    return move_inside((x - half, y - half, x + half, y + half), width, height)
 
 
 def _zero_padding(

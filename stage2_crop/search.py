@@ -15,6 +15,7 @@ dozen differences are compared.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -101,8 +102,7 @@ def search_rule(
     boxes_of : callable
         Returns the N boxes of a rule.
     features_of : callable
-        Returns the features, shape (K_i, F), of some boxes of each of the N rows; never called twice for
-        the same box.
+        Returns the features, shape (K_i, F), of some boxes of each of the N rows, once for each box.
     seed : int
         Of the bootstrap.
 
@@ -112,9 +112,9 @@ def search_rule(
     curve : list of Candidate
         Every candidate tried, in order.
     """
-    known: list[dict[Box, np.ndarray]] = [{} for _ in rows.letters]
-    resamples = np.random.default_rng(seed).integers(0, len(rows.letters), (_RESAMPLES, len(rows.letters)))
-    figures: dict[tuple[Box, ...], tuple[np.ndarray, float, float, float]] = {}
+    n_rows, n_classes = rows.letters.shape
+    known: list[dict[Box, np.ndarray]] = [{} for _ in range(n_rows)]
+    resamples = np.random.default_rng(seed).integers(0, n_rows, (_RESAMPLES, n_rows))
 
     def add_features(candidates: Sequence[Sequence[Box]]) -> None:
         missing = [
@@ -124,21 +124,16 @@ def search_rule(
         for i, (new, found) in enumerate(zip(missing, features_of(missing), strict=True)):
             known[i].update(zip(new, found, strict=True))
 
-    def evaluate(boxes: Sequence[Box]) -> tuple[np.ndarray, float, float, float]:
-        key = tuple(boxes)
-        if key not in figures:
-            features = np.stack([known[i][box] for i, box in enumerate(boxes)])
-            crop = probe_predictions(features, rows.letters.argmax(axis=1), rows.letters.shape[1], rows.folds)
-            fusion = fit_fusion(rows.full, crop, rows.letters, rows.soft)
-            fused = fuse(rows.full, crop, fusion)
-            resampled = np.array([average_precision(fused[r], rows.letters[r]) for r in resamples])
-            figures[key] = (
-                resampled,
-                average_precision(crop, rows.letters),
-                average_precision(fused, rows.letters),
-                fusion.weight,
-            )
-        return figures[key]
+    @functools.cache
+    def evaluate(boxes: tuple[Box, ...]) -> tuple[np.ndarray, tuple[float, float, float]]:
+        """Compute fused AP on the resamples; AP of the crops, fused AP, and the crops' weight."""
+        features = np.stack([known[i][box] for i, box in enumerate(boxes)])
+        crop = probe_predictions(features, rows.letters.argmax(axis=1), n_classes, rows.folds)
+        fusion = fit_fusion(rows.full, crop, rows.letters, rows.soft)
+        fused = fuse(rows.full, crop, fusion)
+        resampled = np.array([average_precision(fused[r], rows.letters[r]) for r in resamples])
+        crop_ap, fused_ap = (average_precision(branch, rows.letters) for branch in (crop, fused))
+        return resampled, (crop_ap, fused_ap, fusion.weight)
 
     rule, curve = start, []
     for setting, values in steps:
@@ -146,26 +141,16 @@ def search_rule(
             break
         values = [getattr(rule, setting), *(v for v in values if v != getattr(rule, setting))]
         rules = [dataclasses.replace(rule, **{setting: value}) for value in values]
-        boxes = [list(boxes_of(one)) for one in rules]
+        boxes = [tuple(boxes_of(one)) for one in rules]
         add_features(boxes)
         base = evaluate(boxes[0])[0]
         tried = []
         for value, cut in zip(values, boxes, strict=True):
-            resampled, crop_ap, fused_ap, weight = evaluate(cut)
+            resampled, scores = evaluate(cut)
             gain = resampled - base
-            sides = np.array([box[2] - box[0] for box in cut]) / rows.shorter_side
-            tried.append(
-                Candidate(
-                    setting,
-                    value,
-                    crop_ap,
-                    fused_ap,
-                    weight,
-                    float(gain.mean()),
-                    float(gain.std()),
-                    float(np.median(sides)),
-                )
-            )
+            side = np.median(np.array([box[2] - box[0] for box in cut]) / rows.shorter_side)
+            figures = map(float, (gain.mean(), gain.std(), side))
+            tried.append(Candidate(setting, value, *scores, *figures))
         best = int(np.argmax([one.fused_ap for one in tried]))
         if tried[best].fused_ap - tried[0].fused_ap <= _STANDARD_ERRORS * tried[best].error:
             best = 0

@@ -40,7 +40,7 @@ def widen(square: Box, margin: float, least_px: float = 0.0) -> Box:
 
 
 def move_inside(square: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Move a square inside the image instead of cutting it off, and round it to whole pixels.
+    """Move a square inside the image instead of cutting it off, and round it to integer pixels.
 
     Parameters
     ----------

@@ -16,13 +16,13 @@ from heatcrop.data.tasks import class_folders
 from heatcrop.files import write_array, write_json
 from heatcrop.runs.predictions import read_arrays, write_arrays
 from heatcrop.runs.progress import progress
-from heatcrop.runs.reading import read_array
+from heatcrop.runs.reading import read_array, read_json
 from heatcrop.training.inputs import part_size
-from heatcrop.training.probe import box_features
+from heatcrop.training.probe import Box, box_features
 from heatcrop.training.stage import Job, Stage
-from stage2_crop.boxes import complete_rule, find_crops, jitter_boxes, write_boxes
+from stage2_crop.boxes import Heatmaps, complete_rule, find_crops, jitter_boxes, write_boxes
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
-from stage2_crop.plan import CropRule, used_rule
+from stage2_crop.plan import CropRule, SearchedRule
 from stage2_crop.search import Candidate, SearchRows, search_rule
 
 _PROBE_FOLDS = 5
@@ -45,9 +45,9 @@ class CropStage(Stage):
         (self.data,), (self.folder,) = self.group.tasks, self.tasks
         stage1 = read_arrays(self.folder.predictions(1), ("full", "networks"), len(self.data))
         self._held_out, self._full = stage1["networks"] != "final", stage1["full"]
-        self._heatmaps = read_array(self.folder.heatmaps)
         self._predicted = self._full.argmax(axis=1)
-        self._invisible = self._predicted == self.data.task.invisible
+        heatmaps, invisible = read_array(self.folder.heatmaps), self._predicted == self.data.task.invisible
+        self._heatmaps = Heatmaps(heatmaps, self.data.sizes, self.context.form.fit, invisible)
 
     def jobs(self) -> Iterator[list[Job]]:
         """List the jobs: choose the rule, crop the images part by part, join the boxes."""
@@ -57,36 +57,30 @@ class CropStage(Stage):
 
     def choose_rule(self) -> None:
         """Choose the rule, and make the folders of the crops."""
-        data, plan, seed = self.data, self.plan, self.context.seed
-        started, rule, curve = time.perf_counter(), plan.rule, []
-        searched = self._search_rows()
-        if len(searched):
-            rule, curve = self._search(searched)
-        rows = searched if len(searched) else _sample(data.rows("train"), _USUAL_ROWS, seed)
-        maps, sizes, fit = self._heatmaps[rows], data.sizes[rows], self.context.form.fit
-        rule = complete_rule(rule, maps, sizes, fit, self._invisible[rows])
-        record: dict[str, Any] = {"rule": dataclasses.asdict(rule), "start": dataclasses.asdict(plan.rule)}
-        record |= {"rows": len(searched), "curve": [dataclasses.asdict(one) for one in curve]}
+        started, start, curve = time.perf_counter(), self.plan.rule, []
+        rule, rows = start, self._search_rows()
+        if len(rows):
+            rule, curve = self._search(rows)
+        known = rows if len(rows) else _sample(self.data.rows("train"), _USUAL_ROWS, self.context.seed)
+        rule = complete_rule(rule, self._heatmaps[known])
+        record: dict[str, Any] = {"rule": dataclasses.asdict(rule), "start": dataclasses.asdict(start)}
+        record |= {"rows": len(rows), "curve": [dataclasses.asdict(one) for one in curve]}
         write_json(self.folder.rule, {**record, "seconds": time.perf_counter() - started})
         begin_crops(self.folder.crops, self._names)
 
     def crop(self, first: int, end: int) -> None:
         """Crop a part of the images, and vary the crops that stage 3 trains on."""
-        data, plan, form, part = self.data, self.plan, self.context.form, slice(first, end)
-        rule = used_rule(self.folder.rule)
-        maps, sizes, invisible = self._heatmaps[part], data.sizes[part], self._invisible[part]
-        crops = find_crops(maps, sizes, form.fit, rule, invisible)
+        data, plan, part, rule = self.data, self.plan, slice(first, end), self._rule
+        crops = find_crops(self._heatmaps[part], rule)
         boxes = np.array([crop.box for crop in crops], np.int64).reshape(-1, 4)
         with progress(f"{data.task.short}: cut crops", end - first) as bar:
             names, paths = self._names[part], data.paths[part]
-            cut_crops(self.folder.crops, names, paths, boxes, form.threads, plan.quality, bar)
+            cut_crops(self.folder.crops, names, paths, boxes, self.context.form.threads, plan.quality, bar)
         training = np.repeat(boxes[:, None].astype(np.int32), plan.jitters if plan.jitter else 1, axis=1)
         if plan.jitter:
             train = np.intersect1d(data.rows("train", labelled=True), np.arange(first, end))
-            of_all = (self._heatmaps, data.sizes, form.fit, rule, self._invisible)
-            training[train - first] = jitter_boxes(
-                *of_all, train, plan.jitters, plan.jitter, self.context.seed
-            )
+            jitter = (plan.jitters, plan.jitter, self.context.seed)
+            training[train - first] = jitter_boxes(self._heatmaps, rule, train, *jitter)
         write_arrays(
             self._part_file(first),
             boxes=boxes,
@@ -102,11 +96,14 @@ class CropStage(Stage):
         end_crops(self.folder.crops)
         write_array(self.folder.training_boxes, joined.pop("training"))
         write_arrays(self.folder.boxes, **joined)
-        write_boxes(self.folder.boxes_csv, self.data, used_rule(self.folder.rule), **joined)
+        write_boxes(self.folder.boxes_csv, self.data, self._rule, **joined)
+
+    @property
+    def _rule(self) -> CropRule:
+        return read_json(self.folder.rule, SearchedRule).rule
 
     def _parts(self) -> list[tuple[int, int]]:
-        n = len(self.data)
-        size = part_size(n, 1)
+        n, size = len(self.data), part_size(len(self.data), 1)
         return [(first, min(n, first + size)) for first in range(0, n, size)]
 
     def _part_file(self, first: int) -> Path:
@@ -132,15 +129,14 @@ class CropStage(Stage):
     def _search(self, rows: np.ndarray) -> tuple[CropRule, list[Candidate]]:
         """Search the rule on the given rows."""
         data, form, seed = self.data, self.context.form, self.context.seed
-        letters, sizes, maps = data.letters[rows], data.sizes[rows], self._heatmaps[rows]
-        invisible, paths = self._invisible[rows], [data.paths[i] for i in rows]
+        letters, heatmaps, paths = data.letters[rows], self._heatmaps[rows], [data.paths[i] for i in rows]
         folds = assign_folds(letters, data.groups[rows], _PROBE_FOLDS, seed)
-        search_rows = SearchRows(letters, data.soft[rows], self._full[rows], folds, sizes.min(axis=1))
+        shorter_side = heatmaps.sizes.min(axis=1)
+        search_rows = SearchRows(letters, data.soft[rows], self._full[rows], folds, shorter_side)
         runner = self.context.open_backbone(self.cache)
 
-        def boxes_of(rule: CropRule) -> list[tuple[int, int, int, int]]:
-            complete = complete_rule(rule, maps, sizes, form.fit, invisible)
-            return [crop.box for crop in find_crops(maps, sizes, form.fit, complete, invisible)]
+        def boxes_of(rule: CropRule) -> list[Box]:
+            return [crop.box for crop in find_crops(heatmaps, complete_rule(rule, heatmaps))]
 
         with progress(f"{data.task.short}: search the crop rule", None) as bar:
             return search_rule(

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heatcrop.cli.config import Config
-from heatcrop.cli.estimate import expected_cost
+from heatcrop.cli.estimate import Cost, expected_cost
 from heatcrop.cli.loading import load_dataset
 from heatcrop.cli.machine import machine_lines, memory_lines
 from heatcrop.cli.tables import new_table
@@ -19,7 +19,6 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import format_letters
 from heatcrop.data.splits import identical_groups, leakage
 from heatcrop.errors import EngineError, WeightsError
-from heatcrop.nets.devices import Devices
 from heatcrop.runs.progress import console, format_duration, log
 
 SPLITS = ("train", "val", "test")
@@ -30,38 +29,33 @@ _BAR = 16
 def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -> int:
     """Print tables on data and machine; return the number of problems found.
 
-    Parameters
-    ----------
-    folder : Path
-        The run folder, whose disk must have enough space.
-    speed : bool
-        Pass a few images through the networks, to estimate time and disk space.
+    The disk of the run folder must have enough space. With `speed`, a few images pass through the networks,
+    to estimate time and disk space.
     """
     lines, devices = machine_lines(config)
     for line in lines:
         log(line)
-    opened = load_dataset(config, wanted, None, strict=False)
-    console.print(_images_table(opened.tasks))
-    console.print(_classes_table(opened.tasks))
-    for note in (*opened.notes, *opened.problems):
+    dataset = load_dataset(config, wanted, None, strict=False)
+    console.print(_images_table(dataset.tasks))
+    console.print(_classes_table(dataset.tasks))
+    for note in (*dataset.notes, *dataset.problems):
         log(note)
-    problems = len(opened.problems) + _report_rejected(opened.rejected)
-    problems += sum(_report_leakage(name, data) for name, data in opened.tasks.items())
+    problems = len(dataset.problems) + _report_rejected(dataset.rejected)
+    problems += sum(_report_leakage(name, data) for name, data in dataset.tasks.items())
     if devices is None:  # reported above
         return problems + 1
-    problems += _report_memory(config, opened.tasks, devices)
-    return problems + (_report_cost(config, opened.tasks, folder) if speed else 0)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = new_table(title)
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="right" if i else "left", overflow="fold")
-    return table
+    try:
+        lines, unfit = memory_lines(config, dataset.tasks, devices)
+        for line in lines:
+            log(line)
+        return problems + unfit + (_report_cost(expected_cost(config, dataset.tasks), folder) if speed else 0)
+    except (EngineError, WeightsError) as error:
+        log(f"the networks cannot be built: {error}")
+        return problems + 1
 
 
 def _images_table(tasks: dict[str, TaskData]) -> Table:
-    table = _table("images", "task", *SPLITS, "no label", "classes", "shorter side", "copies")
+    table = new_table("images", "task", *SPLITS, "no label", "classes", "shorter side", "copies")
     for data in tasks.values():
         train = _per_class(data, "train")
         side = data.sizes.min(axis=1)
@@ -78,8 +72,7 @@ def _images_table(tasks: dict[str, TaskData]) -> Table:
 
 
 def _classes_table(tasks: dict[str, TaskData]) -> Table:
-    table = _table("labels by class", "task", "class", *SPLITS)
-    table.columns[1].justify = "left"
+    table = new_table("labels by class", "task", "class", *SPLITS, texts=2)
     table.add_column("train")
     for data in tasks.values():
         counts = np.stack([_per_class(data, split) for split in SPLITS], axis=1)
@@ -126,24 +119,8 @@ def _report_leakage(name: str, data: TaskData) -> int:
     return problems
 
 
-def _report_memory(config: Config, tasks: dict[str, TaskData], devices: Devices) -> int:
-    """Log whether the batches fit the GPUs; return how many do not."""
-    try:
-        lines, problems = memory_lines(config, tasks, devices)
-    except (EngineError, WeightsError):
-        return 0  # reported with the cost
-    for line in lines:
-        log(line)
-    return problems
-
-
-def _report_cost(config: Config, tasks: dict[str, TaskData], folder: Path) -> int:
-    """Log time and disk space; return 1 where the disk is too small or the networks cannot be built."""
-    try:
-        cost = expected_cost(config, tasks)
-    except (EngineError, WeightsError) as error:
-        log(f"the networks cannot be built: {error}")
-        return 1
+def _report_cost(cost: Cost, folder: Path) -> int:
+    """Log time and disk space; return 1 where the disk is too small."""
     log(
         f"expected, from a few images on this machine under its present load: about "
         f"{format_duration(max(1, cost.seconds))} with {_count(cost.jobs, cost.unit)} at once; "
@@ -169,13 +146,7 @@ def _bytes(n: float) -> str:
 
 def _rows(data: TaskData) -> pd.DataFrame:
     kinds, which = np.unique(data.letters, axis=0, return_inverse=True)
-    labels = np.array([format_letters(k) if (k == 2).any() else "" for k in kinds], object)[which]
-    splits, which = np.unique(data.splits, return_inverse=True)
     # Few different texts, each stored once.
-    columns = {
-        "image": data.images,
-        "path": data.paths,
-        "label": labels,
-        "split": splits.astype(object)[which],
-    }
+    labels = np.array([format_letters(k) if (k == 2).any() else "" for k in kinds], object)[which]
+    columns = {"image": data.images, "path": data.paths, "label": labels, "split": data.splits}
     return pd.DataFrame(columns, dtype=object).assign(task=data.task.name)

@@ -82,8 +82,8 @@ def _prepare(
     config: Config,
     out: Path | None,
     dry_run: bool,
-) -> tuple[RunFolder, list[str]] | None:
-    """Own the run folder until the command ends, and return it with the task names; None after a dry run."""
+) -> tuple[RunFolder, list[str]]:
+    """Own the run folder until the command ends, and return it with the task names; exit after a dry run."""
     from heatcrop.cli.run_folders import owned, run_folder
     from heatcrop.cli.startup import plan_run
     from heatcrop.cli.tables import plan_table
@@ -98,7 +98,7 @@ def _prepare(
     console.print(plan_table(plan, stages))
     count = f"{sum(map(len, plan.values()))} of {len(plan) * len(stages)} stages"
     log(f"{count} would run in {folder.path}; nothing was done or written")
-    return None
+    raise typer.Exit
 
 
 def _source(text: str) -> Path:
@@ -137,16 +137,13 @@ def run(
 ) -> None:
     """Run all three stages, score them, and write the report."""
     import pipeline
-    from heatcrop.cli.tables import metrics_table, written_lines
+    from heatcrop.cli.tables import log_written, metrics_table
 
     configured = _config(config, data, settings, jobs)
-    prepared = _prepare(ctx, pipeline.STAGES, all_tasks, task, configured, out, dry_run)
-    if prepared is None:
-        return
-    folder, wanted = prepared
+    folder, wanted = _prepare(ctx, pipeline.STAGES, all_tasks, task, configured, out, dry_run)
     _, metrics = pipeline.run(configured, folder, wanted, scheduler=scheduler)
     console.print(metrics_table(metrics))
-    written = (
+    log_written(
         ("figures", folder.metrics, "for scripts"),
         ("submission", folder.submission, "fused predictions of the test images"),
         ("networks", folder.path / "<task>" / "stage1", "and stage3, with history and predictions"),
@@ -154,8 +151,6 @@ def run(
         ("sheets", folder.path / "<task>" / "sheets", "a page per folder of crops"),
         ("report", folder.report, "open it in a browser"),
     )
-    for line in written_lines(written):
-        log(line)
 
 
 @app.command(epilog=_examples("stage crop --task neck --set crop.rule.threshold=0.5", "stage cam --all"))
@@ -176,10 +171,7 @@ def stage(
     import pipeline
 
     configured, stages = _config(config, data, settings, jobs), (name,)
-    prepared = _prepare(ctx, stages, all_tasks, task, configured, out, dry_run)
-    if prepared is None:
-        return
-    folder, wanted = prepared
+    folder, wanted = _prepare(ctx, stages, all_tasks, task, configured, out, dry_run)
     dataset, _ = pipeline.run(configured, folder, wanted, stages, scheduler)
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name]
     for task_name in dataset.tasks:
@@ -218,11 +210,7 @@ def check(
 )
 def predict(
     source: Annotated[
-        Path,
-        typer.Argument(
-            help="An image, a folder of images, or a CSV with a column image.",
-            parser=_source,
-        ),
+        Path, typer.Argument(help="An image, a folder of them, or a CSV with a column image.", parser=_source)
     ],
     run_: Annotated[Path, typer.Option("--run", help="A finished run folder, or an exported one.")],
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
@@ -346,28 +334,23 @@ def fuse(
 ) -> None:
     """Fuse finished runs and submission files, with weights fitted on validation."""
     from heatcrop.cli.prediction import fuse_runs
-    from heatcrop.cli.tables import members_table, written_lines
+    from heatcrop.cli.tables import log_written, members_table
     from heatcrop.predict.fuse import MEMBERS, WEIGHTS
 
     table, metrics = fuse_runs(run_, csv or [], task or [], out)
     console.print(members_table(table, metrics["split"]))
-    written = (
+    log_written(
         ("submission", RunFolder(out).submission, "fused predictions of the test images"),
         ("members", out / MEMBERS, "what each adds, by task"),
         ("weights", out / WEIGHTS, "and temperatures"),
         ("figures", RunFolder(out).metrics, "for scripts"),
     )
-    for line in written_lines(written):
-        log(line)
 
 
 def main() -> int:
     """Run the command line; a user's mistake ends in one line and a code, never in a traceback.
 
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 wrong use, 130 interrupted.
+    The exit code is 0 done, 1 failed, 2 wrong use or 130 interrupted.
     """
     try:
         code = app(standalone_mode=False)
@@ -379,10 +362,8 @@ def main() -> int:
         log(f"error: {error}")
         return 2
     except Exception as error:
-        # The parser's own errors (unknown option, missing argument) can print themselves.
-        show = getattr(error, "show", None)
-        if show is not None:
-            show()
+        if hasattr(error, "show"):  # an error of the parser: unknown option, missing argument
+            error.show()
             return 2
         text = explain(error)
         if text is None:

@@ -1,7 +1,7 @@
 """The configuration's sections and settings, all checked before any work starts.
 
-Sections such as :class:`CropRule` and :class:`TrainingPlan` are the dataclasses of the code that uses them,
-so each setting has its name, its bounds and its default in one place.
+Sections such as :class:`CropPlan` are the dataclasses of the code that uses them, so each setting has its
+name, its bounds and its default in one place.
 """
 
 from __future__ import annotations
@@ -18,45 +18,16 @@ from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.nets.backbones import BACKBONES, unknown_backbone
 from heatcrop.nets.devices import DeviceName
 from heatcrop.nets.gradients import MapPlan
-from heatcrop.training.augment import Augmentation
-from heatcrop.training.loop import TrainingPlan
-from heatcrop.training.views import TestViews
 from heatcrop.validation import CHECKED, first_error
 from stage1_cam.plan import CamPlan
-from stage2_crop.plan import CropPlan, CropRule, SearchPlan
+from stage2_crop.plan import CropPlan
 from stage3_finetune.plan import FinetunePlan
-
-for _plan in (
-    Augmentation,
-    TestViews,
-    TrainingPlan,
-    CropRule,
-    SearchPlan,
-    CamPlan,
-    CropPlan,
-    FinetunePlan,
-    MapPlan,
-):
-    _plan.__pydantic_config__ = CHECKED  # type: ignore[attr-defined]
 
 
 class Section(BaseModel):
-    """A section of the configuration file; unknown keys are errors."""
+    """A section of the configuration file; unknown keys are errors, also in the dataclasses of its fields."""
 
     model_config = ConfigDict(**CHECKED, frozen=True)
-
-
-class TaskConfig(Section):
-    """A task of the user: its name, its classes in label order, and its regime."""
-
-    name: str
-    classes: tuple[str, ...] = Field(min_length=2)
-    kind: Literal["design", "length"] = "design"
-
-    @model_validator(mode="after")
-    def _is_a_task(self) -> TaskConfig:
-        Task(self.name, self.classes, self.kind)  # raises where a name or a class is wrong
-        return self
 
 
 class RenderedConfig(Section):
@@ -86,7 +57,7 @@ class DataConfig(Section):
         Folders of data, or CSV files; the first one that has a row wins.
     layout : str
         Layout of the folders; `auto` detects it.
-    tasks : str or tuple of TaskConfig
+    tasks : str or tuple of Task
         `fashionai`: the eight tasks of the competition; `infer`: those of the data; or a list of `{name,
         classes, kind}`.
     splits : dict of str to str
@@ -105,7 +76,7 @@ class DataConfig(Section):
     rendered: RenderedConfig = RenderedConfig()
     roots: tuple[str, ...] = ()
     layout: Literal["auto", "fashionai", "csv", "folders"] = "auto"
-    tasks: Literal["fashionai", "infer"] | tuple[TaskConfig, ...] = "fashionai"
+    tasks: Literal["fashionai", "infer"] | tuple[Task, ...] = "fashionai"
     splits: dict[str, Literal["train", "val", "test"]] = {}
     val_share: float = Field(0.15, ge=0, lt=1)
     test_share: float = Field(0.15, ge=0, lt=1)
@@ -340,25 +311,15 @@ class Config(Section):
             return FASHIONAI
         if self.data.tasks == "infer":
             return None
-        return tuple(Task(t.name, t.classes, t.kind) for t in self.data.tasks)
+        return self.data.tasks
 
-    def one_thread(self) -> Config:
-        """Copy with one thread, for a process that works beside others."""
-        return self.model_copy(update={"runtime": self.runtime.model_copy(update={"threads": 1})})
-
-    def with_absolute_weights(self) -> Config:
-        """Return the same run with a weight file's path that holds in any working directory."""
-        if self.network.weights in ("imagenet", "none"):
-            return self
-        network = self.network.model_copy(update={"weights": os.path.abspath(self.network.weights)})
-        return self.model_copy(update={"network": network})
+    def changed(self, section: str, **settings: Any) -> Config:
+        """Copy with other settings in one section, which are not checked."""
+        return self.model_copy(update={section: getattr(self, section).model_copy(update=settings)})
 
     def with_tasks(self, tasks: Sequence[Task]) -> Config:
-        """Copy with inferred tasks listed, so that a finished run knows its own."""
-        if self.data.tasks != "infer":
-            return self
-        listed = tuple(TaskConfig(name=t.name, classes=t.classes, kind=t.kind) for t in tasks)
-        return self.model_copy(update={"data": self.data.model_copy(update={"tasks": listed})})
+        """Copy with inferred tasks listed, so that a finished run knows them."""
+        return self.changed("data", tasks=tuple(tasks)) if self.data.tasks == "infer" else self
 
 
 class _Plans(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from heatcrop.errors import HeatCropError
+from heatcrop.errors import CONTINUE, HeatCropError
 from heatcrop.nets.engine import explain_import_failure
 
 _REMEDIES = {
@@ -14,17 +14,17 @@ _REMEDIES = {
     "(--out)",
     errno.ENOTDIR: "a file is where a folder should be; give a path below a folder (--out)",
     errno.ELOOP: "it is a link to itself; remove it, or give another folder (--out)",
-    errno.ENOSPC: "make room on that disk; the same command goes on with what is finished",
-    errno.EDQUOT: "make room within your quota; the same command goes on with what is finished",
-    errno.EFBIG: "allow larger files (ulimit -f); the same command goes on with what is finished",
+    errno.ENOSPC: f"make room on that disk; {CONTINUE}",
+    errno.EDQUOT: f"make room within your quota; {CONTINUE}",
+    errno.EFBIG: f"allow larger files (ulimit -f); {CONTINUE}",
     errno.EROFS: "give a folder that can be written to (--out)",
     errno.EACCES: "change its permissions, or give another folder (--out)",
     errno.EPERM: "change its permissions, or give another folder (--out)",
-    errno.EMFILE: "allow more open files (ulimit -n 1024); the same command goes on with what is finished",
-    errno.ENFILE: "close other programs; the same command goes on with what is finished",
+    errno.EMFILE: f"allow more open files (ulimit -n 1024); {CONTINUE}",
+    errno.ENFILE: f"close other programs; {CONTINUE}",
 }
 _OURS = ("heatcrop", "stage1_cam", "stage2_crop", "stage3_finetune")
-_NO_MEMORY = "memory ran out; the same command goes on with what is finished, --jobs 1 needs least memory"
+_NO_MEMORY = f"memory ran out; {CONTINUE}, --jobs 1 needs least memory"
 _NO_GPU_MEMORY = (
     "the GPU's memory ran out; compute a batch in parts (cam.training.accumulate and "
     "finetune.training.accumulate, see check for the number), or end other programs that use it"

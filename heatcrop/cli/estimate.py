@@ -10,14 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.runner import network_context
 from heatcrop.cli.startup import parallel_jobs
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.images import read_image
+from heatcrop.data.images import encode_jpeg, read_image
 from heatcrop.runs.folder import RunFolder
 from heatcrop.training.batches import Images
 from heatcrop.training.fit import fit
@@ -31,27 +30,18 @@ _FORWARD = 1 / 3
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """The estimated cost of a run.
-
-    Attributes
-    ----------
-    seconds : float
-        Of all stages on this machine, without rendering and report.
-    jobs : int
-        Tasks at once, or networks where the tasks share them.
-    kept_bytes : float
-        What stays in the run folder.
-    cache_bytes : float
-        The most that is there besides, during the run.
-    unit : {'task', 'network'}
-        What `jobs` counts.
-    """
+    """The estimated cost of a run on this machine."""
 
     seconds: float
+    """Of all stages, without rendering and report."""
     jobs: int
+    """Tasks at once, or networks where the tasks share them."""
     kept_bytes: float
+    """What stays in the run folder."""
     cache_bytes: float
+    """The most that is there in addition, during the run."""
     unit: str = "task"
+    """What `jobs` counts: ``task`` or ``network``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +59,11 @@ class _Speed:
 def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
     """Measure the speed on a few images of the largest task and add up the work of all tasks.
 
-    Raises
-    ------
-    EngineError, WeightsError
-        When the networks cannot be built on this machine.
+    EngineError or WeightsError where the networks cannot be built on this machine.
     """
     jobs = min(parallel_jobs(config, len(tasks)), len(tasks))
     measured = max(tasks.values(), key=len)
-    speed = _measure(config.one_thread() if jobs > 1 else config, measured)
+    speed = _measure(config.changed("runtime", threads=1) if jobs > 1 else config, measured)
     seconds = [_seconds(config, data, speed) for data in tasks.values()]
     kept = sum(_kept(config, data, speed) for data in tasks.values())
     if config.network.shared_trunk:
@@ -105,7 +92,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
     cam, crop, _ = config.plans(data.task)
     with tempfile.TemporaryDirectory() as folder:
         context = network_context(config, RunFolder(Path(folder)))
-        read = _timed(lambda: [_read_and_write(path, crop.quality) for path in paths]) / n
+        read = _timed(lambda: [encode_jpeg(read_image(path), crop.quality) for path in paths]) / n
         cached, cached_bytes, cache = 0.0, 0.0, Path(folder) / "cache"
         live = LiveInputs(
             Images(paths), context.form, cam.test, lambda i: cam.augment, context.seed, context.open_trunk
@@ -116,7 +103,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
             inputs = features = CachedInputs(live, rows, rows, cam.views, cache)
             items = n * (live.n_views + cam.views)
             cached = _timed(lambda: features.compute(0)) / items
-            cached_bytes = _folder_bytes(cache) / items
+            cached_bytes = sum(path.stat().st_size for path in cache.rglob("*.npy")) / items
         net = context.classifier(shape, len(data.task.classes)).net
         # Two epochs, of which the first prepares.
         batch = min(cam.training.batch_size, n)
@@ -169,15 +156,7 @@ def _kept(config: Config, data: TaskData, speed: _Speed) -> float:
     return speed.weights_bytes * (3 + _networks(config, data)) + images
 
 
-def _read_and_write(path: str, quality: int) -> None:
-    cv2.imencode(".jpg", read_image(path), [cv2.IMWRITE_JPEG_QUALITY, quality])
-
-
 def _timed(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

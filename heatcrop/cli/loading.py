@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,54 +27,35 @@ from heatcrop.runs.records import file_stamps, fingerprint
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The data of a run.
-
-    Attributes
-    ----------
-    tasks : dict of str to TaskData
-        By full name, in the order of the tasks asked for.
-    groups : tuple of TaskGroup
-        The same tasks, by network. Where tasks share one, all of them, whichever were asked for.
-    known : tuple of Task
-        All tasks that the configuration knows.
-    rejected : DataFrame
-        image, task, source, reason.
-    notes : list of str
-    problems : list of str
-        What is wrong with tasks and classes and does not stop the run: a task that is skipped, a class
-        without a training image.
-    boxes_true : DataFrame or None
-        image, task, x0, y0, x1, y1 of rendered data.
-    stamps : dict of str to str
-        Fingerprint of each task's image files.
-    """
+    """The data of a run."""
 
     tasks: dict[str, TaskData]
+    """By full name, in the order of the tasks asked for."""
     groups: tuple[TaskGroup, ...]
+    """The same tasks, by network. Where tasks share one, all of them, whichever were asked for."""
     known: tuple[Task, ...]
+    """All tasks that the configuration knows."""
     rejected: pd.DataFrame
+    """image, task, source, reason."""
     notes: list[str]
     problems: list[str]
+    """What is wrong with tasks and classes and does not stop the run: a task that is skipped, a class without
+    a training image."""
     boxes_true: pd.DataFrame | None
+    """image, task, x0, y0, x1, y1 of rendered data."""
     stamps: dict[str, str]
+    """Fingerprint of each task's image files."""
 
 
 def config_of_run(folder: RunFolder) -> Config:
-    """Read a run's configuration, to load its data again.
-
-    Raises
-    ------
-    RunError
-        Where the data is no longer at its place.
-    """
+    """Read a run's configuration, to load its data again; RunError where the data is no longer there."""
     config = read_config(folder.config)
     for root in config.data.roots if config.data.source == "files" else ():
         if not Path(root).exists():
+            how = f"in {Path.cwd()}; start the command in the folder where the run was made"
             if Path(root).is_absolute():
-                how = "which is not there; bring it back, or correct its path"
-            else:
-                how = f"which is not in {Path.cwd()}; start the command in the folder where the run was made"
-            raise RunError(f"{folder.config}: data.roots has {root!r}, {how}")
+                how = "there; bring it back, or correct its path"
+            raise RunError(f"{folder.config}: data.roots has {root!r}, which is not {how}")
     return config
 
 
@@ -113,7 +95,10 @@ def load_dataset(
         rejected = rejected[rejected["task"].str.casefold().isin(names)]
     if config.data.splits:
         rows = rows.assign(split=rows["split"].replace(config.data.splits))
-    rows, unreadable = _surveyed(_limited(rows, config), config, folder, keep)
+    if config.data.limit_per_class is not None:
+        same = [rows["task"], rows["split"], rows["label"].str.find("y")]
+        rows = rows.groupby(same, sort=False, observed=True).head(config.data.limit_per_class)
+    rows, unreadable = _surveyed(rows, config, folder, keep)
     rejected = pd.concat([rejected, unreadable], ignore_index=True) if len(unreadable) else rejected
     if folder is not None and keep:
         write_table(folder.rejected, rejected)
@@ -123,23 +108,20 @@ def load_dataset(
         notes.append(f"{len(rejected)} rows rejected, see rejected.csv")
     splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
     rows = rows.assign(split=align_splits(rows, splits) if shared else splits)
+    places, problems = ", ".join(map(str, roots)), []
     found: dict[str, TaskData] = {}
-    problems: list[str] = []
     for task in tasks if shared or not chosen else chosen:
-        if not (rows["task"] == task.name).any():
-            continue
         data = task_data(task, rows)
-        if reason := _untrainable(data):
+        if not len(data):
+            if task in chosen:
+                raise DataError(f"{task.name} has no usable image in {places}")
+        elif reason := _untrainable(data):
             if task in chosen and strict:
                 raise DataError(reason)
             problems.append(f"skipped: {reason}")
         else:
             found[task.name] = data
             problems += _missing_classes(data)
-    places = ", ".join(map(str, roots))
-    for task in chosen:
-        if task.name not in found and not (rows["task"] == task.name).any():
-            raise DataError(f"{task.name} has no usable image in {places}")
     if not found:
         empty = f"no task has a usable image in {places}"
         raise DataError(problems[0].removeprefix("skipped: ") if problems else empty)
@@ -159,26 +141,29 @@ def load_dataset(
 
 def _roots(config: Config) -> list[Path]:
     """Return the folders and files of the data; render the default's images first where they are missing."""
-    if config.data.source == "rendered":
-        return [_rendered(config)]
-    return [Path(root) for root in config.data.roots]
+    if config.data.source == "files":
+        return [Path(root) for root in config.data.roots]
+    sizes = (config.data.rendered.per_class, config.data.rendered.test_per_class)
+    total = sum(sizes) * sum(len(task.classes) for task in FASHIONAI)
+    with progress("render images", total) as bar:  # of all tasks, so that every later run finds them
+        root, workers = rendered_folder(config), config.runtime.threads
+        write_dataset(root, *sizes, config.seed, workers=workers, progress=bar)
+    return [root]
 
 
 def _stamp(rows: pd.DataFrame, task: str) -> str:
     """Hash sizes and modification times of a task's image files, in the order of its rows."""
-    own = rows.loc[rows["task"] == task, ["image", "bytes", "modified"]].sort_values("image", kind="stable")
-    return fingerprint(own[["bytes", "modified"]].to_numpy(np.int64))
+    rows = rows[rows["task"] == task].sort_values("image", kind="stable")
+    return fingerprint(rows[["bytes", "modified"]].to_numpy(np.int64))
 
 
 def _inferred(roots: Sequence[Path], layout: str) -> tuple[Task, ...]:
     """Infer the tasks of all roots together; one task's classes may be spread over them."""
     found: dict[str, Task] = {}
-    for root in roots:
-        for task in infer_tasks(root, layout):
-            known = found.get(task.name, task)
-            classes = known.classes
-            if known != task:
-                classes = tuple(sorted({*known.classes, *task.classes}))
+    for task in (task for root in roots for task in infer_tasks(root, layout)):
+        known = found.setdefault(task.name, task)
+        if known != task:
+            classes = tuple(sorted({*known.classes, *task.classes}))
             found[task.name] = Task(task.name, classes, known.kind)
     return tuple(found.values())
 
@@ -212,85 +197,39 @@ def must_render(config: Config) -> bool:
     return config.data.source == "rendered" and not (rendered_folder(config) / "boxes_true.csv").is_file()
 
 
-def _rendered(config: Config) -> Path:
-    """Render the default data set, all its tasks so that every later run finds them, or find it."""
-    how, root = config.data.rendered, rendered_folder(config)
-    total = (how.per_class + how.test_per_class) * sum(len(task.classes) for task in FASHIONAI)
-    with progress("render images", total) as bar:
-        write_dataset(
-            root,
-            how.per_class,
-            how.test_per_class,
-            config.seed,
-            workers=config.runtime.threads,
-            progress=bar,
-        )
-    return root
-
-
-def _limited(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Keep the first few rows of each task, split and class, for a quick trial."""
-    limit = config.data.limit_per_class
-    if limit is None:
-        return rows
-    alike = [rows["task"], rows["split"], rows["label"].str.find("y")]
-    return rows.groupby(alike, sort=False, observed=True).head(limit)
-
-
-_SURVEY = {
-    "path": str,
-    "bytes": np.int64,
-    "modified": np.int64,
-    "width": np.int64,
-    "height": np.int64,
-    "reason": str,
-}
+_SURVEY = dict.fromkeys(("bytes", "modified", "width", "height"), np.int64)
 
 
 def _surveyed(
     rows: pd.DataFrame, config: Config, folder: RunFolder | None, keep: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Add size, time, width and height of each image file; reject images that cannot be decoded."""
-    paths = rows["path"].to_numpy(object)
-    distinct = pd.unique(paths)  # an image of several tasks is checked once
-    known = _known_survey(folder).reindex(distinct)
-    stamps = file_stamps(distinct)
-    changed = np.flatnonzero((known[["bytes", "modified"]].to_numpy() != stamps).any(axis=1))
-    survey = known.assign(bytes=stamps[:, 0], modified=stamps[:, 1])
+    """Add bytes, time, width and height of each image file; reject images that cannot be decoded."""
+    paths = pd.unique(rows["path"].to_numpy(object))  # an image of several tasks is checked once
+    known, stamps = _known_survey(folder), file_stamps(paths)
+    survey = known.reindex(paths)
+    changed = np.flatnonzero((survey[["bytes", "modified"]].to_numpy() != stamps).any(axis=1))
+    survey = survey.assign(bytes=stamps[:, 0], modified=stamps[:, 1])
     if len(changed):
         with progress("check images", len(changed)) as bar:
-            sizes, reasons = survey_images(distinct[changed].tolist(), config.runtime.threads, bar)
+            sizes, reasons = survey_images(paths[changed].tolist(), config.runtime.threads, bar)
         survey.iloc[changed, survey.columns.get_indexer(["width", "height"])] = sizes
         survey.iloc[changed, survey.columns.get_loc("reason")] = reasons
         if folder is not None and keep:
-            others = _known_survey(folder)
-            others = others[~others.index.isin(distinct)]
-            table = pd.concat([others, survey]).reset_index(names="path")
-            write_table(folder.survey, table[list(_SURVEY)])
-    facts = survey.loc[paths].reset_index(drop=True).set_index(rows.index)
-    rows = rows.assign(
-        **{name: facts[name].astype(np.int64) for name in ("bytes", "modified", "width", "height")}
-    )
-    bad = facts["reason"].to_numpy(object) != ""
-    lost = rows[bad]
-    table = {
-        "image": lost["image"].tolist(),
-        "task": lost["task"].tolist(),
-        "source": lost["source"].tolist(),
-    }
-    return rows[~bad], pd.DataFrame({**table, "reason": facts.loc[bad, "reason"].tolist()})
+            others = known[~known.index.isin(paths)]
+            write_table(folder.survey, pd.concat([others, survey.astype(_SURVEY)]).reset_index(names="path"))
+    rows = rows.join(survey.astype(_SURVEY), on="path")
+    bad = rows["reason"] != ""
+    return rows[~bad].drop(columns="reason"), rows.loc[bad, ["image", "task", "source", "reason"]]
 
 
 def _known_survey(folder: RunFolder | None) -> pd.DataFrame:
-    """Read what earlier commands found, by path; nothing from a damaged file, which is written anew."""
-    empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _SURVEY.items()}).set_index("path")
-    if folder is None or not folder.survey.is_file():
-        return empty
-    try:
-        table = pd.read_csv(folder.survey, dtype=_SURVEY, keep_default_na=False, usecols=list(_SURVEY))
-    except (ValueError, KeyError, OSError):
-        return empty
-    return table.drop_duplicates("path").set_index("path")
+    """Read what earlier commands found, by path; nothing from a damaged file, which is written again."""
+    kinds = {"path": str, **_SURVEY, "reason": str}
+    with contextlib.suppress(ValueError, KeyError, OSError):
+        if folder is not None:
+            table = pd.read_csv(folder.survey, dtype=kinds, keep_default_na=False, usecols=list(kinds))
+            return table.drop_duplicates("path").set_index("path")
+    return pd.DataFrame(columns=list(kinds)).astype(kinds).set_index("path")
 
 
 def _untrainable(data: TaskData) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import platform
 from pathlib import Path
@@ -53,14 +54,11 @@ def memory_lines(config: Config, tasks: dict[str, TaskData], devices: Devices) -
     lines, problems = [], 0
     card = min(devices.training, key=lambda one: one.memory)
     largest = max(tasks.values(), key=lambda data: len(data.task.classes))
-    needs: dict[TrainingPlan, Need] = {}
-    for section in ("cam", "finetune"):
-        which = 0 if section == "cam" else 2
-        plans = {config.plans(data.task)[which].training for data in tasks.values()}
+    need = functools.cache(lambda plan: _need(config, largest, plan, devices.amp))
+    for section, stage in (("cam", 0), ("finetune", 2)):
+        plans = {config.plans(data.task)[stage].training for data in tasks.values()}
         plan = max(plans, key=lambda one: rows_at_once(one, len(devices.training)))
-        if plan not in needs:
-            needs[plan] = _need(config, largest, plan, devices.amp)
-        line, fits = _line(section, plan, needs[plan], card, len(devices.training))
+        line, fits = _line(section, plan, need(plan), card, len(devices.training))
         lines.append(line)
         problems += not fits
     return lines, problems

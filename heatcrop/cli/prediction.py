@@ -23,17 +23,12 @@ if TYPE_CHECKING:
 
 def trained_run(config: Config, folder: RunFolder) -> TrainedRun:
     """Return what a configuration determines of a run's predictions."""
-    return TrainedRun(
-        folder,
-        config.known_tasks() or (),
-        config.plans,
-        network_context(config, folder),
-        config.network.shared_trunk,
-    )
+    tasks, context = config.known_tasks() or (), network_context(config, folder)
+    return TrainedRun(folder, tasks, config.plans, context, config.network.shared_trunk)
 
 
 def read_trained_run(folder: RunFolder, engine: str = "auto", device: DeviceName = "auto") -> TrainedRun:
-    """Read a run's own configuration, for an engine and a device of this machine."""
+    """Read a run's configuration, for an engine and a device of this machine."""
     refuse_no_run(folder)
     return trained_run(config_for(read_config(folder.config), engine, device), folder)
 
@@ -41,8 +36,7 @@ def read_trained_run(folder: RunFolder, engine: str = "auto", device: DeviceName
 def config_for(config: Config, engine: str, device: DeviceName) -> Config:
     """Change engine and device; mixed precision stays where the run used it and a GPU of this machine can."""
     amp = config.runtime.amp and bool(find_devices(device).training)
-    runtime = config.runtime.model_copy(update={"engine": engine, "device": device, "amp": amp})
-    return config.model_copy(update={"runtime": runtime})
+    return config.changed("runtime", engine=engine, device=device, amp=amp)
 
 
 def fuse_runs(
@@ -50,30 +44,17 @@ def fuse_runs(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Fuse finished runs and submission files, see :func:`heatcrop.predict.fuse.write_ensemble`.
 
-    Parameters
-    ----------
-    runs : sequence of Path
-        Run folders; the first one's data gives images, splits and answers.
-    files : sequence of Path
-        Submission files, which must hold rows of the validation images too.
-    wanted : sequence of str
-        Task names; empty for all that the first run has finished.
-
-    Raises
-    ------
-    UsageError, RunError, DataError
+    The data of the first run gives images, splits and answers. The files must have rows of the validation
+    images too. `wanted` are task names; empty for all that the first run has finished.
     """
     names = member_names([*runs, *files])
     refuse_others(out, out / WEIGHTS, "an ensemble's", is_weights)
     first = RunFolder(runs[0])
     chosen = [task.name for task in require_finished(first, wanted)]
-    opened = load_dataset(config_of_run(first), chosen, first, keep=False)
-    members = [
-        run_member(name, RunFolder(path), known_tasks(RunFolder(path)), first, opened.tasks)
-        for name, path in zip(names[: len(runs)], runs, strict=True)
-    ]
-    members += [
-        file_member(name, path, first, opened.known, opened.tasks)
-        for name, path in zip(names[len(runs) :], files, strict=True)
-    ]
-    return write_ensemble(opened.tasks, members, out)
+    dataset = load_dataset(config_of_run(first), chosen, first, keep=False)
+    members = []
+    for name, folder in zip(names, map(RunFolder, runs), strict=False):
+        members.append(run_member(name, folder, known_tasks(folder), first, dataset.tasks))
+    for name, path in zip(names[len(runs) :], files, strict=True):
+        members.append(file_member(name, path, first, dataset.known, dataset.tasks))
+    return write_ensemble(dataset.tasks, members, out)

@@ -28,19 +28,12 @@ def run_folder(config: Config, out: Path | None) -> RunFolder:
 def owned(folder: RunFolder, new: bool = True) -> Iterator[None]:
     """Own a run folder for the length of the block, and remove what dead processes left in it.
 
-    Parameters
-    ----------
-    folder : RunFolder
-    new : bool
-        Make the folder where there is none.
-
-    Raises
-    ------
-    RunError
-        When another process owns it, it is not a run's, or an earlier version made it.
+    `new` makes the folder where there is none. RunError where another process owns it, it is not a run's, or
+    an earlier version made it.
     """
     if new:
-        make_folder(folder)
+        refuse_foreign(folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
     else:
         refuse_no_run(folder)
     refuse_old_records(folder)
@@ -49,29 +42,16 @@ def owned(folder: RunFolder, new: bool = True) -> Iterator[None]:
         yield
 
 
-def make_folder(folder: RunFolder) -> None:
-    """Make the run folder, or refuse one that has other files."""
-    refuse_foreign(folder)
-    folder.path.mkdir(parents=True, exist_ok=True)
-
-
 def refuse_foreign(folder: RunFolder) -> None:
     """Raise RunError where a folder has files that are not a run's."""
     refuse_others(folder.path, folder.config, "a run's", is_resolved)
 
 
 def refuse_others(path: Path, first_file: Path, whose: str, is_own: Callable[[str], bool]) -> None:
-    """Raise RunError where a folder to be written has other files.
+    """Raise RunError where a folder to be written has files that are not `whose`, such as "a run's".
 
-    Parameters
-    ----------
-    path : Path
-    first_file : Path
-        The file that is written into such a folder first: where it is the program's, so is the folder.
-    whose : str
-        Such as "a run's", for the message.
-    is_own : callable
-        Returns whether the text of such a file can be the program's.
+    `first_file` is written into such a folder first: where `is_own` accepts its text, the folder is the
+    program's.
     """
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: is a file; give --out a folder")
@@ -117,12 +97,9 @@ def require_finished(folder: RunFolder, wanted: Sequence[str] = ()) -> list[Task
 
 
 def reload_dataset(folder: RunFolder) -> Dataset:
-    """Load the data of a run again, from its own configuration; finished tasks only.
+    """Load the data of a run's finished tasks again, from its configuration.
 
-    Raises
-    ------
-    RunError
-        When the folder is not a run's, nothing in it is finished, or the data has changed.
+    RunError where the folder is not a run's, nothing in it is finished, or the data has changed.
     """
     finished = [task.name for task in require_finished(folder)]
     dataset = load_dataset(config_of_run(folder), finished, folder)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,14 +60,8 @@ def network_context(config: Config, folder: RunFolder) -> NetworkContext:
 class StageRunner:
     """Runs the stages of a run.
 
-    Parameters
-    ----------
-    config : Config
-    folder : RunFolder
-    groups : sequence of TaskGroup
-        All groups of the run: a change of one task is a change of all that share its network.
-    stamps : dict of str to str, optional
-        Fingerprint of the image files of each task; not needed by a worker.
+    `groups` are all of the run: a change of one task is a change of all that share its network. `stamps` are
+    fingerprints of each task's image files; a worker does not need them.
     """
 
     def __init__(
@@ -94,35 +87,27 @@ class StageRunner:
         """What each stage of each task is made from, by stage and task."""
         found = {}
         for group in self.groups:
-            plans = [dict(zip(STAGES, self.config.plans(data.task), strict=True)) for data in group.tasks]
-            names = [data.task.name for data in group.tasks]
-            cams = [
-                StageInputs(
-                    flatten({"cam": plan["cam"], **self._shared_settings(group)}),
-                    rows_fingerprint(data),
-                    self._stamps.get(data.task.name, ""),
-                    _CODE["cam"],
-                )
-                for data, plan in zip(group.tasks, plans, strict=True)
-            ]
-            together = fingerprint([cam.fingerprint for cam in cams])
-            crops = [
-                StageInputs(flatten({"crop": plan["crop"]}), code=_CODE["crop"], previous=together)
-                for plan in plans
-            ]
-            finetunes = [flatten({"finetune": plan["finetune"]}) for plan in plans]
-            before = fingerprint([crop.fingerprint for crop in crops], finetunes)
-            for name, cam, crop, settings in zip(names, cams, crops, finetunes, strict=True):
-                found["cam", name] = dataclasses.replace(cam, previous=together)
-                found["crop", name] = crop
-                found["finetune", name] = StageInputs(settings, code=_CODE["finetune"], previous=before)
+            earlier = ""
+            for number, stage in enumerate(STAGES):
+                inputs = []
+                for data in group.tasks:
+                    settings, rows, stamp = {stage: self.config.plans(data.task)[number]}, "", ""
+                    if stage == "cam":
+                        settings |= self._shared_settings(group)
+                        rows, stamp = rows_fingerprint(data), self._stamps.get(data.task.name, "")
+                    inputs.append(StageInputs(flatten(settings), rows, stamp, _CODE[stage], earlier))
+                earlier = fingerprint([one.fingerprint for one in inputs])
+                for data, one in zip(group.tasks, inputs, strict=True):
+                    if stage != "crop":  # the networks train on all tasks of the group
+                        one = dataclasses.replace(one, previous=earlier)
+                    found[stage, data.task.name] = one
         return found
 
     def _shared_settings(self, group: TaskGroup) -> dict[str, Any]:
         form = self.context.form
         network = dataclasses.asdict(self.context.network) | {"input_px": form.side_px, "fit": form.fit}
-        shared = {"shared_trunk": len(group.tasks) > 1}
-        return {"network": network | shared, "seed": self.config.seed, "heatmap": self.config.heatmap}
+        network["shared_trunk"] = len(group.tasks) > 1
+        return {"network": network, "seed": self.config.seed, "heatmap": self.config.heatmap}
 
     def is_current(self, stage: str, group: TaskGroup) -> bool:
         """Return whether a stage has nothing to do for any task of a group."""
@@ -131,20 +116,21 @@ class StageRunner:
             for name in (data.task.name for data in group.tasks)
         )
 
-    def plan(self, stages: Sequence[str], group: TaskGroup) -> dict[str, dict[str, str]]:
-        """Return, by short task name, the stages that would run and why."""
-        plans: dict[str, dict[str, str]] = {data.task.short: {} for data in group.tasks}
-        for data in group.tasks:
-            reasons = plans[data.task.short]
-            for stage in stages:
-                unit = group if stage != "crop" else single_group(data)
-                if not reasons and self.is_current(stage, unit):
-                    continue  # after a stage that runs, the later ones run too
-                earlier = f"after {list(reasons)[-1]}" if reasons else "an earlier stage has changed"
-                if len(unit.tasks) > 1 and not reasons:
-                    earlier = "it shares a network with a task that changed"
-                record = self.folder.task(data.task.name).record(stage)
-                reasons[stage] = why_outdated(record, self.inputs[stage, data.task.name]) or earlier
+    def plan(self, stages: Sequence[str], tasks: Collection[str]) -> dict[str, dict[str, str]]:
+        """Return, by short name of some tasks, the stages that would run and why."""
+        plans: dict[str, dict[str, str]] = {}
+        for group in self.groups:
+            for data in (data for data in group.tasks if data.task.name in tasks):
+                reasons = plans.setdefault(data.task.short, {})
+                for stage in stages:
+                    unit = group if stage != "crop" else single_group(data)
+                    if not reasons and self.is_current(stage, unit):
+                        continue  # after a stage that runs, the later ones run too
+                    earlier = f"after {list(reasons)[-1]}" if reasons else "an earlier stage has changed"
+                    if len(unit.tasks) > 1 and not reasons:
+                        earlier = "it shares a network with a task that changed"
+                    record = self.folder.task(data.task.name).record(stage)
+                    reasons[stage] = why_outdated(record, self.inputs[stage, data.task.name]) or earlier
         return plans
 
     def run_stage(self, stage: str, group: TaskGroup) -> JobGraph:
@@ -168,8 +154,7 @@ class StageRunner:
                 seconds.update(took)
         if hasattr(os, "sync"):
             os.sync()  # crops are many, and flushed together, before the stage counts as done
-        if len(group.tasks) > 1:
-            self._write_outputs(group)
+        self._write_outputs(group)
         for data in group.tasks:
             name, share = data.task.name, len(data) / len(group)
             took = {what: share * value for what, value in seconds.items()}
@@ -184,9 +169,18 @@ class StageRunner:
         """Do one job, here or in a worker process; return its seconds."""
         return self._open(stage, self._group(group), made_from).perform(method, arguments)
 
-    def worker(self, executor: Executor, group: TaskGroup) -> StageRunner | WorkerSpec:
+    def worker(self, executor: Executor, group: TaskGroup) -> StageRunner | RemoteRunner:
         """Return what an executor passes to :func:`perform` with the jobs of a group."""
-        return self if isinstance(executor, InlineExecutor) else WorkerSpec.of(self, group)
+        if isinstance(executor, InlineExecutor):
+            return self
+        config = self.config.changed("runtime", threads=1)
+        if config.network.weights not in ("imagenet", "none"):
+            config = config.changed("network", weights=os.path.abspath(config.network.weights))
+        tasks = [dataclasses.replace(one, paths=list(map(os.path.abspath, one.paths))) for one in group.tasks]
+        paths = [path for data in tasks for path in data.paths]
+        absolute = dataclasses.replace(group, tasks=tuple(tasks), paths=paths)
+        folder = self.folder.path
+        return RemoteRunner(dump_config(config), folder.absolute(), read_note(folder), (absolute,))
 
     def finish(self) -> None:
         """Log what was up to date; write again what no stage records, where it is missing or damaged."""
@@ -201,8 +195,7 @@ class StageRunner:
             if read_record(record) is None or file_fault(record):
                 write_record(record, StageInputs({}), [network.name], {})
         for group in self.groups:
-            if len(group.tasks) > 1:
-                self._write_outputs(group)
+            self._write_outputs(group)
 
     def _open(self, stage: str, group: TaskGroup, made_from: str) -> Stage:
         """Return a stage; the last one is kept, with the networks and files that it has open."""
@@ -215,7 +208,7 @@ class StageRunner:
         return self._stage[1]
 
     def _group(self, name: str) -> TaskGroup:
-        """Find a group by name; a task of a group of several is a group of its own in stage 2."""
+        """Find a group by name; in stage 2 each task of a group is one."""
         for group in self.groups:
             if group.name == name:
                 return group
@@ -239,10 +232,9 @@ class StageRunner:
 
     def _write_outputs(self, group: TaskGroup) -> None:
         """Write which outputs of shared networks belong to which task."""
-        spans = [group.columns(number) for number in range(len(group.tasks))]
-        names = [data.task.name for data in group.tasks]
-        outputs = {name: [span.start, span.stop] for name, span in zip(names, spans, strict=True)}
-        write_json(self.folder.outputs, outputs)
+        if len(group.tasks) > 1:
+            spans = [(data.task.name, group.columns(number)) for number, data in enumerate(group.tasks)]
+            write_json(self.folder.outputs, {name: [span.start, span.stop] for name, span in spans})
 
     def _clear(self, stage: str, group: TaskGroup) -> None:
         """Remove what a finished stage no longer needs, also after it was killed before it could."""
@@ -263,31 +255,21 @@ def _stage_class(stage: str) -> type[Stage]:
 
 
 @dataclasses.dataclass(frozen=True)
-class WorkerSpec:
-    """What a worker process needs to know of a group, with paths that hold in any working directory."""
+class RemoteRunner:
+    """A :class:`StageRunner` for worker processes, with paths that hold in any working directory."""
 
     config: str
     folder: Path
-    lock: str
+    note: str
+    """Of the process that owns the folder; without it, a worker does nothing."""
     groups: tuple[TaskGroup, ...]
 
-    @classmethod
-    def of(cls, runner: StageRunner, group: TaskGroup) -> WorkerSpec:
-        """Describe a group to workers, each of which computes on one thread."""
-        config, folder = runner.config.one_thread().with_absolute_weights(), runner.folder.path.absolute()
-        tasks = [
-            dataclasses.replace(data, paths=[os.path.abspath(path) for path in data.paths])
-            for data in group.tasks
-        ]
-        paths = [path for data in tasks for path in data.paths]
-        absolute = dataclasses.replace(group, tasks=tuple(tasks), paths=paths)
-        return cls(dump_config(config), folder, read_note(runner.folder.path), (absolute,))
-
-    @contextlib.contextmanager
-    def runner(self) -> Iterator[StageRunner]:
-        """Open the run in a worker process, as long as the process that owns it holds the folder."""
-        with working_for(self.folder, self.lock):
-            yield _worker_runner(self.config, self.folder, self.groups)
+    def perform(self, *job: Any) -> dict[str, float]:
+        """Do one job in a worker process, which keeps its networks from job to job."""
+        with working_for(self.folder, self.note):
+            runner = _open_run(self.config, self.folder)
+            runner.groups = self.groups
+            return runner.perform(*job)
 
 
 @functools.lru_cache(maxsize=1)
@@ -295,30 +277,15 @@ def _open_run(config: str, folder: Path) -> StageRunner:
     return StageRunner(Config.model_validate(yaml.safe_load(config)), RunFolder(folder), ())
 
 
-def _worker_runner(config: str, folder: Path, groups: tuple[TaskGroup, ...]) -> StageRunner:
-    """Return this worker's runner, which keeps its networks from job to job."""
-    runner = _open_run(config, folder)
-    runner.groups = groups
-    return runner
-
-
-def perform(worker: StageRunner | WorkerSpec, *job: Any) -> dict[str, float]:
-    """Do one job: in this process, or in a worker process that is given a :class:`WorkerSpec`."""
-    if isinstance(worker, StageRunner):
-        return worker.perform(*job)
-    with worker.runner() as runner:
-        return runner.perform(*job)
+def perform(worker: StageRunner | RemoteRunner, *job: Any) -> dict[str, float]:
+    """Do one job."""
+    return worker.perform(*job)
 
 
 def require_same_rows(folder: RunFolder, task: str, rows: str) -> None:
     """Refuse to continue from the predictions of other images, or of the same ones with other splits.
 
-    Parameters
-    ----------
-    folder : RunFolder
-    task : str
-    rows : str
-        Fingerprint of the task's rows now, see :func:`heatcrop.runs.records.rows_fingerprint`.
+    `rows` is the fingerprint of the task's rows now, see :func:`heatcrop.runs.records.rows_fingerprint`.
     """
     record = read_record(folder.task(task).record("cam"))
     if record is not None and record["inputs"]["rows"] != rows:

@@ -13,6 +13,8 @@ import threading
 import time
 from types import FrameType
 
+from heatcrop.errors import CONTINUE
+
 INTERRUPTED = 130
 """The exit code; finished work stays, and the same command continues from it."""
 
@@ -25,15 +27,15 @@ def report_interruption() -> None:
     """Print how to continue."""
     _reported.set()
     with contextlib.suppress(OSError):  # the terminal may be gone
-        print("interrupted; the same command goes on with what is finished", file=sys.stderr, flush=True)
+        print(f"interrupted; {CONTINUE}", file=sys.stderr, flush=True)
 
 
 def handle_signals() -> None:
     """Turn all three signals into KeyboardInterrupt, and end the process where Python reacts too late.
 
-    Python handles a signal between two of its own instructions. A network's pass over a batch is one
-    instruction and may take a minute; so a thread, which is notified at once, ends the process after a few
-    seconds. That is safe because files are written atomically. A second signal ends the process directly.
+    Python handles a signal between two instructions. A network's pass over a batch is one instruction and
+    may take a minute; so a thread, which is notified at once, ends the process after a few seconds. That is
+    safe because files are written atomically. A second signal ends the process directly.
     """
     received = threading.Event()
 

@@ -55,13 +55,13 @@ def choose_executor(
         log(note)
     if report_split(dataset.tasks) == "val":
         log("no test images with answers: scores are on val, which also chose rule and fusion")
-    jobs, n_tasks = parallel_jobs(config, len(dataset.tasks)), len(dataset.tasks)
+    n_tasks, n_images = len(dataset.tasks), sum(map(len, dataset.tasks.values()))
+    jobs = parallel_jobs(config, n_tasks)
     where = f"spread over the workers of {scheduler}" if scheduler else f"{jobs} at once"
-    images = sum(len(data) for data in dataset.tasks.values())
-    log(f"{images} images, {n_tasks} task{'s' * (n_tasks > 1)}, {where}; run folder {folder.path}")
+    log(f"{n_images} images, {n_tasks} task{'s' * (n_tasks > 1)}, {where}; run folder {folder.path}")
     for note in device_notes(find_devices(config.runtime.device, config.runtime.amp)):
         log(note)
-    if not any(outdated_stages(runner, dataset, stages).values()):
+    if not any(runner.plan(stages, dataset.tasks).values()):
         yield InlineExecutor()
         return
     # Under a limit on memory libraries may crash where they get none; in a worker that can be reported.
@@ -81,29 +81,20 @@ def finish_stages(runner: StageRunner, dataset: Dataset) -> None:
         folder.description.unlink(missing_ok=True)
         return
     with contextlib.suppress(RunError):
-        if read_description(folder.description):
-            return
+        read_description(folder.description)
+        return
     try:
-        done = finished_tasks(folder)
-        run = trained_run(config.with_tasks(dataset.known), folder)
-        description = describe_run(run, done) if done else None
+        if done := finished_tasks(folder):
+            description = describe_run(trained_run(config.with_tasks(dataset.known), folder), done)
+            write_json(folder.description, description.as_json(folder.path))
     except (DataError, RunError) as error:  # an earlier task has lost a file: no reason to fail this one
         log(f"{folder.description.name} was not written: {error}")
-        return
-    if description:
-        write_json(folder.description, description.as_json(folder.path))
 
 
 def plan_run(
     config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]
 ) -> dict[str, dict[str, str]]:
-    """Return which stages a run would do, and why; write nothing.
-
-    Returns
-    -------
-    dict of str to dict
-        By short task name, each stage that would run with the reason; empty where all is up to date.
-    """
+    """Return, by short task name, which stages a run would do and why; write nothing."""
     refuse_foreign(folder)
     refuse_single_of_shared(config, wanted, stages)
     if must_render(config):
@@ -111,16 +102,7 @@ def plan_run(
         tasks = [resolve(name, known) for name in wanted] or known
         return {task.short: dict.fromkeys(stages, "its images must be rendered first") for task in tasks}
     dataset = load_dataset(config, wanted, folder, keep=False)
-    runner = StageRunner(config, folder, dataset.groups, dataset.stamps)
-    return outdated_stages(runner, dataset, stages)
-
-
-def outdated_stages(
-    runner: StageRunner, dataset: Dataset, stages: Sequence[str]
-) -> dict[str, dict[str, str]]:
-    """Return, by short task name, each outdated stage of the tasks asked for, with the reason."""
-    plans = {name: plan for group in dataset.groups for name, plan in runner.plan(stages, group).items()}
-    return {data.task.short: plans[data.task.short] for data in dataset.tasks.values()}
+    return StageRunner(config, folder, dataset.groups, dataset.stamps).plan(stages, dataset.tasks)
 
 
 def device_notes(devices: Devices) -> list[str]:
@@ -134,8 +116,7 @@ def device_notes(devices: Devices) -> list[str]:
 def parallel_jobs(config: Config, n_tasks: int) -> int:
     """Return how many jobs to run at once.
 
-    MXNet's training keeps one core busy whatever its thread count, so on a CPU two tasks at once take little
-    longer than one; a GPU is not shared.
+    On a CPU MXNet trains on one core whatever its thread count; a GPU is not shared.
     """
     if config.runtime.jobs != "auto":
         return config.runtime.jobs

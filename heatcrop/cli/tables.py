@@ -12,34 +12,28 @@ from rich.table import Table
 from rich.text import Text
 
 from heatcrop.runs.metrics import BRANCHES
+from heatcrop.runs.progress import log
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def new_table(title: str, caption: str = "") -> Table:
-    """Return a table without columns, in the style of all tables."""
-    return Table(
-        title=title,
-        title_justify="left",
-        caption=caption or None,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1),
-        pad_edge=False,
-    )
+def new_table(title: str, *columns: str, caption: str | None = None, texts: int = 1) -> Table:
+    """Return a table without rows; the first columns hold `texts`, the others numbers."""
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number < texts else "right", overflow="fold")
+    return table
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
     """Tabulate the scores: a row per task, AP of each branch, and what fusion changed."""
-    table = new_table(
-        f"official score (AP) on {metrics['split']}",
-        "right: fused accuracy; no crop: images used uncropped; inside: true regions inside their crop",
-    )
+    title = f"official score (AP) on {metrics['split']}"
+    columns = ("task", *BRANCHES, "change", "right", "no crop", "inside", "n")
+    caption = "right: fused accuracy; no crop: images used uncropped; inside: true regions inside their crop"
+    table = new_table(title, *columns, caption=caption)
     table.collapse_padding = True
-    table.add_column("task", no_wrap=True)
-    for name in (*BRANCHES, "change", "right", "no crop", "inside", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
     for name, figures in metrics["tasks"].items():
         inside = (figures["localisation"] or {}).get("inside")
         table.add_row(
@@ -65,13 +59,10 @@ def _score_cells(figures: dict[str, Any]) -> list[str]:
 def members_table(table: pd.DataFrame, split: str) -> Table:
     """Tabulate what each member of an ensemble adds, as the mean over the tasks: a row per member."""
     splits = ("val", "test") if split == "test" else ("val",)
-    shown = new_table(
-        "official score (AP), mean over tasks",
-        "adds: the gain over the ensemble without the member; weights are fitted on val",
-    )
-    shown.add_column("member", overflow="fold")
-    for name in ("weight", *(f"{split} {what}" for split in splits for what in ("AP", "adds"))):
-        shown.add_column(name, justify="right", no_wrap=True)
+    columns = [f"{split} {what}" for split in splits for what in ("AP", "adds")]
+    caption = "adds: the gain over the ensemble without the member; weights are fitted on val"
+    title = "official score (AP), mean over tasks"
+    shown = new_table(title, "member", "weight", *columns, caption=caption)
     rows = table[table["task"] == "mean"].to_dict("records")
     for number, row in enumerate(rows, 1):
         if number == len(rows):
@@ -86,9 +77,9 @@ def members_table(table: pd.DataFrame, split: str) -> Table:
 
 def plan_table(plan: dict[str, dict[str, str]], stages: Sequence[str]) -> Table:
     """Tabulate what a run would do: a row per task and stage, with the reason."""
-    table = new_table("what would run, and why")
-    for name in ("task", "stage", "why"):
-        table.add_column(name, no_wrap=name != "why", overflow="fold")
+    table = new_table("what would run, and why", "task", "stage", "why", texts=3)
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for task, reasons in plan.items():
         for stage in stages:
             runs = stage in reasons
@@ -100,10 +91,11 @@ def plan_table(plan: dict[str, dict[str, str]], stages: Sequence[str]) -> Table:
     return table
 
 
-def written_lines(written: Sequence[tuple[str, Path, str]]) -> list[str]:
-    """Align what was written, where, and its use; paths are never broken, so that they can be copied."""
+def log_written(*written: tuple[str, Path, str]) -> None:
+    """Log what was written, where, and its use; paths are never broken, so that they can be copied."""
     width = max(len(str(path)) for _, path, _ in written)
-    return [f"{what + ':':<12}{str(path):<{width}}  {use}" for what, path, use in written]
+    for what, path, use in written:
+        log(f"{what + ':':<12}{str(path):<{width}}  {use}")
 
 
 def score_table(figures: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))
 class Fusion:
     """How the two branches are fused: the crop branch's weight, 0..1, and what divides their logits."""
 
-    weight: float = 0.5
+    weight: float
     full_temperature: float = 1.0
     crop_temperature: float = 1.0
 
@@ -39,7 +39,7 @@ def fit_fusion(full: np.ndarray, crop: np.ndarray, letters: np.ndarray, soft: np
     when there are no rows.
     """
     if not len(letters):
-        return Fusion()
+        return Fusion(0.5)
     temperatures = fit_temperature(full, soft), fit_temperature(crop, soft)
     branches = tempered(full, temperatures[0]), tempered(crop, temperatures[1])
     tried = [np.array([1 - weight, weight]) for weight in WEIGHTS]

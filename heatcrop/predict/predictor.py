@@ -25,7 +25,7 @@ from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
 from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import predicted_heatmaps
-from stage2_crop.boxes import find_crops
+from stage2_crop.boxes import Heatmaps, find_crops
 
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
 
@@ -82,7 +82,7 @@ class Pipeline:
             full, heatmaps = map(np.concatenate, zip(*found, strict=True))
             full = softmax(full.astype(np.float64))
             invisible = full.argmax(axis=1) == task.invisible
-            crops = find_crops(heatmaps, sizes, self.form.fit, one.crop_rule, invisible)
+            crops = find_crops(Heatmaps(heatmaps, sizes, self.form.fit, invisible), one.crop_rule)
             boxes = np.array([c.box for c in crops])
             cropped = Images(paths, boxes, None, sizes)
             parts = self._outputs(self.branches(task)[1], cropped, one.crop.views)

@@ -16,6 +16,7 @@ import numpy as np
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import RunError
 from heatcrop.files import atomic_path, write_json
+from heatcrop.metrics.fusion import Fusion
 from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner, open_network
 from heatcrop.predict.description import (
@@ -27,7 +28,8 @@ from heatcrop.predict.description import (
     TaskDescription,
 )
 from heatcrop.runs.folder import RunFolder, TaskFolder
-from stage2_crop.plan import used_rule
+from heatcrop.runs.reading import read_json
+from stage2_crop.plan import SearchedRule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +70,6 @@ def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
 
 def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
     """Describe some finished tasks, at least one; RunError or DataError where a file of one is unusable."""
-    # These modules need pandas, which is not installed where only ONNX Runtime is.
-    from heatcrop.runs.reading import read_fusion
-
     folder, form = run.folder, run.context.form
     outputs = read_outputs(folder) if run.shared else {}
     descriptions = {}
@@ -83,7 +82,6 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
                     f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
                 )
         cam, _, finetune = run.plans(task)
-        rule = used_rule(files.rule)
         descriptions[task.name] = TaskDescription(
             classes=task.classes,
             kind=task.kind,
@@ -91,9 +89,9 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
             outputs=list(outputs[task.name]) if task.name in outputs else None,
             full=Branch(network=networks.network(1), views=cam.test),
             heatmap=cam.heatmap,
-            crop_rule=rule,
+            crop_rule=read_json(files.rule, SearchedRule).rule,
             crop=Branch(network=networks.network(3), views=finetune.test),
-            fusion=read_fusion(files.fusion),
+            fusion=read_json(files.fusion, Fusion),
         )
     backbone = form.backbone
     return Description(

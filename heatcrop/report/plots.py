@@ -24,7 +24,8 @@ from heatcrop.files import write_text
 from heatcrop.report.results import TaskResults
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import BRANCHES
-from heatcrop.runs.reading import read_history, read_rule
+from heatcrop.runs.reading import read_history, read_json
+from stage2_crop.plan import SearchedRule
 
 COLOURS = {"full": "#6b83ad", "crop": "#d9822b", "fused": "#14967c"}
 SPLITS = {"train": "#8a94a6", "val": "#d9822b", "test": "#14967c"}
@@ -111,7 +112,7 @@ def _task_figures(results: TaskResults, folder: TaskFolder, split: str) -> Itera
     if len(rows):
         yield "reliability", *_reliability(results, rows, branches, split)
     yield "sizes", *_sizes(results)
-    curve = read_rule(folder.rule)["curve"] if folder.rule.is_file() else []
+    curve = read_json(folder.rule, SearchedRule).curve if folder.rule.is_file() else []
     if curve:
         yield "search", *_search(curve)
     if len(rows):

@@ -13,9 +13,10 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import YES
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import is_uncropped, read_arrays, read_branches
-from heatcrop.runs.reading import read_array, read_rule
+from heatcrop.runs.reading import read_array, read_json
 from heatcrop.training.views import framed
 from stage2_crop.component import scale_heat
+from stage2_crop.plan import SearchedRule
 
 UNKNOWN = -1
 
@@ -123,7 +124,7 @@ def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) ->
     task = folder.task(data.task.name)
     if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
         return None
-    rule, network = read_rule(task.rule)["rule"], settings.get("network")
+    rule, network = read_json(task.rule, SearchedRule).rule, settings.get("network")
     crops = read_arrays(task.boxes, ("boxes", "fallback"), len(data))
     networks = read_arrays(task.predictions(1), ("networks",), len(data))["networks"]
     return TaskResults(
@@ -133,8 +134,8 @@ def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) ->
         boxes=crops["boxes"],
         fallback=crops["fallback"],
         heatmaps=read_array(task.heatmaps),
-        threshold=rule["threshold"],
-        percentile=rule["percentile"],
+        threshold=rule.threshold,
+        percentile=rule.percentile,
         fit=str((network.get("fit") if isinstance(network, dict) else None) or "pad"),
     )
 

@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from heatcrop.errors import HeatCropError, RunError
+from heatcrop.errors import CONTINUE, HeatCropError, RunError
 from heatcrop.runs.limits import allow_open_files
 from heatcrop.runs.processes import end_with_parent, interrupts_blocked
 from heatcrop.runs.progress import forward_to, show_forwarded
@@ -163,13 +163,13 @@ class DaskExecutor(contextlib.AbstractContextManager["DaskExecutor"]):
             self._run(function, graphs)
         except KilledWorker:
             raise RunError(
-                "a worker process was killed again and again, as happens when memory runs out; the same "
-                "command continues with what is finished, --jobs 1 needs least memory"
+                f"a worker process was killed again and again, as happens when memory runs out; {CONTINUE}, "
+                "--jobs 1 needs least memory"
             ) from None
         except (CancelledError, CommClosedError):
             raise RunError(
                 f"the connection to the scheduler {self._scheduler or 'of the workers'} was lost; when it is "
-                "back, the same command continues with what is finished"
+                f"back, {CONTINUE}"
             ) from None
 
     def _run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:

@@ -14,7 +14,7 @@ from heatcrop.metrics.localisation import localisation
 from heatcrop.metrics.score import score_task
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
-from heatcrop.runs.predictions import BRANCHES, is_uncropped, read_arrays, read_branches
+from heatcrop.runs.predictions import BRANCHES, branch_file, is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import damaged
 from heatcrop.runs.records import read_record
 
@@ -22,22 +22,16 @@ _SCORES = ("map", "basic_precision", "accuracy")
 
 
 def scored_branches(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
-    """Read each branch's probabilities, float64, shape (N, C); NaN only for training images.
+    """Read each branch's probabilities, (N, C) float64; NaN only for training images.
 
-    Raises
-    ------
-    DataError
-        Where a branch lacks the prediction of a validation or test image.
+    DataError where a branch lacks the prediction of a validation or test image.
     """
     found = read_branches(folder, data)
     for branch, probabilities in found.items():
         missing = np.flatnonzero(np.isnan(probabilities[:, 0]) & (data.splits != "train"))
         if len(missing):
-            file = folder.predictions(1 if branch == "full" else 3)
-            example = data.images[missing[0]]
-            raise damaged(
-                file, f"has no {branch} prediction of {len(missing)} images, for instance {example}"
-            )
+            without = f"{len(missing)} images, for instance {data.images[missing[0]]}"
+            raise damaged(branch_file(folder, branch), f"has no {branch} prediction of {without}")
     return found
 
 
@@ -45,21 +39,19 @@ def task_metrics(
     data: TaskData, folder: TaskFolder, split: str, boxes_true: pd.DataFrame | None
 ) -> dict[str, Any]:
     """Compute all figures of one task on one split."""
-    rows = data.rows(split, labelled=True)
-    out: dict[str, Any] = {}
-    for branch, probabilities in scored_branches(data, folder).items():
-        out[branch] = branch_score(probabilities[rows], data.letters[rows])
+    rows, branches = data.rows(split, labelled=True), scored_branches(data, folder)
     crops = read_arrays(folder.boxes, ("boxes", "fallback"), len(data))
-    uncropped = is_uncropped(crops["fallback"])
-    out["localisation"] = None
+    uncropped, found = is_uncropped(crops["fallback"]), None
     if boxes_true is not None:
-        out["localisation"] = localisation(data, uncropped, crops["boxes"], boxes_true, rows)
+        found = localisation(data, uncropped, crops["boxes"], boxes_true, rows)
     fallbacks = uncropped[data.rows(split)]
-    rate = float(fallbacks.mean()) if len(fallbacks) else 0.0
-    out["crops"] = {"n": len(fallbacks), "fallback_rate": rate}
-    out["seconds"] = stage_seconds(folder)
-    out["n"] = int(len(rows))
-    return out
+    return {
+        **{branch: branch_score(p[rows], data.letters[rows]) for branch, p in branches.items()},
+        "localisation": found,
+        "crops": {"n": len(fallbacks), "fallback_rate": float(fallbacks.mean()) if len(fallbacks) else 0.0},
+        "seconds": stage_seconds(folder),
+        "n": len(rows),
+    }
 
 
 def stage_seconds(folder: TaskFolder) -> dict[str, float]:
@@ -102,22 +94,15 @@ def metrics_by_split(
     return {**by_split.pop(split, nothing), "splits": by_split}
 
 
-def run_metrics(
-    tasks: dict[str, TaskData], folder: RunFolder, boxes_true: pd.DataFrame | None
-) -> dict[str, Any]:
-    """Compute all figures of a run, in the form of ``metrics.json``."""
-    return metrics_by_split(
-        tasks,
-        BRANCHES,
-        lambda name, split: task_metrics(tasks[name], folder.task(name), split, boxes_true),
-    )
-
-
 def write_results(
     tasks: dict[str, TaskData], folder: RunFolder, boxes_true: pd.DataFrame | None
 ) -> dict[str, Any]:
     """Score a run; write ``metrics.json``, and the test images' fused predictions to ``submission.csv``."""
-    metrics = run_metrics(tasks, folder, boxes_true)
+
+    def figures(name: str, split: str) -> dict[str, Any]:
+        return task_metrics(tasks[name], folder.task(name), split, boxes_true)
+
+    metrics = metrics_by_split(tasks, BRANCHES, figures)
     write_json(folder.metrics, metrics)
     fused = {name: read_branches(folder.task(name), data)["fused"] for name, data in tasks.items()}
     rows = ((data.images[i], name, fused[name][i]) for name, data in tasks.items() for i in data.rows("test"))

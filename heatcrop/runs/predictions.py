@@ -16,7 +16,7 @@ import numpy as np
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import ROWS_AT_ONCE, atomic_path, atomic_table
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.runs.reading import damaged, need_columns, readable_table
+from heatcrop.runs.reading import damaged, one_line, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
@@ -42,28 +42,16 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def read_arrays(path: Path, names: Sequence[str] = (), rows: int | None = None) -> dict[str, np.ndarray]:
-    """Read the arrays of an ``.npz`` file.
+    """Read some arrays of an ``.npz`` file, all by default.
 
-    Parameters
-    ----------
-    path : Path
-    names : sequence of str
-        Which ones; all by default.
-    rows : int, optional
-        How many rows each must have.
-
-    Raises
-    ------
-    DataError
-        Where the file is damaged, lacks an array, or has another number of rows.
+    DataError where the file is damaged, lacks an array, or has another number of rows than `rows`.
     """
     with path.open("rb") as file:  # a missing file is not a damaged one
         try:
             with np.lib.npyio.NpzFile(file, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in names or found.files if name in found.files}
         except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
-            cause = " ".join(str(error).split())[:160]
-            raise damaged(path, f"is not a complete file of arrays ({cause})") from None
+            raise damaged(path, f"is not a complete file of arrays ({one_line(error)})") from None
     for name in names:
         if name not in arrays:
             raise damaged(path, f"has no array {name}")
@@ -126,33 +114,31 @@ def read_branches(folder: TaskFolder, data: TaskData) -> dict[str, np.ndarray]:
 
     A branch whose stage has not run yet has none at all.
     """
-    found = {branch: np.full(data.letters.shape, np.nan) for branch in BRANCHES}
-    for number, names in ((1, ("full",)), (3, ("crop", "fused"))):
-        if folder.predictions(number).is_file():
-            found |= read_arrays(folder.predictions(number), names, len(data))
-    for branch in found:
-        if found[branch].shape != data.letters.shape:
-            raise damaged(
-                folder.predictions(1 if branch == "full" else 3),
-                f"{branch} has shape {found[branch].shape}; expected {data.letters.shape}",
-            )
+    found = {}
+    for branch in BRANCHES:
+        path, values = branch_file(folder, branch), np.full(data.letters.shape, np.nan)
+        if path.is_file():
+            values = read_arrays(path, (branch,), len(data))[branch]
+        if values.shape != data.letters.shape:
+            raise damaged(path, f"{branch} has shape {values.shape}; expected {data.letters.shape}")
+        found[branch] = values
     return found
 
 
-def read_table(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Read the CSV of a branch: image, split, class, and the probabilities, float64, shape (N, C).
+def branch_file(folder: TaskFolder, branch: str) -> Path:
+    """Return the file that holds a branch's probabilities."""
+    return folder.predictions(1 if branch == "full" else 3)
 
-    Raises
-    ------
-    DataError
-        Naming the row that does not hold them.
+
+def read_table(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """Read the CSV of a branch: image, split, class, and the probabilities, (N, C) float64.
+
+    DataError naming the row that does not hold them.
     """
     import pandas as pd
 
     columns = ("image", "split", "class", "probabilities")
-    with readable_table(path):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=columns.__contains__)
-    need_columns(path, table, columns)
+    table = read_csv(path, columns, dtype=str, keep_default_na=False, usecols=columns.__contains__)
     texts = table.pop("probabilities")
     numbers = texts.str.split(";", expand=True).apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     if np.isnan(numbers).any():

@@ -6,6 +6,7 @@ up to date, and its parts show what has changed since.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -20,7 +21,7 @@ import numpy as np
 from heatcrop.data.dataset import TaskData
 from heatcrop.errors import RunError
 from heatcrop.files import write_json
-from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.folder import STAGES, RunFolder
 
 FORMAT = 2
 """Of a record; those of earlier versions have no such key."""
@@ -29,28 +30,18 @@ _MAX_NAMED = 3
 
 @dataclasses.dataclass(frozen=True)
 class StageInputs:
-    """Everything that one stage of one task is made from.
-
-    Attributes
-    ----------
-    settings : dict of str to Any
-        By dotted name, in plain JSON values.
-    rows : str
-        Fingerprint of image names, labels, splits and groups; '' where only an earlier stage's files
-        are read.
-    images : str
-        Fingerprint of the image files' sizes and modification times; '' likewise.
-    code : int
-        Version of the stage's code, raised when it makes something else from the same inputs.
-    previous : str
-        Fingerprint of the earlier stages, also of other tasks where they share a network.
-    """
+    """Everything that one stage of one task is made from."""
 
     settings: dict[str, Any]
+    """By dotted name, in plain JSON values."""
     rows: str = ""
+    """Fingerprint of image names, labels, splits and groups; '' where only an earlier stage is read."""
     images: str = ""
+    """Fingerprint of the image files' sizes and modification times; '' likewise."""
     code: int = 1
+    """Version of the stage's code, raised when it makes something else from the same inputs."""
     previous: str = ""
+    """Fingerprint of the earlier stages, also of other tasks where they share a network."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -111,15 +102,8 @@ def flatten(values: Any, name: str = "") -> dict[str, Any]:
 def write_record(path: Path, inputs: StageInputs, files: Sequence[str], seconds: dict[str, float]) -> None:
     """Write a stage's record, after its artefacts.
 
-    Parameters
-    ----------
-    path : Path
-        In the task's folder.
-    inputs : StageInputs
-    files : sequence of str
-        The artefacts, from the record's folder on; a folder counts as one.
-    seconds : dict of str to float
-        How long each part of the work took.
+    `files` are the artefacts, relative to the record's folder; a folder counts as one. `seconds` are those of
+    each part of the work.
     """
     found = {name: path.parent / name for name in files}
     sizes = {name: file.stat().st_size if file.is_file() else None for name, file in found.items()}
@@ -139,12 +123,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 def refuse_old_records(folder: RunFolder) -> None:
     """Raise RunError where a task was finished by a version whose files this one does not read."""
-    for path in sorted(folder.path.glob("*/.*.json")):
-        if path.name in (".cam.json", ".crop.json", ".finetune.json") and read_record(path) is None:
-            try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue  # damaged: its stage runs again
+    for path in sorted(path for stage in STAGES for path in folder.path.glob(f"*/.{stage}.json")):
+        with contextlib.suppress(OSError, ValueError):  # the stage of a damaged record runs again
+            record = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(record, dict) and "fingerprint" in record and "format" not in record:
                 raise RunError(
                     f"{folder.path}: {path.parent.name} was made by an earlier version of this program, "
@@ -155,17 +136,11 @@ def refuse_old_records(folder: RunFolder) -> None:
 def is_current(path: Path, fingerprint_now: str) -> bool:
     """Return whether a stage's artefacts are there as it left them, made from the same inputs."""
     record = read_record(path)
-    return record is not None and record["fingerprint"] == fingerprint_now and not _file_fault(path, record)
+    return record is not None and record["fingerprint"] == fingerprint_now and not file_fault(path)
 
 
 def why_outdated(path: Path, inputs: StageInputs) -> str:
-    """Describe what has changed since a stage wrote its record.
-
-    Returns
-    -------
-    str
-        '' where nothing but an earlier stage has.
-    """
+    """Describe what has changed since a stage wrote its record; '' where nothing but an earlier stage has."""
     record = read_record(path)
     if record is None:
         return "changed since an earlier version made it" if path.is_file() else "not done yet"
@@ -175,7 +150,7 @@ def why_outdated(path: Path, inputs: StageInputs) -> str:
         reasons.append("other labels, splits or groups")
     elif before["images"] != now["images"]:
         reasons.append("image files changed")
-    reasons += filter(None, [_file_fault(path, record)])
+    reasons += filter(None, [file_fault(path)])
     if before["code"] != now["code"]:
         reasons.append("this version of the program makes it differently")
     return "; ".join(reasons)
@@ -188,9 +163,9 @@ def _changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name} {old} -> {new}" for name, old, new in pairs[:_MAX_NAMED]] + more
 
 
-def _file_fault(path: Path, record: dict[str, Any]) -> str:
-    """Describe the first artefact that is missing or has another size; '' where all are as recorded."""
-    for name, size in record["files"].items():
+def file_fault(path: Path) -> str:
+    """Describe the first artefact of a record that is missing or has another size; '' where there is none."""
+    for name, size in (read_record(path) or {"files": {}})["files"].items():
         try:
             found = os.stat(path.parent / name).st_size
         except FileNotFoundError:
@@ -198,9 +173,3 @@ def _file_fault(path: Path, record: dict[str, Any]) -> str:
         if size is not None and found != size:
             return f"{name} is damaged ({found} bytes instead of {size})"
     return ""
-
-
-def file_fault(path: Path) -> str:
-    """Describe the first damaged or missing artefact of a record; '' where there is none or no record."""
-    record = read_record(path)
-    return "" if record is None else _file_fault(path, record)

@@ -109,7 +109,7 @@ def test_a_damaged_configuration_of_a_run_is_reported(call, run_copy, words):
 @pytest.mark.parametrize(
     ("error", "code", "expected"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command continues"),
         (RunError("no luck"), 1, "error: no luck"),
         (OSError(28, "No space left on device", "/runs/x"), 1, "error: /runs/x: No space left on device"),
         (

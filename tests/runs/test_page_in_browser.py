@@ -17,7 +17,7 @@ from heatcrop.files import write_text
 from heatcrop.report.build import ReportPlan, build_gallery, build_report
 from heatcrop.report.results import read_results
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.metrics import run_metrics
+from heatcrop.runs.metrics import write_results
 from tests.conftest import find_chromium
 from tests.drawn_run import draw_task
 
@@ -49,7 +49,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
         "plain": draw_task(folder, "plain", ("up", "down"), 24, False, 1),
     }
     write_text(folder.config, "name: drawn run\nnetwork: {backbone: tiny, input_px: 64, fit: pad}\n")
-    report = build_report(folder, tasks, run_metrics(tasks, folder, None), ReportPlan(rows=80, tiles=4))
+    report = build_report(folder, tasks, write_results(tasks, folder, None), ReportPlan(rows=80, tiles=4))
     html = report.read_text(encoding="utf-8")
     data = data_of(html)
     for task in data["tasks"]:

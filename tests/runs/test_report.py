@@ -21,7 +21,7 @@ from heatcrop.report.drawing import GRID_MAX, heat_colours, heat_on, heat_text, 
 from heatcrop.report.results import choose_rows, read_results
 from heatcrop.report.sheets import plan_sheets
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.metrics import run_metrics
+from heatcrop.runs.metrics import write_results
 from heatcrop.runs.records import StageInputs, write_record
 from tests.drawn_run import draw_task
 
@@ -40,7 +40,7 @@ def built(tmp_path_factory):
         "plain": draw_task(folder, "plain", ("up", "down"), 12, False, 1),
     }
     write_text(folder.config, "name: odd <run>\nnetwork: {backbone: tiny, input_px: 64, fit: pad}\n")
-    metrics = run_metrics(tasks, folder, None)
+    metrics = write_results(tasks, folder, None)
     page = build_report(folder, tasks, metrics, PLAN)
     return folder, tasks, metrics, page
 

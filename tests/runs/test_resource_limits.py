@@ -32,7 +32,7 @@ def test_a_run_that_cannot_write_its_files_is_resumed_when_it_can(call, tiny_hom
     assert done.returncode == 1
     (error,) = errors(done.stderr)
     assert "File too large" in error
-    assert "the same command goes on" in error
+    assert "the same command continues" in error
     assert call("run", "--all", "--config", "tiny.yaml", "--out", run_copy.name, "--jobs", "1")[0] == 0
     assert differences(run_copy, undisturbed) == []
 

@@ -11,7 +11,7 @@ import pytest
 from tests.soak.crash import INTERRUPTED, interrupt, wait_for_handler
 from tests.tiny_run import ROOT, restore_signals, start
 
-MESSAGE = "interrupted; the same command goes on with what is finished\n"
+MESSAGE = "interrupted; the same command continues with what is finished\n"
 
 
 def run_code(*words, **options):

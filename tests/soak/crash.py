@@ -59,7 +59,7 @@ def interrupt(process: subprocess.Popen[str], how: str) -> str:
         return f"took {seconds:.1f} s to end"
     if process.returncode != INTERRUPTED or "Traceback" in printed:
         return f"ended with code {process.returncode}: {printed}"
-    return "" if "the same command goes on" in printed else f"does not report how to resume: {printed}"
+    return "" if "the same command continues" in printed else f"does not report how to resume: {printed}"
 
 
 def kill_and_resume(

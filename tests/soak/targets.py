@@ -260,7 +260,7 @@ def _description() -> bytes:
             heatmap="plain",
             crop_rule=rule,
             crop=branch,
-            fusion=Fusion(),
+            fusion=Fusion(0.5),
         )
         for task in TASKS[:2]
     }

@@ -87,7 +87,7 @@ def test_two_branches_with_independent_errors_both_get_weight():
 def test_without_rows_both_branches_get_equal_weights():
     none = np.zeros((0, 3))
     assert fit_fusion(none, none, np.zeros((0, 3), np.int8), none) == Fusion(0.5, 1.0, 1.0)
-    assert fuse(none, none, Fusion()).shape == (0, 3)
+    assert fuse(none, none, Fusion(0.5)).shape == (0, 3)
 
 
 def test_rows_whose_predictions_are_all_maybes_give_a_finite_fusion():

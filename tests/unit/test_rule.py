@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task
 from heatcrop.training.views import framed
-from stage2_crop.boxes import complete_rule, find_crops, jitter_boxes, write_boxes
+from stage2_crop.boxes import Heatmaps, complete_rule, find_crops, jitter_boxes, write_boxes
 from stage2_crop.plan import CropRule
 from stage2_crop.rule import Crop, find_crop, is_flat
 
@@ -171,7 +171,7 @@ def test_many_heatmaps_give_boxes_in_the_size_of_each_image():
     heat = np.stack([peak(0.25, 0.25), peak(0.75, 0.75), np.zeros((7, 7))])
     sizes = np.array([[100, 100], [300, 150], [80, 60]])
     rule = CropRule(threshold=0.4, margin=0.2)
-    crops = find_crops(heat, sizes, "stretch", rule, np.zeros(3, bool))
+    crops = find_crops(Heatmaps(heat, sizes, "stretch", np.zeros(3, bool)), rule)
     for crop, (width, height), (u, v) in zip(crops[:2], sizes[:2], [(0.25, 0.25), (0.75, 0.75)], strict=True):
         assert inside(crop.box, u * width, v * height)
         assert crop.box[2] <= width
@@ -180,7 +180,8 @@ def test_many_heatmaps_give_boxes_in_the_size_of_each_image():
 
 
 def test_no_heatmaps_give_no_crops():
-    assert find_crops(np.zeros((0, 7, 7)), np.zeros((0, 2), int), "pad", CropRule(), np.zeros(0, bool)) == []
+    none = Heatmaps(np.zeros((0, 7, 7)), np.zeros((0, 2), int), "pad", np.zeros(0, bool))
+    assert find_crops(none, CropRule()) == []
 
 
 def written(folder, crops, rule):
@@ -252,9 +253,9 @@ def test_the_usual_place_is_the_median_of_the_heatmap_crops():
     gone = np.array([False, False, False, True, False])
     heat[4] = 1.0  # flat
     rule = CropRule(threshold=0.5, invisible="usual")
-    crops = find_crops(heat, sizes, "stretch", rule, gone)
+    crops = find_crops(Heatmaps(heat, sizes, "stretch", gone), rule)
     assert [crop.fallback for crop in crops] == ["", "", "", "invisible", "flat"]
-    x, y, side = complete_rule(rule, heat, sizes, "stretch", gone).usual
+    x, y, side = complete_rule(rule, Heatmaps(heat, sizes, "stretch", gone)).usual
     assert (x, y) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.3, abs=0.01))
     assert side == np.median(
         [(c.box[2] - c.box[0]) / width for c, (width, _) in zip(crops[:3], sizes[:3], strict=True)]
@@ -264,10 +265,10 @@ def test_the_usual_place_is_the_median_of_the_heatmap_crops():
 def test_a_usual_place_is_computed_only_where_it_is_needed_and_can_be_known():
     heat, sizes, none = peak(0.3, 0.3)[None], np.array([[100, 100]]), np.zeros(1, bool)
     for rule in (CropRule(), CropRule(invisible="usual", usual=(0.1, 0.2, 0.3))):
-        assert complete_rule(rule, heat, sizes, "pad", none) is rule
+        assert complete_rule(rule, Heatmaps(heat, sizes, "pad", none)) is rule
     rule = CropRule(invisible="usual")
-    assert complete_rule(rule, heat, sizes, "pad", ~none).usual is None
-    assert complete_rule(rule, heat[:0], sizes[:0], "pad", none[:0]).usual is None
+    assert complete_rule(rule, Heatmaps(heat, sizes, "pad", ~none)).usual is None
+    assert complete_rule(rule, Heatmaps(heat, sizes, "pad", none)[:0]).usual is None
 
 
 def test_a_disabled_rule_crops_no_image():
@@ -282,8 +283,8 @@ SIDE = 400
 
 
 def jittered(rule=JITTER_RULE, invisible=False, rows=(0, 1, 2), seed=7):
-    sizes, gone = np.full((3, 2), SIDE), np.full(3, invisible)
-    return jitter_boxes(HILLS, sizes, "pad", rule, gone, np.array(rows), 40, 0.2, seed)
+    heatmaps = Heatmaps(HILLS, np.full((3, 2), SIDE), "pad", np.full(3, invisible))
+    return jitter_boxes(heatmaps, rule, np.array(rows), 40, 0.2, seed)
 
 
 def side_of(heat, rule):
