@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.images import write_jpeg
@@ -22,7 +22,6 @@ def grey(side=40, level=100):
 @given(
     SEEDS, st.floats(0.05, 0.999), st.floats(1, 2), st.floats(-50, 50), st.floats(20, 300), st.floats(20, 300)
 )
-@settings(deadline=None)
 def test_a_random_crop_stays_within_its_view(seed, scale, aspect, x0, width, height):
     base = View(x0, 5, x0 + width, 5 + height)
     view = random_view(
@@ -40,7 +39,6 @@ def test_a_random_crop_stays_within_its_view(seed, scale, aspect, x0, width, hei
 
 
 @given(SEEDS, st.floats(0.01, 0.3))
-@settings(deadline=None)
 def test_shift_and_zoom_keep_the_aspect_and_their_bounds(seed, shift):
     """The regime of length tasks: everything moves alike."""
     base = View(0, 0, 200, 100)
@@ -69,7 +67,6 @@ def test_flips_are_as_frequent_as_configured(chance, low, high):
 
 
 @given(SEEDS, st.integers(2, 60), st.integers(2, 60))
-@settings(deadline=None)
 def test_erasing_always_happens_at_probability_1_and_never_at_0(seed, width, height):
     image = np.full((height, width, 3), 100, np.uint8)
     rng = np.random.default_rng(seed)
@@ -85,7 +82,6 @@ def test_erasing_always_happens_at_probability_1_and_never_at_0(seed, width, hei
 
 
 @given(SEEDS)
-@settings(deadline=None)
 def test_brightness_stays_within_its_bounds(seed):
     out = random_colour(np.random.default_rng(seed), grey(8, 100), dataclasses.replace(STILL, brightness=0.2))
     assert len(np.unique(out)) == 1

@@ -22,7 +22,7 @@ def box_of(region):
 
 
 @given(GRIDS, st.sampled_from([0.5, 1.0, 2.0, 3.5, 5.0]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_components_are_those_of_scikit_image_in_reading_order(heat, threshold):
     labels = label(heat >= threshold, connectivity=2)
     expected = [
@@ -100,7 +100,6 @@ def test_choose_refuses_an_unknown_measure():
 
 
 @given(GRIDS, st.sampled_from(["area", "mass"]), st.floats(0.01, 1))
-@settings(deadline=None)
 def test_joining_keeps_the_chosen_component(heat, by, together):
     found = components(heat, 1.0)
     alone, joined = choose(found, by), choose(found, by, together)
@@ -124,7 +123,6 @@ def test_joining_keeps_the_chosen_component(heat, by, together):
     ),
     st.sampled_from([50.0, 90.0, 100.0]),
 )
-@settings(deadline=None)
 def test_scaled_heat_is_finite_within_0_and_1_and_reaches_1(heatmap, percentile):
     heat = scale_heat(heatmap, percentile)
     assert heat.shape == heatmap.shape

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.labels import soft_labels
@@ -44,7 +44,6 @@ def test_a_member_at_temperature_1_is_unchanged_to_the_last_bit():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 30), st.integers(2, 5))
-@settings(deadline=None, max_examples=40)
 def test_on_the_fitting_rows_no_member_is_better(seed, n_members, n_rows, n_classes):
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, n_classes, n_rows)

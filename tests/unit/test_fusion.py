@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.labels import soft_labels
@@ -27,7 +27,6 @@ PROBABILITIES = st.integers(0, 2**32 - 1).map(
 
 
 @given(PROBABILITIES, PROBABILITIES, st.floats(0, 1), st.floats(0.25, 8), st.floats(0.25, 8))
-@settings(deadline=None)
 def test_fused_rows_are_probabilities_between_the_branches(full, crop, weight, full_t, crop_t):
     fusion = Fusion(weight, full_t, crop_t)
     fused = fuse(full, crop, fusion)
@@ -40,7 +39,6 @@ def test_fused_rows_are_probabilities_between_the_branches(full, crop, weight, f
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 6))
-@settings(deadline=None, max_examples=40)
 def test_on_the_fitting_rows_fusion_is_never_below_the_full_image(seed, n_rows, n_classes):
     rng = np.random.default_rng(seed)
     full, truth = drawn(rng, n_rows, n_classes, 2)

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -342,7 +342,6 @@ def test_an_image_error_can_be_pickled():
     assert (error.path, error.reason, str(error)) == ("a.jpg", "is empty", "a.jpg: is empty")
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=12), st.sampled_from(["JPEG", "PNG", "WEBP"]))
 def test_a_damaged_file_gives_an_image_or_an_image_error(tmp_path_factory, place, bytes_, form):
     buffer = io.BytesIO()

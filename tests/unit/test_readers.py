@@ -2,7 +2,7 @@ import os
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.readers import infer_tasks, read_annotations
@@ -543,7 +543,6 @@ def test_a_clean_path_stays_below_the_root(text):
         assert clean_image(image) == (image, "")
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=8))
 def test_every_line_of_any_file_is_counted_once(tmp_path_factory, raw):
     path = tmp_path_factory.getbasetemp() / "any.csv"
@@ -557,7 +556,6 @@ def test_every_line_of_any_file_is_counted_once(tmp_path_factory, raw):
     assert len(numbers) in (len(raw), len(raw) - 1)  # a last line may be empty
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcx"), st.sampled_from(["ynnnn", "nynnn", "nn", "?"])), min_size=1)
 )

@@ -95,7 +95,7 @@ outcomes = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(outcomes)
 def test_ap_with_ties_is_the_mean_over_all_orders(rows):
     assert average_precision(*case(*rows)) == pytest.approx(float(by_all_orders(rows)), abs=1e-12)
