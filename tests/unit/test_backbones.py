@@ -10,22 +10,21 @@ import pytest
 
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import BACKBONES, ZOO, InputForm, backbone, build_blocks, expand
-from heatcrop.nets.classifier import NetworkContext, NetworkPlan, split_blocks
+from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.dilation import dilate_last_stage
-from heatcrop.nets.engine import gluoncv_net, mxnet
+from heatcrop.nets.engine import chain, gluoncv_net, mxnet
 from heatcrop.nets.feature_blocks import feature_blocks
 from heatcrop.nets.inceptionv4 import inception_v4
 from heatcrop.nets.inference import open_network
 from heatcrop.training.loop import TrainingPlan, train
 
-LITE0 = "efficientnet_lite0"
+LITE0, SMALL = "efficientnet_lite0", "mobilenet0.25"
 # Name, input side, blocks (1 for a network that is no sequence), last map.
 KINDS = [
     ("mobilenetv2_0.25", 64, 23, (1280, 2, 2)),  # residual units
     ("squeezenet1.1", 64, 21, (512, 3, 3)),  # a convolution as head
     ("alexnet", 96, 8, (256, 2, 2)),  # hidden layers in the head
     ("shufflenet_v1", 64, 18, (960, 2, 2)),  # reshapes
-    ("hrnet_w18_small_v1_c", 64, 1, (2048, 2, 2)),  # branches
 ]
 
 
@@ -34,11 +33,38 @@ def x():
     return np.random.default_rng(0).normal(size=(3, 3, 64, 64)).astype(np.float32)
 
 
-def chain(blocks, x):
-    x = mxnet().nd.array(x)
-    for block in blocks:
-        x = block(x)
-    return x.asnumpy()
+def outputs(blocks, x):
+    return chain(*blocks)(mxnet().nd.array(x)).asnumpy()
+
+
+def branching_net(*_, **__):
+    """Build a classifier that adds two branches, so that it is no sequence of blocks."""
+    nn = mxnet().gluon.nn
+
+    class Branches(nn.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Conv2D(4, 3, 2, 1), nn.Conv2D(4, 1, 2)
+            self.pool, self.output = nn.GlobalAvgPool2D(), nn.Dense(5)
+
+        def hybrid_forward(self, F, x):
+            return self.output(self.pool(F.relu(self.one(x)) + self.other(x)))
+
+    return Branches()
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Make a published network with random weights, saved to a file."""
+
+    def make(name):
+        net = gluoncv_net(name)
+        net.initialize(mxnet().init.Xavier())
+        net(mxnet().nd.zeros((1, 3, 64, 64)))
+        net.save_parameters(str(tmp_path / "net.params"))
+        return net, str(tmp_path / "net.params")
+
+    return make
 
 
 def check_training_and_export(folder, name, side, n_blocks, last_map):
@@ -72,11 +98,16 @@ def test_each_kind_of_network_trains_and_exports(tmp_path, name, side, n_blocks,
     check_training_and_export(tmp_path, name, side, n_blocks, last_map)
 
 
+def test_a_network_that_is_no_sequence_trains_and_exports(tmp_path, monkeypatch):
+    monkeypatch.setattr("heatcrop.nets.backbones.gluoncv_net", branching_net)
+    check_training_and_export(tmp_path, SMALL, 64, 1, (4, 32, 32))
+
+
 # --- names and input sides
 
 
 def test_the_named_networks_exist_in_the_zoo():
-    build_blocks("mobilenet0.25", "none")  # imports the zoo
+    gluoncv_net(SMALL)  # imports the zoo
     from gluoncv.model_zoo.model_zoo import _models
 
     named = [name for pattern in ZOO for name in expand(pattern)]
@@ -91,49 +122,41 @@ def test_an_unknown_backbone_lists_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    ("name", "px", "words"),
+    ("name", "px", "need"),
     [
         ("resnet18_v1b", 100, "a multiple of 32, 32 or more"),
         ("inceptionv3", 64, "75 or more"),
         ("residualattentionnet56", 256, "224 and no other"),
         ("alexnet", 32, "a multiple of 32, 64 or more"),
+        ("inceptionv3", 299, ""),
+        ("residualattentionnet56", 224, ""),
     ],
 )
-def test_a_side_that_does_not_fit_is_explained(name, px, words):
-    assert backbone(name).misfit(px) == f"input_px is {px}; {name} needs {words}"
-
-
-@pytest.mark.parametrize(("name", "px"), [("inceptionv3", 299), ("residualattentionnet56", 224)])
-def test_a_side_that_fits_is_accepted(name, px):
-    assert backbone(name).misfit(px) == ""
+def test_a_side_that_does_not_fit_is_explained(name, px, need):
+    assert backbone(name).misfit(px) == (f"input_px is {px}; {name} needs {need}" if need else "")
 
 
 # --- the last feature map
 
 
-def test_the_last_map_through_the_original_head_gives_the_original_answer(x):
-    net = gluoncv_net("resnet18_v1b")
-    net.initialize(mxnet().init.Xavier())
-    features = mxnet().nd.array(chain(feature_blocks(net, 224, "resnet18_v1b"), x))
+def test_the_last_map_through_the_original_head_gives_the_original_answer(x, published):
+    net, _ = published("resnet18_v1b")
+    features = mxnet().nd.array(outputs(feature_blocks(net, 224, "resnet18_v1b"), x))
     answer = net.fc(net.flat(net.avgpool(features))).asnumpy()
-    np.testing.assert_allclose(answer, net(mxnet().nd.array(x)).asnumpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(answer, outputs([net], x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_that_is_no_sequence_keeps_its_weights(x):
-    net = gluoncv_net("hrnet_w18_small_v1_c")
-    net.initialize(mxnet().init.Xavier())
-    (block,) = feature_blocks(net, 224, "hrnet")
-    x = mxnet().nd.array(x)
-    answer = net.classifier(net.avg(block(x))).asnumpy()
-    np.testing.assert_allclose(answer, net(x).asnumpy(), rtol=1e-4, atol=1e-5)
+    net = branching_net()
+    net.initialize()
+    (block,) = feature_blocks(net, 224, "branches")
+    np.testing.assert_allclose(outputs([block, net.pool, net.output], x), outputs([net], x), atol=1e-5)
 
 
 def test_a_network_without_a_map_is_refused():
     nn = mxnet().gluon.nn
-    net = nn.HybridSequential()
-    net.add(nn.Flatten(), nn.Dense(4), nn.Dense(2))
     with pytest.raises(EngineError, match="mlp has no feature map"):
-        feature_blocks(net, 32, "mlp")
+        feature_blocks(chain(nn.Flatten(), nn.Dense(4), nn.Dense(2)), 32, "mlp")
 
 
 # --- inception v4
@@ -165,45 +188,33 @@ def test_inception_v4_has_no_published_weights():
 
 
 def test_random_weights_come_from_the_seed(x):
-    one, same, other = (chain(build_blocks("resnet18_v2", "none", seed)[:3], x) for seed in (3, 3, 4))
+    one, same, other = (outputs(build_blocks("squeezenet1.1", "none", seed)[:3], x) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
 
 
-def test_a_file_of_the_original_network_is_read(tmp_path, x):
-    net = gluoncv_net("resnet18_v2")
-    net.initialize(mxnet().init.Xavier())
-    net(mxnet().nd.array(x))
-    net.save_parameters(str(tmp_path / "mine.params"))
-    blocks = build_blocks("resnet18_v2", str(tmp_path / "mine.params"))
-    expected = chain(net.features[:-2], x)  # all but pooling and flattening
-    np.testing.assert_allclose(chain(blocks, x), expected, atol=1e-4)
+def test_a_file_of_the_original_network_is_read(x, published):
+    net, path = published(SMALL)
+    expected = outputs(net.features[:-2], x)  # all but pooling and flattening
+    np.testing.assert_allclose(outputs(build_blocks(SMALL, path), x), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [LITE0, "resnet18_v2"])
-def test_a_missing_weight_file_is_reported(name):
-    with pytest.raises(WeightsError, match="no such weight file; give imagenet, none or an existing file"):
-        build_blocks(name, "missing.params")
+def test_weights_of_another_network_are_reported(published):
+    with pytest.raises(WeightsError, match=r"net\.params: does not fit squeezenet1\.1"):
+        build_blocks("squeezenet1.1", published(SMALL)[1])
 
 
-@pytest.mark.parametrize("content", [b"", b"damaged" * 100])
-@pytest.mark.parametrize("name", [LITE0, "resnet18_v2"])
-def test_a_damaged_weight_file_is_reported_in_one_line(tmp_path, name, content):
+@pytest.mark.parametrize("content", [None, b"", b"damaged" * 100])
+@pytest.mark.parametrize("name", [LITE0, SMALL])
+def test_a_missing_or_damaged_weight_file_is_reported_in_one_line(tmp_path, name, content):
     path = tmp_path / "mine.params"
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(WeightsError) as caught:
         build_blocks(name, str(path))
-    assert str(caught.value).startswith(str(path))
+    words = "" if content is not None else "no such weight file; give imagenet, none or an existing file"
+    assert str(caught.value).startswith(f"{path}: {words}")
     assert "\n" not in str(caught.value)
-
-
-def test_weights_of_another_network_are_reported(tmp_path):
-    other = gluoncv_net("squeezenet1.1")
-    other.initialize()
-    other(mxnet().nd.zeros((1, 3, 224, 224)))
-    other.save_parameters(str(tmp_path / "other.params"))
-    with pytest.raises(WeightsError, match=r"other\.params: does not fit resnet18_v2"):
-        build_blocks("resnet18_v2", str(tmp_path / "other.params"))
 
 
 def test_published_weights_that_cannot_be_fetched_are_reported_with_the_fix(monkeypatch):
@@ -212,30 +223,38 @@ def test_published_weights_that_cannot_be_fetched_are_reported_with_the_fix(monk
 
     monkeypatch.setattr("heatcrop.nets.backbones.gluoncv_net", offline)
     with pytest.raises(WeightsError, match=r"no route to host.*network\.weights=none$"):
-        build_blocks("resnet18_v2", "imagenet")
+        build_blocks(SMALL, "imagenet")
 
 
 # --- dilation
 
 
-@pytest.mark.parametrize("name", [LITE0, "resnet18_v2", "mobilenet0.25", "shufflenet_v2"])
+@pytest.mark.parametrize("name", [LITE0, "resnet18_v2", SMALL, "shufflenet_v2"])
 def test_a_dilated_backbone_has_the_old_map_at_every_second_position(x, name):
     blocks = build_blocks(name, "imagenet" if name == LITE0 else "none", seed=3)
-    old = chain(blocks, x)
+    old = outputs(blocks, x)
     dilate_last_stage(blocks, name)  # the same weights
-    fine = chain(blocks, x)
+    fine = outputs(blocks, x)
     np.testing.assert_allclose(fine[:, :, ::2, ::2], old, atol=1e-4 * np.abs(old).max())
     assert np.abs(fine[:, :, 1::2]).max() > 0
 
 
 @pytest.mark.parametrize(("dilated", "side"), [(False, 2), (True, 4)])
 def test_a_plan_asks_for_dilation(dilated, side):
-    plan = NetworkPlan("resnet18_v2", "none", -1, dilated=dilated)
-    context = NetworkContext(plan, InputForm(64, "pad", backbone("resnet18_v2")), Path())
-    assert context.feature_shape() == (512, side, side)
+    plan = NetworkPlan(SMALL, "none", -1, dilated=dilated)
+    context = NetworkContext(plan, InputForm(64, "pad", backbone(SMALL)), Path())
+    assert context.feature_shape() == (256, side, side)
 
 
-@pytest.mark.parametrize("name", ["resnet50_v1d", "inceptionv3", "shufflenet_v1", "xception", "densenet121"])
-def test_a_backbone_that_pools_its_last_map_cannot_be_dilated(name):
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("squeezenet1.1", None),  # pools behind its last strided convolution
+        ("resnet50_v1d", None),  # beside it
+        ("shufflenet_v1", None),  # in a call
+        ("unstrided", []),
+    ],
+)
+def test_a_backbone_that_pools_its_last_map_cannot_be_dilated(name, blocks):
     with pytest.raises(EngineError, match=rf"{name} cannot be dilated.*network\.dilated"):
-        split_blocks(NetworkPlan(name, "none", 0, dilated=True), seed=0)
+        dilate_last_stage(build_blocks(name, "none") if blocks is None else blocks, name)

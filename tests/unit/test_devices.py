@@ -1,6 +1,7 @@
 """What the driver reports, and what is computed where: with simulated drivers and cards."""
 
 import ctypes
+import dataclasses
 import types
 
 import pytest
@@ -36,20 +37,20 @@ class Fake:
             at._obj.value = value
             return 0
 
+        def of(device):
+            return cards[device.value - 40]
+
+        def put_name(buffer, length, device):
+            buffer.value = of(device).name.encode()
+            return 0
+
         self.cuDriverGetVersion = lambda at: put(at, cuda[0] * 1000 + cuda[1] * 10)
         self.cuInit = lambda flags: init
         self.cuDeviceGetCount = lambda at: put(at, len(cards))
         self.cuDeviceGet = lambda at, number: put(at, number + 40)
-        self.cuDeviceGetAttribute = lambda at, what, device: put(
-            at, cards[device.value - 40].capability[what - 75]
-        )
-        self.cuDeviceTotalMem_v2 = lambda at, device: put(at, cards[device.value - 40].memory)
-
-        def name(buffer, length, device):
-            buffer.value = cards[device.value - 40].name.encode()
-            return 0
-
-        self.cuDeviceGetName = name
+        self.cuDeviceGetAttribute = lambda at, what, device: put(at, of(device).capability[what - 75])
+        self.cuDeviceTotalMem_v2 = lambda at, device: put(at, of(device).memory)
+        self.cuDeviceGetName = put_name
 
 
 @pytest.fixture(params=["fake", "compiled"] if compiler() else ["fake"])
@@ -105,11 +106,10 @@ def test_a_library_that_is_no_driver_is_reported():
 
 
 def test_an_error_of_the_driver_is_reported():
-    fake = Fake([AMPERE], CU11, 0)
-
     def cuDeviceGetCount(at):
         return 3
 
+    fake = Fake([AMPERE], CU11, 0)
     fake.cuDeviceGetCount = cuDeviceGetCount
     assert "cuDeviceGetCount: error 3" in query_driver(lambda name: fake).fault
 
@@ -120,58 +120,44 @@ def test_an_error_of_the_driver_is_reported():
 @pytest.mark.parametrize("fit", [MAXWELL, PASCAL, TURING, AMPERE, ADA], ids=lambda c: c.name)
 def test_maxwell_to_ada_train(fit):
     found = choose_devices(Driver(CU11, (fit,)), True, None)
-    assert found.training == (fit,)
-    assert found.inference is None
-    assert not found.reason
-    assert found.notes == (f"GPU 0: {fit} trains",)
+    notes = (f"GPU 0: {fit} trains",)
+    assert found == Devices(training=(fit,), inference=None, notes=notes, reason="", driver=True)
+
+
+NEWER, OLDER = "GPU=new", "GPU=1"
+
+
+@pytest.mark.parametrize(
+    ("cards", "cuda", "gpu_build", "onnx", "words", "advice"),
+    [
+        ((HOPPER, BLACKWELL), CU13, True, None, ["too new for MXNet"], [NEWER]),
+        ((HOPPER, BLACKWELL), (12, 4), False, CU13, ["too new", "580 or newer"], []),
+        ((KEPLER,), CU13, True, None, ["too old for MXNet"], []),
+        ((KEPLER,), CU13, True, CU13, ["too old for MXNet"], []),
+        ((KEPLER,), CU13, True, (12, 8), ["too old for MXNet"], []),
+        ((AMPERE,), CU11, False, None, ["make run GPU=1 trains on it"], [OLDER]),
+        ((AMPERE,), (10, 2), True, None, ["450 or newer", "CUDA 10.2"], []),
+    ],
+)
+def test_a_card_that_computes_nothing_is_explained(cards, cuda, gpu_build, onnx, words, advice):
+    for one in cards:
+        found = choose_devices(Driver(cuda, (one,)), gpu_build, onnx)
+        assert (found.training, found.inference, found.driver) == ((), None, True)
+        assert [word for word in words if word not in found.reason] == []
+        assert [word for word in (NEWER, OLDER) if word in found.notes[0]] == advice
 
 
 @pytest.mark.parametrize("new", [HOPPER, BLACKWELL], ids=lambda c: c.name)
 def test_a_card_too_new_for_mxnet_infers_where_onnx_runtime_can(new):
-    alone = choose_devices(Driver(CU13, (new,)), True, None)
-    assert alone.training == ()
-    assert alone.inference is None
-    assert "too new for MXNet" in alone.reason
-    assert "make run GPU=new" in alone.reason
-    beside = choose_devices(Driver(CU13, (new,)), False, CU13)
-    assert beside.training == ()
-    assert beside.inference == new
-    assert "too new" in beside.reason
-    assert "ONNX Runtime computes all but the training" in beside.notes[0]
-    assert "GPU=new" not in beside.reason
-    old_driver = choose_devices(Driver((12, 4), (new,)), False, CU13)
-    assert old_driver.inference is None
-    assert "580 or newer" in old_driver.reason
-
-
-def test_a_card_too_old_is_not_used():
-    for onnx in (None, CU13, (12, 8)):
-        found = choose_devices(Driver(CU13, (KEPLER,)), True, onnx)
-        assert found.training == ()
-        assert found.inference is None
-        assert "too old for MXNet" in found.reason
-        assert "GPU=new" not in found.reason
-
-
-def test_the_cpu_build_reports_how_to_use_a_card():
-    found = choose_devices(Driver(CU11, (AMPERE,)), False, None)
-    assert found.training == ()
-    assert "make run GPU=1 trains on it" in found.notes[0]
-    assert "GPU=new" not in found.notes[0]
-    assert found.driver
-
-
-def test_an_old_driver_is_reported_before_the_first_kernel_fails():
-    found = choose_devices(Driver((10, 2), (AMPERE,)), True, None)
-    assert found.training == ()
-    assert "450 or newer" in found.reason
-    assert "CUDA 10.2" in found.reason
+    found = choose_devices(Driver(CU13, (new,)), False, CU13)
+    assert (found.training, found.inference) == ((), new)
+    assert "too new" in found.reason
+    assert "ONNX Runtime computes all but the training" in found.notes[0]
+    assert NEWER not in found.reason
 
 
 def test_of_several_cards_the_supported_ones_train():
-    cards = tuple(
-        Card(i, c.name, c.capability, c.memory) for i, c in enumerate((HOPPER, AMPERE, KEPLER, ADA))
-    )
+    cards = tuple(dataclasses.replace(c, number=i) for i, c in enumerate((HOPPER, AMPERE, KEPLER, ADA)))
     found = choose_devices(Driver(CU13, cards), True, CU13)
     assert found.training == (cards[1], cards[3])
     assert found.inference == cards[0]
@@ -180,31 +166,28 @@ def test_of_several_cards_the_supported_ones_train():
 
 
 def test_of_several_cards_too_new_the_first_infers():
-    cards = (HOPPER, Card(1, "H200", (9, 0), 140 * GB))
+    cards = (HOPPER, card("H200", (9, 0), 140 * GB, 1))
     found = choose_devices(Driver(CU13, cards), False, CU13)
     assert found.inference == cards[0]
     assert ["ONNX Runtime computes" in note for note in found.notes] == [True, False]
 
 
 def test_a_card_that_fails_a_trial_is_excluded():
-    cards = (AMPERE, Card(1, "RTX 4090", (8, 9), 24 * GB))
-    found = choose_devices(
-        Driver(CU13, cards),
-        True,
-        CU13,
-        mxnet_fault=lambda c: "is out of memory" if c.number == 0 else "",
-        onnx_fault=lambda c: "does not start",
-    )
-    assert found.training == (cards[1],)
-    assert found.inference is None
+    cards = (AMPERE, card("RTX 4090", (8, 9), 24 * GB, 1))
+
+    def mxnet_fault(one):
+        return "is out of memory" if one.number == 0 else ""
+
+    found = choose_devices(Driver(CU13, cards), True, CU13, "auto", mxnet_fault, lambda one: "does not start")
+    assert (found.training, found.inference) == ((cards[1],), None)
     assert "is out of memory; does not start" in found.notes[0]
 
 
 def test_unsupported_cards_are_not_tried():
-    def never(card):
+    def never(one):
         raise AssertionError("tried")
 
-    choose_devices(Driver(CU11, (HOPPER, KEPLER)), True, None, mxnet_fault=never, onnx_fault=never)
+    choose_devices(Driver(CU11, (HOPPER, KEPLER)), True, None, "auto", never, never)
     choose_devices(Driver(CU13, (AMPERE,)), True, CU13, "cpu", never, never)
 
 
@@ -216,11 +199,5 @@ def test_the_cpu_can_be_required():
 
 def test_a_missing_driver_is_only_a_note():
     found = choose_devices(Driver(None, fault="no NVIDIA driver"), True, CU13)
-    assert found.notes == ("GPU: no NVIDIA driver",)
-    assert found.reason == "no NVIDIA driver"
-    assert not found.driver
+    assert found == Devices(notes=("GPU: no NVIDIA driver",), reason="no NVIDIA driver", driver=False)
     assert choose_devices(Driver(CU11, fault="finds no card"), False, None).driver
-
-
-def test_the_default_is_the_cpu():
-    assert Devices() == Devices(training=(), inference=None, amp=False)

@@ -17,32 +17,36 @@ from heatcrop.files import (
     link,
     write_array,
     write_json,
+    write_rows,
     write_table,
     write_text,
 )
 
 
-def test_a_failure_leaves_the_old_file(tmp_path):
-    path = tmp_path / "metrics.json"
-    path.write_text("old")
+@pytest.fixture
+def path(tmp_path):
+    """A file in a folder that is not made yet."""
+    return tmp_path / "new" / "it"
+
+
+def test_a_failure_leaves_the_old_file(path):
+    write_text(path, "old")
     with pytest.raises(RuntimeError, match="halfway"), atomic_path(path) as partial:
         partial.write_text("ne")
         raise RuntimeError("halfway")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["metrics.json"]
+    assert os.listdir(path.parent) == ["it"]
 
 
-def test_nothing_appears_before_the_block_ends(tmp_path):
-    path = tmp_path / "a" / "b.txt"
+def test_nothing_appears_before_the_block_ends(path):
     with atomic_path(path) as partial:
         partial.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
-    assert os.listdir(path.parent) == ["b.txt"]
+    assert os.listdir(path.parent) == ["it"]
 
 
-def test_an_existing_file_is_replaced(tmp_path):
-    path = tmp_path / "b.txt"
+def test_an_existing_file_is_replaced(path):
     for text in ("one", "two"):
         write_text(path, text)
     assert path.read_text() == "two"
@@ -57,60 +61,76 @@ JSON = {
 }
 
 
-def test_json_has_null_where_json_has_no_number(tmp_path):
-    write_json(tmp_path / "x.json", {**JSON, "path": tmp_path})
+def test_json_has_null_where_json_has_no_number(path):
+    write_json(path, {**JSON, "path": path})
     expected = {"nan": None, "inf": None, "3": [None, 7], "deep": {"all": [1.5, None, "Länge"]}, "yes": True}
-    text = (tmp_path / "x.json").read_text(encoding="utf-8")
-    assert json.loads(text, parse_constant=pytest.fail) == {**expected, "path": str(tmp_path)}
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail) == {**expected, "path": str(path)}
 
 
-def test_tables_are_plain_csv(tmp_path):
-    write_table(tmp_path / "t.csv", pd.DataFrame({"name": ["a,b", 'c"d'], "n": [1, 2]}))
-    assert (tmp_path / "t.csv").read_bytes() == b'name,n\n"a,b",1\n"c""d",2\n'
+def test_tables_are_plain_csv(path):
+    write_table(path, pd.DataFrame({"name": ["a,b", 'c"d'], "n": [1, 2]}))
+    assert path.read_bytes() == b'name,n\n"a,b",1\n"c""d",2\n'
 
 
-def test_a_table_written_in_parts_has_one_header(tmp_path):
-    with atomic_table(tmp_path / "t.csv") as write:
+def test_a_table_written_in_parts_has_one_header(path):
+    with atomic_table(path) as write:
         for number in (1, 2):
             write(pd.DataFrame({"n": [number]}))
-    assert (tmp_path / "t.csv").read_text() == "n\n1\n2\n"
+    assert path.read_text() == "n\n1\n2\n"
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (0, 3)])
-def test_arrays_are_read_back_by_memory_map(tmp_path, shape):
+def test_arrays_are_read_back_by_memory_map(path, shape):
     array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    write_array(tmp_path / "a.npy", array)
-    assert np.array_equal(np.load(tmp_path / "a.npy", mmap_mode="r" if array.size else None), array)
+    write_array(path, array)
+    assert np.array_equal(np.load(path, mmap_mode="r" if array.size else None), array)
 
 
-def test_a_link_stands_for_its_target_wherever_the_folder_is_moved(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "it.txt").write_text("shared")
-    link(tmp_path / "run" / "task" / "it.txt", tmp_path / "run" / "it.txt")
-    (tmp_path / "run").rename(tmp_path / "moved")
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_rows_of_a_file_are_read_as_written_and_others_are_zero(tmp_path, dtype):
+    path, values = tmp_path / "rows.npy", np.arange(12, dtype=np.float32).reshape(2, 2, 3) / 8
+    create_rows(path, (5, 2, 3), dtype)
+    write_rows(path, np.array([3, 0]), values)
+    rows = np.load(path, mmap_mode="r")
+    assert rows.dtype == dtype
+    np.testing.assert_array_equal(rows[[0, 3, 1]], [values[1], values[0], np.zeros((2, 3))])
+
+
+def test_a_file_without_rows_can_be_read(tmp_path):
+    create_rows(tmp_path / "none.npy", (0, 2, 3), "float16")
+    assert np.load(tmp_path / "none.npy", mmap_mode="r").shape == (0, 2, 3)
+
+
+@pytest.fixture
+def target(tmp_path):
+    """A file to be linked to."""
+    write_text(tmp_path / "run" / "it.txt", "shared")
+    return tmp_path / "run" / "it.txt"
+
+
+def test_a_link_stands_for_its_target_wherever_the_folder_is_moved(target, tmp_path):
+    link(target.parent / "task" / "it.txt", target)
+    target.parent.rename(tmp_path / "moved")
     assert (tmp_path / "moved" / "task" / "it.txt").read_text() == "shared"
 
 
-def test_writing_to_a_link_leaves_its_target(tmp_path):
-    (tmp_path / "it.txt").write_text("shared")
-    link(tmp_path / "mine.txt", tmp_path / "it.txt")
-    write_text(tmp_path / "mine.txt", "own")
-    assert (tmp_path / "it.txt").read_text() == "shared"
-    assert (tmp_path / "mine.txt").read_text() == "own"
+def test_writing_to_a_link_leaves_its_target(target, path):
+    link(path, target)
+    write_text(path, "own")
+    assert (target.read_text(), path.read_text()) == ("shared", "own")
 
 
-def test_a_link_to_itself_changes_nothing(tmp_path):
-    (tmp_path / "it.txt").write_text("it")
-    link(tmp_path / "it.txt", tmp_path / "it.txt")
-    assert (tmp_path / "it.txt").read_text() == "it"
+def test_a_link_to_itself_changes_nothing(target):
+    link(target, target)
+    assert target.read_text() == "shared"
 
 
-def test_an_error_names_the_file_and_not_the_unfinished_one(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "file").touch()
-    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "folder") as partial:
+def test_an_error_names_the_file_and_not_the_unfinished_one(path):
+    (path / "file").mkdir(parents=True)
+    with pytest.raises(OSError) as caught, atomic_path(path) as partial:
         partial.write_text("text")
-    assert caught.value.filename == str(tmp_path / "folder")
+    assert caught.value.filename == str(path)
 
 
 # --- disks without room
@@ -133,10 +153,10 @@ def test_rows_without_room_are_refused_before_the_first_is_written(tmp_path, sma
     assert caught.value.filename == str(tmp_path / "a.npy")
 
 
-def test_an_array_without_room_is_refused_before_it_is_filled(tmp_path, small_disk):
-    with pytest.raises(OSError), atomic_array(tmp_path / "a.npy", (1000, 100), np.float32):
+def test_an_array_without_room_is_refused_before_it_is_filled(path, small_disk):
+    with pytest.raises(OSError), atomic_array(path, (1000, 100), np.float32):
         pytest.fail("the array was given out")
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(path.parent) == []
 
 
 def test_the_room_of_rows_is_reserved(tmp_path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -46,7 +46,6 @@ def test_a_position_is_averaged_over_the_views_that_cover_it():
     st.integers(-9, 9),
     st.sampled_from([TestViews(), TestViews((1.0, 1.2), 3, True), TestViews((2.0,), 2, True)]),
 )
-@settings(deadline=None)
 def test_a_constant_stays_constant_under_any_views_that_cover(value, test):
     views = test.unit()
     maps = np.full((len(views), 2, 7, 7), value, np.float32)

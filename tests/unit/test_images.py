@@ -1,3 +1,5 @@
+"""Images of every format are read as RGB, upright, or refused with the reason; JPEG files are written."""
+
 import io
 import os
 import pickle
@@ -6,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -41,26 +43,45 @@ def corners(image):
 UPRIGHT = [RED, GREEN, WHITE, BLUE]
 
 
-def near(colour, other, by=4):
-    return np.abs(np.asarray(colour, int) - np.asarray(other, int)).max() <= by
+def encode(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write an image, or bytes, to a file and read it."""
+
+    def write_and_read(image, name="a.png", at_least_px=None, **options):
+        if isinstance(image, bytes):
+            (tmp_path / name).write_bytes(image)
+        else:
+            image.save(tmp_path / name, **options)
+        return read_image(tmp_path / name, at_least_px)
+
+    return write_and_read
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff", ".gif", ".ppm"])
-def test_every_format_gives_rgb(tmp_path, suffix):
-    path = tmp_path / f"image{suffix}"
-    Image.fromarray(quarters()).save(path)
-    image = read_image(path)
+def test_every_format_gives_rgb(read, tmp_path, suffix):
+    image = read(Image.fromarray(quarters()), f"image{suffix}")
     assert (image.shape, image.dtype) == ((48, 64, 3), np.uint8)
     assert image.flags.c_contiguous
     assert image.flags.writeable
     assert corners(image) == UPRIGHT
-    assert image_size(path) == (64, 48)
+    assert image_size(tmp_path / f"image{suffix}") == (64, 48)
 
 
-def test_the_content_counts_and_not_the_name(tmp_path):
-    path = tmp_path / "really a png.jpg"
-    Image.fromarray(quarters()).save(path, "PNG")
-    np.testing.assert_array_equal(read_image(path), quarters())
+def test_the_content_counts_and_not_the_name(read):
+    image = read(Image.fromarray(quarters()), "really a png.jpg", format="PNG")
+    np.testing.assert_array_equal(image, quarters())
+
+
+def oriented(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
@@ -77,140 +98,120 @@ def test_the_content_counts_and_not_the_name(tmp_path):
         (8, Image.Transpose.ROTATE_270),
     ],
 )
-def test_the_exif_orientation_is_applied(tmp_path, suffix, orientation, turn):
+def test_the_exif_orientation_is_applied(read, tmp_path, suffix, orientation, turn):
     image = Image.fromarray(quarters())
     stored = image if turn is None else image.transpose(turn)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / f"turned{suffix}"
-    stored.save(path, exif=exif)
-    image = read_image(path)
+    image = read(stored, f"turned{suffix}", exif=oriented(orientation))
     assert image.shape == (48, 64, 3)
     assert corners(image) == UPRIGHT
-    assert image_size(path) == (64, 48)
+    assert image_size(tmp_path / f"turned{suffix}") == (64, 48)
 
 
-@pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_invalid_orientation_is_upright(tmp_path, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(quarters()).save(tmp_path / "a.jpg", exif=exif)
-    assert corners(read_image(tmp_path / "a.jpg")) == UPRIGHT
+DAMAGED_EXIF = b"Exif\0\0MM\0\x2a\xff\xff\xff\xff"
 
 
-def test_an_image_with_damaged_exif_data_is_read(tmp_path):
-    Image.fromarray(quarters()).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff")
-    assert corners(read_image(tmp_path / "a.jpg")) == UPRIGHT
+@pytest.mark.parametrize("exif", [*map(oriented, (0, 9, 65535)), DAMAGED_EXIF], ids=str)
+def test_an_invalid_orientation_is_upright(read, exif):
+    assert corners(read(Image.fromarray(quarters()), "a.jpg", exif=exif)) == UPRIGHT
 
 
-@pytest.mark.parametrize("name", ["grey.png", "grey.jpg"])
-def test_grey_becomes_rgb_at_full_scale(tmp_path, name):
-    Image.new("L", (20, 10), 77).save(tmp_path / name)
-    image = read_image(tmp_path / name, at_least_px=2)
-    assert image.shape == (10, 20, 3)
-    assert near(image[5, 5], (77, 77, 77), by=1)
+def grey_with_alpha(level, alpha):
+    return Image.fromarray(np.full((20, 20, 2), (level, alpha), np.uint8))
+
+
+def palette_with_a_transparent_colour():
+    palette = Image.new("P", (20, 20), 1)
+    palette.putpalette([255, 0, 0, 0, 0, 0])
+    palette.info["transparency"] = 1
+    return palette
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "colour"),
+    [
+        ("grey.png", Image.new("L", (20, 10), 77), (77, 77, 77)),
+        ("grey.jpg", Image.new("L", (20, 10), 77), (77, 77, 77)),
+        ("bilevel.png", Image.new("1", (10, 10), 1), WHITE),
+        ("opaque.png", Image.new("RGBA", (20, 20), (*RED, 255)), RED),
+        ("transparent.png", Image.new("RGBA", (20, 20), (*RED, 0)), WHITE),
+        ("half.png", grey_with_alpha(0, 128), (127, 127, 127)),
+        ("palette.png", palette_with_a_transparent_colour(), WHITE),
+    ],
+)
+def test_grey_and_transparent_images_become_rgb_on_white(read, name, image, colour):
+    found = read(image, name, at_least_px=2)
+    assert found.shape == (image.height, image.width, 3)
+    assert np.abs(found.astype(int) - colour).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("palette.png", Image.fromarray(quarters()).convert("P", palette=Image.Palette.ADAPTIVE)),
+        ("print.jpg", Image.fromarray(quarters()).convert("CMYK")),
+    ],
+)
+def test_palette_and_cmyk_images_become_rgb(read, name, image):
+    assert corners(read(image, name, at_least_px=10)) == UPRIGHT
 
 
 @pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
-def test_sixteen_bits_are_scaled_to_eight(tmp_path, name):
+def test_sixteen_bits_are_scaled_to_eight(read, name):
     values = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
-    Image.fromarray(values).save(tmp_path / name)
-    np.testing.assert_array_equal(read_image(tmp_path / name), np.stack([values >> 8] * 3, axis=2))
+    np.testing.assert_array_equal(read(Image.fromarray(values), name), np.stack([values >> 8] * 3, axis=2))
 
 
-def png_chunk(name, payload):
-    return struct.pack(">I", len(payload)) + name + payload + struct.pack(">I", zlib.crc32(name + payload))
+def png(width, height, depth, rows):
+    """Make a PNG file of RGB values of some bits from its rows of bytes, each with a filter in front."""
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    chunks = [b"IHDR" + header, b"IDAT" + zlib.compress(rows), b"IEND"]
+    framed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
-def test_sixteen_bits_in_colour(tmp_path):
-    row = b"\0" + struct.pack(">3H", 65535, 256 * 100, 0) * 10  # a PNG row: no filter, ten pixels
-    header = struct.pack(">IIBBBBB", 10, 10, 16, 2, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(row * 10)), (b"IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
-    (tmp_path / "deep.png").write_bytes(data)
-    image = read_image(tmp_path / "deep.png")
+def test_sixteen_bits_in_colour(read):
+    row = b"\0" + struct.pack(">3H", 65535, 256 * 100, 0) * 10
+    image = read(png(10, 10, 16, row * 10))
     assert image.shape == (10, 10, 3)
-    assert near(image[3, 3], (255, 100, 0), by=1)
+    assert np.abs(image.astype(int) - (255, 100, 0)).max() <= 1
 
 
-def test_palette_images(tmp_path):
-    Image.fromarray(quarters()).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "palette.png")
-    assert corners(read_image(tmp_path / "palette.png")) == UPRIGHT
-
-
-def test_bilevel_images(tmp_path):
-    Image.new("1", (10, 10), 1).save(tmp_path / "bilevel.png")
-    assert (read_image(tmp_path / "bilevel.png") == 255).all()
-
-
-def test_cmyk_images(tmp_path):
-    Image.fromarray(quarters()).convert("CMYK").save(tmp_path / "print.jpg")
-    assert corners(read_image(tmp_path / "print.jpg", at_least_px=10)) == UPRIGHT
-
-
-def test_transparent_pixels_become_white(tmp_path):
-    rgba = np.zeros((20, 20, 4), np.uint8)
-    rgba[:, :10] = (255, 0, 0, 255)
-    Image.fromarray(rgba).save(tmp_path / "rgba.png")
-    image = read_image(tmp_path / "rgba.png")
-    assert tuple(image[5, 5]) == RED
-    assert tuple(image[5, 15]) == WHITE
-
-
-def test_half_transparent_pixels_are_blended_with_white(tmp_path):
-    half = np.full((20, 20, 2), (0, 128), np.uint8)  # black
-    Image.fromarray(half).save(tmp_path / "la.png")
-    assert near(read_image(tmp_path / "la.png")[0, 0], (127, 127, 127), by=1)
-
-
-def test_a_transparent_palette_colour_becomes_white(tmp_path):
-    palette = Image.new("P", (20, 20), 1)
-    palette.putpalette([255, 0, 0, 0, 0, 0])
-    palette.save(tmp_path / "p.png", transparency=1)
-    assert tuple(read_image(tmp_path / "p.png")[0, 0]) == WHITE
-
-
-def test_floating_point_images_are_refused(tmp_path):
-    Image.fromarray(np.ones((10, 10), np.float32)).save(tmp_path / "f.tiff")
+def test_floating_point_images_are_refused(read):
     with pytest.raises(ImageError, match="floating point"):
-        read_image(tmp_path / "f.tiff")
+        read(Image.fromarray(np.ones((10, 10), np.float32)), "f.tiff")
+
+
+# --- damage
+
+JPEG = encode_jpeg(quarters())
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
-def test_a_cut_file_is_refused(tmp_path, suffix, share, capfd):
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_cut_file_is_refused(read, form, share, capfd):
     noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[suffix])
-    data = buffer.getvalue()
-    path = tmp_path / f"cut{suffix}"
-    path.write_bytes(data[: int(len(data) * share)])
+    data = encode(Image.fromarray(noise), form)
     with pytest.raises(ImageError, match="cut off|damaged|not an image"):
-        read_image(path)
+        read(data[: int(len(data) * share)])
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_jpeg_without_its_end_marker_is_refused(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(encode_jpeg(quarters())[:-2])
+def test_a_jpeg_without_its_end_marker_is_refused(read):
     with pytest.raises(ImageError, match="cut off: its end marker is missing"):
-        read_image(tmp_path / "a.jpg")
+        read(JPEG[:-2])
 
 
-def test_the_end_marker_of_a_thumbnail_does_not_count(tmp_path):
-    complete = encode_jpeg(quarters())
+def test_the_end_marker_of_a_thumbnail_does_not_count(read):
     thumbnail = b"Exif\0\0" + encode_jpeg(quarters(16, 16))
     segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
-    data = complete[:2] + segment + complete[2:]
-    (tmp_path / "complete.jpg").write_bytes(data)
-    assert corners(read_image(tmp_path / "complete.jpg")) == UPRIGHT
-    (tmp_path / "cut.jpg").write_bytes(data[:-2])
+    data = JPEG[:2] + segment + JPEG[2:]
+    assert corners(read(data)) == UPRIGHT
     with pytest.raises(ImageError, match="cut off"):
-        read_image(tmp_path / "cut.jpg")
+        read(data[:-2])
 
 
-def test_bytes_after_the_end_of_a_jpeg_are_ignored(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(encode_jpeg(quarters()) + b"\0" * 500)
-    assert corners(read_image(tmp_path / "a.jpg")) == UPRIGHT
+def test_bytes_after_the_end_of_a_jpeg_are_ignored(read):
+    assert corners(read(JPEG + b"\0" * 500)) == UPRIGHT
 
 
 @pytest.mark.parametrize(
@@ -243,29 +244,45 @@ def test_a_missing_file_a_folder_and_a_pipe_are_refused(tmp_path, name, reason, 
         read(tmp_path / name)
 
 
-def test_an_image_that_is_too_small_is_refused(tmp_path):
-    Image.new("RGB", (100, 7)).save(tmp_path / "strip.png")
+def test_an_image_that_is_too_small_is_refused(read):
     with pytest.raises(ImageError, match="100 x 7 px; each side must have at least 8"):
-        read_image(tmp_path / "strip.png")
-
-
-def bomb(width, height):
-    """Make a PNG whose header claims more pixels than its few bytes hold."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
+        read(Image.new("RGB", (100, 7)))
 
 
 @pytest.mark.parametrize("side", [10_001, 12_000, 60_000])  # the last two are beyond Pillow's own bounds
-def test_too_many_pixels_in_the_header_are_refused(tmp_path, side):
-    (tmp_path / "bomb.png").write_bytes(bomb(side, side))
+def test_too_many_pixels_in_the_header_are_refused(read, side):
     with pytest.raises(ImageError, match="pixels"):
-        read_image(tmp_path / "bomb.png")
+        read(png(side, side, 8, b"\0" * 1000))
 
 
-def test_a_wide_image_with_few_pixels_is_read(tmp_path):
-    Image.new("RGB", (20_000, 10), "red").save(tmp_path / "wide.png")
-    assert read_image(tmp_path / "wide.png").shape == (10, 20_000, 3)
+def test_a_wide_image_with_few_pixels_is_read(read):
+    assert read(Image.new("RGB", (20_000, 10), "red")).shape == (10, 20_000, 3)
+
+
+FILES = {form: encode(Image.fromarray(quarters()), form) for form in ("JPEG", "PNG", "WEBP")}
+
+
+@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=12), st.sampled_from([*FILES]))
+def test_a_damaged_file_gives_an_image_or_an_image_error(tmp_path_factory, place, bytes_, form):
+    data = bytearray(FILES[form])
+    place %= len(data)
+    data[place : place + len(bytes_)] = bytes_
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(bytes(data))
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        assert error.reason
+    else:
+        assert (image.ndim, image.dtype) == (3, np.uint8)
+
+
+def test_an_image_error_can_be_pickled():
+    error = pickle.loads(pickle.dumps(ImageError("a.jpg", "is empty")))
+    assert (error.path, error.reason, str(error)) == ("a.jpg", "is empty", "a.jpg: is empty")
+
+
+# --- reduced scale
 
 
 @pytest.mark.parametrize(
@@ -281,80 +298,33 @@ def test_a_wide_image_with_few_pixels_is_read(tmp_path):
         (1000, (480, 640)),
     ],
 )
-def test_reduced_scale(tmp_path, at_least_px, shape):
-    write_jpeg(tmp_path / "a.jpg", quarters(640, 480))
-    image = read_image(tmp_path / "a.jpg", at_least_px)
+def test_reduced_scale(read, at_least_px, shape):
+    image = read(encode_jpeg(quarters(640, 480)), at_least_px=at_least_px)
     assert image.shape == (*shape, 3)
     assert corners(image) == UPRIGHT
 
 
-def test_reduced_scale_of_a_rotated_image(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(quarters(640, 480)).transpose(Image.Transpose.ROTATE_90).save(
-        tmp_path / "a.jpg", exif=exif
-    )
-    image = read_image(tmp_path / "a.jpg", at_least_px=240)
+def test_reduced_scale_of_a_rotated_image(read):
+    stored = Image.fromarray(quarters(640, 480)).transpose(Image.Transpose.ROTATE_90)
+    image = read(stored, "a.jpg", at_least_px=240, exif=oriented(6))
     assert image.shape == (240, 320, 3)
     assert corners(image) == UPRIGHT
 
 
+# --- writing
+
+
 def test_a_written_image_is_read_again(tmp_path):
     write_jpeg(tmp_path / "a.jpg", quarters(), quality=100)
-    image = read_image(tmp_path / "a.jpg")
-    assert near(image[5, 5], RED)
-    assert near(image[40, 5], BLUE)
-
-
-def test_a_written_image_replaces_an_older_one(tmp_path):
-    write_jpeg(tmp_path / "a.jpg", quarters())
-    write_jpeg(tmp_path / "a.jpg", quarters()[::-1])
-    assert corners(read_image(tmp_path / "a.jpg"))[0] == BLUE
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.jpg"]
+    image = read_image(tmp_path / "a.jpg").astype(int)
+    assert np.abs(image[[5, 40], [5, 5]] - (RED, BLUE)).max() <= 4
 
 
 def test_a_lower_quality_needs_fewer_bytes():
     assert len(encode_jpeg(quarters(), 10)) < len(encode_jpeg(quarters(), 95))
 
 
-def test_a_failed_write_leaves_the_old_image_alone(tmp_path, monkeypatch):
-    write_jpeg(tmp_path / "a.jpg", quarters())
-    before = (tmp_path / "a.jpg").read_bytes()
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_jpeg(tmp_path / "a.jpg", quarters()[::-1])
-    assert (tmp_path / "a.jpg").read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.jpg"]
-
-
 @pytest.mark.parametrize("shape, dtype", [((4, 4), np.uint8), ((4, 4, 3), float), ((0, 4, 3), np.uint8)])
 def test_only_rgb_bytes_are_written(shape, dtype):
     with pytest.raises(ValueError, match=r"Buffer|Invalid"):
         encode_jpeg(np.zeros(shape, dtype))
-
-
-def test_an_image_error_can_be_pickled():
-    error = pickle.loads(pickle.dumps(ImageError("a.jpg", "is empty")))
-    assert (error.path, error.reason, str(error)) == ("a.jpg", "is empty", "a.jpg: is empty")
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=12), st.sampled_from(["JPEG", "PNG", "WEBP"]))
-def test_a_damaged_file_gives_an_image_or_an_image_error(tmp_path_factory, place, bytes_, form):
-    buffer = io.BytesIO()
-    Image.fromarray(quarters()).save(buffer, form)
-    data = bytearray(buffer.getvalue())
-    place %= len(data)
-    data[place : place + len(bytes_)] = bytes_
-    path = tmp_path_factory.getbasetemp() / "damaged"
-    path.write_bytes(bytes(data))
-    try:
-        image = read_image(path)
-    except ImageError as error:
-        assert error.reason
-    else:
-        assert (image.ndim, image.dtype) == (3, np.uint8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.dataset import TaskData
@@ -36,7 +36,6 @@ def data():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(2, 10))
-@settings(deadline=None)
 def test_probabilities_are_written_with_eight_decimals(seed, n_rows, n_classes):
     p = softmax(np.random.default_rng(seed).normal(size=(n_rows, n_classes)) * 8)
     read = [[float(number) for number in text.split(";")] for text in join_probabilities(p)]

@@ -39,7 +39,7 @@ def inside(box, x, y, slack=0.0):
     st.sampled_from(["pad", "stretch"]),
     st.sampled_from([4, 7, 8, 14]),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_crop_contains_the_peak_wherever_it_is(u, v, width, height, fit, side):
     x, y = u * width, v * height
     fx0, fy0, fx1, fy1 = frame = frame_of(width, height, fit)
@@ -109,7 +109,6 @@ def test_a_map_without_a_location_gives_the_full_image_and_the_reason(heat, rule
 
 
 @given(st.integers(-20, 20), st.integers(0, 10**6))
-@settings(deadline=None)
 def test_the_unit_of_heat_does_not_matter(power, seed):
     heat = np.random.default_rng(seed).normal(size=(7, 7)).astype(np.float32)
     frame = frame_of(240, 320)
@@ -122,7 +121,6 @@ def test_the_unit_of_heat_does_not_matter(power, seed):
 
 
 @given(st.floats(0.2, 0.8), st.floats(0.2, 0.8), st.integers(50, 800), st.integers(50, 800))
-@settings(deadline=None)
 def test_the_side_stays_within_its_bounds(u, v, width, height):
     rule = CropRule(least_side=0.5, greatest_side=0.7)
     crop = find_crop(peak(u, v, 14, 0.5), frame_of(width, height), width, height, rule)

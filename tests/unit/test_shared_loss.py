@@ -5,7 +5,6 @@ import pytest
 
 from heatcrop.data.groups import OTHER_TASK
 from heatcrop.nets.engine import mxnet
-from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.fit import validation_figures
 from heatcrop.training.loop import TrainingPlan, train
 
@@ -32,18 +31,12 @@ def make_net(weight, bias):
     return net
 
 
-def trained(weight, bias, x, soft, checkpoint=None, epochs=1, interrupt_at=None):
-    """Train on one batch an epoch; return the loss of each epoch, weight and bias."""
+def trained(weight, bias, x, soft):
+    """Train one epoch on one batch; return the loss, weight and bias."""
     net = make_net(weight, bias)
-
-    def batches(epoch):
-        if epoch == interrupt_at:
-            raise KeyboardInterrupt
-        yield x, soft
-
-    plan = TrainingPlan(epochs=epochs, optimizer="sgd", learning_rate=0.1, reload_best=False)
-    history = train(net, batches, 1, lambda _: (0.0, 0.0, 0.0), plan, 0, checkpoint=checkpoint)
-    return [row.train_loss for row in history], net.weight.data().asnumpy(), net.bias.data().asnumpy()
+    plan = TrainingPlan(epochs=1, optimizer="sgd", learning_rate=0.1, reload_best=False)
+    (epoch,) = train(net, lambda _: iter([(x, soft)]), 1, lambda _: (0.0, 0.0, 0.0), plan, 0)
+    return epoch.train_loss, net.weight.data().asnumpy(), net.bias.data().asnumpy()
 
 
 @pytest.fixture
@@ -56,8 +49,8 @@ def drawn():
 
 def test_the_loss_is_the_mean_of_each_tasks_own_cross_entropy(drawn):
     weight, bias, x, soft = drawn
-    (loss,), _, _ = trained(*drawn)
-    own = [trained(weight[s], bias[s], x[i::2], soft[i::2, s])[0][0] for i, s in enumerate(SPANS)]
+    loss, _, _ = trained(*drawn)
+    own = [trained(weight[s], bias[s], x[i::2], soft[i::2, s])[0] for i, s in enumerate(SPANS)]
     assert loss == pytest.approx(np.mean(own), rel=1e-6)
 
 
@@ -78,16 +71,6 @@ def test_classes_of_a_task_without_rows_do_not_change(drawn):
     assert np.array_equal(new_weight[3:], weight[3:])
     assert np.array_equal(new_bias[3:], bias[3:])
     assert not np.allclose(new_weight[:3], weight[:3])
-
-
-def test_a_killed_training_ends_with_the_same_bits(drawn, tmp_path):
-    losses, weight, bias = trained(*drawn, epochs=4)
-    with pytest.raises(KeyboardInterrupt):
-        trained(*drawn, Checkpoint(tmp_path / "it", "same", share=1e9), epochs=4, interrupt_at=2)
-    resumed = trained(*drawn, Checkpoint(tmp_path / "it", "same"), epochs=4)
-    assert resumed[0] == losses
-    assert np.array_equal(resumed[1], weight)
-    assert np.array_equal(resumed[2], bias)
 
 
 def test_validation_figures_are_the_means_over_the_tasks():

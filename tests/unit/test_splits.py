@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.splits import _cut, assign_folds, assign_splits, identical_groups, leakage
@@ -144,7 +144,6 @@ def test_a_chain_of_groups_and_identical_images_stays_together(tmp_path, seed):
     assert len(set(assign_splits(rows, 0.3, 0.3, seed=seed)[:4])) == 1
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=40),
     st.sampled_from([(0.9, 0.1, 0.0), (0.7, 0.1, 0.2), (0.34, 0.33, 0.33)]),
@@ -202,7 +201,6 @@ def test_each_group_is_a_fold_when_there_are_few(classes, groups, expected):
     assert assign_folds(letters, groups, 5, seed=0).tolist() == expected
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["", *"abcdefgh"])), min_size=1, max_size=40),
     st.integers(2, 5),
@@ -232,7 +230,6 @@ def test_no_files_have_no_groups():
     assert identical_groups([]).tolist() == []
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from([b"", b"a", b"b", b"aa", b"x" * 5000, b"y" + b"x" * 4999]), max_size=10))
 def test_equal_numbers_mean_equal_bytes(tmp_path_factory, contents):
     folder = tmp_path_factory.getbasetemp() / "bytes"

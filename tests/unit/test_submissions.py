@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.tasks import FASHIONAI, Task
@@ -193,7 +193,6 @@ names = st.tuples(
 shares = st.lists(st.floats(0, 1), min_size=2, max_size=2).map(lambda some: [0.5, *some])
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(names, shares, min_size=1, max_size=6))
 def test_a_written_submission_is_read_again(tmp_path_factory, drawn):
     path = tmp_path_factory.getbasetemp() / "again.csv"

@@ -185,7 +185,7 @@ def scratch(tmp_path_factory):
 
 
 @given(st.integers(0, len(GOOD) - 1))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_truncated_file_is_refused(scratch, length):
     scratch.write_bytes(GOOD[:length])
     with pytest.raises(WeightsError):
@@ -210,7 +210,7 @@ def read_or_refuse(path, data):
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_random_bytes_are_refused(scratch, data):
     scratch.write_bytes(data)
     with pytest.raises(WeightsError):
@@ -218,12 +218,12 @@ def test_random_bytes_are_refused(scratch, data):
 
 
 @given(st.binary(max_size=60))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_random_bytes_behind_a_good_head_do_no_harm(scratch, data):
     read_or_refuse(scratch, dumped(MAGIC) + dumped(PROTOCOL) + dumped(SYSTEM) + data)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_a_changed_byte_gives_arrays_or_a_refusal(scratch, place, byte):
     read_or_refuse(scratch, GOOD[:place] + bytes([byte]) + GOOD[place + 1 :])

@@ -36,7 +36,6 @@ def test_a_view_shows_its_rectangle():
     st.floats(0.2, 0.4),
     st.booleans(),
 )
-@settings(deadline=None)
 def test_sampled_coordinates_follow_the_view(width, height, side, u, v, share, flip):
     view = View(u * width, v * height, (u + share) * width, (v + share) * height, flip)
     out = sample(ramp(width, height), view, side).astype(float)
@@ -79,7 +78,7 @@ def test_flipping_mirrors_the_padding_too():
     st.integers(1, 40),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_view_gives_a_square(x0, y0, w, h, side, flip):
     out = sample(ramp(60, 40), View(x0, y0, x0 + w, y0 + h, flip), side)
     assert out.shape == (side, side, 3)
