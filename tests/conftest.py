@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import os
 import shutil
 import sys
@@ -15,7 +17,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from heatcrop.cli import commands
-from tests.tiny_run import TASKS, Reference, comparable_files, file_stamps, make_project
+from tests.tiny_run import TASKS, TINY, Reference, comparable_files, differences, file_stamps, make_project
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _deselected = 0
@@ -64,11 +66,8 @@ SHARED = tuple(
 
 
 def _finished(home: Path, name: str, *settings: str) -> Iterator[Path]:
-    with contextlib.ExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        words = ["run", "--all", "--config", "tiny.yaml", "--out", name, "--jobs", "1", *settings]
-        code = _command(patch, home, *words)
-    assert code == 0, f"the {name} run ended with code {code}; its messages are in the captured output"
+    code, printed = run_command(home, "run", "--all", *TINY, "--out", name, "--jobs", "1", *settings)
+    assert code == 0, printed
     before = file_stamps(home / name)
     yield home / name
     assert file_stamps(home / name) == before, f"a test has changed {name}, which others read; copy it"
@@ -99,20 +98,46 @@ def undisturbed(finished_run: Path) -> Reference:
     return Reference(comparable_files(finished_run), 0.0, 0.0)
 
 
-def _command(patch: pytest.MonkeyPatch, home: Path, *words: object) -> int:
-    patch.chdir(home)
-    patch.setattr(sys, "argv", ["pipeline.py", *map(str, words)])
-    return commands.main()
+def run_command(home: Path, *words: object) -> tuple[int, str]:
+    """Run a command in this process, in a folder; return its exit code and what it printed."""
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+    ):
+        patch.chdir(home)
+        patch.setattr(sys, "argv", ["pipeline.py", *map(str, words)])
+        code = commands.main()
+    return code, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def call(home: Path) -> Call:
+    """Run a command in this process, in `home`; returns its exit code and what it printed."""
+    return functools.partial(run_command, home)
+
+
+@pytest.fixture(scope="module")
+def no_plots() -> Iterator[None]:
+    """Leave the plots out of reports; they take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heatcrop.report.plots.task_plots", lambda *_: [])
+        patch.setattr("heatcrop.report.plots.scores_plot", lambda *_: None)
+        yield
 
 
 @pytest.fixture
-def call(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run a command in this process, in `home`; returns its exit code and what it printed."""
+def resume(call: Call, run_copy: Path, undisturbed: Reference, no_plots: None) -> Callable[..., list[str]]:
+    """Give the command that made the run again; returns how the copy differs from an undisturbed run.
 
-    def command(*words: object) -> tuple[int, str]:
-        capsys.readouterr()
-        code = _command(monkeypatch, home, *words)
-        return code, "".join(capsys.readouterr())
+    Its report, without plots, is not compared.
+    """
+
+    def command() -> list[str]:
+        code, printed = call("run", "--all", *TINY, "--out", run_copy.name, "--jobs", "1")
+        assert code == 0, printed
+        return [name for name in differences(run_copy, undisturbed) if not name.startswith("report/")]
 
     return command
 

@@ -22,6 +22,7 @@ from heatcrop.runs.swap import is_remnant
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("neck_design_labels", "lapel_design_labels")
+TINY = ("--config", "tiny.yaml")
 PER_CLASS, TEST_PER_CLASS, SIDE_PX = 4, 1, 96
 CONFIG = {
     "name": "tiny",

@@ -11,7 +11,7 @@ import pytest
 from heatcrop.runs.folder import RunFolder
 from heatcrop.training.checkpoint import Checkpoint
 from tests.soak.crash import INTERRUPTED, interrupt
-from tests.tiny_run import ROOT, TASKS, differences, restore_signals, start, tiny_run, wait_until
+from tests.tiny_run import ROOT, TASKS, TINY, restore_signals, start, tiny_run, wait_until
 
 NECK, LAPEL = TASKS
 
@@ -41,18 +41,6 @@ def run_until(home, run, ending):
     how = {"cwd": home, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
     done = subprocess.run(words, timeout=300, **how)
     assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-@pytest.fixture
-def resume(call, run_copy, undisturbed):
-    """Give the same command in this process; it returns how the files differ from an undisturbed run's."""
-
-    def command(jobs=1):
-        code, printed = call("run", "--all", "--config", "tiny.yaml", "--out", run_copy.name, "--jobs", jobs)
-        assert code == 0, printed
-        return differences(run_copy, undisturbed)
-
-    return command
 
 
 def test_a_killed_training_continues_from_its_checkpoint(tiny_home, run_copy, resume, monkeypatch):
@@ -95,6 +83,7 @@ def test_a_run_that_was_killed_after_its_stages_is_scored_and_reported(tiny_home
     run_until(tiny_home, run_copy, "metrics.json")
     assert not (run_copy / "submission.csv").exists()
     assert resume() == []
+    assert (run_copy / "report" / "index.html").is_file()
 
 
 def test_a_run_with_workers_is_owned_interrupted_and_resumed(call, tiny_home, run_copy, resume):
@@ -104,7 +93,7 @@ def test_a_run_with_workers_is_owned_interrupted_and_resumed(call, tiny_home, ru
     try:
         cache = run_copy / "cache" / NECK / "cam"
         wait_until(lambda: list(cache.glob("*.checkpoint")) or process.poll() is not None)
-        code, printed = call("run", "--all", "--config", "tiny.yaml", "--out", run_copy.name)
+        code, printed = call("run", "--all", *TINY, "--out", run_copy.name)
         assert code == 1
         assert re.search(rf"process {process.pid} on \S+, since 2\d\d\d-.*wait until", printed), printed
         assert interrupt(process, "ctrl-c") == ""
@@ -113,13 +102,13 @@ def test_a_run_with_workers_is_owned_interrupted_and_resumed(call, tiny_home, ru
         process.kill()
         process.stderr.close()
     assert not RunFolder(run_copy).task(NECK).record("cam").exists()
-    assert resume(jobs=2) == ["config.yaml"]  # it holds the number of jobs
+    assert resume() == []
 
 
-def test_any_number_of_threads_gives_the_same_files(call, finished_run, tiny_home):
+def test_any_number_of_threads_gives_the_same_files(call, finished_run, tiny_home, no_plots):
     out = tiny_home / "threads"
-    words = ("run", "--task", "neck", "--config", "tiny.yaml", "--out", out, "--jobs", "1")
-    code, printed = call(*words, "--set", "runtime.threads=5")
+    words = ("run", "--task", "neck", *TINY, "--out", out, "--jobs", "1", "--set", "runtime.threads=5")
+    code, printed = call(*words)
     assert code == 0, printed
     names = [p.relative_to(finished_run) for p in (finished_run / NECK).rglob("*") if p.is_file()]
     names = [name for name in names if name.name != "history.csv" and name.suffix != ".json"]
@@ -130,33 +119,29 @@ def test_any_number_of_threads_gives_the_same_files(call, finished_run, tiny_hom
 # --- what killed processes leave
 
 
-def test_unfinished_files_are_removed_and_files_of_a_user_stay(call, run_copy):
-    unfinished = [
-        run_copy / name
-        for name in (
-            ".metrics.json.123-456.partial",
-            f"{NECK}/stage1/.weights.params.1-2.partial",
-            f"{NECK}/.crops.partial/half.jpg",
-            ".report.old/half.jpg",
-        )
-    ]
-    kept = [
-        run_copy / name
-        for name in (
-            "notes.partial",
-            "report.old/index.html",
-            "mine/crops.partial/0.jpg",
-            f"{NECK}/crops.old/0.jpg",
-            "report/notes.txt",
-        )
-    ]
-    for path in (*unfinished, *kept):
+UNFINISHED = (
+    ".metrics.json.123-456.partial",
+    f"{NECK}/stage1/.weights.params.1-2.partial",
+    f"{NECK}/.crops.partial/half.jpg",
+    ".report.old/half.jpg",
+)
+KEPT = (
+    "notes.partial",
+    "report.old/index.html",
+    "mine/crops.partial/0.jpg",
+    f"{NECK}/crops.old/0.jpg",
+    "report/notes.txt",
+)
+
+
+def test_unfinished_files_are_removed_and_files_of_a_user_stay(call, run_copy, resume):
+    for path in (run_copy / name for name in (*UNFINISHED, *KEPT)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("text")
-    assert call("run", "--all", "--config", "tiny.yaml", "--out", run_copy, "--jobs", "1")[0] == 0
+    resume()
     assert call("report", "--run", run_copy)[0] == 0
-    assert [path for path in unfinished if path.exists()] == []
-    assert [path for path in kept if path.read_text() != "text"] == []
+    assert [name for name in UNFINISHED if (run_copy / name).exists()] == []
+    assert [name for name in KEPT if (run_copy / name).read_text() != "text"] == []
 
 
 def test_signals_have_their_default_in_started_runs():
