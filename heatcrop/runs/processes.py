@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 def end_with_parent() -> None:
     """End this worker process when its parent process ends for any reason.
 
-    A worker that outlives its parent would write into a run folder that the next process owns.
+    A worker that is still running would write into a run folder that the next process owns.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
