@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import filecmp
 import json
 import os
 import shutil
@@ -143,11 +144,16 @@ def _files(home: Path) -> set[str] | None:
 
 
 def _copy_sheets(root: Path, home: Path, part: TaskPart) -> None:
-    """Copy a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``."""
+    """Copy a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``.
+
+    Unchanged files are not written again.
+    """
     copies = {home / sheet.split / PurePosixPath(sheet.file).name: root / sheet.file for sheet in part.sheets}
     for old in set(home.glob("*/*.jpg")) - set(copies):
         old.unlink()
     for path, file in copies.items():
+        if path.is_file() and filecmp.cmp(file, path, shallow=False):
+            continue
         with atomic_path(path) as partial:
             try:
                 os.link(file, partial)  # takes no space

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import queue
@@ -45,14 +46,7 @@ class Executor(Protocol):
     """Runs the jobs of graphs; the first graphs are the most urgent."""
 
     def run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
-        """Call a function for each job.
-
-        Parameters
-        ----------
-        function : callable
-            Called with a graph's shared argument and a job's arguments.
-        graphs : sequence of (shared argument, JobGraph)
-        """
+        """Call a function with each graph's shared argument and the arguments of each of its jobs."""
         ...
 
 
@@ -101,58 +95,53 @@ def _apply(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-class DaskExecutor(contextlib.AbstractContextManager["DaskExecutor"]):
-    """Runs graphs on Dask's workers; use it as a context manager, whose end ends the local workers.
+@contextlib.contextmanager
+def open_dask(workers: int, scheduler: str | None = None) -> Iterator[DaskExecutor]:
+    """Start worker processes on this machine, one computing thread each, for the length of the block.
 
-    Parameters
-    ----------
-    workers : int
-        Worker processes to start on this machine, one computing thread each.
-    scheduler : str, optional
-        Use the workers of this Dask scheduler instead, such as ``tcp://10.0.0.1:8786``.
+    With the address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``, use its workers instead.
     """
+    import dask
+    from distributed import Client
+    from distributed.security import Security
 
-    def __init__(self, workers: int, scheduler: str | None = None) -> None:
-        self._workers, self._scheduler = workers, scheduler
-        self._resources = contextlib.ExitStack()
-        self._client: Client | None = None
-        self._topic = f"heatcrop-{uuid.uuid4().hex}"  # what the workers log to this process alone
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    settings = {
+        "distributed.scheduler.allowed-failures": _WORKER_DEATHS,
+        "distributed.worker.memory.terminate": False,
+        "distributed.scheduler.unknown-task-duration": "60s",
+        "distributed.scheduler.work-stealing-interval": "100ms",
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set(settings))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Sending large graph")  # a group's rows, sent once
+        if scheduler is None:
+            _require_open_files(workers)
+            # Any process that can connect could run code: other users of this machine must not.
+            with interrupts_blocked():
+                cluster = _local_cluster(workers, Security.temporary())
+            stack.callback(_end, cluster)
+            client = Client(cluster, set_as_default=False)
+        else:
+            client = _connect(scheduler)
+        stack.callback(client.close, timeout=2)
+        _require_workers(client, scheduler)
+        messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        stack.enter_context(show_forwarded(messages))
+        topic = f"heatcrop-{uuid.uuid4().hex}"  # what the workers log to this process alone
+        client.subscribe_topic(topic, lambda event: messages.put(tuple(event[1])))
+        yield DaskExecutor(client, topic, scheduler or "of the workers")
 
-    def __enter__(self) -> DaskExecutor:
-        import dask
-        from distributed import Client
-        from distributed.security import Security
 
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        settings = {
-            "distributed.scheduler.allowed-failures": _WORKER_DEATHS,
-            "distributed.worker.memory.terminate": False,
-            "distributed.scheduler.http.routes": [],
-            "distributed.worker.http.routes": [],
-        }
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(dask.config.set(settings))
-            stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", message="Sending large graph")  # a group's rows, sent once
-            if self._scheduler is None:
-                _require_open_files(self._workers)
-                # Any process that can connect could run code: other users of this machine must not.
-                with interrupts_blocked():
-                    cluster = _local_cluster(self._workers, Security.temporary())
-                stack.callback(_end, cluster)
-                self._client = Client(cluster, set_as_default=False)
-            else:
-                self._client = _connect(self._scheduler)
-            stack.callback(self._client.close, timeout=2)
-            _require_workers(self._client, self._scheduler)
-            messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            stack.enter_context(show_forwarded(messages))
-            self._client.subscribe_topic(self._topic, lambda event: messages.put(tuple(event[1])))
-            self._resources = stack.pop_all()
-        return self
+class DaskExecutor:
+    """Runs graphs on the workers of a Dask client, which log to a topic."""
 
-    def __exit__(self, *_exception: object) -> None:
-        self._resources.close()
+    def __init__(self, client: Client, topic: str, scheduler: str) -> None:
+        self._client, self._topic, self._scheduler = client, topic, scheduler
+        self._steps = itertools.count()
 
     def run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
         """Call a function for each job, each graph at its own pace; see :class:`Executor`."""
@@ -168,16 +157,16 @@ class DaskExecutor(contextlib.AbstractContextManager["DaskExecutor"]):
             ) from None
         except (CancelledError, CommClosedError):
             raise RunError(
-                f"the connection to the scheduler {self._scheduler or 'of the workers'} was lost; when it is "
-                f"back, {CONTINUE}"
+                f"the connection to the scheduler {self._scheduler} was lost; when it is back, {CONTINUE}"
             ) from None
 
     def _run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
         from distributed import as_completed
 
-        assert self._client is not None
         # Submitted as a job of its own, it comes back when the worker that holds it dies.
-        shared = [self._submit(i, _identity, argument) for i, (argument, _) in enumerate(graphs)]
+        shared = [self._submit("shared", i, _identity, argument) for i, (argument, _) in enumerate(graphs)]
+        # Dask gives a job to a worker that holds its arguments, and moves it to a free one only much later.
+        self._client.replicate(shared)
         step: dict[int, list[Any]] = {}
         unfinished: Counter[int] = Counter()
         graph_of: dict[Any, int] = {}
@@ -192,7 +181,9 @@ class DaskExecutor(contextlib.AbstractContextManager["DaskExecutor"]):
             if not jobs:
                 advance(number, [])
                 return
-            step[number] = [self._submit(number, function, shared[number], *job) for job in jobs]
+            # Dask places a job by the mean duration of those of the same name, which differs between steps.
+            name = f"step{next(self._steps)}"
+            step[number] = [self._submit(name, number, function, shared[number], *job) for job in jobs]
             unfinished[number] = len(jobs)
             for future in step[number]:
                 graph_of[future.key] = number
@@ -207,10 +198,10 @@ class DaskExecutor(contextlib.AbstractContextManager["DaskExecutor"]):
             if not unfinished[number]:
                 advance(number, [one.result() for one in step.pop(number)])
 
-    def _submit(self, number: int, function: Callable[..., Any], *arguments: Any) -> Any:
-        assert self._client is not None
+    def _submit(self, name: str, number: int, function: Callable[..., Any], *arguments: Any) -> Any:
+        key = f"{name}-{uuid.uuid4()}"
         return self._client.submit(
-            _call, self._topic, function, *arguments, pure=False, priority=-number, retries=0
+            _call, self._topic, function, *arguments, key=key, priority=-number, retries=0
         )
 
 
@@ -342,21 +333,14 @@ class _Forwarder:
         self._worker.log_event(self._topic, [kind, *content])
 
 
-@contextlib.contextmanager
-def open_executor(workers: int, scheduler: str | None = None, isolated: bool = False) -> Iterator[Executor]:
-    """Choose an executor for the length of the block.
+def open_executor(
+    workers: int, scheduler: str | None = None, isolated: bool = False
+) -> contextlib.AbstractContextManager[Executor]:
+    """Choose an executor that does so many jobs at once, for the length of a ``with`` block.
 
-    Parameters
-    ----------
-    workers : int
-        How many jobs at once.
-    scheduler : str, optional
-        A Dask scheduler whose workers do the work.
-    isolated : bool
-        Run even one job at a time in a worker process, whose crash can be reported.
+    With a Dask `scheduler`, its workers do the work. `isolated` runs even one job at a time in a worker
+    process, whose crash can be reported.
     """
     if scheduler is None and workers == 1 and not isolated:
-        yield InlineExecutor()
-        return
-    with DaskExecutor(workers, scheduler) as executor:
-        yield executor
+        return contextlib.nullcontext(InlineExecutor())
+    return open_dask(workers, scheduler)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from heatcrop.cli.errors import explain
 from heatcrop.errors import RunError
-from heatcrop.runs.executors import DaskExecutor, InlineExecutor, run_calls
+from heatcrop.runs.executors import InlineExecutor, open_dask, run_calls
 from heatcrop.runs.folder import RunFolder
 from tests.tiny_run import ROOT, TASKS, differences, wait_until
 
@@ -47,7 +48,7 @@ def test_a_killed_worker_costs_only_the_job_that_it_was_doing(tmp_path):
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    with DaskExecutor(2) as executor:
+    with open_dask(2) as executor:
         executor.run(leave_note, [(tmp_path, two_steps(returned))])
     thread.join()
     doers = {name: {int(p.suffix[1:]) for p in tmp_path.glob(f"{name}.*")} for name in ("a", "b", "c2")}
@@ -73,7 +74,7 @@ STEPS = {"a": [[(2,), (3, 5)], [], [(7,)]], "b": [[()]], "c": []}
 
 def test_both_executors_return_the_same_results():
     results = []
-    with DaskExecutor(2) as dask:
+    with open_dask(2) as dask:
         for executor in (InlineExecutor(), dask):
             found = []
             graphs = [(10, products(found, name, steps)) for name, steps in STEPS.items()]
@@ -81,6 +82,22 @@ def test_both_executors_return_the_same_results():
             results.append(sorted(found))
             assert run_calls(executor, pow, [(2, 3), (3, 2)]) == [8, 9]
     assert results[0] == results[1] == [("a", []), ("a", [20, 150]), ("a", [70]), ("b", [10])]
+
+
+def meet(here, there):
+    here.touch()
+    wait_until(there.exists)
+
+
+def test_jobs_of_one_step_begin_at_once_on_free_workers(tmp_path):
+    with open_dask(2) as executor:
+        run_calls(executor, pow, [(2, 3)] * 20)  # jobs that took no time do not mislead the scheduler
+        began = time.monotonic()
+        for pair in range(10):
+            a, b = tmp_path / f"a{pair}", tmp_path / f"b{pair}"
+            run_calls(executor, meet, [(a, b), (b, a)])
+    # Dask moves waiting jobs to free workers once a second: it would take 10 s.
+    assert time.monotonic() - began < 5
 
 
 def fail_or_wait(number, folder):
@@ -92,27 +109,27 @@ def fail_or_wait(number, folder):
 
 
 def test_an_error_of_a_job_ends_all_jobs(tmp_path):
-    with pytest.raises(ZeroDivisionError), DaskExecutor(2) as executor:
+    with pytest.raises(ZeroDivisionError), open_dask(2) as executor:
         run_calls(executor, fail_or_wait, [(number, tmp_path) for number in range(6)])
     assert len(list(tmp_path.iterdir())) <= 2, "the other worker had one job, and perhaps began the next"
 
 
 def test_a_job_that_kills_every_worker_is_reported_in_one_line():
-    with pytest.raises(RunError, match=r"killed again and again.*--jobs 1"), DaskExecutor(2) as executor:
+    with pytest.raises(RunError, match=r"killed again and again.*--jobs 1"), open_dask(2) as executor:
         run_calls(executor, os._exit, [(9,)])
 
 
 # Started as a program of its own, because it is killed.
 PARENT = """
 import os, sys, time
-from heatcrop.runs.executors import DaskExecutor, run_calls
+from heatcrop.runs.executors import open_dask, run_calls
 
 def sleep(path):
     open(path, "w").write(str(os.getpid()))
     time.sleep(300)
 
 if __name__ == "__main__":
-    with DaskExecutor(2) as executor:
+    with open_dask(2) as executor:
         run_calls(executor, sleep, [(path,) for path in sys.argv[1:]])
 """
 
@@ -144,7 +161,7 @@ def is_running(pid):
 def test_a_scheduler_that_is_not_there_is_reported(monkeypatch):
     monkeypatch.setattr("heatcrop.runs.executors._CONNECT_SECONDS", 1)
     message = r"tcp://127.0.0.1:9: no Dask scheduler answers.*dask scheduler"
-    with pytest.raises(RunError, match=message), DaskExecutor(1, "tcp://127.0.0.1:9"):
+    with pytest.raises(RunError, match=message), open_dask(1, "tcp://127.0.0.1:9"):
         pass
 
 
@@ -177,7 +194,7 @@ def fail_in(library, own):
 
 @pytest.fixture(scope="module")
 def one_worker():
-    with DaskExecutor(1) as executor:
+    with open_dask(1) as executor:
         yield executor
 
 

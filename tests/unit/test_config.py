@@ -1,4 +1,7 @@
+"""The configuration: what is read, what a mistake is answered with, and which plans a task gets."""
+
 import dataclasses
+import operator
 from pathlib import Path
 
 import pytest
@@ -85,29 +88,20 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
         ("tasks: {neck: {finetune: {view: 1}}}", ["tasks.neck.finetune.view", "no such setting"]),
         ("tasks: {nekc: {cam: {views: 1}}}", ["tasks.nekc", "'nekc'", "neckline"]),
         ("cam: {training: {epochs: many}}", ["cam.training.epochs", "integer", "'many'"]),
-        ("design: {cam: {training: {epochs: many}}}", ["design.cam.training.epochs", "integer", "'many'"]),
-        ("seed: 1.5", ["seed", "1.5"]),
         ("seed: -1", ["seed", "-1"]),
         ("network: 3", ["network", "3"]),
         ("cam: null", ["cam", "None"]),
         ("network: {input_px: 100}", ["network", "input_px is 100", "multiple of 32"]),
-        ("network: {input_px: 0}", ["network.input_px", "32"]),
         ("network: {backbone: resnet19_v2}", ["network.backbone", "'resnet19_v2'", "resnet18_v2", "lite0"]),
         ("network: {fit: crop}", ["network.fit", "'stretch' or 'pad'", "'crop'"]),
         ("name: ../up", ["name", "'../up'"]),
         ("name: 2024", ["name", "2024"]),
         ("data: {val_share: 0.6, test_share: 0.5}", ["data", "val_share 0.6", "test_share 0.5"]),
-        ("data: {source: file}", ["data.source", "'file'"]),
         ("data: {splits: {val: tests}}", ["data.splits.val", "'tests'"]),
         ("data: {tasks: [{name: a/b, classes: [x, y]}]}", ["data.tasks.0", "'a/b'"]),
         ("data: {tasks: [{name: ab, classes: [x]}]}", ["data.tasks.0", "1 classes; at least two"]),
         ("data: {tasks: [{name: ab, classes: [x, x]}]}", ["data.tasks.0", "twice"]),
-        ("runtime: {threads: 0}", ["runtime.threads", "0"]),
-        ("crop: {rule: {threshold: 0}}", ["crop.rule.threshold", "0"]),
         ("crop: {rule: {threshold: .nan}}", ["crop.rule.threshold", "nan"]),
-        ("crop: {rule: {by: size}}", ["crop.rule.by", "'size'", "'area' or 'mass'"]),
-        ("crop: {quality: 101}", ["crop.quality", "101"]),
-        ("length: {crop: {rule: {margin: -0.1}}}", ["length.crop.rule.margin", "-0.1"]),
         ("tasks: {skirt: {cam: {folds: 0}}}", ["tasks.skirt.cam.folds", "0"]),
         ("heatmap: {method: gradcam}", ["heatmap.method", "'gradcam'", "'grad_cam'"]),
         ("heatmap: {methods: cam}", ["heatmap.methods", "no such setting"]),
@@ -117,39 +111,24 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
             "heatmap: {method: grad_cam}\nruntime: {engine: onnx}",
             ["heatmap.method", "backward", "runtime.engine"],
         ),
-        ("network: {backbone: inceptionv3, input_px: 64}", ["network", "input_px is 64", "75 or more"]),
-        ("cam: {heatmap: gradcam}", ["cam.heatmap", "'gradcam'", "'plain'", "'distance'"]),
-        ("cam: {training: {schedule: linear}}", ["cam.training.schedule", "'linear'", "'cosine' or 'step'"]),
-        ("cam: {training: {optimizer: adamw}}", ["cam.training.optimizer", "'adamw'", "'adam' or 'sgd'"]),
-        ("finetune: {training: {epochs: 0}}", ["finetune.training.epochs", "0", "at least 1"]),
-        ("finetune: {training: {batch_size: 0}}", ["finetune.training.batch_size", "0"]),
         ("finetune: {test: {scales: []}}", ["finetune.test.scales"]),
         ("cam: {training: {head_rate: 1.0e+308}}", ["cam.training.head_rate", "1e+308", "at most 1,000,000"]),
-        ("finetune: {training: {warmup: 1.0e+308}}", ["finetune.training.warmup", "at most 100,000"]),
         (f"cam: {{training: {{epochs: {'9' * 41}}}}}", ["cam.training.epochs", "at most 100,000"]),
-        (f"cam: {{folds: {10**22}}}", ["cam.folds", "at most 1000"]),
-        ("finetune: {views: 99999999999}", ["finetune.views", "99999999999", "at most 1000"]),
-        ("cam: {training: {steps: [-1]}}", ["cam.training.steps", "-1"]),
-        (f"data: {{limit_per_class: {10**22}}}", ["data.limit_per_class"]),
         ("data: {tasks: []}", ["data.tasks", "names no task", "fashionai", "infer"]),
-        ("finetune: {test: {scales: [0.5]}}", ["finetune.test.scales", "0.5"]),
-        ("cam: {augment: {crop_scale: 0}}", ["cam.augment.crop_scale", "0"]),
         ("- a\n- b", ["expected sections", "list"]),
         ("just text", ["expected sections", "str"]),
         ("a: [1, 2", ["not valid YAML"]),
         ("a: b: c", ["not valid YAML"]),
         ("a: !!python/object/apply:os.system ['touch hacked']", ["not valid YAML"]),
         (b"name: \xff\xfe", ["not UTF-8"]),
-        ("[" * 3000, ["YAML"]),
+        ("[" * 600, ["YAML"]),
     ],
 )
 def test_mistakes_are_reported_with_file_key_and_finding(read, tmp_path, text, words):
     message = refused(read, text)
     for line in message.splitlines():
         assert line.startswith(f"{tmp_path / 'my.yaml'}: ")
-    for word in words:
-        assert word in message
-    assert "Traceback" not in message
+    assert [word for word in words if word not in message] == []
     assert len(message) < 1000
 
 
@@ -178,37 +157,31 @@ def test_merged_keys_may_be_set_again(read):
 
 
 def test_all_mistakes_are_reported_at_once(read):
-    lines = refused(read, "nmae: x\nseed: -1\nnetwork: {fit: crop}").splitlines()
-    assert len(lines) == 3
+    assert len(refused(read, "nmae: x\nseed: -1\nnetwork: {fit: crop}").splitlines()) == 3
 
 
 def test_a_missing_file_or_a_folder_is_named(tmp_path):
     for path in (tmp_path / "none.yaml", tmp_path):
-        with pytest.raises(UsageError, match="cannot be read.*--config") as caught:
+        with pytest.raises(UsageError, match=f"^{path}: cannot be read.*--config"):
             read_config(path)
-        assert str(path) in str(caught.value)
 
 
 # --- --set
 
 
-def test_settings_change_what_the_file_sets(read):
-    config = read(
-        RICH, ["crop.rule.threshold=0.9", "name=other", "cam.training.steps=[1, 2]", "data.roots=[]"]
-    )
-    assert config.crop.rule.threshold == 0.9
-    assert config.crop.rule.by == "area"  # other keys of the section stay
-    assert config.name == "other"
-    assert config.cam.training.steps == (1, 2)
-    assert config.data.roots == ()
-
-
-def test_the_later_setting_wins(read):
-    assert read("", ["seed=1", "seed=2"]).seed == 2
-
-
-def test_a_value_may_hold_an_equals_sign(read):
-    assert read("", ["network.weights=a=b.params"]).network.weights == "a=b.params"
+@pytest.mark.parametrize(
+    ("settings", "key", "value"),
+    [
+        (["crop.rule.threshold=0.9"], "crop.rule.threshold", 0.9),
+        (["crop.rule.threshold=0.9"], "crop.rule.by", "area"),  # other keys of the section stay
+        (["cam.training.steps=[1, 2]"], "cam.training.steps", (1, 2)),
+        (["data.roots=[]"], "data.roots", ()),
+        (["seed=1", "seed=2"], "seed", 2),
+        (["network.weights=a=b.params"], "network.weights", "a=b.params"),
+    ],
+)
+def test_settings_change_what_the_file_sets(read, settings, key, value):
+    assert operator.attrgetter(key)(read(RICH, settings)) == value
 
 
 @pytest.mark.parametrize(
@@ -220,7 +193,7 @@ def test_a_value_may_hold_an_equals_sign(read):
         ("crop.rule.treshold=0.3", ["crop.rule.treshold", "no such setting"]),
         ("network=3", ["network", "3"]),
         ("seed.deep=3", ["seed", "{'deep': 3}"]),
-        (f"seed={'[' * 3000}", ["--set seed=[[[", "nested too deeply"]),
+        (f"seed={'[' * 600}", ["--set seed=[[[", "nested too deeply"]),
         (f"{'seed.' * 3000}x=1", ["--set seed.seed.", "nested too deeply"]),
         ("cam={views: 1, views: 2}", ["--set cam={views", "'views' is already"]),
         ("", ["key=value"]),
@@ -266,28 +239,29 @@ tasks:
 )
 def test_overrides_reach_the_plans_of_their_tasks_only(read, task, threshold, margin, epochs, tuned, flip):
     cam, crop, finetune = read(LAYERED).plans(resolve(task))
-    assert (crop.rule.threshold, crop.rule.margin) == (threshold, margin)
-    assert crop.rule.least_side == 0.12
-    assert cam.training.epochs == epochs
-    assert finetune.training.epochs == tuned
-    assert cam.augment.flip == flip
-
-
-def test_a_setting_may_reach_into_an_override(read):
-    config = read(LAYERED, ["tasks.neck.crop.rule.threshold=0.45", "length.crop.rule.threshold=0.35"])
-    assert config.plans(resolve("neck"))[1].rule.threshold == 0.45
-    assert config.plans(resolve("pant"))[1].rule.threshold == 0.35
+    assert (crop.rule.threshold, crop.rule.margin, crop.rule.least_side) == (threshold, margin, 0.12)
+    assert (cam.training.epochs, finetune.training.epochs, cam.augment.flip) == (epochs, tuned, flip)
 
 
 @pytest.mark.parametrize("task", ["collar", "neck", "pant", "skirt"])
 def test_the_command_line_wins_over_the_files_regimes_and_tasks(read, task):
     config = read(LAYERED, ["crop.rule.threshold=0.9", "cam.training.epochs=2"])
     cam, crop, _ = config.plans(resolve(task))
-    assert crop.rule.threshold == 0.9
-    assert cam.training.epochs == 2
+    assert (crop.rule.threshold, cam.training.epochs) == (0.9, 2)
     assert crop.rule.margin == (0.5 if task == "skirt" else 0.11)
-    config = read(LAYERED, ["crop.rule.threshold=0.9", "design.crop.rule.threshold=0.8"])
-    assert config.plans(resolve("collar"))[1].rule.threshold == 0.8
+
+
+@pytest.mark.parametrize(
+    ("setting", "task", "threshold"),
+    [
+        ("tasks.neck.crop.rule.threshold=0.45", "neck", 0.45),
+        ("length.crop.rule.threshold=0.35", "pant", 0.35),
+        ("design.crop.rule.threshold=0.8", "collar", 0.8),
+    ],
+)
+def test_a_setting_may_reach_into_an_override(read, setting, task, threshold):
+    config = read(LAYERED, ["crop.rule.threshold=0.9", setting])
+    assert config.plans(resolve(task))[1].rule.threshold == threshold
 
 
 # --- tasks
@@ -315,22 +289,31 @@ def test_a_dumped_configuration_is_complete_and_plain(read):
     assert set(values["cam"]) == fields
 
 
-def test_a_rule_from_the_command_line_is_not_searched_again(read):
-    assert read("", ["crop.quality=90"]).crop.search.pictures > 0
-    assert read("", ["crop.rule.threshold=0.5"]).crop.search.pictures == 0
-    one = read("", ["tasks.neck.crop.rule.threshold=0.5"])
-    searched = {task.short: one.plans(task)[1].search.pictures for task in one.known_tasks()}
-    assert searched["neck"] == 0
-    assert searched["collar"] > 0
-    assert read("", ["crop={rule: {threshold: 0.5}}"]).crop.search.pictures == 0
-    both = read("", ["crop.rule.threshold=0.5", "crop.search.pictures=99"])
-    assert both.crop.search.pictures == 99
+@pytest.mark.parametrize(
+    ("settings", "searched"),
+    [
+        (["crop.quality=90"], 400),
+        (["crop.rule.threshold=0.5"], 0),
+        (["crop={rule: {threshold: 0.5}}"], 0),
+        (["crop.rule.threshold=0.5", "crop.search.pictures=99"], 99),
+    ],
+)
+def test_a_rule_from_the_command_line_is_not_searched_again(read, settings, searched):
+    assert read("", settings).crop.search.pictures == searched
 
 
-def test_threads_default_to_the_usable_cores(monkeypatch):
-    monkeypatch.setattr(config_module, "cores", lambda: 3)
-    assert config_module.RuntimeConfig().threads == 3
-    monkeypatch.setattr(config_module, "cores", lambda: 64)
-    assert config_module.RuntimeConfig().threads == config_module.MOST_THREADS
+def test_a_rule_of_one_task_from_the_command_line_is_not_searched_again(read):
+    config = read("", ["tasks.neck.crop.rule.threshold=0.5"])
+    searched = {task.short: config.plans(task)[1].search.pictures for task in config.known_tasks()}
+    assert (searched["neck"], searched["collar"]) == (0, 400)
+
+
+@pytest.mark.parametrize(("usable", "threads"), [(3, 3), (64, config_module.MOST_THREADS)])
+def test_threads_default_to_the_usable_cores(monkeypatch, usable, threads):
+    monkeypatch.setattr(config_module, "cores", lambda: usable)
+    assert Config().runtime.threads == threads
     assert Config.model_validate({"runtime": {"threads": 12}}).runtime.threads == 12
+
+
+def test_this_machine_has_usable_cores():
     assert cores() >= 1
