@@ -174,10 +174,11 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
         raise WeightsError(f"{path}: no such weight file; give imagenet, none or an existing file")
     if spec.source == "lite0":
         blocks = lite0_blocks()
-        for block in blocks:
-            block.initialize(initializer)
         if weights != "none":
             load_lite0(blocks, path)
+            return blocks
+        for block in blocks:
+            block.initialize(initializer)
         return blocks
     if weights == "imagenet":
         try:

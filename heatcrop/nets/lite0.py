@@ -103,6 +103,7 @@ def load_lite0(blocks: list[Any], path: Path | None = None) -> None:
     The file is in PyTorch's old format, by default the installed package's; WeightsError where it does not
     fit. The head that the blocks were trained with, ``_fc``, is left out.
     """
+    mx = mxnet()
     state = read_torch_weights(path or lite0_weights_file())
     # File and network list layers in the order of the forward pass, and a layer's parameters in the order
     # weight, bias, running mean, running variance: they correspond one to one, which the shapes confirm.
@@ -114,4 +115,4 @@ def load_lite0(blocks: list[Any], path: Path | None = None) -> None:
     for parameter, (name, array) in zip(parameters, arrays, strict=True):
         if tuple(parameter.shape) != array.shape:
             raise WeightsError(f"{name} has shape {array.shape}, the network expects {parameter.shape}")
-        parameter.set_data(mxnet().nd.array(array))
+        parameter.initialize(mx.init.Constant(mx.nd.array(array)), force_reinit=True)

@@ -311,7 +311,7 @@ def test_a_rule_of_one_task_from_the_command_line_is_not_searched_again(read):
 @pytest.mark.parametrize(("usable", "threads"), [(3, 3), (64, config_module.MOST_THREADS)])
 def test_threads_default_to_the_usable_cores(monkeypatch, usable, threads):
     monkeypatch.setattr(config_module, "cores", lambda: usable)
-    assert Config().runtime.threads == threads
+    assert config_module.RuntimeConfig().threads == threads
     assert Config.model_validate({"runtime": {"threads": 12}}).runtime.threads == 12
 
 
