@@ -43,7 +43,7 @@ from heatcrop.runs.records import fingerprint
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
 from pipeline import STAGES, run_group
-from stage1_cam.heatmaps import predicted_heatmaps
+from stage1_cam.heatmaps import heatmaps_of
 from stage2_crop.boxes import Heatmaps, find_crops
 from stage2_crop.plan import SearchedRule
 from stage2_crop.rule import CropRule
@@ -189,7 +189,7 @@ def _final_maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray
     network = open_network(unit.task_folder.network(1))
     for logits, maps, _ in predict(network, inputs, np.arange(len(data))):
         for kind, heatmaps in found.items():
-            heatmaps.append(predicted_heatmaps(logits, maps, views, kind))
+            heatmaps.append(heatmaps_of(logits, maps, views, kind, data.task.invisible))
     return np.concatenate(found["plain"]), np.concatenate(found[cam.heatmap])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from heatcrop.training.views import View
 
-KINDS = ("plain", "contrast", "distance")
+KINDS = ("evidence", "plain", "contrast", "distance")
 
 
 def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
@@ -47,6 +47,41 @@ def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
     return total / np.maximum(weight, 1)
 
 
+def evidence_heatmap(maps: np.ndarray, invisible: int | None = None) -> np.ndarray:
+    """Compute where the attribute shows, whichever of its classes it may be.
+
+    Parameters
+    ----------
+    maps : ndarray of float, shape (C, h, w)
+        Class maps, see :func:`class_heatmap`.
+    invisible : int, optional
+        The class of images that do not show the attribute.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w)
+        With an invisible class the mean evidence for the other classes against it, negative where it
+        prevails; otherwise the standard deviation over the classes: how much a position distinguishes them.
+
+    Notes
+    -----
+    It does not depend on the prediction. A heatmap of the predicted class moves the crop with the prediction,
+    and a network that is trained on such crops learns to repeat the prediction instead of reading the image.
+
+    Examples
+    --------
+    >>> maps = np.array([[[4.0, 0.0]], [[3.0, 1.0]], [[2.0, -1.0]]])
+    >>> evidence_heatmap(maps, invisible=0).tolist()
+    [[-1.5, 0.0]]
+    >>> evidence_heatmap(maps).round(3).tolist()
+    [[0.816, 0.816]]
+    """
+    maps = np.asarray(maps, np.float32)
+    if invisible is None:
+        return np.asarray(maps.std(axis=0, dtype=np.float32))
+    return np.asarray(np.delete(maps, invisible, axis=0).mean(axis=0, dtype=np.float32) - maps[invisible])
+
+
 def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndarray:
     """Take one class's heatmap out of the class maps.
 
@@ -76,8 +111,8 @@ def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndar
     >>> class_heatmap(maps, 0, "distance").tolist()
     [[1.0, 1.0]]
     """
-    if kind not in KINDS:
-        raise ValueError(f"heatmap kind is {kind!r}; expected one of {', '.join(KINDS)}")
+    if kind not in KINDS[1:]:
+        raise ValueError(f"heatmap kind is {kind!r}; expected one of {', '.join(KINDS[1:])}")
     plain = np.asarray(maps[chosen], np.float32)
     if kind == "plain" or len(maps) == 1:
         return plain
@@ -87,11 +122,17 @@ def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndar
     return np.asarray(np.sqrt(np.square(differences).mean(axis=0, dtype=np.float32)))
 
 
-def predicted_heatmaps(logits: np.ndarray, maps: np.ndarray, views: list[View], kind: str) -> np.ndarray:
-    """Compute the predicted classes' heatmaps, (B, h, w) float32, of B images.
+def heatmaps_of(
+    logits: np.ndarray, maps: np.ndarray, views: list[View], kind: str, invisible: int | None
+) -> np.ndarray:
+    """Compute the heatmaps, (B, h, w) float32, of B images.
 
-    `logits` are (B, C), `maps` the class maps (B, T, C, h, w) of T `views`; see :func:`merge_views` and
+    `logits` are (B, C), `maps` the class maps (B, T, C, h, w) of T `views`. `kind` is one of :data:`KINDS`:
+    ``evidence``, see :func:`evidence_heatmap`, or the kind of the predicted class's heatmap, see
     :func:`class_heatmap`.
     """
-    images = zip(maps, logits.argmax(axis=1).tolist(), strict=True)
-    return np.stack([class_heatmap(merge_views(one, views), best, kind) for one, best in images])
+    merged = [merge_views(one, views) for one in maps]
+    if kind == "evidence":
+        return np.stack([evidence_heatmap(one, invisible) for one in merged])
+    predicted = logits.argmax(axis=1).tolist()
+    return np.stack([class_heatmap(one, best, kind) for one, best in zip(merged, predicted, strict=True)])

@@ -26,8 +26,9 @@ class CamPlan:
         Networks that share the training images' heatmaps; 1 takes them from the final network, which has
         trained on them (for comparison only).
     test : TestViews
-    heatmap : {'plain', 'contrast', 'distance'}
-        See :func:`stage1_cam.heatmaps.class_heatmap`.
+    heatmap : {'evidence', 'plain', 'contrast', 'distance'}
+        ``evidence`` does not depend on the prediction, see :func:`stage1_cam.heatmaps.evidence_heatmap`;
+        the others are heatmaps of the predicted class, see :func:`stage1_cam.heatmaps.class_heatmap`.
     """
 
     training: TrainingPlan = TrainingPlan()
@@ -35,4 +36,4 @@ class CamPlan:
     views: Annotated[int, Field(ge=1, le=1000)] = 4
     folds: Annotated[int, Field(ge=1, le=1000)] = 3
     test: TestViews = TestViews()
-    heatmap: Literal["plain", "contrast", "distance"] = "distance"
+    heatmap: Literal["evidence", "plain", "contrast", "distance"] = "evidence"

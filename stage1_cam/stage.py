@@ -23,7 +23,7 @@ from heatcrop.runs.predictions import write_arrays, write_predictions
 from heatcrop.runs.progress import log
 from heatcrop.training.batches import Images
 from heatcrop.training.stage import BranchStage
-from stage1_cam.heatmaps import predicted_heatmaps
+from stage1_cam.heatmaps import heatmaps_of
 
 
 class CamStage(BranchStage):
@@ -67,8 +67,12 @@ class CamStage(BranchStage):
         views, heatmaps = self.plan.test.unit(), np.empty((len(rows), *maps.shape[3:]), np.float32)
         for number in np.unique(self.group.task_of[rows]).tolist():
             of_task, classes = self.group.task_of[rows] == number, self.group.columns(number)
-            heatmaps[of_task] = predicted_heatmaps(
-                logits[of_task][:, classes], maps[of_task][:, :, classes], views, self.plans[number].heatmap
+            heatmaps[of_task] = heatmaps_of(
+                logits[of_task][:, classes],
+                maps[of_task][:, :, classes],
+                views,
+                self.plans[number].heatmap,
+                self.group.tasks[number].task.invisible,
             )
         return {"logits": logits, "heatmaps": heatmaps}
 

@@ -11,8 +11,11 @@ import numpy as np
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_table
 from heatcrop.training.views import framed
+from stage2_crop.component import scale_heat, upsample
 from stage2_crop.plan import CropRule
-from stage2_crop.rule import Crop, find_crop
+from stage2_crop.rule import GRID, Crop, find_crop, location_prior
+
+_REFITS, _LEAST_SPREAD = 10, 0.03
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +55,16 @@ def find_crops(heatmaps: Heatmaps, rule: CropRule) -> list[Crop]:
 
 
 def complete_rule(rule: CropRule, heatmaps: Heatmaps) -> CropRule:
-    """Complete a rule that needs the attribute's usual place and does not know it yet.
+    """Complete a rule with the location prior and the attribute's usual place, where it does not know them.
 
     The usual place is the median, over the images whose heatmaps give a crop, of the crop's centre and side.
-    Where no heatmap does, it stays unknown and images are not cropped. The heatmaps must not be those of test
-    images.
+    Where no heatmap does, it stays unknown. The heatmaps must not be those of test images.
     """
-    if rule.invisible != "usual" or rule.usual is not None:
+    if rule.prior is None and len(heatmaps.maps):
+        rule = dataclasses.replace(rule, prior=fit_prior(heatmaps, rule.prior_weight))
+    if rule.usual is not None:
         return rule
-    crops = find_crops(heatmaps, rule)
+    crops = find_crops(heatmaps, dataclasses.replace(rule, place="heatmap"))
     cut = np.array([not crop.fallback for crop in crops], bool)
     if not cut.any():
         return rule
@@ -69,6 +73,46 @@ def complete_rule(rule: CropRule, heatmaps: Heatmaps) -> CropRule:
     sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / sizes.min(axis=1)
     x, y, side = np.median(np.column_stack([centres, sides]), axis=0).tolist()
     return dataclasses.replace(rule, usual=(x, y, side))
+
+
+def fit_prior(heatmaps: Heatmaps, weight: float) -> tuple[float, float, float, float]:
+    """Estimate where the heat of some images is highest: mean and standard deviation of a Gaussian.
+
+    Parameters
+    ----------
+    heatmaps : Heatmaps
+        At least one; not those of test images.
+    weight : float
+        The prior's, see :class:`stage2_crop.plan.CropRule`.
+
+    Returns
+    -------
+    tuple of float (x, y, dx, dy)
+        Shares of the image's width and height.
+
+    Notes
+    -----
+    Heat peaks at a wrong place in some images. The Gaussian is refitted to the peaks of the heat times the
+    prior, so that such peaks count less each time.
+    """
+    scaled = [upsample(scale_heat(one), GRID) for one in np.asarray(heatmaps.maps)]
+    views = [framed((0, 0, *size), heatmaps.fit) for size in heatmaps.sizes.tolist()]
+    frames = [(view.x0, view.y0, view.x1, view.y1) for view in views]
+    prior: tuple[float, float, float, float] | None = None
+    for _ in range(_REFITS if weight else 1):
+        peaks = np.empty((len(scaled), 2))
+        for i, (heat, frame, size) in enumerate(zip(scaled, frames, heatmaps.sizes.tolist(), strict=True)):
+            if prior is not None:
+                heat = heat * location_prior(prior, frame, *size) ** weight
+            row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+            x = frame[0] + (column + 0.5) / GRID * (frame[2] - frame[0])
+            y = frame[1] + (row + 0.5) / GRID * (frame[3] - frame[1])
+            peaks[i] = x / size[0], y / size[1]
+        spread = np.maximum(peaks.std(axis=0), _LEAST_SPREAD)
+        x, y, dx, dy = map(float, (*peaks.mean(axis=0), *spread))
+        prior = (x, y, dx, dy)
+    assert prior is not None
+    return prior
 
 
 def jitter_boxes(

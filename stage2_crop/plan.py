@@ -11,6 +11,8 @@ Threshold = Annotated[float, Field(ge=1e-6, le=1)]
 Margin = Annotated[float, Field(ge=0, le=10)]
 Share = Annotated[float, Field(ge=0, le=1)]
 GreatestSide = Annotated[float, Field(ge=1e-6, le=1000)]
+PriorWeight = Annotated[float, Field(ge=0, le=100)]
+Spread = Annotated[float, Field(ge=1e-6, le=1000)]
 UpTo1000 = Annotated[float, Field(ge=0, le=1000)]
 
 
@@ -38,10 +40,18 @@ class CropRule:
     least_contrast : float
         A map whose peak is not above its median by this share of its range has no location: the image is
         not cropped.
+    prior_weight : float
+        Power of the location prior that the heat is multiplied by: 0 is the heatmap alone, and the larger it
+        is, the nearer all crops are to the same place.
+    prior : tuple of float (x, y, dx, dy), or None
+        The location prior: mean and standard deviation of where the heat is highest, as shares of the
+        image's width and height. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
+    place : {'heatmap', 'fixed'}
+        Crop where the heatmap points, or the same place of all images: the usual one.
     invisible : {'whole', 'usual', 'crop'}
         What to crop where the attribute is predicted to be invisible: nothing, the place where the
-        attribute usually is, or what the heatmap gives all the same. Without a crop, the crop network sees
-        nothing that the full image has not shown.
+        attribute usually is, or what the heatmap gives all the same. With the first two, a crop tells the
+        crop network what the full image's network predicts.
     usual : tuple of float (x, y, side), or None
         The usual place: the square's centre as a share of the image's width and height, and its side as
         a share of the shorter side. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
@@ -58,7 +68,10 @@ class CropRule:
     greatest_side: GreatestSide = 0.95
     least_area: Share = 0.002
     least_contrast: UpTo1000 = 0.05
-    invisible: Literal["whole", "usual", "crop"] = "whole"
+    prior_weight: PriorWeight = 0.5
+    prior: tuple[float, float, Spread, Spread] | None = None
+    place: Literal["heatmap", "fixed"] = "heatmap"
+    invisible: Literal["whole", "usual", "crop"] = "crop"
     usual: tuple[UpTo1000, UpTo1000, UpTo1000] | None = None
     enabled: bool = True
 
@@ -71,29 +84,30 @@ class SearchPlan:
     ----------
     pictures : int
         How many images evaluate a candidate; 0 keeps the configured rule.
-    thresholds, margins, least_sides, greatest_sides : tuple of float
+    prior_weights, thresholds, margins, least_sides, greatest_sides : tuple of float
         Values tried beside the configured one, see :class:`CropRule`. Higher thresholds and smaller margins
         often score a little higher still by cutting into the region itself: the defaults stop where a
         person who inspects the crops would.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
+    prior_weights: Annotated[tuple[PriorWeight, ...], Field(min_length=1)] = (0.0, 0.5, 1.0, 2.0)
     thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.3, 0.45, 0.6)
     margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.1, 0.15, 0.3)
     least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.35)
     greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)
 
-    def steps(self, names_invisible: bool) -> list[tuple[str, tuple[Any, ...]]]:
+    def steps(self) -> list[tuple[str, tuple[Any, ...]]]:
         """Return the settings in the order in which they are searched, each with its values."""
-        steps: list[tuple[str, tuple[Any, ...]]] = [
+        return [
+            ("prior_weight", self.prior_weights),
             ("threshold", self.thresholds),
             ("margin", self.margins),
             ("least_side", self.least_sides),
             ("greatest_side", self.greatest_sides),
+            ("place", ("heatmap", "fixed")),
+            ("enabled", (True, False)),
         ]
-        if names_invisible:
-            steps.append(("invisible", ("whole", "usual", "crop")))
-        return [*steps, ("enabled", (True, False))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +124,9 @@ class CropPlan:
         :func:`stage2_crop.boxes.jitter_boxes`; 0 for not at all.
     jitters : int
         Such crops of each training image.
+    fixed_share : float
+        Share of them that are at the attribute's usual place instead of where the heatmap points: the crop
+        network then also knows crops that are not centred on the region, as a new image's may not be.
     quality : int
         JPEG quality of the crop folder, 1..100.
     """
@@ -118,6 +135,7 @@ class CropPlan:
     search: SearchPlan = SearchPlan()
     jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.15
     jitters: Annotated[int, Field(ge=1, le=100)] = 4
+    fixed_share: Share = 0.5
     quality: Annotated[int, Field(ge=1, le=100)] = 95
 
 

@@ -13,6 +13,7 @@ from stage2_crop.square import circumscribed_square, move_inside, widen
 GRID = 112
 """Side of the grid that maps are upsampled to: a position is under 1 % of the image's side."""
 _CENTRES = (np.arange(GRID) + 0.5) / GRID
+_LEAST_PRIOR = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +71,19 @@ def find_crop(
     uncropped = (0, 0, width, height)
     if not rule.enabled:
         return Crop(uncropped, "off", 0.0)
-    if invisible and rule.invisible != "crop":
-        if rule.invisible == "whole" or rule.usual is None:
-            return Crop(uncropped, "invisible", 0.0)
-        x, y, half = rule.usual[0] * width, rule.usual[1] * height, rule.usual[2] * min(width, height) / 2
-        square = (x - half, y - half, x + half, y + half)
-        return Crop(move_inside(square, width, height), "usual", 0.0)
+    gone = invisible and rule.invisible != "crop"
+    if (gone and rule.invisible == "whole") or (gone and rule.usual is None):
+        return Crop(uncropped, "invisible", 0.0)
+    if rule.usual is not None and (gone or rule.place == "fixed"):
+        return Crop(usual_box(rule.usual, width, height), "usual", 0.0)
     if is_flat(heatmap, rule.least_contrast):
         return Crop(uncropped, "flat", 0.0)
     heat = upsample(scale_heat(heatmap, rule.percentile), GRID)
     fx0, fy0, fx1, fy1 = frame
     step_x, step_y = (fx1 - fx0) / GRID, (fy1 - fy0) / GRID
     _zero_padding(heat, frame, width, height)
+    if rule.prior is not None and rule.prior_weight:
+        heat = scale_heat(heat * location_prior(rule.prior, frame, width, height) ** rule.prior_weight)
     chosen = choose(components(heat, rule.threshold), rule.by, rule.together)
     if chosen is None:
         return Crop(uncropped, "empty", 0.0)
@@ -94,6 +96,32 @@ def find_crop(
     if square[2] - square[0] > rule.greatest_side * shorter:
         return Crop(uncropped, "huge", 0.0)
     return Crop(move_inside(square, width, height), "", chosen.mass)
+
+
+def usual_box(usual: tuple[float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
+    """Place the usual square, see :class:`stage2_crop.plan.CropRule`, in an image."""
+    x, y, half = usual[0] * width, usual[1] * height, usual[2] * min(width, height) / 2
+    return move_inside((x - half, y - half, x + half, y + half), width, height)
+
+
+def location_prior(
+    prior: tuple[float, float, float, float],
+    frame: tuple[float, float, float, float],
+    width: int,
+    height: int,
+) -> np.ndarray:
+    """Compute the location prior at the grid positions of a frame, (GRID, GRID) float32 in 0..1.
+
+    `prior` holds mean and standard deviation of a Gaussian, see :class:`stage2_crop.plan.CropRule`.
+    """
+    fx0, fy0, fx1, fy1 = frame
+    x = (fx0 + _CENTRES * (fx1 - fx0)) / width
+    y = (fy0 + _CENTRES * (fy1 - fy0)) / height
+    mean_x, mean_y, spread_x, spread_y = prior
+    along_x = np.exp(-(((x - mean_x) / spread_x) ** 2) / 2)
+    along_y = np.exp(-(((y - mean_y) / spread_y) ** 2) / 2)
+    # Not 0 anywhere: a map that is hot only far away keeps its component.
+    return np.maximum(along_y[:, None] * along_x, _LEAST_PRIOR).astype(np.float32)
 
 
 def _zero_padding(

@@ -1,8 +1,8 @@
 """Choose a task's crop rule on rows that no network trained on, by fused AP.
 
-One setting at a time, the others held: threshold, margin, least side, greatest side, what to do where the
-attribute is predicted to be invisible, and whether to crop at all. Each candidate is evaluated by what its
-crops add to the full image: a linear probe on the crops' features, fused with stage 1's predictions. Rows
+One setting at a time, the others held: the location prior's weight, threshold, margin, least side, greatest
+side, whether to crop a fixed place instead, and whether to crop at all. Each candidate is evaluated by what
+its crops add to the full image: a linear probe on the crops' features, fused with stage 1's predictions. Rows
 are training images whose heatmaps and predictions come from networks that did not train on them, and
 validation images; test images are not used.
 
@@ -152,7 +152,9 @@ def search_rule(
             figures = map(float, (gain.mean(), gain.std(), side))
             tried.append(Candidate(setting, value, *scores, *figures))
         best = int(np.argmax([one.fused_ap for one in tried]))
-        if tried[best].fused_ap - tried[0].fused_ap <= _STANDARD_ERRORS * tried[best].error:
+        # The fixed place has no heatmap that could mislead: it needs to be better, not clearly so.
+        clearly = 0.0 if setting == "place" else _STANDARD_ERRORS * tried[best].error
+        if tried[best].fused_ap - tried[0].fused_ap <= clearly:
             best = 0
         tried[best] = dataclasses.replace(tried[best], chosen=True)
         curve += tried

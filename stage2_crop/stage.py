@@ -79,8 +79,7 @@ class CropStage(Stage):
         training = np.repeat(boxes[:, None].astype(np.int32), plan.jitters if plan.jitter else 1, axis=1)
         if plan.jitter:
             train = np.intersect1d(data.rows("train", labelled=True), np.arange(first, end))
-            jitter = (plan.jitters, plan.jitter, self.context.seed)
-            training[train - first] = jitter_boxes(self._heatmaps, rule, train, *jitter)
+            training[train - first] = self._training_boxes(train)
         write_arrays(
             self._part_file(first),
             boxes=boxes,
@@ -88,6 +87,20 @@ class CropStage(Stage):
             score=np.array([crop.score for crop in crops], np.float64),
             training=training,
         )
+
+    def _training_boxes(self, rows: np.ndarray) -> np.ndarray:
+        """Vary the crops of some rows, (R, jitters, 4): where the heatmap points and at the usual place."""
+        plan, fixed = self.plan, round(self.plan.fixed_share * self.plan.jitters)
+        if not self._rule.enabled or self._rule.usual is None or self._rule.place == "fixed":
+            fixed = 0
+        near = functools.partial(jitter_boxes, self._heatmaps, rows=rows, spread=plan.jitter)
+        parts = [near(self._rule, count=plan.jitters - fixed, seed=self.context.seed)]
+        if fixed:
+            usual = dataclasses.replace(self._rule, place="fixed")
+            parts.append(near(usual, count=fixed, seed=self.context.seed + 1))
+        # An epoch takes the next box of a row: the kinds take turns.
+        turns = np.argsort([(i + 0.5) / part.shape[1] for part in parts for i in range(part.shape[1])])
+        return np.concatenate(parts, axis=1)[:, turns]
 
     def finish(self) -> None:
         """Replace the crop folder, and write the boxes of all images."""
@@ -141,7 +154,7 @@ class CropStage(Stage):
         with progress(f"{data.task.short}: search the crop rule", None) as bar:
             return search_rule(
                 self.plan.rule,
-                self.plan.search.steps(data.task.invisible is not None),
+                self.plan.search.steps(),
                 search_rows,
                 boxes_of,
                 lambda boxes: box_features(runner, form, paths, boxes, bar),

@@ -137,7 +137,7 @@ def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
         views = len(plan.test.unit())
         total += speed.cached * (len(data) * views + train * plan.views)
         total += _FORWARD * speed.train * len(data) * views
-    tried = sum(len(values) for _, values in crop.search.steps(data.task.invisible is not None))
+    tried = sum(len(values) for _, values in crop.search.steps())
     total += speed.probe * min(crop.search.pictures, train + val) * tried
     return total + speed.read * len(data)
 

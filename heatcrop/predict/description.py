@@ -103,8 +103,8 @@ class TaskDescription(_Part):
     outputs: list[int] | None = None
     """First and end of the networks' outputs that are this task's classes; None where all are."""
     full: Branch
-    heatmap: Literal["plain", "contrast", "distance"]
-    """See :func:`stage1_cam.heatmaps.class_heatmap`."""
+    heatmap: Literal["evidence", "plain", "contrast", "distance"]
+    """See :func:`stage1_cam.heatmaps.heatmaps_of`."""
     crop_rule: CropRule
     crop: Branch
     fusion: Fusion

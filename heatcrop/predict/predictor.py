@@ -24,7 +24,7 @@ from heatcrop.runs.folder import RunFolder
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
 from heatcrop.training.views import TestViews
-from stage1_cam.heatmaps import predicted_heatmaps
+from stage1_cam.heatmaps import heatmaps_of
 from stage2_crop.boxes import Heatmaps, find_crops
 
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
@@ -75,7 +75,7 @@ class Pipeline:
         batches: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in tasks]
         for logits, maps in self._outputs(self.branches(tasks[0])[0], Images(paths), views):
             for one, own, found in zip(methods, columns, batches, strict=True):
-                heat = predicted_heatmaps(logits[:, own], maps[:, :, own], views.unit(), one.heatmap)
+                heat = heatmaps_of(logits[:, own], maps[:, :, own], views.unit(), one.heatmap, one.invisible)
                 found.append((logits[:, own], heat))
         predictions = []
         for task, one, own, found in zip(tasks, methods, columns, batches, strict=True):
