@@ -58,7 +58,7 @@ class CamStage(BranchStage):
             )
         return {"logits": logits, "heatmaps": heatmaps}
 
-    def write_predictions(self, number: int, folder: TaskFolder) -> None:
+    def write_task(self, number: int, folder: TaskFolder) -> None:
         data = self.group.tasks[number]
         logits, networks = np.zeros(data.letters.shape, np.float32), np.full(len(data), "", "U8")
         shape = next(part["heatmaps"].shape[1:] for _, _, part in self.predictions(number))

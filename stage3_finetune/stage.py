@@ -55,7 +55,7 @@ class FinetuneStage(BranchStage):
             training = [np.concatenate([np.tile(one, (1, most // one.shape[1], 1)) for one in training])]
         return Images(self.group.paths, np.concatenate(boxes), training[0], self.group.sizes)
 
-    def write_predictions(self, number: int, folder: TaskFolder) -> None:
+    def write_task(self, number: int, folder: TaskFolder) -> None:
         data, full = self.group.tasks[number], self._full[number]["full"]
         logits, networks = np.zeros(data.letters.shape), np.full(len(data), "", "U8")
         for network, rows, part in self.predictions(number):

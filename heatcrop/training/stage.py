@@ -95,7 +95,7 @@ class BranchStage(Stage):
         """Return what the networks are shown."""
 
     @abc.abstractmethod
-    def write_predictions(self, number: int, folder: TaskFolder) -> None:
+    def write_task(self, number: int, folder: TaskFolder) -> None:
         """Join the predictions of one task from all networks, and write them."""
 
     def keep(self, logits: np.ndarray, maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -201,7 +201,7 @@ class BranchStage(Stage):
         history = pd.DataFrame(row for file in files for row in json.loads(str(read_arrays(file)["rows"])))
         made = (self.exported("final"), *map(self.weights, self.networks))
         for number, folder in enumerate(self.tasks):
-            self.write_predictions(number, folder)
+            self.write_task(number, folder)
             write_table(folder.history(self.number), history)
             for file in (file for file in made if file.parent != self.cache):
                 link(folder.stage(self.number) / file.name, file)
