@@ -140,10 +140,9 @@ def unknown_backbone(name: str) -> str:
 
 def backbone(name: str) -> Backbone:
     """Return a backbone by name; EngineError for an unknown one."""
-    try:
-        return BACKBONES[name]
-    except KeyError:
-        raise EngineError(unknown_backbone(name)) from None
+    if name not in BACKBONES:
+        raise EngineError(unknown_backbone(name))
+    return BACKBONES[name]
 
 
 def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[Any]:

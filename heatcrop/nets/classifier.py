@@ -86,9 +86,8 @@ class NetworkContext:
 
     def open_backbone(self, folder: Path) -> Runner:
         """Open the complete backbone with its published weights: (B, 3, S, S) to its last feature map."""
-        return self._open_blocks(
-            dataclasses.replace(self.network, frozen_blocks=-1), folder / "backbone.onnx"
-        )
+        plan = dataclasses.replace(self.network, frozen_blocks=-1)
+        return self._open_blocks(plan, folder / "backbone.onnx")
 
     def _open_blocks(self, plan: NetworkPlan, path: Path) -> Runner:
         block = chain(*split_blocks(plan, self.seed)[0])

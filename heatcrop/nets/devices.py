@@ -212,9 +212,8 @@ def _fault_for_onnx(card: Card, driver: Driver, cuda: tuple[int, int] | None) ->
 
 def _driver_too_old(driver: Driver, major: int) -> str:
     newer = f" ({_DRIVERS[major]} or newer)" if major in _DRIVERS else ""
-    return (
-        f"needs a newer driver{newer}: this one supports CUDA {_dotted(driver.cuda or (0, 0))}, not {major}"
-    )
+    cuda = _dotted(driver.cuda or (0, 0))
+    return f"needs a newer driver{newer}: this one supports CUDA {cuda}, not {major}"
 
 
 def _dotted(version: tuple[int, int]) -> str:

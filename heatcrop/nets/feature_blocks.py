@@ -9,6 +9,7 @@ original head are dropped: they belong to ImageNet's thousand classes.
 
 from __future__ import annotations
 
+import bisect
 import json
 import warnings
 from collections.abc import Iterable
@@ -72,22 +73,24 @@ def _last_map(output: Any, side_px: int) -> Any:
 def _chain(net: Any, body: Any) -> list[Any]:
     """List the network's blocks that, called one after another, give the graph `body`; may be empty."""
     mx = mxnet()
-    x, goal = mx.sym.var("data"), _operations(body)
+    x, graphs = mx.sym.var("data"), []
     chain: list[Any] = []
     for child in getattr(net, "features", net)._children.values():
         # A stage is a sequence of units, and freezing may end after each unit.
         is_stage = type(child) is mx.gluon.nn.HybridSequential
         chain += child._children.values() if is_stage else [child]
-    for end, block in enumerate(chain, 1):
+    for block in chain:
         try:
             x = block(x)
         except Exception:  # a block that takes other inputs may raise anything
             break
         if not isinstance(x, mx.sym.Symbol):
             break
-        if _operations(x) == goal:
-            return chain[:end]
-    return []
+        graphs.append(x)
+    goal = _operations(body)
+    end = bisect.bisect_left(graphs, len(goal), key=lambda symbol: len(_operations(symbol)))
+    found = end < len(graphs) and _operations(graphs[end]) == goal
+    return chain[: end + 1] if found else []
 
 
 def _operations(symbol: Any) -> list[Any]:
