@@ -107,12 +107,11 @@ def _decode_jpeg(data: bytes, size: tuple[int, int], at_least_px: int | None) ->
         scale *= 2
     width, height = (-(-side // scale) for side in size)
     try:
-        array: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, "RGB", min_height=height, min_width=width, strict=True
+        return np.asarray(
+            simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, strict=True)
         )
     except (ValueError, OSError, MemoryError):
         return None
-    return array
 
 
 def _decode(
@@ -142,8 +141,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
     """Encode an (H, W, 3) image as JPEG; `quality` is 1 to 100."""
-    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality, "RGB", "420")
-    return encoded
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality, "RGB", "420"))
 
 
 def write_jpeg(path: str | os.PathLike[str], rgb: NDArray[np.uint8], quality: int = 95) -> None:

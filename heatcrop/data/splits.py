@@ -142,13 +142,11 @@ def leakage(rows: pd.DataFrame) -> pd.DataFrame:
     or ``label`` (both labels are known and differ). An image with both differences has two rows.
     """
     found = [pd.DataFrame(columns=list(LEAKAGE))]
-    for task, of_task in rows.groupby("task"):
+    for _, of_task in rows.groupby("task"):
         of_task = of_task.sort_values("image", kind="stable", ignore_index=True)
         contents = identical_groups(of_task["path"].tolist())
         first = of_task.iloc[np.unique(contents, return_index=True)[1][contents]].reset_index(drop=True)
-        pairs = of_task.assign(
-            task=task, same_as=first["image"], same_split=first["split"], same_label=first["label"]
-        )
+        pairs = of_task.assign(same_as=first["image"], same_split=first["split"], same_label=first["label"])
         known = (pairs["label"] != "") & (pairs["same_label"] != "")
         differs = {
             "split": pairs["split"] != pairs["same_split"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -9,13 +10,8 @@ from pathlib import Path
 class Root:
     """A folder of data, with one listing per subfolder instead of one system call per image.
 
-    Parameters
-    ----------
-    folder : Path
-    source : Path
-        What holds the annotations: a CSV file in the folder, or the folder itself.
-    prefix : str
-        What file names in messages start with; empty for a single root.
+    `source` holds the annotations: a CSV file in the folder, or the folder itself. File names in messages
+    start with `prefix`.
     """
 
     def __init__(self, folder: Path, source: Path, prefix: str = "") -> None:
@@ -24,7 +20,7 @@ class Root:
         self.prefix = prefix
         self.path = os.path.abspath(folder)
         self._real = os.path.realpath(folder)
-        self._listings: dict[str, dict[str, str] | str] = {}  # kind by name, or why there is no listing
+        self._listing = functools.cache(self._list)
 
     def name(self, path: Path) -> str:
         """Name a file in messages."""
@@ -33,9 +29,7 @@ class Root:
     def find(self, relative: str) -> str:
         """Return why an image below the root cannot be used, or ``''``."""
         folder, _, name = relative.rpartition("/")
-        if folder not in self._listings:
-            self._listings[folder] = self._list(folder)
-        listing = self._listings[folder]
+        listing = self._listing(folder)
         if isinstance(listing, str):
             return listing
         kind = listing.get(name, "missing")
@@ -52,6 +46,7 @@ class Root:
         return os.path.realpath(path).startswith(self._real.rstrip(os.sep) + os.sep)
 
     def _list(self, folder: str) -> dict[str, str] | str:
+        """Return the kind of each entry by name, or why there is no listing."""
         path = os.path.join(self.path, folder)
         if folder and not self._inside(path):
             return f"the folder {folder} leads out of the data folder, to {os.path.realpath(path)}"
