@@ -13,8 +13,8 @@ import pandas as pd
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_json, write_table
-from heatcrop.metrics.ensemble import Ensemble, equal_weights, fit_ensemble, fuse_members
-from heatcrop.metrics.score import score_task
+from heatcrop.metrics.ensemble import Ensemble, fit_ensemble, fuse_members
+from heatcrop.metrics.score import average_precision
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.predict.members import FUSED, SPLITS, Member
 from heatcrop.runs.folder import RunFolder
@@ -35,12 +35,10 @@ class TaskEnsemble:
     without: dict[str, Ensemble]
     """For each member, the ensemble fitted without it; empty when there is only one."""
 
-    def fused(self, rows: np.ndarray) -> np.ndarray:
-        return fuse_members([p[rows] for p in self.predictions.values()], self.ensemble)
-
-    def fused_without(self, member: str, rows: np.ndarray) -> np.ndarray:
-        rest = [p[rows] for name, p in self.predictions.items() if name != member]
-        return fuse_members(rest, self.without[member])
+    def fused(self, rows: np.ndarray, left_out: str | None = None) -> np.ndarray:
+        """Fuse the predictions of some rows, with all members or without one."""
+        members = [p[rows] for name, p in self.predictions.items() if name != left_out]
+        return fuse_members(members, self.ensemble if left_out is None else self.without[left_out])
 
     def weight(self, member: str) -> float:
         return dict(zip(self.predictions, self.ensemble.weights, strict=True)).get(member, 0.0)
@@ -60,9 +58,8 @@ def write_ensemble(
     ensembles = {}
     with progress("fit weights", len(tasks)) as bar:
         for name, data in tasks.items():
-            ensembles[name] = _fit_task(
-                data, {m.name: m.predictions[name] for m in members if name in m.predictions}
-            )
+            predictions = {m.name: m.predictions[name] for m in members if name in m.predictions}
+            ensembles[name] = _fit_task(data, predictions)
             bar(1)
     metrics, table = _metrics(ensembles), _table(ensembles, members)
     rows = [
@@ -83,15 +80,12 @@ def _fit_task(data: TaskData, predictions: dict[str, np.ndarray]) -> TaskEnsembl
     if not len(rows):
         log(f"{data.task.name}: there is no validation image; all members get the same weight")
 
-    def fit(members: Sequence[np.ndarray]) -> Ensemble:
-        if not len(rows):
-            return equal_weights(len(members))
-        return fit_ensemble([p[rows] for p in members], data.letters[rows], data.soft[rows])
+    def fit(left_out: str | None = None) -> Ensemble:
+        members = [p[rows] for name, p in predictions.items() if name != left_out]
+        return fit_ensemble(members, data.letters[rows], data.soft[rows])
 
-    without = {}
-    if len(predictions) > 1:
-        without = {left: fit([p for name, p in predictions.items() if name != left]) for left in predictions}
-    return TaskEnsemble(data, predictions, fit(list(predictions.values())), without)
+    without = {name: fit(name) for name in predictions} if len(predictions) > 1 else {}
+    return TaskEnsemble(data, predictions, fit(), without)
 
 
 def is_weights(text: str) -> bool:
@@ -157,11 +151,11 @@ def _adds(one: TaskEnsemble, member: str, split: str) -> dict[str, float]:
     if member in one.predictions:
         own = _ap(one, split, lambda rows: one.predictions[member][rows])
         if one.without:
-            without = _ap(one, split, lambda rows: one.fused_without(member, rows))
+            without = _ap(one, split, lambda rows: one.fused(rows, member))
         adds = _ap(one, split, one.fused) - without
     return {f"{split}_ap": own, f"{split}_without": without, f"{split}_adds": adds}
 
 
 def _ap(one: TaskEnsemble, split: str, predict: Callable[[np.ndarray], np.ndarray]) -> float:
     rows = one.data.rows(split, labelled=True)
-    return score_task(predict(rows), one.data.letters[rows]).ap if len(rows) else float("nan")
+    return average_precision(predict(rows), one.data.letters[rows]) if len(rows) else float("nan")
