@@ -41,7 +41,7 @@ def gallery_rows(
     pipeline: Pipeline, task: Task, images: Sequence[Image], predictions: Sequence[Prediction]
 ) -> TaskResults:
     """Collect what the gallery shows of one task, given the predictions of the images in chunks."""
-    n, rule = len(images), pipeline.description.tasks[task.name].crop_rule
+    n = len(images)
     data = TaskData(
         task,
         tuple(image.name for image in images),
@@ -57,8 +57,7 @@ def gallery_rows(
         np.concatenate([p.boxes for p in predictions]),
         np.array([fallback for p in predictions for fallback in p.fallbacks]),
         np.concatenate([p.heatmaps for p in predictions]),
-        rule.threshold,
-        rule.percentile,
+        pipeline.description.tasks[task.name].crop_rule,
         pipeline.form.fit,
         np.zeros(n, bool),
     )

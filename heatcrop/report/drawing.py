@@ -162,8 +162,7 @@ def heat_on(
     x = (x - frame[0]) / (frame[2] - frame[0]) * columns - 0.5
     y = (y - frame[1]) / (frame[3] - frame[1]) * rows - 0.5
     grid = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
-    shown: np.ndarray = cv2.remap(heat, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return shown
+    return cv2.remap(heat, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def heat_colours(threshold: float) -> np.ndarray:
@@ -184,8 +183,7 @@ def overlay(image: np.ndarray, heat: np.ndarray, threshold: float) -> np.ndarray
     """Draw (H, W) heat in 0..1 over an (H, W, 3) uint8 image with the colours of :func:`heat_colours`."""
     layer = heat_colours(threshold)[np.round(np.clip(heat, 0, 1) * 255).astype(np.intp)].astype(np.float32)
     alpha = layer[..., 3:] / 255
-    mixed: np.ndarray = np.round(image * (1 - alpha) + layer[..., :3] * alpha)
-    return mixed.astype(np.uint8)
+    return np.round(image * (1 - alpha) + layer[..., :3] * alpha).astype(np.uint8)
 
 
 def heat_text(heat: np.ndarray) -> dict[str, object]:

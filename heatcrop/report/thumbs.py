@@ -35,8 +35,6 @@ def write_gallery(
     """
     data, task = results.data, results.data.task
     splits = ("test", "val", "train", *np.unique(data.splits).tolist())
-    (root / "thumbs" / task.name).mkdir(parents=True, exist_ok=True)
-
     kinds = ("trained", "fixed", "lost", "uncropped")
 
     def describe(number: int, row: int) -> dict[str, Any]:
@@ -64,7 +62,7 @@ def write_gallery(
         "name": task.name,
         "short": task.short,
         "classes": task.classes,
-        "colours": heat_colours(results.threshold).tobytes().hex(),
+        "colours": heat_colours(results.rule.threshold).tobytes().hex(),
         "counts": {split: results.counts(split) for split in splits},
         "rows": [],
     }
