@@ -146,15 +146,11 @@ def export_run(run: TrainedRun, out: Path) -> Path:
     return path
 
 
-def open_trunk(run: TrainedRun) -> Runner | None:
-    """Build the frozen part; None when nothing is frozen."""
-    with tempfile.TemporaryDirectory() as scratch:  # its export is not the run's
-        return dataclasses.replace(run.context, trunk_folder=Path(scratch)).open_trunk()
-
-
-def branch_opener(run: TrainedRun, trunk: Runner | None) -> Callable[[Task], tuple[Runner, Runner]]:
-    """Return a function that builds a task's two networks from their weights."""
+def open_networks(run: TrainedRun) -> tuple[Runner | None, Callable[[Task], tuple[Runner, Runner]]]:
+    """Build the frozen part, if any, and a function that builds a task's two networks from their weights."""
     context, shape = run.context, run.context.image_shape
+    with tempfile.TemporaryDirectory() as scratch:  # its export is not the run's
+        trunk = dataclasses.replace(context, trunk_folder=Path(scratch)).open_trunk()
     if trunk is not None:
         shape = trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
 
@@ -170,4 +166,4 @@ def branch_opener(run: TrainedRun, trunk: Runner | None) -> Callable[[Task], tup
             return opened(run.folder.shared, max(end for _, end in read_outputs(run.folder).values()))
         return opened(run.folder.task(task.name), len(task.classes))
 
-    return branches
+    return trunk, branches

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heatcrop.data.readers import fashionai, folders, table
-from heatcrop.data.readers.collect import Annotations, Collector
-from heatcrop.data.readers.root import Root
+from heatcrop.data.readers.collect import Annotations, Collector, Root
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 
