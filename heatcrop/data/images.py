@@ -45,15 +45,14 @@ _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class ImageError(HeatCropError, ValueError):
-    """An image cannot be used: `path`, and the `reason` in words."""
+    """An image cannot be used; `reason` describes why."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = str(path)
+        super().__init__(str(path), reason)  # the arguments that a worker process sends back
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
-        return type(self), (self.path, self.reason)  # so that worker processes can send it back
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> NDArray[np.uint8]:
