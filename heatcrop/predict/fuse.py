@@ -40,12 +40,6 @@ class TaskEnsemble:
         members = [p[rows] for name, p in self.predictions.items() if name != left_out]
         return fuse_members(members, self.ensemble if left_out is None else self.without[left_out])
 
-    def weight(self, member: str) -> float:
-        return dict(zip(self.predictions, self.ensemble.weights, strict=True)).get(member, 0.0)
-
-    def temperature(self, member: str) -> float | None:
-        return dict(zip(self.predictions, self.ensemble.temperatures, strict=True)).get(member)
-
 
 def write_ensemble(
     tasks: dict[str, TaskData], members: Sequence[Member], out: Path
@@ -61,14 +55,14 @@ def write_ensemble(
             predictions = {m.name: m.predictions[name] for m in members if name in m.predictions}
             ensembles[name] = _fit_task(data, predictions)
             bar(1)
-    metrics, table = _metrics(ensembles), _table(ensembles, members)
+    weights, metrics = _weights(ensembles, members), _metrics(ensembles)
+    table = _table(ensembles, weights["tasks"])
     rows = [
         (one.data.images[i], name, p)
         for name, one in ensembles.items()
         for i, p in zip(one.data.rows("test"), one.fused(one.data.rows("test")), strict=True)
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / WEIGHTS, _weights(ensembles, members))
+    write_json(out / WEIGHTS, weights)
     write_table(out / MEMBERS, table)
     write_json(RunFolder(out).metrics, metrics)
     write_submission(RunFolder(out).submission, rows)
@@ -97,13 +91,15 @@ def is_weights(text: str) -> bool:
 
 
 def _weights(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> dict[str, Any]:
+    names = [member.name for member in members]
+    without_weight, unknown = dict.fromkeys(names, 0.0), dict.fromkeys(names)
     return {
         "members": [{"name": m.name, "kind": m.kind, "path": str(m.path)} for m in members],
         "tasks": {
             name: {
                 "rows": len(one.data.rows("val", labelled=True)),
-                "weights": {m.name: one.weight(m.name) for m in members},
-                "temperatures": {m.name: one.temperature(m.name) for m in members},
+                "weights": without_weight | dict(zip(one.predictions, one.ensemble.weights, strict=True)),
+                "temperatures": unknown | dict(zip(one.predictions, one.ensemble.temperatures, strict=True)),
             }
             for name, one in ensembles.items()
         },
@@ -123,7 +119,7 @@ def _metrics(ensembles: dict[str, TaskEnsemble]) -> dict[str, Any]:
     return metrics_by_split({name: one.data for name, one in ensembles.items()}, (FUSED,), figures)
 
 
-def _table(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> pd.DataFrame:
+def _table(ensembles: dict[str, TaskEnsemble], weights: dict[str, Any]) -> pd.DataFrame:
     """Tabulate what each member adds: a row per task and member, then the means over tasks.
 
     ``<split>_ap`` is the member's own, ``<split>_without`` that of the ensemble fitted without it, and
@@ -131,12 +127,12 @@ def _table(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> pd.
     """
     lines = []
     for name, one in ensembles.items():
-        for member in (m.name for m in members):
-            lines.append(
-                {"task": name, "member": member, "weight": one.weight(member)}
-                | {"temperature": one.temperature(member)}
-                | {key: value for split in SPLITS for key, value in _adds(one, member, split).items()}
-            )
+        for member, weight in weights[name]["weights"].items():
+            temperature = weights[name]["temperatures"][member]
+            line = {"task": name, "member": member, "weight": weight, "temperature": temperature}
+            for split in SPLITS:
+                line |= _adds(one, member, split)
+            lines.append(line)
         fused = {f"{split}_ap": _ap(one, split, one.fused) for split in SPLITS}
         lines.append({"task": name, "member": FUSED, "weight": 1.0, **fused})
     table = pd.DataFrame(lines)

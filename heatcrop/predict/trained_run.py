@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -59,13 +58,9 @@ class TrainedRun:
 
 def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
     """Read which outputs of shared networks belong to which task."""
-    try:
-        spans = json.loads(folder.outputs.read_text(encoding="utf-8"))
-        return {name: (int(first), int(end)) for name, (first, end) in spans.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise RunError(
-            f"{folder.outputs}: is missing or damaged; finish the run first: python pipeline.py run --all"
-        ) from None
+    if not folder.outputs.is_file():
+        raise RunError(f"{folder.outputs} is missing; finish the run first: python pipeline.py run --all")
+    return read_json(folder.outputs, dict[str, tuple[int, int]])
 
 
 def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
@@ -137,7 +132,6 @@ def export_run(run: TrainedRun, out: Path) -> Path:
         }
         tasks[name] = one.model_copy(update=branches)
     trunk = exported(description.trunk, "trunk.onnx") if description.trunk else None
-    out.mkdir(parents=True, exist_ok=True)
     write_json(path, UNFINISHED)  # the description never fits networks of another export
     for target, source in copies.items():
         with atomic_path(target) as partial:
