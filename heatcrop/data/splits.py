@@ -80,12 +80,11 @@ def assign_folds(letters: NDArray[np.int8], groups: ArrayLike, n_folds: int, see
     classes = letters.argmax(axis=1)
     if np.bincount(classes).max() < n_folds:
         classes = np.zeros(n_rows, np.int64)  # every class is too small to stratify by
-    kind = StratifiedKFold if n_groups == n_rows else StratifiedGroupKFold
+    kind, keep = (StratifiedKFold, None) if n_groups == n_rows else (StratifiedGroupKFold, numbers)
     folds = np.zeros(n_rows, np.int64)
     with warnings.catch_warnings():  # a small class may be absent from some folds
         warnings.filterwarnings("ignore", message="The least populated class")
         splitter = kind(n_folds, shuffle=True, random_state=seed)
-        keep = None if n_groups == n_rows else numbers
         for fold, (_, held_out) in enumerate(splitter.split(np.zeros(n_rows), classes, keep)):
             folds[held_out] = fold
     return _fill_empty(folds, numbers, range(n_folds))  # large groups can leave a fold empty

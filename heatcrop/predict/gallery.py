@@ -17,8 +17,6 @@ from heatcrop.report.build import may_be_rebuilt
 from heatcrop.report.results import TaskResults
 from heatcrop.runs.predictions import BRANCHES
 
-_SPLIT = "new"
-
 
 def gallery_page(out: Path, boxes: Path | None = None) -> Path:
     """Return the page of a table's gallery: ``<predictions>_gallery/index.html`` beside the table.
@@ -48,7 +46,7 @@ def gallery_rows(
         tuple(image.path for image in images),
         np.array([image.size for image in images]),
         np.zeros((n, len(task.classes)), np.int8),
-        np.full(n, _SPLIT),
+        np.full(n, "new"),
         np.full(n, ""),
     )
     return TaskResults(

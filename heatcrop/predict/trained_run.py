@@ -56,10 +56,15 @@ class TrainedRun:
         return chosen
 
 
+def require(path: Path, fix: str) -> None:
+    """Raise RunError, whose message ends with `fix`, where a file is missing."""
+    if not path.is_file():
+        raise RunError(f"{path} is missing; {fix}")
+
+
 def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
     """Read which outputs of shared networks belong to which task."""
-    if not folder.outputs.is_file():
-        raise RunError(f"{folder.outputs} is missing; finish the run first: python pipeline.py run --all")
+    require(folder.outputs, "finish the run first: python pipeline.py run --all")
     return read_json(folder.outputs, dict[str, tuple[int, int]])
 
 
@@ -72,10 +77,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
         files = folder.task(task.name)
         networks = folder.shared if run.shared else files
         for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
-            if not path.is_file():
-                raise RunError(
-                    f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
-                )
+            require(path, f"finish the run first: python pipeline.py run --task {task.short}")
         cam, _, finetune = run.plans(task)
         descriptions[task.name] = TaskDescription(
             classes=task.classes,
@@ -116,8 +118,7 @@ def export_run(run: TrainedRun, out: Path) -> Path:
     copies: dict[Path, Path] = {}  # target: source
 
     def exported(source: Path, name: str) -> Path:
-        if not source.is_file():
-            raise RunError(f"{source} is missing; run the stage again")
+        require(source, "run the stage again")
         if source not in copies.values():
             open_network(source)  # a damaged one is found here, not by the user of the export
         copies[out / name] = source

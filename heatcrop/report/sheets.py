@@ -47,8 +47,7 @@ def plan_sheets(results: TaskResults, tiles: int, worst_first: bool = False) -> 
     class_of = np.where(data.labelled, data.letters.argmax(axis=1), last.argmax(axis=1))
     predicted, confidence = results.predicted("full"), last.max(axis=1)
     sheets = []
-    classes = range(len(folders))
-    for split, labelled, i in itertools.product(("test", "val", "train"), (True, False), classes):
+    for split, labelled, i in itertools.product(("test", "val", "train"), (True, False), range(len(folders))):
         kind = (data.splits == split) & predicted & (data.labelled == labelled)
         total = np.flatnonzero(kind & (class_of == i))
         if not len(total):
