@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed                                  # ratios to the bare work
     python -m benchmarks.speed --peers .venv-bench/bin/python   # and to PyTorch, timm, pytorch-grad-cam
-    python -m benchmarks.speed --whole                          # and complete runs, which take hours
+    python -m benchmarks.speed --complete                       # and complete runs, which take hours
 
 Every contender is a process of its own with the same number of threads. They work in turns; a result is the
 median over rounds of the ratio within a round, with the least and the greatest. Writes ``speed.md`` and
@@ -160,7 +160,7 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="Threads of every contender.")] = os.cpu_count() or 1,
     only: Annotated[str, typer.Option(help="Only comparisons whose name contains this.")] = "",
     per_class: Annotated[int, typer.Option(min=4, help="Rendered images of each class.")] = 12,
-    complete: Annotated[bool, typer.Option("--whole", help="Complete runs too.")] = False,
+    complete: Annotated[bool, typer.Option("--complete", help="Complete runs too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
     """Measure speed side by side."""

@@ -8,15 +8,13 @@ no test image has.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from heatcrop.data.groups import TaskGroup
 from heatcrop.data.splits import assign_folds
-from heatcrop.files import atomic_array, link, write_table
+from heatcrop.files import atomic_array
 from heatcrop.metrics.calibration import softmax
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import write_arrays, write_predictions
@@ -33,14 +31,15 @@ class CamStage(BranchStage):
     predictions (.npz and .csv) and heatmaps.npy; tasks that share networks get links to them.
     """
 
-    name, number, with_maps = "cam", 1, True
+    name, number = "cam", 1
     seconds_as = {"compute_features": "train", "train": "train"}
     titles = {"compute_features": "features", "train": "train", "infer": "heatmaps of"}
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._fold_of = fold_rows(self.group, self.plan.folds, self.context.seed)
-        self.networks = ["final", *(f"fold {fold}" for fold in range(self._fold_of.max(initial=-1) + 1))]
+        fold_of = fold_rows(self.group, self.plan.folds, self.context.seed)
+        self.networks = ["final", *(f"fold {fold}" for fold in range(fold_of.max(initial=-1) + 1))]
+        self.network_of = np.array(self.networks)[fold_of + 1]
         if self.plan.folds > 1 and len(self.networks) == 1:
             log(
                 f"{self.group.short}: all training images are one group; "
@@ -49,19 +48,6 @@ class CamStage(BranchStage):
 
     def images(self) -> Images:
         return Images(self.group.paths)
-
-    def network_rows(self, network: str) -> np.ndarray:
-        return self.train_rows[(self._fold_of[self.train_rows] != _fold(network)) | (network == "final")]
-
-    def predicted_rows(self, network: str) -> np.ndarray:
-        return np.flatnonzero(self._fold_of == _fold(network))
-
-    def initial_weights(self, network: str) -> Path | None:
-        return None
-
-    def weights(self, network: str) -> Path:
-        folder = self.networks_folder
-        return folder.weights(1) if network == "final" else folder.fold_weights(network)
 
     def keep(self, logits: np.ndarray, maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
         views, heatmaps = self.plan.test.unit(), np.empty((len(rows), *maps.shape[3:]), np.float32)
@@ -76,33 +62,16 @@ class CamStage(BranchStage):
             )
         return {"logits": logits, "heatmaps": heatmaps}
 
-    def finish(self) -> None:
-        history = pd.DataFrame(self.history())
-        for number, folder in enumerate(self.tasks):
-            self._write_predictions(number, folder)
-            write_table(folder.history(1), history)
-            for file in (folder.weights(1), folder.network(1), *map(folder.fold_weights, self.networks[1:])):
-                link(file, self.networks_folder.stage(1) / file.name)
-
-    def _write_predictions(self, number: int, folder: TaskFolder) -> None:
-        """Write one task's heatmaps and predictions, joined from all networks."""
-        data, span, classes = self.group.tasks[number], self.group.rows_of(number), self.group.columns(number)
+    def write_task(self, number: int, folder: TaskFolder) -> None:
+        data = self.group.tasks[number]
         logits, networks = np.zeros(data.letters.shape, np.float32), np.full(len(data), "", "U8")
-        shape = next(part["heatmaps"].shape[1:] for _, _, part in self.predictions())
+        shape = next(part["heatmaps"].shape[1:] for _, _, part in self.predictions(number))
         with atomic_array(folder.heatmaps, (len(data), *shape), np.float32) as heatmaps:
-            for network, rows, part in self.predictions():
-                of_task = (rows >= span.start) & (rows < span.stop)
-                places = rows[of_task] - span.start
-                heatmaps[places] = part["heatmaps"][of_task]
-                logits[places], networks[places] = part["logits"][of_task][:, classes], network
+            for network, rows, part in self.predictions(number):
+                heatmaps[rows], logits[rows], networks[rows] = part["heatmaps"], part["logits"], network
         probabilities = softmax(logits.astype(np.float64))
         full = write_predictions(folder.predictions_csv(1), data, probabilities, networks)
         write_arrays(folder.predictions(1), full=full, networks=networks)
-
-
-def _fold(network: str) -> int:
-    """Return the fold that a network has not trained on; -1 for the final one."""
-    return -1 if network == "final" else int(network.removeprefix("fold "))
 
 
 def fold_rows(group: TaskGroup, n_folds: int, seed: int) -> np.ndarray:

@@ -20,23 +20,16 @@ _REFITS, _LEAST_SPREAD = 10, 0.03
 
 @dataclasses.dataclass(frozen=True)
 class Heatmaps:
-    """Heatmaps of N images, and what a rule needs to know of the images.
-
-    Attributes
-    ----------
-    maps : ndarray of float, shape (N, h, w)
-    sizes : ndarray of int, shape (N, 2)
-        Width and height of each image in pixels.
-    fit : {'stretch', 'pad'}
-        How stage 1 framed the images, see :func:`heatcrop.training.views.framed`.
-    invisible : ndarray of bool, shape (N,)
-        Where the attribute is predicted to be invisible.
-    """
+    """Heatmaps of N images, and what a rule needs to know of the images."""
 
     maps: np.ndarray
+    """(N, h, w) float."""
     sizes: np.ndarray
+    """Width and height of each image in pixels, (N, 2) int."""
     fit: str
+    """How stage 1 framed the images, see :func:`heatcrop.training.views.framed`."""
     invisible: np.ndarray
+    """Where the attribute is predicted to be invisible, (N,) bool."""
 
     def __getitem__(self, rows: Any) -> Heatmaps:
         return Heatmaps(self.maps[rows], self.sizes[rows], self.fit, self.invisible[rows])
@@ -118,28 +111,13 @@ def fit_prior(heatmaps: Heatmaps, weight: float) -> tuple[float, float, float, f
 def jitter_boxes(
     heatmaps: Heatmaps, rule: CropRule, rows: np.ndarray, count: int, spread: float, seed: int
 ) -> np.ndarray:
-    """Find boxes of some images by rules around the chosen one, for training.
+    """Find (R, count, 4) int32 boxes of R images by rules around the chosen one, for training.
 
     A network that has seen one exact crop of each image generalises badly to a map that is a little hotter or
-    cooler than those it was trained on, and the map of a new image always is.
-
-    Parameters
-    ----------
-    heatmaps : Heatmaps
-    rule : CropRule
-    rows : ndarray of int, shape (R,)
-        Which images.
-    count : int
-        Boxes of each image.
-    spread : float
-        The threshold is multiplied by 1 - spread to 1 + spread, and up to `spread` of the square's
-        side is added to the margin or taken from it, both evenly. The usual place widens as the margin does.
-    seed : int
-
-    Returns
-    -------
-    ndarray of int32, shape (R, count, 4)
-        A box that would fall back where the chosen rule does not is replaced by the chosen rule's.
+    cooler than those it was trained on, and the map of a new image always is. So the threshold is multiplied
+    by 1 - `spread` to 1 + `spread`, and up to `spread` of the square's side is added to the margin or taken
+    from it, both evenly; the usual place widens as the margin does. A box that would fall back where the
+    chosen rule does not is replaced by the chosen rule's.
     """
     boxes = np.zeros((len(rows), count, 4), np.int32)
     for place, row in enumerate(rows.tolist()):

@@ -55,21 +55,14 @@ def upsample(heat: np.ndarray, side: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """A connected component of a thresholded map.
-
-    Attributes
-    ----------
-    box : tuple (x0, y0, x1, y1)
-        Its bounding box in grid positions, x1/y1 exclusive.
-    area : float
-        Its share of the grid, 0..1.
-    mass : float
-        Its share of the map's total heat, 0..1.
-    """
+    """A connected component of a thresholded map."""
 
     box: tuple[int, int, int, int]
+    """Its bounding box (x0, y0, x1, y1) in grid positions, x1/y1 exclusive."""
     area: float
+    """Its share of the grid, 0..1."""
     mass: float
+    """Its share of the map's total heat, 0..1."""
 
 
 def components(heat: np.ndarray, threshold: float) -> list[Component]:

@@ -25,7 +25,9 @@ def crop_names(images: Sequence[str], folders: Sequence[str], splits: Sequence[s
     >>> crop_names(["a/1.jpg", "b/1.png", "b/2.png"], ["X"] * 3, ["val"] * 3)
     ['val/X/a_1.jpg', 'val/X/b_1.jpg', 'val/X/2.jpg']
     """
-    stems = [f"{s}/{f}/{_stem(i)}" for i, f, s in zip(images, folders, splits, strict=True)]
+    # Without leading dots: ``..jpg`` must not name its folder.
+    ids = [_fitting(PurePosixPath(image).stem.lstrip(".") or "_") for image in images]
+    stems = [f"{s}/{f}/{i}" for i, f, s in zip(ids, folders, splits, strict=True)]
     # Case does not count: some file systems would let the later one overwrite the earlier.
     counts = Counter(map(str.casefold, stems))
     taken = {stem.casefold() for stem in stems if counts[stem.casefold()] == 1}
@@ -41,11 +43,6 @@ def crop_names(images: Sequence[str], folders: Sequence[str], splits: Sequence[s
             taken.add(stem.casefold())
         names.append(f"{stem}.jpg")
     return names
-
-
-def _stem(image: str) -> str:
-    """Return an image's name without ending or leading dots: ``..jpg`` must not name its folder."""
-    return _fitting(PurePosixPath(image).stem.lstrip(".") or "_")
 
 
 def _fitting(stem: str) -> str:
@@ -76,18 +73,8 @@ def cut_crops(
 ) -> None:
     """Crop the original images at full resolution into the staging folder; processes may share the work.
 
-    Parameters
-    ----------
-    root : Path
-        The crop folder, see :func:`begin_crops`.
-    names, paths : sequence of str
-        N names (:func:`crop_names`) and original images.
-    boxes : ndarray of int, shape (N, 4)
-    threads : int
-    quality : int
-        Of the JPEG files, 1..100.
-    done : callable
-        Receives the number of crops written since its last call.
+    `names` and (N, 4) int `boxes` are those of the images; `done` gets the number of crops written since its
+    last call.
     """
     staging = swap.staging_folder(root)
 

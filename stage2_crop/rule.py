@@ -18,22 +18,15 @@ _LEAST_PRIOR = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """What the rule decided for one image.
-
-    Attributes
-    ----------
-    box : tuple of int (x0, y0, x1, y1)
-        Pixels of the image, x1/y1 exclusive.
-    fallback : str
-        '' for a heatmap crop; 'usual' for the attribute's usual place; otherwise why the box is the full
-        image: flat, empty, tiny, huge, invisible, off.
-    score : float
-        Share of the map's heat inside the chosen component, 0..1; 0 for a fallback.
-    """
+    """What the rule decided for one image."""
 
     box: tuple[int, int, int, int]
+    """(x0, y0, x1, y1) in pixels of the image, x1/y1 exclusive."""
     fallback: str
+    """'' for a heatmap crop; 'usual' for the attribute's usual place; otherwise why the box is the full
+    image: flat, empty, tiny, huge, invisible, off."""
     score: float
+    """Share of the map's heat inside the chosen component, 0..1; 0 for a fallback."""
 
 
 def is_flat(heatmap: np.ndarray, least_contrast: float) -> bool:

@@ -32,54 +32,36 @@ _STANDARD_ERRORS = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """The figures of one candidate; an entry of the ``curve`` in ``rule.json``.
-
-    Attributes
-    ----------
-    setting, value
-        What was tried.
-    crop_ap, fused_ap : float
-        AP of the probe on the crops alone, and fused with the full image.
-    weight : float
-        Of the crops in the fusion.
-    difference, error : float
-        Mean and standard error (bootstrap over rows) of its fused AP less the configured value's.
-    side : float
-        Median side of its crops as a share of the image's shorter side.
-    chosen : bool
-    """
+    """The figures of one candidate; an entry of the ``curve`` in ``rule.json``."""
 
     setting: str
     value: Any
     crop_ap: float
     fused_ap: float
+    """AP of the probe on the crops alone, and fused with the full image."""
     weight: float
+    """Of the crops in the fusion."""
     difference: float
     error: float
+    """Mean and standard error (bootstrap over rows) of its fused AP less the configured value's."""
     side: float
+    """Median side of its crops as a share of the image's shorter side."""
     chosen: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchRows:
-    """The rows that candidates are evaluated on.
-
-    Attributes
-    ----------
-    letters : ndarray of int8, shape (N, C)
-    soft, full : ndarray of float, shape (N, C)
-        Soft labels, and the full image's probabilities from networks that did not train on the rows.
-    folds : ndarray of int, shape (N,)
-        Of the probe.
-    shorter_side : ndarray of int, shape (N,)
-        Of each image, in pixels.
-    """
+    """The N rows that candidates are evaluated on."""
 
     letters: np.ndarray
+    """Label codes, (N, C) int8."""
     soft: np.ndarray
     full: np.ndarray
+    """Soft labels, and the full image's probabilities from networks that did not train on the row, (N, C)."""
     folds: np.ndarray
+    """Of the probe, (N,) int."""
     shorter_side: np.ndarray
+    """Of each image, in pixels, (N,) int."""
 
 
 def search_rule(
@@ -90,39 +72,14 @@ def search_rule(
     features_of: Callable[[Sequence[Sequence[Box]]], Sequence[np.ndarray]],
     seed: int = 0,
 ) -> tuple[CropRule, list[Candidate]]:
-    """Improve a rule one setting at a time.
+    """Improve a rule one setting at a time; return it with every candidate tried, in order.
 
-    Parameters
-    ----------
-    start : CropRule
-        The configured rule.
-    steps : sequence of (setting, values)
-    rows : SearchRows
-        N rows.
-    boxes_of : callable
-        Returns the N boxes of a rule.
-    features_of : callable
-        Returns the features, shape (K_i, F), of some boxes of each of the N rows, once for each box.
-    seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    rule : CropRule
-    curve : list of Candidate
-        Every candidate tried, in order.
+    `steps` are pairs of a setting and its values. `boxes_of` returns the rows' boxes by a rule, `features_of`
+    the features, (K, F), of K boxes of each row; those of a box are computed once.
     """
     n_rows, n_classes = rows.letters.shape
     known: list[dict[Box, np.ndarray]] = [{} for _ in range(n_rows)]
     resamples = np.random.default_rng(seed).integers(0, n_rows, (_RESAMPLES, n_rows))
-
-    def add_features(candidates: Sequence[Sequence[Box]]) -> None:
-        missing = [
-            list(dict.fromkeys(box for box in row if box not in known[i]))
-            for i, row in enumerate(zip(*candidates, strict=True))
-        ]
-        for i, (new, found) in enumerate(zip(missing, features_of(missing), strict=True)):
-            known[i].update(zip(new, found, strict=True))
 
     @functools.cache
     def evaluate(boxes: tuple[Box, ...]) -> tuple[np.ndarray, tuple[float, float, float]]:
@@ -142,7 +99,12 @@ def search_rule(
         values = [getattr(rule, setting), *(v for v in values if v != getattr(rule, setting))]
         rules = [dataclasses.replace(rule, **{setting: value}) for value in values]
         boxes = [tuple(boxes_of(one)) for one in rules]
-        add_features(boxes)
+        missing = [
+            list(dict.fromkeys(box for box in row if box not in known[i]))
+            for i, row in enumerate(zip(*boxes, strict=True))
+        ]
+        for i, (new, found) in enumerate(zip(missing, features_of(missing), strict=True)):
+            known[i].update(zip(new, found, strict=True))
         base = evaluate(boxes[0])[0]
         tried = []
         for value, cut in zip(values, boxes, strict=True):

@@ -70,7 +70,8 @@ class CropStage(Stage):
 
     def crop(self, first: int, end: int) -> None:
         """Crop a part of the images, and vary the crops that stage 3 trains on."""
-        data, plan, part, rule = self.data, self.plan, slice(first, end), self._rule
+        data, plan, part = self.data, self.plan, slice(first, end)
+        rule = read_json(self.folder.rule, SearchedRule).rule
         crops = find_crops(self._heatmaps[part], rule)
         boxes = np.array([crop.box for crop in crops], np.int64).reshape(-1, 4)
         with progress(f"{data.task.short}: cut crops", end - first) as bar:
@@ -109,11 +110,8 @@ class CropStage(Stage):
         end_crops(self.folder.crops)
         write_array(self.folder.training_boxes, joined.pop("training"))
         write_arrays(self.folder.boxes, **joined)
-        write_boxes(self.folder.boxes_csv, self.data, self._rule, **joined)
-
-    @property
-    def _rule(self) -> CropRule:
-        return read_json(self.folder.rule, SearchedRule).rule
+        rule = read_json(self.folder.rule, SearchedRule).rule
+        write_boxes(self.folder.boxes_csv, self.data, rule, **joined)
 
     def _parts(self) -> list[tuple[int, int]]:
         n, size = len(self.data), part_size(len(self.data), 1)

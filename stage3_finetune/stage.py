@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from heatcrop.data.dataset import TaskData
-from heatcrop.files import link, write_json, write_table
+from heatcrop.files import write_json
 from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import fit_fusion, fuse
 from heatcrop.runs.folder import TaskFolder
@@ -41,9 +38,10 @@ class FinetuneStage(BranchStage):
             read_arrays(folder.predictions(1), ("full", "networks"), len(data))
             for folder, data in zip(self.tasks, self.group.tasks, strict=True)
         ]
-        # Stage 1's network that predicted each row: its weights are fine-tuned to predict the row's crop.
-        self._network_of = np.concatenate([one["networks"] for one in self._full])
-        folds = sorted(set(self._network_of[self.train_rows].tolist()) - {"final"})
+        # Stage 1's network that predicted a row is fine-tuned for its crop, unless it has trained on the row.
+        network_of = np.concatenate([one["networks"] for one in self._full])
+        self.network_of = np.where((self.group.splits == "train") & (network_of == "final"), "", network_of)
+        folds = sorted(set(network_of[self.train_rows].tolist()) - {"final"})
         self.networks = ["final", *(folds if self.plan.cross_fit else ())]
 
     def images(self) -> Images:
@@ -57,66 +55,21 @@ class FinetuneStage(BranchStage):
             training = [np.concatenate([np.tile(one, (1, most // one.shape[1], 1)) for one in training])]
         return Images(self.group.paths, np.concatenate(boxes), training[0], self.group.sizes)
 
-    def network_rows(self, network: str) -> np.ndarray:
-        return self.train_rows[(self._network_of[self.train_rows] != network) | (network == "final")]
-
-    def predicted_rows(self, network: str) -> np.ndarray:
-        unseen = (self.group.splits != "train") | (network != "final")
-        return np.flatnonzero((self._network_of == network) & unseen)
-
-    def initial_weights(self, network: str) -> Path | None:
-        folder = self.networks_folder
-        return folder.weights(1) if network == "final" else folder.fold_weights(network)
-
-    def weights(self, network: str) -> Path:
-        return self.networks_folder.weights(3) if network == "final" else self.cache / f"{network}.params"
-
-    def keep(self, logits: np.ndarray, maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return {"logits": logits.astype(np.float64)}
-
-    def finish(self) -> None:
-        history = pd.DataFrame(self.history())
-        logits, networks = np.zeros(self.group.letters.shape), np.full(len(self.group), "", "U8")
-        for network, rows, part in self.predictions():
+    def write_task(self, number: int, folder: TaskFolder) -> None:
+        data, full = self.group.tasks[number], self._full[number]["full"]
+        logits, networks = np.zeros(data.letters.shape), np.full(len(data), "", "U8")
+        for network, rows, part in self.predictions(number):
             logits[rows], networks[rows] = part["logits"], network
-        for number, (data, folder) in enumerate(zip(self.group.tasks, self.tasks, strict=True)):
-            rows, classes = self.group.rows_of(number), self.group.columns(number)
-            crop, full = softmax(logits[rows, classes]), self._full[number]["full"]
-            write_fused(folder, data, full, crop, networks[rows], len(self.networks) > 1)
-            write_table(folder.history(3), history)
-            for file in (folder.weights(3), folder.network(3)):
-                link(file, self.networks_folder.stage(3) / file.name)
-
-
-def write_fused(
-    folder: TaskFolder,
-    data: TaskData,
-    full: np.ndarray,
-    crop: np.ndarray,
-    networks: np.ndarray,
-    cross_fitted: bool,
-) -> None:
-    """Fit the fusion of one task's two branches, and write their predictions.
-
-    Parameters
-    ----------
-    folder : TaskFolder
-    data : TaskData
-    full, crop : ndarray of float, shape (N, C)
-        Probabilities of the full image and of the crop.
-    networks : ndarray of str, shape (N,)
-        Which network predicted the crop; '' for none, whose rows are left out.
-    cross_fitted : bool
-        Whether training rows have predictions to fit on.
-    """
-    train_rows, predicted = data.rows("train", labelled=True), np.flatnonzero(networks != "")
-    fitted = np.union1d(data.rows("val", labelled=True), np.intersect1d(train_rows, predicted))
-    fusion = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
-    fused = fuse(full, crop, fusion)
-    branches = {
-        "crop": write_predictions(folder.predictions_csv(3), data, crop, networks, predicted),
-        "fused": write_predictions(folder.fused_csv, data, fused, networks, predicted),
-    }
-    write_arrays(folder.predictions(3), **branches, networks=networks)
-    fitted_on = {"rows": len(fitted), "fitted_on": "val + folds" if cross_fitted else "val"}
-    write_json(folder.fusion, {**dataclasses.asdict(fusion), **fitted_on})
+        crop, predicted = softmax(logits), np.flatnonzero(networks != "")
+        train_rows = np.intersect1d(data.rows("train", labelled=True), predicted)
+        fitted = np.union1d(data.rows("val", labelled=True), train_rows)
+        fusion = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
+        fused = fuse(full, crop, fusion)
+        branches = {
+            "crop": write_predictions(folder.predictions_csv(3), data, crop, networks, predicted),
+            "fused": write_predictions(folder.fused_csv, data, fused, networks, predicted),
+        }
+        write_arrays(folder.predictions(3), **branches, networks=networks)
+        fitted_on = "val + folds" if len(self.networks) > 1 else "val"
+        record = {**dataclasses.asdict(fusion), "rows": len(fitted), "fitted_on": fitted_on}
+        write_json(folder.fusion, record)

@@ -33,7 +33,7 @@ def draw_idea(results: TaskResults, row: int) -> Image.Image:
     image = read_image(data.paths[row])
     size = np.array(image.shape[1::-1])
     heat = heat_on(results.heat(row), results.frame(row), size, image.shape[:2])
-    warm = fitted(overlay(image, heat, results.threshold), CELL)
+    warm = fitted(overlay(image, heat, results.rule.threshold), CELL)
     outlined = warm.copy()
     outline(outlined, box * (warm.shape[1] / size[0]))
     x0, y0, x1, y1 = box.tolist()

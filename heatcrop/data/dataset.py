@@ -95,12 +95,10 @@ def survey_images(
             return (0, 0), error.reason
         return size, ""
 
-    sizes = np.zeros((len(paths), 2), np.int64)
-    reasons: list[str] = []
+    found: list[tuple[tuple[int, int], str]] = []
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(paths), 256):
-            for size, reason in pool.map(survey, paths[start : start + 256]):
-                sizes[len(reasons)] = size
-                reasons.append(reason)
+            found += pool.map(survey, paths[start : start + 256])
             done(min(256, len(paths) - start))
-    return sizes, reasons
+    sizes, reasons = zip(*found, strict=True) if found else ((), ())
+    return np.array(sizes, np.int64).reshape(-1, 2), list(reasons)

@@ -45,15 +45,14 @@ _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class ImageError(HeatCropError, ValueError):
-    """An image cannot be used: `path`, and the `reason` in words."""
+    """An image cannot be used; `reason` describes why."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = str(path)
+        super().__init__(str(path), reason)  # the arguments that a worker process sends back
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
-        return type(self), (self.path, self.reason)  # so that worker processes can send it back
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> NDArray[np.uint8]:
@@ -107,12 +106,11 @@ def _decode_jpeg(data: bytes, size: tuple[int, int], at_least_px: int | None) ->
         scale *= 2
     width, height = (-(-side // scale) for side in size)
     try:
-        array: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, "RGB", min_height=height, min_width=width, strict=True
+        return np.asarray(
+            simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, strict=True)
         )
     except (ValueError, OSError, MemoryError):
         return None
-    return array
 
 
 def _decode(
@@ -142,8 +140,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
     """Encode an (H, W, 3) image as JPEG; `quality` is 1 to 100."""
-    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality, "RGB", "420")
-    return encoded
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality, "RGB", "420"))
 
 
 def write_jpeg(path: str | os.PathLike[str], rgb: NDArray[np.uint8], quality: int = 95) -> None:

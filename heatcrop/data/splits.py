@@ -80,12 +80,11 @@ def assign_folds(letters: NDArray[np.int8], groups: ArrayLike, n_folds: int, see
     classes = letters.argmax(axis=1)
     if np.bincount(classes).max() < n_folds:
         classes = np.zeros(n_rows, np.int64)  # every class is too small to stratify by
-    kind = StratifiedKFold if n_groups == n_rows else StratifiedGroupKFold
+    kind, keep = (StratifiedKFold, None) if n_groups == n_rows else (StratifiedGroupKFold, numbers)
     folds = np.zeros(n_rows, np.int64)
     with warnings.catch_warnings():  # a small class may be absent from some folds
         warnings.filterwarnings("ignore", message="The least populated class")
         splitter = kind(n_folds, shuffle=True, random_state=seed)
-        keep = None if n_groups == n_rows else numbers
         for fold, (_, held_out) in enumerate(splitter.split(np.zeros(n_rows), classes, keep)):
             folds[held_out] = fold
     return _fill_empty(folds, numbers, range(n_folds))  # large groups can leave a fold empty
@@ -142,13 +141,11 @@ def leakage(rows: pd.DataFrame) -> pd.DataFrame:
     or ``label`` (both labels are known and differ). An image with both differences has two rows.
     """
     found = [pd.DataFrame(columns=list(LEAKAGE))]
-    for task, of_task in rows.groupby("task"):
+    for _, of_task in rows.groupby("task"):
         of_task = of_task.sort_values("image", kind="stable", ignore_index=True)
         contents = identical_groups(of_task["path"].tolist())
         first = of_task.iloc[np.unique(contents, return_index=True)[1][contents]].reset_index(drop=True)
-        pairs = of_task.assign(
-            task=task, same_as=first["image"], same_split=first["split"], same_label=first["label"]
-        )
+        pairs = of_task.assign(same_as=first["image"], same_split=first["split"], same_label=first["label"])
         known = (pairs["label"] != "") & (pairs["same_label"] != "")
         differs = {
             "split": pairs["split"] != pairs["same_split"],

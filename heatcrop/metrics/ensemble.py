@@ -32,11 +32,6 @@ class Ensemble:
     """Each member's logits are divided by its own; exactly 1 leaves its probabilities unchanged."""
 
 
-def equal_weights(n_members: int) -> Ensemble:
-    """Weight uncalibrated members equally, where there are no rows to fit on."""
-    return Ensemble((1 / n_members,) * n_members, (1.0,) * n_members)
-
-
 def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Temper (N, C) probabilities; at exactly 1 they stay untouched, so that no rank changes."""
     return probabilities if temperature == 1 else tempered(probabilities, temperature)
@@ -94,7 +89,7 @@ def fit_ensemble(members: Sequence[np.ndarray], letters: np.ndarray, soft: np.nd
     """
     n_members = len(members)
     if not len(letters):
-        return equal_weights(n_members)
+        return Ensemble((1 / n_members,) * n_members, (1.0,) * n_members)
     temperatures = tuple(fit_temperature(p, soft) for p in members)
     adjusted = [calibrated(p, t) for p, t in zip(members, temperatures, strict=True)]
     equal, best = np.full(n_members, 1 / n_members), least_loss_weights(adjusted, soft)

@@ -23,22 +23,10 @@ FashionAI Global Challenge 2018, "Attributes Recognition of Apparel", rules of e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heatcrop.data.labels import MAYBE, NO, YES
-
-
-@dataclass(frozen=True)
-class TaskScore:
-    """The score of one task; ``n`` is the number of rows."""
-
-    ap: float
-    basic_precision: float
-    accuracy: float
-    n: int
 
 
 def average_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
@@ -133,16 +121,6 @@ def accuracy(probabilities: ArrayLike, letters: ArrayLike) -> float:
     """
     _, outcome = _outcomes(probabilities, letters)
     return float((outcome == YES).mean())
-
-
-def score_task(probabilities: ArrayLike, letters: ArrayLike) -> TaskScore:
-    """Compute all figures of one task; for parameters see `average_precision`."""
-    return TaskScore(
-        ap=average_precision(probabilities, letters),
-        basic_precision=basic_precision(probabilities, letters),
-        accuracy=accuracy(probabilities, letters),
-        n=len(np.asarray(letters)),
-    )
 
 
 def _outcomes(probabilities: ArrayLike, letters: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int8]]:

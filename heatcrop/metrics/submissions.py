@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,21 +17,23 @@ from heatcrop.data.readers.lines import read_lines
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
 from heatcrop.files import atomic_path
-from heatcrop.metrics.score import score_task
+from heatcrop.metrics.score import average_precision, basic_precision
 
 DECIMALS = 8  # with four, 5 to 8 % of real rows are tied
 
 
-@dataclass(frozen=True, eq=False)
-class SubmissionRows:
-    """The rows of one task in a file: images, (N, C) probabilities (float64) or label codes (int8), lines."""
+class Row(NamedTuple):
+    """A row's line in its file, and its probabilities (float64) or label codes (int8), shape (C,)."""
 
-    images: tuple[str, ...]
+    line: int
     values: NDArray[Any]
-    lines: tuple[int, ...]
 
 
-def read_submission(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, SubmissionRows]:
+Rows = dict[str, dict[str, Row]]
+"""Rows by full task name and image, in the order of the file."""
+
+
+def read_submission(path: str | os.PathLike[str], tasks: Sequence[Task]) -> Rows:
     """Read ``image,task,p1;p2;…`` rows, by full task name.
 
     The file has no header, like a submission; or one with ``image``, ``task`` and ``probabilities`` among its
@@ -44,7 +45,7 @@ def read_submission(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict
     return _read(path, tasks, "probabilities", _parse_probabilities)
 
 
-def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> dict[str, SubmissionRows]:
+def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> Rows:
     """Read ``image,task,letters`` rows, by full task name; a header ``image,task,label`` is allowed.
 
     Raises DataError on the first fault, as in `read_submission`, or an invalid label.
@@ -62,15 +63,20 @@ def score_files(
     predictions without an answer. Raises DataError when a file has a fault, or a prediction is missing.
     """
     submission, answers = read_submission(submission_path, tasks), read_answers(answers_path, tasks)
-    missing, scores = [], {}
+    missing: list[tuple[int, str, str]] = []
+    scores: dict[str, dict[str, Any]] = {}
     for name, answered in answers.items():
-        predicted = submission.get(name)
-        places = {image: row for row, image in enumerate(predicted.images if predicted else ())}
-        rows = np.array([places.get(image, -1) for image in answered.images])
-        absent = np.flatnonzero(rows < 0)
-        missing += [(answered.lines[row], answered.images[row], name) for row in absent]
-        if predicted and not len(absent):
-            scores[name] = score_task(predicted.values[rows], answered.values)
+        predicted = submission.get(name, {})
+        absent = [(row.line, image, name) for image, row in answered.items() if image not in predicted]
+        missing += absent
+        if not absent:
+            probabilities = np.stack([predicted[image].values for image in answered])
+            letters = np.stack([row.values for row in answered.values()])
+            scores[name] = {
+                "ap": average_precision(probabilities, letters),
+                "basic_precision": basic_precision(probabilities, letters),
+                "n": len(letters),
+            }
     if missing:
         line, image, name = min(missing)
         more = f" and {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
@@ -78,15 +84,11 @@ def score_files(
             f"{answers_path}:{line}: {image} of {name}{more} has no prediction in {submission_path}; "
             "every answered row needs one"
         )
-    n_predicted = sum(len(predicted.images) for predicted in submission.values())
     return {
-        "map": float(np.mean([score.ap for score in scores.values()])),
-        "basic_precision": float(np.mean([score.basic_precision for score in scores.values()])),
-        "tasks": {
-            name: {"ap": score.ap, "basic_precision": score.basic_precision, "n": score.n}
-            for name, score in scores.items()
-        },
-        "ignored_rows": n_predicted - sum(score.n for score in scores.values()),
+        "map": float(np.mean([score["ap"] for score in scores.values()])),
+        "basic_precision": float(np.mean([score["basic_precision"] for score in scores.values()])),
+        "tasks": scores,
+        "ignored_rows": sum(map(len, submission.values())) - sum(score["n"] for score in scores.values()),
     }
 
 
@@ -109,53 +111,40 @@ def _read(
     tasks: Sequence[Task],
     column: str,
     parse: Callable[[str, int], NDArray[Any]],
-) -> dict[str, SubmissionRows]:
+) -> Rows:
     """Read the rows by task; raise the first fault of the file."""
-    rows: dict[str, dict[str, tuple[int, NDArray[Any]]]] = {}  # line and values by task and image
-    for line, name, image, text in _fields(path, column):
-        try:
-            task = resolve(name, tasks)
-            parsed = parse(text, len(task.classes))
-        except (DataError, ValueError) as error:
-            raise DataError(f"{path}:{line}: {error}") from None
-        image, reason = clean_image(image)
-        if reason:
-            raise DataError(f"{path}:{line}: {image!r}: {reason}")
-        earlier, _ = rows.setdefault(task.name, {}).setdefault(image, (line, parsed))
-        if earlier != line:
-            place = f"{path}:{line}: {image} of {task.name}"
-            raise DataError(f"{place} is in row {earlier} too; drop one of them")
-    found = {}
-    for name, known in rows.items():
-        lines, values = zip(*known.values(), strict=True)
-        found[name] = SubmissionRows(tuple(known), np.stack(values), lines)
-    return found
-
-
-def _fields(path: str | os.PathLike[str], column: str) -> Iterator[tuple[int, str, str, str]]:
-    """Yield ``(line, task, image, text of column)`` of each row."""
     header: list[str] = []
-    n_rows = 0
+    rows: Rows = {}
     for line, fields, fault in read_lines(path):
+        place = f"{path}:{line}"
         if fault:
-            raise DataError(f"{path}:{line}: {fault}")
+            raise DataError(f"{place}: {fault}")
         if not fields:
             continue
         if not header:
             header = [field.casefold() for field in fields]
             if {"image", "task"} <= set(header):
                 if column not in header:
-                    raise DataError(f"{path}:{line}: the header {','.join(header)!r} lacks {column}")
+                    raise DataError(f"{place}: the header {','.join(header)!r} lacks {column}")
                 continue
             header = ["image", "task", column]
         if len(fields) != len(header):
-            expected = f"expected {len(header)}: {','.join(header)}"
-            raise DataError(f"{path}:{line}: {len(fields)} columns; {expected}")
-        n_rows += 1
-        task, image, text = (fields[header.index(name)] for name in ("task", "image", column))
-        yield line, task, image, text
-    if not n_rows:
+            raise DataError(f"{place}: {len(fields)} columns; expected {len(header)}: {','.join(header)}")
+        name, image, text = (fields[header.index(key)] for key in ("task", "image", column))
+        try:
+            task = resolve(name, tasks)
+            parsed = parse(text, len(task.classes))
+        except (DataError, ValueError) as error:
+            raise DataError(f"{place}: {error}") from None
+        image, reason = clean_image(image)
+        if reason:
+            raise DataError(f"{place}: {image!r}: {reason}")
+        earlier = rows.setdefault(task.name, {}).setdefault(image, Row(line, parsed)).line
+        if earlier != line:
+            raise DataError(f"{place}: {image} of {task.name} is in row {earlier} too; drop one of them")
+    if not rows:
         raise DataError(f"{path}: holds a header and no rows")
+    return rows
 
 
 def _parse_answer(text: str, n_classes: int) -> NDArray[np.int8]:

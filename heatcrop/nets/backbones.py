@@ -140,22 +140,9 @@ def unknown_backbone(name: str) -> str:
 
 def backbone(name: str) -> Backbone:
     """Return a backbone by name; EngineError for an unknown one."""
-    try:
-        return BACKBONES[name]
-    except KeyError:
-        raise EngineError(unknown_backbone(name)) from None
-
-
-def _original_net(spec: Backbone, pretrained: bool = False) -> Any:
-    """Build a published classifier with its original head."""
-    if spec.source != "inceptionv4":
-        return gluoncv_net(spec.name, pretrained=pretrained)
-    if pretrained:
-        raise WeightsError(
-            "no ImageNet weights of inceptionv4 are published for MXNet; give a file "
-            "(--set network.weights=FILE.params), or --set network.weights=none"
-        )
-    return inception_v4()
+    if name not in BACKBONES:
+        raise EngineError(unknown_backbone(name))
+    return BACKBONES[name]
 
 
 def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[Any]:
@@ -181,9 +168,14 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
             block.initialize(initializer)
         return blocks
     if weights == "imagenet":
+        if spec.source == "inceptionv4":
+            raise WeightsError(
+                "no ImageNet weights of inceptionv4 are published for MXNet; give a file "
+                "(--set network.weights=FILE.params), or --set network.weights=none"
+            )
         try:
-            net = _original_net(spec, pretrained=True)
-        except (EngineError, WeightsError):
+            net = gluoncv_net(name, pretrained=True)
+        except EngineError:
             raise
         except Exception as error:  # the download may raise any error of its transport
             cause = f"{type(error).__name__}: {error}".splitlines()[0][:160]
@@ -193,7 +185,7 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
                 f"(--set network.weights=FILE.params), or --set network.weights=none"
             ) from error
     else:
-        net = _original_net(spec)
+        net = inception_v4() if spec.source == "inceptionv4" else gluoncv_net(name)
         net.initialize(initializer)
         if path is not None:
             try:

@@ -24,6 +24,7 @@ from heatcrop.nets.engine import chain, mxnet
 from heatcrop.nets.feature_blocks import output_shape
 from heatcrop.nets.gradients import MapPlan, gradient_runner
 from heatcrop.nets.inference import Runner, mxnet_runner, open_network
+from heatcrop.nets.onnx_export import export_onnx
 
 OUTPUTS = ("logits", "maps")
 """Names of an exported classifier's outputs."""
@@ -85,13 +86,12 @@ class NetworkContext:
 
     def open_backbone(self, folder: Path) -> Runner:
         """Open the complete backbone with its published weights: (B, 3, S, S) to its last feature map."""
-        return self._open_blocks(
-            dataclasses.replace(self.network, frozen_blocks=-1), folder / "backbone.onnx"
-        )
+        plan = dataclasses.replace(self.network, frozen_blocks=-1)
+        return self._open_blocks(plan, folder / "backbone.onnx")
 
     def _open_blocks(self, plan: NetworkPlan, path: Path) -> Runner:
         block = chain(*split_blocks(plan, self.seed)[0])
-        export_block(block, self.image_shape, path, ("features",))
+        export_onnx(block, self.image_shape, path, ("features",))
         if self.devices.infer_by_mxnet(self.engine):
             return mxnet_runner(block, self.devices.mxnet_gpu, self.devices.amp)
         return open_network(path, self.devices.onnx_gpu)
@@ -160,7 +160,7 @@ class Classifier:
 
     def export(self, path: Path) -> None:
         """Write an ONNX file that gives logits and class maps."""
-        export_block(self._with_maps(), self.input_shape, path, OUTPUTS)
+        export_onnx(self._with_maps(), self.input_shape, path, OUTPUTS)
 
     def runner(self, by_gradient: bool = False) -> Runner:
         """Run on MXNet: logits and class maps, with `by_gradient` those of the context's `maps` plan."""
@@ -173,14 +173,6 @@ class Classifier:
         self.net.with_maps = True
         self.net.hybridize(False)  # forget the graph of training, which has no maps
         return self.net
-
-
-def export_block(block: Any, input_shape: Shape, path: Path, outputs: tuple[str, ...]) -> None:
-    """Write a block as an ONNX file, see :func:`heatcrop.nets.onnx_export.export_onnx`."""
-    from heatcrop.nets.onnx_export import export_onnx  # `onnx` is not installed where networks are only run
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    export_onnx(block, input_shape, path, outputs)
 
 
 @functools.cache

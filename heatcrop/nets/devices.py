@@ -155,13 +155,14 @@ def choose_devices(
     mxnet_gpu: bool,
     onnx_cuda: tuple[int, int] | None,
     device: DeviceName = "auto",
-    mxnet_fault: Callable[[Card], str] = lambda card: "",
-    onnx_fault: Callable[[Card], str] = lambda card: "",
+    mxnet_fault: Callable[[int], str] = lambda number: "",
+    onnx_fault: Callable[[int], str] = lambda number: "",
 ) -> Devices:
     """Choose what is computed where.
 
     Whether MXNet is a build for GPUs and which CUDA ONNX Runtime is built for is given; the faults try a
-    card and return '' where it works. The caller checks that a required GPU was found, and sets `amp`.
+    card by its number and return '' where it works. The caller checks that a required GPU was found, and sets
+    `amp`.
     """
     if device == "cpu":
         return Devices(notes=("GPU: not used, runtime.device is cpu",), reason="runtime.device is cpu")
@@ -169,8 +170,8 @@ def choose_devices(
         return Devices(notes=(f"GPU: {driver.fault}",), reason=driver.fault, driver=driver.cuda is not None)
     training, inference, notes, reasons = [], None, [], []
     for card in driver.cards:
-        training_fault = _fault_for_mxnet(card, driver, mxnet_gpu) or mxnet_fault(card)
-        inference_fault = _fault_for_onnx(card, driver, onnx_cuda) or onnx_fault(card)
+        training_fault = _fault_for_mxnet(card, driver, mxnet_gpu) or mxnet_fault(card.number)
+        inference_fault = _fault_for_onnx(card, driver, onnx_cuda) or onnx_fault(card.number)
         if not inference_fault and inference is None:
             inference = card
         if not training_fault:
@@ -211,9 +212,8 @@ def _fault_for_onnx(card: Card, driver: Driver, cuda: tuple[int, int] | None) ->
 
 def _driver_too_old(driver: Driver, major: int) -> str:
     newer = f" ({_DRIVERS[major]} or newer)" if major in _DRIVERS else ""
-    return (
-        f"needs a newer driver{newer}: this one supports CUDA {_dotted(driver.cuda or (0, 0))}, not {major}"
-    )
+    cuda = _dotted(driver.cuda or (0, 0))
+    return f"needs a newer driver{newer}: this one supports CUDA {cuda}, not {major}"
 
 
 def _dotted(version: tuple[int, int]) -> str:
@@ -225,14 +225,7 @@ def _found(device: DeviceName) -> Devices:
     driver = query_driver()
     if driver.cuda is not None and driver.cuda < _MXNET_FUSION_CUDA:
         os.environ.setdefault("MXNET_USE_FUSION", "0")  # MXNet computes the same without fused kernels
-    return choose_devices(
-        driver,
-        gpu_build(),
-        onnx_cuda(),
-        device,
-        mxnet_fault=lambda card: gpu_fault(card.number),
-        onnx_fault=lambda card: onnx_fault(card.number),
-    )
+    return choose_devices(driver, gpu_build(), onnx_cuda(), device, gpu_fault, onnx_fault)
 
 
 def find_devices(device: DeviceName = "auto", amp: bool = False) -> Devices:

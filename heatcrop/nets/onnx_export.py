@@ -12,15 +12,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import onnx
-from onnx import numpy_helper
-
 from heatcrop.files import write_atomic
 from heatcrop.nets.engine import mxnet
 
 
 def export_onnx(block: Any, input_shape: tuple[int, ...], path: Path, outputs: tuple[str, ...]) -> None:
     """Export an initialised block with a free batch size and named outputs, atomically."""
+    import onnx  # not installed where networks are only run
+
     mx = mxnet()
     # The exporter does not wait for weights that the engine is still writing.
     mx.nd.waitall()
@@ -28,9 +27,7 @@ def export_onnx(block: Any, input_shape: tuple[int, ...], path: Path, outputs: t
     symbol = mx.sym.Group(list(symbol)) if isinstance(symbol, (tuple, list)) else symbol
     symbol = _plain_reshapes(symbol, input_shape)
     order = symbol.list_outputs()
-    params = {}
-    for name, parameter in block.collect_params().items():
-        params[name] = parameter.data(parameter.list_ctx()[0]).as_in_context(mx.cpu())
+    params = {name: p.list_data()[0].as_in_context(mx.cpu()) for name, p in block.collect_params().items()}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.onnx"
         # The exporter prints and logs one line per node.
@@ -95,17 +92,18 @@ def _rename_outputs(graph: Any, order: list[str], names: tuple[str, ...]) -> Non
 
 def _join_clips(graph: Any) -> None:
     """Replace each Relu and Min with a constant by one Clip, which a runtime fuses with the convolution."""
+    from onnx import TensorProto, helper, numpy_helper
+
     constants = {tensor.name: tensor for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
     relus = {node.output[0]: node for node in graph.node if node.op_type == "Relu"}
-    zero = onnx.helper.make_tensor("clip_at_zero", onnx.TensorProto.FLOAT, [], [0.0])
+    zero = helper.make_tensor("clip_at_zero", TensorProto.FLOAT, [], [0.0])
     for node in [node for node in graph.node if node.op_type == "Min" and len(node.input) == 2]:
         relu, bound = relus.get(node.input[0]), constants.get(node.input[1])
         if relu is None or bound is None or uses[relu.output[0]] > 1:
             continue
-        top = onnx.helper.make_tensor(
-            f"{bound.name}_clip", onnx.TensorProto.FLOAT, [], [float(numpy_helper.to_array(bound).item())]
-        )
+        value = float(numpy_helper.to_array(bound).item())
+        top = helper.make_tensor(f"{bound.name}_clip", TensorProto.FLOAT, [], [value])
         graph.initializer.extend([top] if zero in graph.initializer else [zero, top])
         node.op_type = "Clip"
         node.input[:] = [relu.input[0], zero.name, top.name]

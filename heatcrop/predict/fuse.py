@@ -13,8 +13,8 @@ import pandas as pd
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_json, write_table
-from heatcrop.metrics.ensemble import Ensemble, equal_weights, fit_ensemble, fuse_members
-from heatcrop.metrics.score import score_task
+from heatcrop.metrics.ensemble import Ensemble, fit_ensemble, fuse_members
+from heatcrop.metrics.score import average_precision
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.predict.members import FUSED, SPLITS, Member
 from heatcrop.runs.folder import RunFolder
@@ -35,18 +35,10 @@ class TaskEnsemble:
     without: dict[str, Ensemble]
     """For each member, the ensemble fitted without it; empty when there is only one."""
 
-    def fused(self, rows: np.ndarray) -> np.ndarray:
-        return fuse_members([p[rows] for p in self.predictions.values()], self.ensemble)
-
-    def fused_without(self, member: str, rows: np.ndarray) -> np.ndarray:
-        rest = [p[rows] for name, p in self.predictions.items() if name != member]
-        return fuse_members(rest, self.without[member])
-
-    def weight(self, member: str) -> float:
-        return dict(zip(self.predictions, self.ensemble.weights, strict=True)).get(member, 0.0)
-
-    def temperature(self, member: str) -> float | None:
-        return dict(zip(self.predictions, self.ensemble.temperatures, strict=True)).get(member)
+    def fused(self, rows: np.ndarray, left_out: str | None = None) -> np.ndarray:
+        """Fuse the predictions of some rows, with all members or without one."""
+        members = [p[rows] for name, p in self.predictions.items() if name != left_out]
+        return fuse_members(members, self.ensemble if left_out is None else self.without[left_out])
 
 
 def write_ensemble(
@@ -60,18 +52,17 @@ def write_ensemble(
     ensembles = {}
     with progress("fit weights", len(tasks)) as bar:
         for name, data in tasks.items():
-            ensembles[name] = _fit_task(
-                data, {m.name: m.predictions[name] for m in members if name in m.predictions}
-            )
+            predictions = {m.name: m.predictions[name] for m in members if name in m.predictions}
+            ensembles[name] = _fit_task(data, predictions)
             bar(1)
-    metrics, table = _metrics(ensembles), _table(ensembles, members)
+    weights, metrics = _weights(ensembles, members), _metrics(ensembles)
+    table = _table(ensembles, weights["tasks"])
     rows = [
         (one.data.images[i], name, p)
         for name, one in ensembles.items()
         for i, p in zip(one.data.rows("test"), one.fused(one.data.rows("test")), strict=True)
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / WEIGHTS, _weights(ensembles, members))
+    write_json(out / WEIGHTS, weights)
     write_table(out / MEMBERS, table)
     write_json(RunFolder(out).metrics, metrics)
     write_submission(RunFolder(out).submission, rows)
@@ -83,15 +74,12 @@ def _fit_task(data: TaskData, predictions: dict[str, np.ndarray]) -> TaskEnsembl
     if not len(rows):
         log(f"{data.task.name}: there is no validation image; all members get the same weight")
 
-    def fit(members: Sequence[np.ndarray]) -> Ensemble:
-        if not len(rows):
-            return equal_weights(len(members))
-        return fit_ensemble([p[rows] for p in members], data.letters[rows], data.soft[rows])
+    def fit(left_out: str | None = None) -> Ensemble:
+        members = [p[rows] for name, p in predictions.items() if name != left_out]
+        return fit_ensemble(members, data.letters[rows], data.soft[rows])
 
-    without = {}
-    if len(predictions) > 1:
-        without = {left: fit([p for name, p in predictions.items() if name != left]) for left in predictions}
-    return TaskEnsemble(data, predictions, fit(list(predictions.values())), without)
+    without = {name: fit(name) for name in predictions} if len(predictions) > 1 else {}
+    return TaskEnsemble(data, predictions, fit(), without)
 
 
 def is_weights(text: str) -> bool:
@@ -103,13 +91,15 @@ def is_weights(text: str) -> bool:
 
 
 def _weights(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> dict[str, Any]:
+    names = [member.name for member in members]
+    without_weight, unknown = dict.fromkeys(names, 0.0), dict.fromkeys(names)
     return {
         "members": [{"name": m.name, "kind": m.kind, "path": str(m.path)} for m in members],
         "tasks": {
             name: {
                 "rows": len(one.data.rows("val", labelled=True)),
-                "weights": {m.name: one.weight(m.name) for m in members},
-                "temperatures": {m.name: one.temperature(m.name) for m in members},
+                "weights": without_weight | dict(zip(one.predictions, one.ensemble.weights, strict=True)),
+                "temperatures": unknown | dict(zip(one.predictions, one.ensemble.temperatures, strict=True)),
             }
             for name, one in ensembles.items()
         },
@@ -129,7 +119,7 @@ def _metrics(ensembles: dict[str, TaskEnsemble]) -> dict[str, Any]:
     return metrics_by_split({name: one.data for name, one in ensembles.items()}, (FUSED,), figures)
 
 
-def _table(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> pd.DataFrame:
+def _table(ensembles: dict[str, TaskEnsemble], weights: dict[str, Any]) -> pd.DataFrame:
     """Tabulate what each member adds: a row per task and member, then the means over tasks.
 
     ``<split>_ap`` is the member's own, ``<split>_without`` that of the ensemble fitted without it, and
@@ -137,12 +127,12 @@ def _table(ensembles: dict[str, TaskEnsemble], members: Sequence[Member]) -> pd.
     """
     lines = []
     for name, one in ensembles.items():
-        for member in (m.name for m in members):
-            lines.append(
-                {"task": name, "member": member, "weight": one.weight(member)}
-                | {"temperature": one.temperature(member)}
-                | {key: value for split in SPLITS for key, value in _adds(one, member, split).items()}
-            )
+        for member, weight in weights[name]["weights"].items():
+            temperature = weights[name]["temperatures"][member]
+            line = {"task": name, "member": member, "weight": weight, "temperature": temperature}
+            for split in SPLITS:
+                line |= _adds(one, member, split)
+            lines.append(line)
         fused = {f"{split}_ap": _ap(one, split, one.fused) for split in SPLITS}
         lines.append({"task": name, "member": FUSED, "weight": 1.0, **fused})
     table = pd.DataFrame(lines)
@@ -157,11 +147,11 @@ def _adds(one: TaskEnsemble, member: str, split: str) -> dict[str, float]:
     if member in one.predictions:
         own = _ap(one, split, lambda rows: one.predictions[member][rows])
         if one.without:
-            without = _ap(one, split, lambda rows: one.fused_without(member, rows))
+            without = _ap(one, split, lambda rows: one.fused(rows, member))
         adds = _ap(one, split, one.fused) - without
     return {f"{split}_ap": own, f"{split}_without": without, f"{split}_adds": adds}
 
 
 def _ap(one: TaskEnsemble, split: str, predict: Callable[[np.ndarray], np.ndarray]) -> float:
     rows = one.data.rows(split, labelled=True)
-    return score_task(predict(rows), one.data.letters[rows]).ap if len(rows) else float("nan")
+    return average_precision(predict(rows), one.data.letters[rows]) if len(rows) else float("nan")

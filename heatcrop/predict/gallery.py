@@ -17,8 +17,6 @@ from heatcrop.report.build import may_be_rebuilt
 from heatcrop.report.results import TaskResults
 from heatcrop.runs.predictions import BRANCHES
 
-_SPLIT = "new"
-
 
 def gallery_page(out: Path, boxes: Path | None = None) -> Path:
     """Return the page of a table's gallery: ``<predictions>_gallery/index.html`` beside the table.
@@ -41,14 +39,14 @@ def gallery_rows(
     pipeline: Pipeline, task: Task, images: Sequence[Image], predictions: Sequence[Prediction]
 ) -> TaskResults:
     """Collect what the gallery shows of one task, given the predictions of the images in chunks."""
-    n, rule = len(images), pipeline.description.tasks[task.name].crop_rule
+    n = len(images)
     data = TaskData(
         task,
         tuple(image.name for image in images),
         tuple(image.path for image in images),
         np.array([image.size for image in images]),
         np.zeros((n, len(task.classes)), np.int8),
-        np.full(n, _SPLIT),
+        np.full(n, "new"),
         np.full(n, ""),
     )
     return TaskResults(
@@ -57,8 +55,7 @@ def gallery_rows(
         np.concatenate([p.boxes for p in predictions]),
         np.array([fallback for p in predictions for fallback in p.fallbacks]),
         np.concatenate([p.heatmaps for p in predictions]),
-        rule.threshold,
-        rule.percentile,
+        pipeline.description.tasks[task.name].crop_rule,
         pipeline.form.fit,
         np.zeros(n, bool),
     )

@@ -130,9 +130,5 @@ def predict_images(
 
 
 def _rows(task: Task, images: Sequence[Image], fused: np.ndarray) -> Iterator[tuple[str, ...]]:
-    classes = [task.classes[i] for i in fused.argmax(axis=1)]
-    confidence = [f"{p:.{DECIMALS}f}" for p in fused.max(axis=1)]
-    for image, name, share, probabilities in zip(
-        images, classes, confidence, join_probabilities(fused), strict=True
-    ):
-        yield image.name, task.name, name, share, probabilities
+    for image, p, probabilities in zip(images, fused, join_probabilities(fused), strict=True):
+        yield image.name, task.name, task.classes[p.argmax()], f"{p.max():.{DECIMALS}f}", probabilities

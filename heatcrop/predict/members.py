@@ -91,17 +91,18 @@ def file_member(
     predictions, without = {}, []
     for task, data in tasks.items():
         val = [data.images[i] for i in data.rows("val", labelled=True)]
-        if task not in found or not set(val) & set(found[task].images):
+        rows = found.get(task, {})
+        if rows.keys().isdisjoint(val):
             without.append(task)
             continue
         for split, expected in (("validation", val), ("test", [data.images[i] for i in data.rows("test")])):
-            missing = sorted(set(expected) - set(found[task].images))
+            missing = sorted(set(expected) - rows.keys())
             if missing:
                 raise DataError(
                     f"{path}: {len(missing)} of {len(expected)} {split} images of {task} have no row, for "
                     f"instance {missing[0]}; expected all of them, as in {first.task(task).fused_csv}"
                 )
-        predictions[task] = _aligned(data, found[task].images, found[task].values)
+        predictions[task] = _aligned(data, list(rows), np.stack([row.values for row in rows.values()]))
     if without:
         where = "any task" if not predictions else ", ".join(without)
         log(
@@ -111,7 +112,7 @@ def file_member(
     return Member(name, "csv", path, predictions)
 
 
-def _aligned(data: TaskData, images: Sequence[str], values: np.ndarray) -> np.ndarray:
+def _aligned(data: TaskData, images: list[str], values: np.ndarray) -> np.ndarray:
     """Return probabilities in the rows of the data, NaN where there are none."""
-    table = pd.DataFrame(values, index=list(images))
+    table = pd.DataFrame(values, index=images)
     return table[~table.index.duplicated(keep="last")].reindex(data.images).to_numpy()

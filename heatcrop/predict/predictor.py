@@ -19,7 +19,7 @@ from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, find_devices
 from heatcrop.nets.inference import Runner, open_network
 from heatcrop.predict.description import Description, read_description
-from heatcrop.predict.trained_run import TrainedRun, branch_opener, describe_run, open_trunk
+from heatcrop.predict.trained_run import TrainedRun, describe_run, open_networks, require
 from heatcrop.runs.folder import RunFolder
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
@@ -149,9 +149,7 @@ def open_pipeline(
     by_mxnet = devices.infer_by_mxnet(engine) or maps.by_gradient
     if only_onnx or (not by_mxnet and all(path.is_file() for path in description.networks())):
         return _open_onnx(description, run.context.form, wanted, devices.onnx_gpu, exported)
-    trunk = open_trunk(run)
-    tasks = _choose(description, wanted)
-    return Pipeline(description, tasks, run.context.form, trunk, branch_opener(run, trunk))
+    return Pipeline(description, _choose(description, wanted), run.context.form, *open_networks(run))
 
 
 def _choose(description: Description, wanted: Sequence[str]) -> list[Task]:
@@ -166,10 +164,7 @@ def _open_onnx(
     for task in tasks:
         one = description.tasks[task.name]
         for path in filter(None, (description.trunk, one.full.network, one.crop.network)):
-            if not path.is_file():
-                raise RunError(
-                    f"{path} is missing; run its stage again: python pipeline.py run --task {task.short}"
-                )
+            require(path, f"run its stage again: python pipeline.py run --task {task.short}")
     remedy = "export the run again" if exported else REMAKE
     # The last two stay open: tasks that share their networks follow one another.
     network = functools.lru_cache(maxsize=2)(lambda path: open_network(path, gpu, remedy))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -57,15 +56,16 @@ class TrainedRun:
         return chosen
 
 
+def require(path: Path, fix: str) -> None:
+    """Raise RunError, whose message ends with `fix`, where a file is missing."""
+    if not path.is_file():
+        raise RunError(f"{path} is missing; {fix}")
+
+
 def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
     """Read which outputs of shared networks belong to which task."""
-    try:
-        spans = json.loads(folder.outputs.read_text(encoding="utf-8"))
-        return {name: (int(first), int(end)) for name, (first, end) in spans.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise RunError(
-            f"{folder.outputs}: is missing or damaged; finish the run first: python pipeline.py run --all"
-        ) from None
+    require(folder.outputs, "finish the run first: python pipeline.py run --all")
+    return read_json(folder.outputs, dict[str, tuple[int, int]])
 
 
 def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
@@ -77,10 +77,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
         files = folder.task(task.name)
         networks = folder.shared if run.shared else files
         for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
-            if not path.is_file():
-                raise RunError(
-                    f"{path} is missing; finish the run first: python pipeline.py run --task {task.short}"
-                )
+            require(path, f"finish the run first: python pipeline.py run --task {task.short}")
         cam, _, finetune = run.plans(task)
         descriptions[task.name] = TaskDescription(
             classes=task.classes,
@@ -121,8 +118,7 @@ def export_run(run: TrainedRun, out: Path) -> Path:
     copies: dict[Path, Path] = {}  # target: source
 
     def exported(source: Path, name: str) -> Path:
-        if not source.is_file():
-            raise RunError(f"{source} is missing; run the stage again")
+        require(source, "run the stage again")
         if source not in copies.values():
             open_network(source)  # a damaged one is found here, not by the user of the export
         copies[out / name] = source
@@ -137,7 +133,6 @@ def export_run(run: TrainedRun, out: Path) -> Path:
         }
         tasks[name] = one.model_copy(update=branches)
     trunk = exported(description.trunk, "trunk.onnx") if description.trunk else None
-    out.mkdir(parents=True, exist_ok=True)
     write_json(path, UNFINISHED)  # the description never fits networks of another export
     for target, source in copies.items():
         with atomic_path(target) as partial:
@@ -146,15 +141,11 @@ def export_run(run: TrainedRun, out: Path) -> Path:
     return path
 
 
-def open_trunk(run: TrainedRun) -> Runner | None:
-    """Build the frozen part; None when nothing is frozen."""
-    with tempfile.TemporaryDirectory() as scratch:  # its export is not the run's
-        return dataclasses.replace(run.context, trunk_folder=Path(scratch)).open_trunk()
-
-
-def branch_opener(run: TrainedRun, trunk: Runner | None) -> Callable[[Task], tuple[Runner, Runner]]:
-    """Return a function that builds a task's two networks from their weights."""
+def open_networks(run: TrainedRun) -> tuple[Runner | None, Callable[[Task], tuple[Runner, Runner]]]:
+    """Build the frozen part, if any, and a function that builds a task's two networks from their weights."""
     context, shape = run.context, run.context.image_shape
+    with tempfile.TemporaryDirectory() as scratch:  # its export is not the run's
+        trunk = dataclasses.replace(context, trunk_folder=Path(scratch)).open_trunk()
     if trunk is not None:
         shape = trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
 
@@ -170,4 +161,4 @@ def branch_opener(run: TrainedRun, trunk: Runner | None) -> Callable[[Task], tup
             return opened(run.folder.shared, max(end for _, end in read_outputs(run.folder).values()))
         return opened(run.folder.task(task.name), len(task.classes))
 
-    return branches
+    return trunk, branches

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import filecmp
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -60,13 +59,13 @@ def build_report(
     `anew`, a report that was made from the same inputs stays.
     """
     settings, home = read_settings(folder), folder.report.parent
-    mark = _fingerprint(folder, tasks, plan, _shown(metrics), _shown(settings))
-    if not anew and is_current(home / RECORD, StageInputs({}, mark).fingerprint):
+    inputs = StageInputs({}, _fingerprint(folder, tasks, plan, _shown(metrics), _shown(settings)))
+    if not anew and is_current(home / RECORD, inputs.fingerprint):
         return folder.report
     from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
 
     sheets: list[Path] = []
-    with _replacing(home, mark, sheets) as new:
+    with _replacing(home, inputs, sheets) as new:
         found = (_task_part(new, folder, data, settings, metrics["split"], plan) for data in tasks.values())
         parts = [part for part in found if part is not None]
         for part in parts:
@@ -78,14 +77,12 @@ def build_report(
     return folder.report
 
 
-def build_gallery(
-    page: Path, name: str, settings: dict[str, Any], tasks: list[TaskResults], plan: ReportPlan = ReportPlan()
-) -> Path:
+def build_gallery(page: Path, name: str, settings: dict[str, Any], tasks: list[TaskResults]) -> Path:
     """Write the gallery of unlabelled images to `page`, whose folder is replaced; return `page`."""
-    with _replacing(page.parent) as new:
+    with _replacing(page.parent, StageInputs({})) as new:
         parts = []
         for results in tasks:
-            chosen = choose_rows(results, plan.rows)
+            chosen = choose_rows(results, ReportPlan.rows)
             with progress(f"{results.data.task.short}: gallery", len(chosen)) as bar:
                 gallery = write_gallery(new, results, chosen, page.parent, bar)
             parts.append(TaskPart(results.data.task, gallery))
@@ -115,11 +112,11 @@ def _shown(values: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Iterator[Path]:
+def _replacing(home: Path, inputs: StageInputs, others: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield a folder to build in, which replaces `home` when the block ends without an error.
 
-    Its record holds the fingerprint `mark`, and `others` (sheets, which stage crop removes) that must exist
-    too for the page to be current.
+    Its record holds `inputs`, and `others` (sheets, which stage crop removes) that must exist too for the
+    page to be current.
     """
     new = staging_folder(home)
     shutil.rmtree(new, ignore_errors=True)
@@ -128,7 +125,7 @@ def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Itera
         yield new
         files = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
         files += [Path(os.path.relpath(path, home)).as_posix() for path in others]
-        write_record(new / RECORD, StageInputs({}, mark), files, {})
+        write_record(new / RECORD, inputs, files, {})
         old = _files(home) or set()
         swap_in(home, lambda name: name.as_posix() in old)
     finally:
@@ -137,10 +134,8 @@ def _replacing(home: Path, mark: str = "", others: Sequence[Path] = ()) -> Itera
 
 def _files(home: Path) -> set[str] | None:
     """Read which files of a folder belong to its page; None where there is no record."""
-    try:
-        return {RECORD, *map(str, json.loads((home / RECORD).read_text(encoding="utf-8"))["files"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    record = read_record(home / RECORD)
+    return None if record is None else {RECORD, *record["files"]}
 
 
 def _copy_sheets(root: Path, home: Path, part: TaskPart) -> None:

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from heatcrop.data.images import ImageError, read_image
 
 Colour = tuple[int, int, int]
+Shape = Callable[[ImageDraw.ImageDraw], None]
 INK, SOFT, FAINT = (31, 36, 48), (92, 100, 116), (222, 226, 233)
 PAPER, MAT, WHITE = (255, 255, 255), (244, 246, 249), (255, 255, 255)
 GREEN, RED, OCHRE, AMBER = (16, 128, 92), (200, 50, 62), (150, 105, 10), (176, 84, 0)
@@ -41,11 +42,7 @@ def _font(size_px: int, ascii_only: bool) -> ImageFont.FreeTypeFont | ImageFont.
 
 
 def _stamp(
-    sheet: Image.Image,
-    at: tuple[float, float],
-    size: tuple[int, int],
-    colour: Colour,
-    draw: Callable[[ImageDraw.ImageDraw], None],
+    sheet: Image.Image, at: tuple[float, float], size: tuple[int, int], colour: Colour, draw: Shape
 ) -> None:
     """Paste a smooth shape, top left at `at`; `draw` draws it in 255, `FINE` times larger."""
     mask = Image.new("L", (size[0] * FINE, size[1] * FINE))
@@ -75,13 +72,8 @@ def text(
         words = words.rstrip() + "..."
     font, width, baseline = _font(size_px, words.isascii()), text_width(words, size_px), size_px * 1.5
     x = at[0] - width if side == "right" else at[0]
-    _stamp(
-        sheet,
-        (x, at[1] - baseline),
-        (math.ceil(width) + 2, size_px * 2),
-        colour,
-        lambda draw: draw.text((0, baseline * FINE), words, fill=255, font=font, anchor="ls"),
-    )
+    place, size = (x, at[1] - baseline), (math.ceil(width) + 2, size_px * 2)
+    _stamp(sheet, place, size, colour, lambda draw: draw.text((0, baseline * FINE), words, 255, font, "ls"))
 
 
 def sign(sheet: Image.Image, at: tuple[int, int], verdict: int, side_px: int) -> None:
@@ -162,8 +154,7 @@ def heat_on(
     x = (x - frame[0]) / (frame[2] - frame[0]) * columns - 0.5
     y = (y - frame[1]) / (frame[3] - frame[1]) * rows - 0.5
     grid = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
-    shown: np.ndarray = cv2.remap(heat, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return shown
+    return cv2.remap(heat, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def heat_colours(threshold: float) -> np.ndarray:
@@ -184,8 +175,7 @@ def overlay(image: np.ndarray, heat: np.ndarray, threshold: float) -> np.ndarray
     """Draw (H, W) heat in 0..1 over an (H, W, 3) uint8 image with the colours of :func:`heat_colours`."""
     layer = heat_colours(threshold)[np.round(np.clip(heat, 0, 1) * 255).astype(np.intp)].astype(np.float32)
     alpha = layer[..., 3:] / 255
-    mixed: np.ndarray = np.round(image * (1 - alpha) + layer[..., :3] * alpha)
-    return mixed.astype(np.uint8)
+    return np.round(image * (1 - alpha) + layer[..., :3] * alpha).astype(np.uint8)
 
 
 def heat_text(heat: np.ndarray) -> dict[str, object]:

@@ -58,11 +58,7 @@ def write_page(
         branches=BRANCHES,
         metrics=metrics,
         plot=plot,
-        data={
-            "split": metrics["split"] if metrics else "",
-            "branches": BRANCHES,
-            "tasks": [part.gallery for part in parts],
-        },
+        data={"split": metrics["split"] if metrics else "", "tasks": [part.gallery for part in parts]},
     )
     (path.parent / "assets").mkdir(parents=True, exist_ok=True)
     for asset in ASSETS:

@@ -205,7 +205,7 @@ def _reliability(results: TaskResults, rows: np.ndarray, branches: list[str], sp
     axes, errors = _axes(), []
     for branch in branches:
         confidence = np.minimum(results.probabilities[branch][rows].max(axis=1), 1)
-        right = results.judge(results.probabilities[branch])[rows] == YES
+        right = results.outcomes(results.probabilities[branch])[rows] == YES
         share, mean = calibration_curve(right, confidence, n_bins=BINS)
         n = np.bincount(np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence))
         n = n[n > 0]

@@ -16,7 +16,7 @@ from heatcrop.runs.predictions import is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import read_array, read_json
 from heatcrop.training.views import framed
 from stage2_crop.component import scale_heat
-from stage2_crop.plan import SearchedRule
+from stage2_crop.plan import CropRule, SearchedRule
 
 UNKNOWN = -1
 
@@ -34,8 +34,7 @@ class TaskResults:
     """(N,) str: '' for a heatmap crop."""
     heatmaps: np.ndarray
     """(N, h, w), a memory map."""
-    threshold: float
-    percentile: float
+    rule: CropRule
     fit: str
     """How stage 1 framed the images: stretch or pad."""
     trained: np.ndarray
@@ -53,10 +52,10 @@ class TaskResults:
 
     @functools.cached_property
     def verdict(self) -> np.ndarray:
-        """:meth:`judge` of the last branch."""
-        return self.judge(self.last)
+        """:meth:`outcomes` of the last branch."""
+        return self.outcomes(self.last)
 
-    def judge(self, probabilities: np.ndarray) -> np.ndarray:
+    def outcomes(self, probabilities: np.ndarray) -> np.ndarray:
         """(N,) int: the label's letter at the predicted class (2 y, 1 m, 0 n), -1 without a label."""
         known = self.data.labelled & ~np.isnan(probabilities[:, 0])
         best = np.nan_to_num(probabilities).argmax(axis=1)
@@ -73,9 +72,9 @@ class TaskResults:
         return self._changed("fused", "full")
 
     def _changed(self, wrong: str, right: str) -> np.ndarray:
-        verdict = self.judge(self.probabilities[wrong])
+        verdict = self.outcomes(self.probabilities[wrong])
         known = (verdict != UNKNOWN) & (verdict != YES)
-        return known & (self.judge(self.probabilities[right]) == YES)
+        return known & (self.outcomes(self.probabilities[right]) == YES)
 
     @functools.cached_property
     def uncropped(self) -> np.ndarray:
@@ -83,7 +82,7 @@ class TaskResults:
         return is_uncropped(self.fallback)
 
     def note(self, row: int) -> str:
-        """Say why an image has no heatmap crop; '' where it has one."""
+        """Describe why an image has no heatmap crop; '' where it has one."""
         kind = str(self.fallback[row])
         return f"not cropped: {kind}" if self.uncropped[row] else "usual place" if kind else ""
 
@@ -94,7 +93,7 @@ class TaskResults:
 
     def heat(self, row: int) -> np.ndarray:
         """Scale an image's heatmap to 0..1 as the crop rule does, (h, w) float32."""
-        return scale_heat(self.heatmaps[row], self.percentile)
+        return scale_heat(self.heatmaps[row], self.rule.percentile)
 
     def counts(self, split: str) -> dict[str, int]:
         """Count the images of a split, and those of each kind that the gallery filters by."""
@@ -124,7 +123,7 @@ def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) ->
     task = folder.task(data.task.name)
     if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
         return None
-    rule, network = read_json(task.rule, SearchedRule).rule, settings.get("network")
+    network = settings.get("network")
     crops = read_arrays(task.boxes, ("boxes", "fallback"), len(data))
     networks = read_arrays(task.predictions(1), ("networks",), len(data))["networks"]
     return TaskResults(
@@ -134,8 +133,7 @@ def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) ->
         boxes=crops["boxes"],
         fallback=crops["fallback"],
         heatmaps=read_array(task.heatmaps),
-        threshold=rule.threshold,
-        percentile=rule.percentile,
+        rule=read_json(task.rule, SearchedRule).rule,
         fit=str((network.get("fit") if isinstance(network, dict) else None) or "pad"),
     )
 

@@ -47,8 +47,7 @@ def plan_sheets(results: TaskResults, tiles: int, worst_first: bool = False) -> 
     class_of = np.where(data.labelled, data.letters.argmax(axis=1), last.argmax(axis=1))
     predicted, confidence = results.predicted("full"), last.max(axis=1)
     sheets = []
-    classes = range(len(folders))
-    for split, labelled, i in itertools.product(("test", "val", "train"), (True, False), classes):
+    for split, labelled, i in itertools.product(("test", "val", "train"), (True, False), range(len(folders))):
         kind = (data.splits == split) & predicted & (data.labelled == labelled)
         total = np.flatnonzero(kind & (class_of == i))
         if not len(total):
@@ -101,13 +100,8 @@ def write_overview(root: Path, results: TaskResults, split: str) -> str:
     for row, (left, top) in places.items():
         drawing.sign(page, (left + wide - 28, top + 6), int(results.verdict[row]), 22)
     file = f"sheets/{data.task.name}.jpg"
-    _save(root / file, page)
+    write_jpeg(root / file, np.asarray(page), QUALITY)
     return file
-
-
-def _save(path: Path, page: Image.Image) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_jpeg(path, np.asarray(page), QUALITY)
 
 
 def write_sheet(root: Path, results: TaskResults, sheet: Sheet) -> None:
@@ -135,12 +129,12 @@ def write_sheet(root: Path, results: TaskResults, sheet: Sheet) -> None:
     _draw_panels(page, CELL, results, places)
     for row, (left, top) in places.items():
         _caption(page, (left, top + CELL), results, row)
-    _save(root / sheet.file, page)
+    write_jpeg(root / sheet.file, np.asarray(page), QUALITY)
 
 
 def _heading(page: Image.Image, title: str, summary: str, results: TaskResults) -> None:
     """Write a sheet's title, and a legend of the heat on the right."""
-    right, threshold = page.width - EDGE, results.threshold
+    right, threshold = page.width - EDGE, results.rule.threshold
     text(page, (EDGE, 50), title, 28, INK, right - EDGE - 260)
     text(page, (EDGE, 78), summary, 15, SOFT, right - EDGE - 260)
     ramp = np.linspace(0, 1, 128)[None].repeat(12, axis=0)
@@ -162,7 +156,7 @@ def _draw_panels(
         size = data.sizes[row]
         image, crop = drawing.read_panels(data.paths[row], size, results.boxes[row], cell, cell)
         heat = drawing.heat_on(results.heat(row), results.frame(row), size, image.shape[:2])
-        image = drawing.overlay(image, heat, results.threshold)
+        image = drawing.overlay(image, heat, results.rule.threshold)
         if not results.uncropped[row]:
             drawing.outline(image, results.boxes[row] * (image.shape[1::-1] / size)[[0, 1, 0, 1]])
         return image, crop

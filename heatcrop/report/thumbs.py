@@ -35,9 +35,6 @@ def write_gallery(
     """
     data, task = results.data, results.data.task
     splits = ("test", "val", "train", *np.unique(data.splits).tolist())
-    (root / "thumbs" / task.name).mkdir(parents=True, exist_ok=True)
-
-    kinds = ("trained", "fixed", "lost", "uncropped")
 
     def describe(number: int, row: int) -> dict[str, Any]:
         file = f"thumbs/{task.name}/{number:04d}.jpg"
@@ -46,7 +43,7 @@ def write_gallery(
         return {
             "name": data.images[row],
             "split": str(data.splits[row]),
-            **{kind: bool(getattr(results, kind)[row]) for kind in kinds},
+            **{kind: bool(getattr(results, kind)[row]) for kind in ("trained", "fixed", "lost", "uncropped")},
             "letters": format_letters(data.letters[row]) if data.labelled[row] else "",
             "p": [None if p is None else [round(1000 * v) for v in p.tolist()] for p in shares],
             "top": [None if p is None else int(p.argmax()) for p in shares],
@@ -64,7 +61,7 @@ def write_gallery(
         "name": task.name,
         "short": task.short,
         "classes": task.classes,
-        "colours": heat_colours(results.threshold).tobytes().hex(),
+        "colours": heat_colours(results.rule.threshold).tobytes().hex(),
         "counts": {split: results.counts(split) for split in splits},
         "rows": [],
     }

@@ -48,12 +48,9 @@ class TaskFolder:
         """Return the folder of stage 1 or 3; stage 2's artefacts are in the task's folder itself."""
         return self.path / f"stage{number}"
 
-    def weights(self, number: int) -> Path:
-        return self.stage(number) / "weights.params"
-
-    def fold_weights(self, network: str) -> Path:
-        """Return stage 1's weights of a network that trained without one fold, such as ``fold 0``."""
-        return self.stage(1) / f"{network.replace(' ', '')}.params"
+    def weights(self, number: int, network: str = "final") -> Path:
+        """Return a network's weights; stage 1 also has those of its folds, such as ``fold 0``."""
+        return self.stage(number) / f"{'weights' if network == 'final' else network.replace(' ', '')}.params"
 
     def network(self, number: int) -> Path:
         return self.stage(number) / "network.onnx"

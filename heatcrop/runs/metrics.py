@@ -11,14 +11,14 @@ import pandas as pd
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_json
 from heatcrop.metrics.localisation import localisation
-from heatcrop.metrics.score import score_task
+from heatcrop.metrics.score import accuracy, average_precision, basic_precision
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
 from heatcrop.runs.predictions import BRANCHES, branch_file, is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import damaged
 from heatcrop.runs.records import read_record
 
-_SCORES = ("map", "basic_precision", "accuracy")
+_SCORES = {"map": average_precision, "basic_precision": basic_precision, "accuracy": accuracy}
 
 
 def scored_branches(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
@@ -68,8 +68,7 @@ def report_split(tasks: dict[str, TaskData]) -> str:
 
 def branch_score(probabilities: np.ndarray, letters: np.ndarray) -> dict[str, float]:
     """Score (N, C) probabilities as ``metrics.json`` holds it."""
-    score = score_task(probabilities, letters)
-    return dict(zip(_SCORES, (score.ap, score.basic_precision, score.accuracy), strict=True))
+    return {name: score(probabilities, letters) for name, score in _SCORES.items()}
 
 
 def metrics_by_split(

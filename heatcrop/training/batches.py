@@ -1,14 +1,9 @@
-"""From image files to network input: read, cut, augment, normalise, on threads with a bound.
-
-Every random number comes from a generator of (seed, epoch, item), so batches depend neither on the number
-of reading threads nor on where a run was interrupted.
-"""
+"""From image files to network input: read, normalise, on threads with a bound."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +14,7 @@ import numpy as np
 
 from heatcrop.data.images import read_image
 from heatcrop.nets.backbones import Backbone, InputForm
-from heatcrop.training.augment import Augmentation, random_colour, random_erase, random_view
-from heatcrop.training.views import View, framed, sample
+from heatcrop.training.views import View, framed
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -58,25 +52,6 @@ class Images:
         shorter, side = int(self.sizes[i].min()), int(min(box[2] - box[0], box[3] - box[1]))
         image = read_image(self.paths[i], at_least_px=-(-least * shorter // max(1, side)))
         return image, framed(box * (min(image.shape[:2]) / shorter), form.fit)
-
-
-def read_views(images: Images, i: int, form: InputForm, views: Callable[[View], list[View]]) -> np.ndarray:
-    """Read the views of image i, (V, S, S, 3) uint8."""
-    image, base = images.read(i, form)
-    cut = functools.cache(lambda view: sample(image, view, form.side_px))
-    # A mirror costs a copy, not another scaling.
-    found = [(view.flip, cut(dataclasses.replace(view, flip=False))) for view in views(base)]
-    return np.stack([pixels[:, ::-1] if flip else pixels for flip, pixels in found])
-
-
-def read_augmented(
-    images: Images, i: int, form: InputForm, epoch: int, seed: int, augment: Augmentation
-) -> np.ndarray:
-    """Read image i as one epoch of training shows it, (S, S, 3) uint8."""
-    rng = np.random.default_rng((seed, epoch, i))
-    image, base = images.read(i, form, epoch)
-    view = random_view(rng, base, augment)
-    return random_erase(rng, random_colour(rng, sample(image, view, form.side_px), augment), augment)
 
 
 def normalise(images: np.ndarray, backbone: Backbone) -> np.ndarray:

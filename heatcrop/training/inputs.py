@@ -1,10 +1,12 @@
 """The input of a network's trained part: images read live, or features of the frozen trunk from a cache.
 
-Training and prediction see no difference: both kinds have the same methods.
+Every random number comes from a generator of (seed, epoch, item), so batches depend neither on the number
+of reading threads nor on where a run was interrupted.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import math
@@ -17,9 +19,9 @@ import numpy as np
 from heatcrop.files import create_rows, write_rows
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.inference import Runner
-from heatcrop.training.augment import Augmentation
-from heatcrop.training.batches import Images, batched, normalise, read_ahead, read_augmented, read_views
-from heatcrop.training.views import TestViews
+from heatcrop.training.augment import Augmentation, random_colour, random_erase, random_view
+from heatcrop.training.batches import Images, batched, normalise, read_ahead
+from heatcrop.training.views import TestViews, sample
 
 _TRUNK_BATCH = 4
 """Images that enter the trunk at once: the activations of a few stay in a processor's caches."""
@@ -33,13 +35,44 @@ Batch = tuple[Any, np.ndarray]
 Work = Callable[[np.ndarray], Any]
 
 
+class Inputs(abc.ABC):
+    """What enters a network's trained part."""
+
+    form: InputForm
+    n_views: int
+    """The number of test views."""
+    shape: tuple[int, ...]
+    """(c, h, w)."""
+
+    @abc.abstractmethod
+    def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
+        """Yield augmented batches (B, c, h, w) float32 and their (B,) items, in the given order."""
+
+    @abc.abstractmethod
+    def read(self, index: np.ndarray, plain: bool) -> np.ndarray:
+        """Read all test views (with `plain` the first) of the (B,) items, (B, T, c, h, w) float32."""
+
+    def testing(
+        self, index: np.ndarray, size: int, plain: bool = False, work: Work = lambda x: x
+    ) -> Iterator[Batch]:
+        """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
+
+        With `plain` only the first view, which is the unchanged image: for validation. The thread that reads
+        a batch also applies `work` to it, such as inference, while others read the next ones.
+        """
+
+        def make(part: np.ndarray) -> Batch:
+            return work(self.read(part, plain)), part
+
+        return read_ahead(make, batched(index, size), self.form.threads)
+
+
 @dataclasses.dataclass
-class LiveInputs:
+class LiveInputs(Inputs):
     """Read images each time, and pass them through the frozen trunk where there is one.
 
-    One of several threads makes a batch from files while others make the next ones; the same thread also
-    applies `work`, such as inference, to it. `augment_of` gives the augmentation of item i, which training
-    needs. `open_trunk` opens the trunk, at first use, or returns None where nothing is frozen.
+    `augment_of` gives the augmentation of item i, which training needs. `open_trunk` opens the trunk, at
+    first use, or returns None where nothing is frozen.
     """
 
     images: Images
@@ -51,51 +84,39 @@ class LiveInputs:
 
     @functools.cached_property
     def n_views(self) -> int:
-        """The number of test views."""
         return len(self.test.unit())
 
     @functools.cached_property
     def trunk(self) -> Runner | None:
-        """The frozen trunk."""
         return self.open_trunk()
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
-        """(c, h, w) of what enters the trained part."""
         image = (3, self.form.side_px, self.form.side_px)
         return image if self.trunk is None else self.trunk(np.zeros((1, *image), np.float32))[0].shape[1:]
 
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
-        """Yield augmented batches (B, c, h, w) float32 and their (B,) items, in the given order."""
+        def read(i: int) -> np.ndarray:
+            rng, augment = np.random.default_rng((self.seed, epoch, i)), self.augment_of(i)
+            image, base = self.images.read(i, self.form, epoch)
+            pixels = sample(image, random_view(rng, base, augment), self.form.side_px)
+            return random_erase(rng, random_colour(rng, pixels, augment), augment)[None]
 
         def make(index: np.ndarray) -> Batch:
-            def read(i: int) -> np.ndarray:
-                return read_augmented(self.images, i, self.form, epoch, self.seed, self.augment_of(i))[None]
-
             return self._enter(index, 1, read)[:, 0], index
 
         # One batch per thread and no more: complete batches of large images wait here, not single images.
         threads = self.form.threads
         return read_ahead(make, batched(order, size), threads, threads)
 
-    def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = lambda x: x
-    ) -> Iterator[Batch]:
-        """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
-
-        With `plain` only the first view, which is the unchanged image: for validation.
-        """
-
-        def make(part: np.ndarray) -> Batch:
-            return work(self.read(part, plain)), part
-
-        return read_ahead(make, batched(index, size), self.form.threads)
-
     def read(self, index: np.ndarray, plain: bool) -> np.ndarray:
-        """Read all test views (with `plain` the first) of the (B,) items, (B, T, c, h, w) float32."""
-
         def read(i: int) -> np.ndarray:
-            return read_views(self.images, i, self.form, lambda v: self.test.on(v)[: 1 if plain else None])
+            image, base = self.images.read(i, self.form)
+            cut = functools.cache(lambda view: sample(image, view, self.form.side_px))
+            views = self.test.on(base)[: 1 if plain else None]
+            # A mirror costs a copy, not another scaling.
+            found = [(view.flip, cut(dataclasses.replace(view, flip=False))) for view in views]
+            return np.stack([pixels[:, ::-1] if flip else pixels for flip, pixels in found])
 
         return self._enter(index, 1 if plain else self.n_views, read)
 
@@ -111,7 +132,7 @@ class LiveInputs:
         return out
 
 
-class CachedInputs:
+class CachedInputs(Inputs):
     """Features of the frozen trunk: cached for images that are used in every epoch, live for all others.
 
     The cache is a pair of files for each part of the images. Parts can be computed in any order and by
@@ -130,7 +151,7 @@ class CachedInputs:
         n_augmented: int,
         folder: Path,
     ) -> None:
-        self.n_views = live.n_views
+        self.form, self.n_views = live.form, live.n_views
         self._live, self._folder, self._n_augmented = live, folder, n_augmented
         self._views = {"test": self.n_views, "train": n_augmented}
         self._rows = {"test": cached_rows, "train": train_rows}
@@ -146,7 +167,6 @@ class CachedInputs:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(c, h, w) of what enters the trained part."""
         return self._live.shape
 
     def images_in(self, part: int) -> int:
@@ -178,22 +198,16 @@ class CachedInputs:
             x[~augmented] = self._read("test", index[~augmented], view[~augmented] - self._n_augmented)
             return x, index
 
-        return read_ahead(make, batched(order, size), self._live.form.threads)
+        return read_ahead(make, batched(order, size), self.form.threads)
 
-    def testing(
-        self, index: np.ndarray, size: int, plain: bool = False, work: Work = lambda x: x
-    ) -> Iterator[Batch]:
+    def read(self, index: np.ndarray, plain: bool) -> np.ndarray:
         n_views = 1 if plain else self.n_views
-
-        def make(part: np.ndarray) -> Batch:
-            x = np.empty((len(part), n_views, *self.shape), np.float32)
-            cached = self._place["test"][part] >= 0
-            x[cached] = self._read("test", part[cached], np.arange(n_views)).reshape(-1, *x.shape[1:])
-            if not cached.all():
-                x[~cached] = self._live.read(part[~cached], plain)
-            return work(x), part
-
-        return read_ahead(make, batched(index, size), self._live.form.threads)
+        x = np.empty((len(index), n_views, *self.shape), np.float32)
+        cached = self._place["test"][index] >= 0
+        x[cached] = self._read("test", index[cached], np.arange(n_views)).reshape(-1, *x.shape[1:])
+        if not cached.all():
+            x[~cached] = self._live.read(index[~cached], plain)
+        return x
 
     def _cut(self, name: str, part: int) -> np.ndarray:
         return self._rows[name][part * self._per_part : (part + 1) * self._per_part]
@@ -218,9 +232,6 @@ class CachedInputs:
             file = np.load(self._file(name, number), mmap_mode="r")
             out[mine] = file[places[mine] - number * per_part]
         return out
-
-
-Inputs = LiveInputs | CachedInputs
 
 
 def predict(

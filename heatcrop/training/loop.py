@@ -227,7 +227,7 @@ def train(
             total += update(x, y)
             seen += len(x)
             if not (amp or math.isfinite(total)):
-                raise _diverged(epoch, "its loss is")
+                raise DivergedError(f"diverged in epoch {epoch + 1} (its loss is not finite)")
             if average is not None:
                 # In short trainings the average must forget its start, so it begins as a mean.
                 updates = epoch * n_batches + number + 1
@@ -245,7 +245,8 @@ def train(
         try:
             val_loss, val_map, val_accuracy = validate(logits_of)
         except DivergedError:
-            raise _diverged(epoch, "its validation logits are") from None
+            reason = "its validation logits are not finite"
+            raise DivergedError(f"diverged in epoch {epoch + 1} ({reason})") from None
         seconds, rate = time.perf_counter() - started, trainer.learning_rate
         row = Epoch(epoch + 1, rate, total / max(1, seen), val_loss, val_map, val_accuracy, seconds)
         history.append(row)
@@ -255,22 +256,21 @@ def train(
             _restore(params, live)
         if checkpoint is not None and epoch + 1 < plan.epochs and checkpoint.due:
             state = {"weights": _snapshot(params), "best": best, "average": average}
-            arrays = {name: _arrays(values) for name, values in state.items() if values is not None}
+            arrays = {
+                name: [v.asnumpy() for v in values] for name, values in state.items() if values is not None
+            }
             arrays["optimiser"] = optimiser_arrays(trainer, params)
             checkpoint.write([dataclasses.asdict(row) for row in history], arrays)
         on_epoch(row)
     if plan.reload_best and best is not None:
         _restore(params, best)
     if checkpoint is not None and resumed_at < plan.epochs:
-        checkpoint.write([dataclasses.asdict(r) for r in history], {"weights": _arrays(_snapshot(params))})
+        weights = [value.asnumpy() for value in _snapshot(params)]
+        checkpoint.write([dataclasses.asdict(row) for row in history], {"weights": weights})
     params.reset_ctx(mx.cpu())
     for p in trained:
         p.grad_req = "write"
     return history
-
-
-def _diverged(epoch: int, what: str) -> DivergedError:
-    return DivergedError(f"diverged in epoch {epoch + 1} ({what} not finite)")
 
 
 def _snapshot(params: Any) -> list[Any]:
@@ -283,10 +283,6 @@ def _snapshot(params: Any) -> list[Any]:
         else:
             copies.append(sum(value.as_in_context(values[0].context) for value in values) / len(values))
     return copies
-
-
-def _arrays(values: list[Any]) -> list[np.ndarray]:
-    return [value.asnumpy() for value in values]
 
 
 def _restore(params: Any, values: list[Any]) -> None:

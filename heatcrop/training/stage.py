@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 from heatcrop.data.groups import TaskGroup
 from heatcrop.errors import DivergedError
+from heatcrop.files import link, write_table
 from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner
 from heatcrop.runs.folder import RunFolder, TaskFolder
@@ -76,17 +78,16 @@ class BranchStage(Stage):
     """A stage that trains networks and predicts with them: ``final``, and one for each fold."""
 
     number: ClassVar[int]
-    with_maps: ClassVar[bool] = False
-    """Whether heatmaps are made of the predictions' class maps."""
     titles: ClassVar[dict[str, str]]
     """How progress names features, training and prediction."""
     networks: list[str]
     """``final`` first, then ``fold 0`` and so on."""
+    network_of: np.ndarray
+    """The network that predicts each row, (N,) str; one for a fold has not trained on it."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        group = self.group
-        self.train_rows, self.val_rows = group.rows("train"), group.rows("val")
+        self.train_rows, self.val_rows = self.group.rows("train"), self.group.rows("val")
         self._runner: tuple[str, Runner] | None = None
 
     @abc.abstractmethod
@@ -94,28 +95,16 @@ class BranchStage(Stage):
         """Return what the networks are shown."""
 
     @abc.abstractmethod
-    def network_rows(self, network: str) -> np.ndarray:
-        """Return the rows that a network trains on."""
+    def write_task(self, number: int, folder: TaskFolder) -> None:
+        """Join the predictions of one task from all networks, and write them."""
 
-    @abc.abstractmethod
-    def predicted_rows(self, network: str) -> np.ndarray:
-        """Return the rows that a network predicts."""
-
-    @abc.abstractmethod
-    def initial_weights(self, network: str) -> Path | None:
-        """Return the weights that a training starts from; None for the backbone's own."""
-
-    @abc.abstractmethod
     def keep(self, logits: np.ndarray, maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what is kept of some predictions: ``logits`` and others, one row an image."""
+        return {"logits": logits}
 
-    @abc.abstractmethod
-    def weights(self, network: str) -> Path:
-        """Return where a network's weights are."""
-
-    @abc.abstractmethod
-    def finish(self) -> None:
-        """Join the predictions of all networks and write the stage's artefacts."""
+    def predicted_rows(self, network: str) -> np.ndarray:
+        """Return the rows that a network predicts."""
+        return np.flatnonzero(self.network_of == network)
 
     def jobs(self) -> Iterator[list[Job]]:
         """List the jobs: features of the frozen part, trainings, predictions, and joining these."""
@@ -163,10 +152,11 @@ class BranchStage(Stage):
     def train(self, network: str) -> None:
         """Train one network; leave its weights, its ONNX file and its history."""
         classifier = self.context.classifier(self.inputs.shape, self.group.n_classes)
-        if self.with_maps:
+        if self.number == 1:
             self.context.maps.check(len(classifier.net.blocks))
-        if start := self.initial_weights(network):
-            classifier.load(start)
+        else:
+            classifier.load(self.networks_folder.weights(1, network))
+        others = (self.network_of[self.train_rows] != network) | (network == "final")
         checkpoint = Checkpoint(self.cache / f"{network}.checkpoint", f"{self.fingerprint} {network}")
         title = f"{self.group.short}: {self.titles['train']} {network}"
         with progress(title, self.plan.training.epochs) as bar:
@@ -176,7 +166,7 @@ class BranchStage(Stage):
                     self.inputs,
                     self.group.soft,
                     self.group.letters,
-                    self.network_rows(network),
+                    self.train_rows[others],
                     self.val_rows,
                     self.plan.training,
                     self.context.seed + (self.number == 3),
@@ -205,16 +195,32 @@ class BranchStage(Stage):
             raise self._diverged(network, "has diverged (its logits are not finite)")
         write_arrays(self.cache / f"{network}.{first}.predictions.npz", **arrays)
 
-    def predictions(self) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
-        """Yield the parts of all predictions: network, rows, and what :meth:`keep` kept of them."""
+    def finish(self) -> None:
+        """Join the predictions of all networks, and write each task's artefacts."""
+        files = [self.cache / f"{network}.history.npz" for network in self.networks]
+        history = pd.DataFrame(row for file in files for row in json.loads(str(read_arrays(file)["rows"])))
+        made = (self.exported("final"), *map(self.weights, self.networks))
+        for number, folder in enumerate(self.tasks):
+            self.write_task(number, folder)
+            write_table(folder.history(self.number), history)
+            for file in (file for file in made if file.parent != self.cache):
+                link(folder.stage(self.number) / file.name, file)
+
+    def predictions(self, number: int) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
+        """Yield one task's predictions part by part: network, rows of the task, what :meth:`keep` kept."""
+        span, classes = self.group.rows_of(number), self.group.columns(number)
         for network, first, end in self.parts():
             rows = self.predicted_rows(network)[first:end]
-            yield network, rows, read_arrays(self.cache / f"{network}.{first}.predictions.npz")
+            own = (rows >= span.start) & (rows < span.stop)
+            part = read_arrays(self.cache / f"{network}.{first}.predictions.npz")
+            part = {name: array[own] for name, array in part.items()}
+            yield network, rows[own] - span.start, part | {"logits": part["logits"][:, classes]}
 
-    def history(self) -> list[dict[str, Any]]:
-        """Return the rows of ``history.csv``: the epochs of each network."""
-        files = [self.cache / f"{network}.history.npz" for network in self.networks]
-        return [row for file in files for row in json.loads(str(read_arrays(file)["rows"]))]
+    def weights(self, network: str) -> Path:
+        """Return where a network's weights are."""
+        if network == "final" or self.number == 1:
+            return self.networks_folder.weights(self.number, network)
+        return self.cache / f"{network}.params"
 
     def exported(self, network: str) -> Path:
         """Return where a network's ONNX file is."""
@@ -226,7 +232,7 @@ class BranchStage(Stage):
         """Open a trained network; the last one stays open."""
         if self._runner is None or self._runner[0] != network:
             files, n_classes = (self.weights(network), self.exported(network)), self.group.n_classes
-            runner = self.context.open_classifier(*files, self.inputs.shape, n_classes, self.with_maps)
+            runner = self.context.open_classifier(*files, self.inputs.shape, n_classes, self.number == 1)
             self._runner = network, runner
         return self._runner[1]
 

@@ -110,10 +110,9 @@ def test_data_cannot_end_its_script(parsed):
     assert not re.search(r"[<>&\u2028\u2029]", parsed.data)
 
 
-def test_data_keep_class_names_split_and_branches(data):
+def test_data_keep_class_names_and_split(data):
     assert tuple(data["tasks"][0]["classes"]) == HOSTILE
     assert data["split"] == "test"
-    assert data["branches"] == ["full", "crop", "fused"]
 
 
 def test_every_address_is_relative_and_exists(built, parsed, data):

@@ -175,8 +175,8 @@ def test_of_several_cards_too_new_the_first_infers():
 def test_a_card_that_fails_a_trial_is_excluded():
     cards = (AMPERE, card("RTX 4090", (8, 9), 24 * GB, 1))
 
-    def mxnet_fault(one):
-        return "is out of memory" if one.number == 0 else ""
+    def mxnet_fault(number):
+        return "is out of memory" if number == 0 else ""
 
     found = choose_devices(Driver(CU13, cards), True, CU13, "auto", mxnet_fault, lambda one: "does not start")
     assert (found.training, found.inference) == ((cards[1],), None)

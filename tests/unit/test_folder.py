@@ -11,7 +11,7 @@ def folder(tmp_path):
 
 
 def test_a_stage_lists_the_artefacts_that_are_there(folder):
-    for path in (folder.weights(1), folder.fold_weights("fold 0"), folder.weights(3), folder.rule):
+    for path in (folder.weights(1), folder.weights(1, "fold 0"), folder.weights(3), folder.rule):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     folder.crops.mkdir()

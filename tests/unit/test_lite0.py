@@ -6,10 +6,11 @@ import skimage.data
 from heatcrop.errors import WeightsError
 from heatcrop.metrics.calibration import softmax
 from heatcrop.nets.backbones import build_blocks
-from heatcrop.nets.classifier import OUTPUTS, build_classifier, export_block
+from heatcrop.nets.classifier import OUTPUTS, build_classifier
 from heatcrop.nets.engine import mxnet
 from heatcrop.nets.inference import mxnet_runner, open_network
 from heatcrop.nets.lite0 import lite0_blocks, lite0_weights_file, load_lite0
+from heatcrop.nets.onnx_export import export_onnx
 from heatcrop.nets.torch_weights import read_torch_weights
 
 SIDE = 224
@@ -40,7 +41,7 @@ def answers(images, tmp_path_factory):
     net.weight.set_data(head["_fc.weight"])
     net.bias.set_data(head["_fc.bias"])
     net.with_maps = True
-    export_block(net, (3, SIDE, SIDE), folder / "net.onnx", OUTPUTS)
+    export_onnx(net, (3, SIDE, SIDE), folder / "net.onnx", OUTPUTS)
     return {"onnx": open_network(folder / "net.onnx")(x), "mxnet": mxnet_runner(net)(x)}
 
 

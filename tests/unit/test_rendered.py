@@ -41,18 +41,18 @@ def test_design_regions_are_small_and_spread_over_the_image(task):
 
 
 @pytest.mark.parametrize(
-    "name, class_index, neighbours",
+    "name, class_index, possible",
     [
         ("skirt_length_labels", 2, {1, 3}),
         ("collar_design_labels", 2, {3}),
         ("neckline_design_labels", 4, {2}),
     ],
 )
-def test_values_near_a_border_are_labelled_maybe(name, class_index, neighbours):
+def test_values_near_a_border_are_labelled_maybe(name, class_index, possible):
     labels = [render(name, class_index, (3, k), side_px=32).label for k in range(15)]
     maybes = [text.index("m") for text in labels if "m" in text]
     assert 0 < len(maybes) < 8
-    assert set(maybes) <= neighbours
+    assert set(maybes) <= possible
 
 
 def test_a_seed_draws_the_same_bytes_and_another_seed_others():

@@ -10,11 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heatcrop.metrics.score import (
-    TaskScore,
     accuracy,
     average_precision,
     basic_precision,
-    score_task,
 )
 
 CODE = {"y": 2, "m": 1, "n": 0}
@@ -135,8 +133,8 @@ def test_accuracy_counts_rows_with_m():
     assert accuracy(*FOUR_ROWS) == 0.5
 
 
-def test_the_score_of_a_task_has_all_figures():
-    assert score_task(*FOUR_ROWS) == TaskScore(pytest.approx((1 + 1 / 2 + 1 / 2 + 2 / 3) / 4), 2 / 3, 0.5, 4)
+def test_average_precision_repeats_the_precision_before_a_row_with_m():
+    assert average_precision(*FOUR_ROWS) == pytest.approx((1 + 1 / 2 + 1 / 2 + 2 / 3) / 4)
 
 
 @pytest.mark.parametrize("figure", [average_precision, basic_precision, accuracy])

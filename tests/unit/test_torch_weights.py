@@ -121,7 +121,7 @@ def test_only_listed_names_are_known(read, name):
 
 
 def test_a_dotted_name_does_not_reach_behind_an_allowed_one(read):
-    """Protocol 4 looks dotted names up attribute by attribute: `OrderedDict.__init__.__globals__`."""
+    """Protocol 4 resolves dotted names attribute by attribute: `OrderedDict.__init__.__globals__`."""
     stack = b"\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.__class__\x93."
     with pytest.raises(WeightsError):
         read(dumped(MAGIC) + dumped(PROTOCOL) + dumped(SYSTEM) + stack + dumped([]))

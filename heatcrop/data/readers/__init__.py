@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heatcrop.data.readers import fashionai, folders, table
-from heatcrop.data.readers.collect import Annotations, Collector
-from heatcrop.data.readers.root import Root
-from heatcrop.data.tasks import Task
+from heatcrop.data.readers.collect import Annotations, Collector, Root
+from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 
 _READERS = {"fashionai": fashionai, "csv": table, "folders": folders}  # in the order of ``auto``
@@ -29,10 +28,8 @@ def read_annotations(roots: Sequence[Path | str], tasks: Sequence[Task], layout:
     tasks : sequence of Task
         Rows of other FashionAI tasks are left out and counted.
     layout : {"auto", "fashionai", "csv", "folders"}
-        ``fashionai``: ``base/Annotations/label.csv``, ``rank/Tests/question.csv``, ``web/``.
-        ``csv``: a file with the header ``image,task,label[,split][,group]``, images relative to it.
-        ``folders``: ``<task>/<class>/<image>`` or ``<split>/<task>/<class>/<image>``.
-        ``auto``: for each root, the first of them that fits.
+        See the modules of these names, for ``csv`` :mod:`heatcrop.data.readers.table`. ``auto``: for each
+        root, the first of them that fits.
 
     Returns
     -------
@@ -48,8 +45,8 @@ def read_annotations(roots: Sequence[Path | str], tasks: Sequence[Task], layout:
         raise DataError("no data folder is given; name one with --data")
     collector = Collector(tasks)
     for root, how in _open_roots(roots, layout):
-        collector.start_root()
-        _READERS[how].read(root, collector)
+        collector.start(root)
+        _READERS[how].read(collector)
     return collector.finish()
 
 
@@ -62,7 +59,9 @@ def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:
     Raises DataError when the class names are unknown (labels are letters) or a task has fewer than two.
     """
     [(opened, how)] = _open_roots([root], layout)
-    tasks: tuple[Task, ...] = _READERS[how].infer_tasks(opened)
+    collector = Collector(FASHIONAI)
+    collector.start(opened)
+    tasks: tuple[Task, ...] = _READERS[how].infer_tasks(collector)
     if not tasks:
         raise DataError(f"{root}: the data holds no task; name the tasks in the configuration")
     return tasks

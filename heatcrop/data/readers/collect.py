@@ -1,8 +1,9 @@
-"""What every layout shares: checks of a row and its image, and a count of rejected rows."""
+"""What every layout shares: the folder of data, checks of a row and its image, and the rejected rows."""
 
 from __future__ import annotations
 
 import functools
+import os
 import posixpath
 import re
 from collections import Counter
@@ -14,7 +15,6 @@ import pandas as pd
 
 from heatcrop.data.labels import parse_letters
 from heatcrop.data.readers.lines import read_lines
-from heatcrop.data.readers.root import Root
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
 
@@ -63,8 +63,66 @@ def clean_image(text: str) -> tuple[str, str]:
     return image, ""
 
 
+class Root:
+    """A folder of data, with one listing per subfolder instead of one system call per image.
+
+    `source` holds the annotations: a CSV file in the folder, or the folder itself. File names in messages
+    start with `prefix`.
+    """
+
+    def __init__(self, folder: Path, source: Path, prefix: str = "") -> None:
+        self.folder = folder
+        self.source = source
+        self.prefix = prefix
+        self.path = os.path.abspath(folder)
+        self._real = os.path.realpath(folder)
+        self._listing = functools.cache(self._list)
+
+    def name(self, path: Path) -> str:
+        """Name a file in messages."""
+        return self.prefix + path.relative_to(self.folder).as_posix()
+
+    def find(self, relative: str) -> str:
+        """Return why an image below the root cannot be used, or ``''``."""
+        folder, _, name = relative.rpartition("/")
+        listing = self._listing(folder)
+        if isinstance(listing, str):
+            return listing
+        kind = listing.get(name, "missing")
+        if kind == "link":
+            path = f"{self.path}/{relative}"
+            kind = "file" if os.path.isfile(path) else "missing"
+            if not self._inside(path):
+                return f"the link leads out of the data folder, to {os.path.realpath(path)}"
+        if kind == "missing":
+            return f"the image is missing: there is no {relative}"
+        return "" if kind == "file" else f"{relative} is a folder, not an image"
+
+    def _inside(self, path: str) -> bool:
+        return os.path.realpath(path).startswith(self._real.rstrip(os.sep) + os.sep)
+
+    def _list(self, folder: str) -> dict[str, str] | str:
+        """Return the kind of each entry by name, or why there is no listing."""
+        path = os.path.join(self.path, folder)
+        if folder and not self._inside(path):
+            return f"the folder {folder} leads out of the data folder, to {os.path.realpath(path)}"
+        try:
+            with os.scandir(path) as entries:
+                return {
+                    entry.name: "link" if entry.is_symlink() else "folder" if entry.is_dir() else "file"
+                    for entry in entries
+                }
+        except (FileNotFoundError, NotADirectoryError):
+            return f"the image is missing: there is no folder {folder}"
+        except OSError as error:
+            return f"the folder {folder} cannot be read: {error.strerror}"
+
+
 class Collector:
     """Check rows one by one; keep the good ones, and record why the others are rejected."""
+
+    root: Root
+    """The current one."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.tasks = tuple(tasks)
@@ -79,13 +137,14 @@ class Collector:
         self._dropped = self._dropped_labels = 0
         self.label = functools.cache(_letters)
 
-    def start_root(self) -> None:
+    def start(self, root: Root) -> None:
         """Start the next root: its rows yield to those of earlier roots."""
+        self.root = root
         self._root_start = len(self._rows)
 
-    def read(self, root: Root, path: Path) -> Iterator[tuple[str, list[str]]]:
+    def read(self, path: Path) -> Iterator[tuple[str, list[str]]]:
         """Yield ``(source, fields)`` of a file's rows; reject lines that cannot be parsed."""
-        name = root.name(path)
+        name = self.root.name(path)
         self._files.append(name)
         n_empty = 0
         for number, fields, fault in read_lines(path, name):
@@ -98,6 +157,29 @@ class Collector:
         if n_empty:
             self.notes.append(f"{name}: {n_empty:,} empty lines skipped")
 
+    def table(
+        self, path: Path, needed: Sequence[str], optional: str = ""
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield ``(source, {column: text})`` of each row that has as many columns as the header."""
+        rows, n_rejected = self.read(path), len(self.rejected)
+        source, fields = next(rows, ("", []))
+        if not fields:
+            *_, source, reason = self.rejected[n_rejected]
+            raise DataError(f"{source}: no row of the file can be read; {reason}")
+        header = [text.casefold() for text in fields]
+        missing = [column for column in needed if column not in header]
+        if missing or len(set(header)) < len(header):
+            fault = f"lacks {', '.join(missing)}" if missing else "names a column twice"
+            raise DataError(
+                f"{source}: the header {','.join(header)[:200]!r} {fault}; expected "
+                f"{','.join(needed)!r}{optional}, separated by commas"
+            )
+        for source, fields in rows:
+            if len(fields) == len(header):
+                yield source, dict(zip(header, fields, strict=True))
+            else:
+                self.reject(fields[0], "", source, f"{len(fields)} columns; the header has {len(header)}")
+
     def reject(self, image: str, task: str, source: str, reason: str) -> None:
         """Record why a row cannot be used."""
         self.rejected.append((image, task, source, reason))
@@ -109,15 +191,7 @@ class Collector:
         return self._tasks[text]
 
     def add(
-        self,
-        root: Root,
-        source: str,
-        image: str,
-        name: str,
-        label: str,
-        split: str,
-        group: str = "",
-        sub: str = "",
+        self, source: str, image: str, name: str, label: str, split: str, group: str = "", sub: str = ""
     ) -> None:
         """Check one row as its file has it; its image is relative to `sub` (``base/``) within the root."""
         image, reason = clean_image(image)
@@ -138,7 +212,7 @@ class Collector:
         if not reason:
             place = self._places.get((task.name, image))
             if place is None:
-                reason = root.find(sub + image)
+                reason = self.root.find(sub + image)
             else:
                 *_, known, _, _, first = self._rows[place]
                 if place < self._root_start:
@@ -152,7 +226,7 @@ class Collector:
             self.reject(image, name, source, reason)
             return
         self._places[task.name, image] = len(self._rows)
-        path = f"{root.path}/{sub}{image}"
+        path = f"{self.root.path}/{sub}{image}"
         self._rows.append((image, path, task.name, label, split, group, source))
 
     def finish(self) -> Annotations:

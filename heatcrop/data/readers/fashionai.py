@@ -7,9 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from heatcrop.data.readers.collect import SPLITS, Collector, clean_image
-from heatcrop.data.readers.root import Root
 from heatcrop.data.tasks import FASHIONAI, Task
-from heatcrop.errors import DataError
 
 _HEADER = ["image", "task", "label"]  # allowed, though the official files have none
 
@@ -19,7 +17,7 @@ def find(folder: Path) -> Path | None:
     return folder if any(_files(folder)) else None
 
 
-def read(root: Root, collector: Collector) -> None:
+def read(collector: Collector) -> None:
     """Add the rows of one root to the collector.
 
     ``base/Annotations/label.csv`` and ``web/Annotations/*.csv`` hold labelled rows, with an optional
@@ -27,22 +25,23 @@ def read(root: Root, collector: Collector) -> None:
     labels may come from an answer file (any ``*answer*.csv`` in ``rank/Tests``, ``rank`` or the root).
     Images are relative to ``base/``, ``web/`` and ``rank/``.
     """
+    root = collector.root
     labels, questions, answer_files = _files(root.folder)
     for path in labels:
         sub = path.relative_to(root.folder).parts[0] + "/"
-        splits = _read_splits(root, collector, path.with_name("split.csv"))
+        splits = _read_splits(collector, path.with_name("split.csv"))
         n_split = 0
-        for source, (image, task, label) in _rows(root, collector, path):
+        for source, (image, task, label) in _rows(collector, path):
             split = splits.get((clean_image(image)[0], task), "")
             n_split += bool(split)
-            collector.add(root, source, image, task, label, split, sub=sub)
+            collector.add(source, image, task, label, split, sub=sub)
         if splits and n_split == 0:
             collector.notes.append(
                 f"{root.name(path.with_name('split.csv'))}: names no row of {path.name}; is it of other data?"
             )
     answers: dict[tuple[str, str], tuple[str, str]] = {}  # label and source
     for path in answer_files:
-        for source, (image, task, label) in _rows(root, collector, path):
+        for source, (image, task, label) in _rows(collector, path):
             known = collector.task(task)
             reason = collector.label(known, label)[1] if known else ""
             if reason:
@@ -50,18 +49,17 @@ def read(root: Root, collector: Collector) -> None:
             else:
                 answers.setdefault((clean_image(image)[0], task), (label, source))
     for path in questions:
-        for source, (image, task, label) in _rows(root, collector, path):
+        for source, (image, task, label) in _rows(collector, path):
             label, _ = answers.pop((clean_image(image)[0], task), (label, ""))
-            collector.add(root, source, image, task, label, "test", sub="rank/")
+            collector.add(source, image, task, label, "test", sub="rank/")
     for (image, task), (label, source) in answers.items():  # answers without a question
-        collector.add(root, source, image, task, label, "test", sub="rank/")
+        collector.add(source, image, task, label, "test", sub="rank/")
 
 
-def infer_tasks(root: Root) -> tuple[Task, ...]:
+def infer_tasks(collector: Collector) -> tuple[Task, ...]:
     """Find FashionAI's tasks that the root's files name, in official order."""
-    collector = Collector(FASHIONAI)
-    paths = chain(*_files(root.folder))
-    found = {collector.task(task) for path in paths for _, (_, task, _) in _rows(root, collector, path)}
+    paths = chain(*_files(collector.root.folder))
+    found = {collector.task(task) for path in paths for _, (_, task, _) in _rows(collector, path)}
     return tuple(task for task in FASHIONAI if task in found)
 
 
@@ -79,9 +77,9 @@ def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     )
 
 
-def _rows(root: Root, collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
+def _rows(collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield ``(source, [image, task, label])`` of each row that has three columns."""
-    for source, fields in collector.read(root, path):
+    for source, fields in collector.read(path):
         if len(fields) != 3:
             reason = f"{len(fields)} columns; expected 3: image, task, label"
             collector.reject(fields[0], fields[1] if len(fields) > 1 else "", source, reason)
@@ -89,21 +87,14 @@ def _rows(root: Root, collector: Collector, path: Path) -> Iterator[tuple[str, l
             yield source, fields
 
 
-def _read_splits(root: Root, collector: Collector, path: Path) -> dict[tuple[str, str], str]:
-    if not path.is_file():
-        return {}
-    rows = collector.read(root, path)
-    _, header = next(rows, ("", []))
-    if [field.casefold() for field in header] != ["image", "task", "split"]:
-        found = ",".join(header).casefold()
-        raise DataError(f"{root.name(path)}:1: the header is {found!r}; expected 'image,task,split'")
-    splits = {}
-    for source, fields in rows:
-        split = SPLITS.get(fields[2].casefold()) if len(fields) == 3 else None
+def _read_splits(collector: Collector, path: Path) -> dict[tuple[str, str], str]:
+    splits: dict[tuple[str, str], str] = {}
+    rows = collector.table(path, ("image", "task", "split")) if path.is_file() else ()
+    for source, row in rows:
+        split = SPLITS.get(row["split"].casefold())
         if split:
-            splits[clean_image(fields[0])[0], fields[1]] = split
+            splits[clean_image(row["image"])[0], row["task"]] = split
         else:
-            found = f"split {fields[2]!r}" if len(fields) == 3 else f"{len(fields)} columns"
-            reason = f"{found}; expected image, task and one of train, val, test"
-            collector.reject(fields[0], fields[1] if len(fields) > 1 else "", source, reason)
+            reason = f"split {row['split']!r}; expected train, val or test"
+            collector.reject(row["image"], row["task"], source, reason)
     return splits

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from heatcrop.data.images import SUFFIXES
 from heatcrop.data.readers.collect import SPLITS, Collector
-from heatcrop.data.readers.root import Root
 from heatcrop.data.readers.table import make_tasks
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
@@ -21,14 +20,14 @@ def find(folder: Path) -> Path | None:
     return folder if any(_contents(class_folder)[1] for class_folder in classes) else None
 
 
-def read(root: Root, collector: Collector) -> None:
+def read(collector: Collector) -> None:
     """Add every image of the tree to the collector.
 
     A class folder has the class's name or its `heatcrop.data.tasks.folder_name`. Images directly in a task's
     folder have no label and belong to the test set. Other files, and folders below a class's, are skipped
     and counted.
     """
-    skipped = 0
+    root, skipped = collector.root, 0
 
     def add(folder: Path, names: list[str], task: str, label: str, split: str) -> None:
         for name in names:
@@ -38,7 +37,7 @@ def read(root: Root, collector: Collector) -> None:
             if shown != image:
                 collector.reject(shown, task, source, NOT_UTF8)
             else:
-                collector.add(root, source, image, task, label, split)
+                collector.add(source, image, task, label, split)
 
     for split, task_folder in _task_folders(root.folder):
         class_folders, unlabelled, n_others = _contents(task_folder)
@@ -61,15 +60,13 @@ def read(root: Root, collector: Collector) -> None:
         )
 
 
-def infer_tasks(root: Root) -> tuple[Task, ...]:
+def infer_tasks(collector: Collector) -> tuple[Task, ...]:
     """Infer tasks from the folders: tasks and classes sorted by name."""
     classes: dict[str, set[str]] = {}
-    for _, task_folder in _task_folders(root.folder):
+    for _, task_folder in _task_folders(collector.root.folder):
         names = classes.setdefault(task_folder.name, set())
         names |= {folder.name for folder in _contents(task_folder)[0] if _contents(folder)[1]}
-    if not classes:
-        raise DataError(f"{root.folder}: holds no folders; expected <task>/<class>/<image>")
-    return make_tasks(str(root.folder), classes)
+    return make_tasks(str(collector.root.folder), classes)
 
 
 def _task_folders(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -6,24 +6,15 @@ import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from heatcrop.errors import DataError
 
 
-class Line(NamedTuple):
-    """A line of a file, counted from 1; without fields where it is empty.
+def read_lines(path: str | os.PathLike[str], name: str | None = None) -> Iterator[tuple[int, list[str], str]]:
+    """Yield number, fields and fault of each line of a UTF-8 comma-separated file, called `name` in messages.
 
-    Where it cannot be parsed, `fault` has the reason, and its text is the only field.
-    """
-
-    number: int
-    fields: list[str]
-    fault: str = ""
-
-
-def read_lines(path: str | os.PathLike[str], name: str | None = None) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 comma-separated file; messages call it `name`, or by its path.
+    Numbers start at 1. An empty line has no fields. Where a line cannot be parsed, the fault is the reason,
+    and the line's text is the only field; otherwise it is ''.
 
     A byte order mark and any kind of line end are allowed. A field may be in double quotes but must
     end on its line: an unclosed quote would otherwise swallow the rest of the file.
@@ -49,8 +40,8 @@ def read_lines(path: str | os.PathLike[str], name: str | None = None) -> Iterato
             fields = next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
         except UnicodeDecodeError:
             text = raw.decode("utf-8", errors="replace")
-            yield Line(number, [text], "the row is not in UTF-8; save the file as UTF-8")
+            yield number, [text], "the row is not in UTF-8; save the file as UTF-8"
         except csv.Error:
-            yield Line(number, [text], "a double quote is not closed, or stands inside a field")
+            yield number, [text], "a double quote is not closed, or stands inside a field"
         else:
-            yield Line(number, [field.strip() for field in fields] if raw.strip() else [])
+            yield number, [field.strip() for field in fields] if raw.strip() else [], ""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from heatcrop.data.readers.collect import NO_LABEL, SPLITS, Collector, resolve_or_none
-from heatcrop.data.readers.root import Root
 from heatcrop.data.tasks import FASHIONAI, Task, folder_name
 from heatcrop.errors import DataError
 
 USUAL_NAME = "annotations.csv"
 _NEEDED = ("image", "task", "label")
+_OPTIONAL = ", and optionally 'split' and 'group'"
 
 
 def find(folder: Path) -> Path | None:
@@ -30,29 +29,29 @@ def find(folder: Path) -> Path | None:
     return next(iter(usual or fitting), None)
 
 
-def read(root: Root, collector: Collector) -> None:
+def read(collector: Collector) -> None:
     """Add the rows of a CSV file to the collector; images are relative to the file's folder.
 
     A label is letters (``nyn``) or a class name. A row without a label belongs to the test set.
     """
-    for source, row in _rows(root, collector):
+    for source, row in collector.table(collector.root.source, _NEEDED, _OPTIONAL):
         split = SPLITS.get(row.get("split", "").casefold())
         if split is None:
             reason = f"split {row['split']!r}; expected train, val, test or nothing"
             collector.reject(row["image"], row["task"], source, reason)
         else:
             group = row.get("group", "")
-            collector.add(root, source, row["image"], row["task"], row["label"], split, group)
+            collector.add(source, row["image"], row["task"], row["label"], split, group)
 
 
-def infer_tasks(root: Root) -> tuple[Task, ...]:
+def infer_tasks(collector: Collector) -> tuple[Task, ...]:
     """Infer tasks from the class names of a CSV file; see `make_tasks`."""
     classes: dict[str, set[str]] = {}
-    for _, row in _rows(root, Collector(())):
+    for _, row in collector.table(collector.root.source, _NEEDED, _OPTIONAL):
         names = classes.setdefault(row["task"], set())
         if row["label"] not in NO_LABEL:
             names.add(row["label"])
-    return make_tasks(root.name(root.source), classes)
+    return make_tasks(collector.root.name(collector.root.source), classes)
 
 
 def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
@@ -65,7 +64,8 @@ def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
     """
     tasks = []
     for text, found in sorted(classes.items()):
-        official, letters = resolve_or_none(text, FASHIONAI), all(map(_is_letters, found))
+        official = resolve_or_none(text, FASHIONAI)
+        letters = all(len(one) > 1 and one.count("y") == 1 and set(one) <= set("ymn") for one in found)
         if official and (letters or found <= {*official.classes, *map(folder_name, official.classes)}):
             tasks.append(official)
             continue
@@ -81,10 +81,6 @@ def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def _is_letters(label: str) -> bool:
-    return len(label) > 1 and label.count("y") == 1 and set(label) <= set("ymn")
-
-
 def _fits(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
@@ -92,26 +88,3 @@ def _fits(path: Path) -> bool:
     except (OSError, UnicodeDecodeError):
         return False
     return set(_NEEDED) <= {part.strip().casefold() for part in first.split(",")}
-
-
-def _rows(root: Root, collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield ``(source, {column: text})`` of each row that has as many columns as the header."""
-    rows, n_rejected = collector.read(root, root.source), len(collector.rejected)
-    source, fields = next(rows, ("", []))
-    if not fields:
-        *_, source, reason = collector.rejected[n_rejected]
-        raise DataError(f"{source}: no row of the file can be read; {reason}")
-    header = [text.casefold() for text in fields]
-    missing = [column for column in _NEEDED if column not in header]
-    if missing or len(set(header)) < len(header):
-        fault = f"lacks {', '.join(missing)}" if missing else "names a column twice"
-        raise DataError(
-            f"{source}: the header {','.join(header)[:200]!r} {fault}; expected "
-            "'image,task,label', and optionally 'split' and 'group', separated by commas"
-        )
-    for source, fields in rows:
-        if len(fields) == len(header):
-            yield source, dict(zip(header, fields, strict=True))
-        else:
-            reason = f"{len(fields)} columns; the header has {len(header)}"
-            collector.reject(fields[0], "", source, reason)

@@ -3,7 +3,6 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
-  const { bytes, card, headline, make, panes, placePart, shares, verdictOf, WHY } = draw;
   const form = $("tools"), fields = form.elements, list = $("images"), large = $("large");
   const CHUNK = 12;  // a multiple of 1, 2 and 3 columns, so that no line ends early
   const SPLITS = ["test", "val", "train", "new"];
@@ -27,30 +26,11 @@
   });
 
   // ---- filters and order ------------------------------------------------------------------------
-  const ORDERS = {
-    sure: (a, b) => b.confidence - a.confidence,
-    unsure: (a, b) => a.confidence - b.confidence,
-    gain: (a, b) => b.gain - a.gain,
-    loss: (a, b) => a.gain - b.gain,
-  };
+  const ORDERS = { sure: ["confidence", -1], unsure: ["confidence", 1], gain: ["gain", -1], loss: ["gain", 1] };
   let shown = [], open = -1;
 
-  function addOptions(select, texts, values = texts.keys()) {
-    const numbers = [...values];
-    select.append(...texts.map((text, i) => new Option(text, numbers[i])));
-  }
-
-  function setUp() {
-    if (data.tasks.length !== 1) addOptions(fields.task, ["all"], [""]);
-    addOptions(fields.task, data.tasks.map((task) => task.short));
-    const splits = SPLITS.filter((name) => rows.some((row) => row.split === name));
-    const labelled = rows.some((row) => row.letters);
-    addOptions(fields.split, ["all", ...splits], ["", ...splits]);
-    // Filters that could only match all or nothing are hidden.
-    fields.split.closest("label").hidden = splits.length < 2;
-    fields.verdict.closest("label").hidden = !labelled;
-    for (const option of fields.fusion.options) option.hidden = !labelled && ["fixed", "lost"].includes(option.value);
-    reset();
+  function addOptions(select, texts, values = [...texts.keys()]) {
+    texts.forEach((text, i) => select.add(new Option(text, values[i])));
   }
 
   function reset() {
@@ -80,20 +60,21 @@
       (!wanted.verdict || row.verdict === wanted.verdict) &&
       (!wanted.fusion || row[wanted.fusion]) &&
       (!wanted.crop || row[wanted.crop]));
-    if (ORDERS[wanted.order]) shown.sort(ORDERS[wanted.order]);
+    const [key, sign] = ORDERS[wanted.order] || [];
+    if (key) shown.sort((a, b) => sign * (a[key] - b[key]));
     showCounts(wanted);
     fillList();
   }
 
   function showCounts({ task, split }) {
     const total = { n: 0, labelled: 0, right: 0, fixed: 0, lost: 0, uncropped: 0 };
-    for (const [at, { counts }] of data.tasks.entries()) {
-      for (const name in counts) {
-        if ((task && at !== +task) || (split && name !== split)) continue;
+    const matches = (at, name) => (!task || at === +task) && (!split || name === split);
+    data.tasks.forEach(({ counts }, at) => {
+      for (const name of Object.keys(counts).filter((name) => matches(at, name))) {
         for (const key in total) total[key] += counts[name][key];
       }
-    }
-    const inGallery = rows.filter((row) => (!task || row.at === +task) && (!split || row.split === split)).length;
+    });
+    const inGallery = rows.filter((row) => matches(row.at, row.split)).length;
     const strong = make("b", "", `${format(shown.length)} of ${format(inGallery)} images`);
     let rest = ". ";
     if (inGallery < total.n) {
@@ -151,7 +132,7 @@
     $("large-title").textContent = `${row.task.short}, ${row.split}, ${format(index + 1)} of ${format(shown.length)}`;
     const images = panes(row, 400), facts = make("div", "facts"), name = make("p", "name", row.name);
     images.querySelector("canvas").paint();
-    const [x0, y0, x1, y1] = row.box, side = Math.max(x1 - x0, y1 - y0);
+    const [, , width, height] = extent(row.box), side = Math.max(width, height);
     const why = WHY[row.fallback] || row.fallback;
     facts.append(headline(row), shares(row), make("p", "name", row.uncropped
       ? `Not cropped: ${why}.`
@@ -176,10 +157,9 @@
     original.onload = () => {
       const ratio = (original.naturalWidth / original.naturalHeight) * (row.size[1] / row.size[0]);
       if (Math.abs(ratio - 1) > 0.02) return;
-      const [x0, y0, x1, y1] = row.box;
-      const parts = [[0, 0, ...row.size], [x0, y0, x1 - x0, y1 - y0]];
+      const parts = [[0, 0, ...row.size], extent(row.box)];
       images.querySelectorAll(".pane > img").forEach((copy, i) => {
-        placePart(copy, parts[i], row.size);
+        showPart(copy, parts[i], row.size);
         copy.src = row.original;
       });
     };
@@ -228,5 +208,14 @@
   });
   window.addEventListener("resize", estimateHeight);
 
-  setUp();
+  if (data.tasks.length !== 1) addOptions(fields.task, ["all"], [""]);
+  addOptions(fields.task, data.tasks.map((task) => task.short));
+  const splits = SPLITS.filter((name) => rows.some((row) => row.split === name));
+  const labelled = rows.some((row) => row.letters);
+  addOptions(fields.split, ["all", ...splits], ["", ...splits]);
+  // Filters that could only match all or nothing are hidden.
+  fields.split.closest("label").hidden = splits.length < 2;
+  fields.verdict.closest("label").hidden = !labelled;
+  for (const option of fields.fusion.options) option.hidden = !labelled && ["fixed", "lost"].includes(option.value);
+  reset();
 })();
