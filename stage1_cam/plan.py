@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.loop import TrainingPlan
+from heatcrop.training.loop import Pooling, TrainingPlan
 from heatcrop.training.views import TestViews
 
 
@@ -19,6 +19,9 @@ class CamPlan:
     Attributes
     ----------
     training : TrainingPlan
+    pooling : float
+        A logit is the mean of its class map over this share of the positions, the highest ones; 1 is average
+        pooling. A small share finds small objects, whose evidence an average over the image would dilute.
     augment : Augmentation
     views : int
         Augmented views of each training image that are cached behind a frozen trunk.
@@ -32,6 +35,7 @@ class CamPlan:
     """
 
     training: TrainingPlan = TrainingPlan()
+    pooling: Pooling = 1.0
     augment: Augmentation = Augmentation()
     views: Annotated[int, Field(ge=1, le=1000)] = 4
     folds: Annotated[int, Field(ge=1, le=1000)] = 3

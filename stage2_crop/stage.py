@@ -80,7 +80,7 @@ class CropStage(Stage):
         training = np.repeat(boxes[:, None].astype(np.int32), plan.jitters if plan.jitter else 1, axis=1)
         if plan.jitter:
             train = np.intersect1d(data.rows("train", labelled=True), np.arange(first, end))
-            training[train - first] = self._training_boxes(train)
+            training[train - first] = self._training_boxes(rule, train)
         write_arrays(
             self._part_file(first),
             boxes=boxes,
@@ -89,15 +89,15 @@ class CropStage(Stage):
             training=training,
         )
 
-    def _training_boxes(self, rows: np.ndarray) -> np.ndarray:
+    def _training_boxes(self, rule: CropRule, rows: np.ndarray) -> np.ndarray:
         """Vary the crops of some rows, (R, jitters, 4): where the heatmap points and at the usual place."""
         plan, fixed = self.plan, round(self.plan.fixed_share * self.plan.jitters)
-        if not self._rule.enabled or self._rule.usual is None or self._rule.place == "fixed":
+        if not rule.enabled or rule.usual is None or rule.place == "fixed":
             fixed = 0
         near = functools.partial(jitter_boxes, self._heatmaps, rows=rows, spread=plan.jitter)
-        parts = [near(self._rule, count=plan.jitters - fixed, seed=self.context.seed)]
+        parts = [near(rule, count=plan.jitters - fixed, seed=self.context.seed)]
         if fixed:
-            usual = dataclasses.replace(self._rule, place="fixed")
+            usual = dataclasses.replace(rule, place="fixed")
             parts.append(near(usual, count=fixed, seed=self.context.seed + 1))
         # An epoch takes the next box of a row: the kinds take turns.
         turns = np.argsort([(i + 0.5) / part.shape[1] for part in parts for i in range(part.shape[1])])

@@ -104,7 +104,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
             items = n * (live.n_views + cam.views)
             cached = _timed(lambda: features.compute(0)) / items
             cached_bytes = sum(path.stat().st_size for path in cache.rglob("*.npy")) / items
-        net = context.classifier(shape, len(data.task.classes)).net
+        net = context.classifier(shape, len(data.task.classes), cam.pooling).net
         # Two epochs, of which the first prepares.
         batch = min(cam.training.batch_size, n)
         plan = dataclasses.replace(cam.training, epochs=2, average=0, batch_size=batch)

@@ -96,14 +96,20 @@ class NetworkContext:
             return mxnet_runner(block, self.devices.mxnet_gpu, self.devices.amp)
         return open_network(path, self.devices.onnx_gpu)
 
-    def classifier(self, input_shape: Shape, n_classes: int) -> Classifier:
+    def classifier(self, input_shape: Shape, n_classes: int, pooling: float = 1.0) -> Classifier:
         """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""
         blocks = split_blocks(self.network, self.seed)[1]
-        net = build_classifier(blocks, input_shape, n_classes, self.network.dropout, self.seed)
+        net = build_classifier(blocks, input_shape, n_classes, self.network.dropout, self.seed, pooling)
         return Classifier(net, input_shape, self)
 
     def open_classifier(
-        self, weights: Path, exported: Path, input_shape: Shape, n_classes: int, maps: bool = False
+        self,
+        weights: Path,
+        exported: Path,
+        input_shape: Shape,
+        n_classes: int,
+        maps: bool = False,
+        pooling: float = 1.0,
     ) -> Runner:
         """Open a trained classifier: logits (B, C) and class maps (B, C, h, w).
 
@@ -114,7 +120,7 @@ class NetworkContext:
         by_gradient = maps and self.maps.by_gradient
         by_mxnet = by_gradient or self.devices.infer_by_mxnet(self.engine)
         if by_mxnet or not exported.is_file():
-            classifier = self.classifier(input_shape, n_classes).load(weights)
+            classifier = self.classifier(input_shape, n_classes, pooling).load(weights)
             if by_mxnet:
                 return classifier.runner(by_gradient)
             classifier.export(exported)
@@ -180,12 +186,17 @@ def _classifier_class() -> type:
     mx = mxnet()
 
     class ClassifierNet(mx.gluon.nn.HybridBlock):
-        """Blocks, then logits; with ``with_maps`` also the class maps, whose means they are."""
+        """Blocks, then logits; with ``with_maps`` also the class maps, whose means they are.
 
-        def __init__(self, blocks: list[Any], n_features: int, n_classes: int, dropout: float) -> None:
+        The mean is that of all positions or, with `top_k`, of each class's highest ones.
+        """
+
+        def __init__(
+            self, blocks: list[Any], n_features: int, n_classes: int, dropout: float, top_k: int
+        ) -> None:
             super().__init__(prefix="classifier0_")
             self.with_maps = False
-            self.dropout = dropout
+            self.dropout, self.top_k = dropout, top_k
             self.blocks = chain(*blocks)
             with self.name_scope():
                 self.weight = self.params.get(
@@ -195,21 +206,37 @@ def _classifier_class() -> type:
 
         def head(self, F: Any, features: Any, weight: Any, bias: Any) -> Any:
             """Pool features (N, F, h, w) and weigh them into logits (N, C)."""
+            if self.top_k:
+                if self.dropout:  # of channels, as on pooled features
+                    features = F.Dropout(features, p=self.dropout, axes=(2, 3))
+                return self.logits_of(F, self.maps_of(F, features, weight), bias)
             pooled = F.Flatten(F.Pooling(features, global_pool=True, pool_type="avg", kernel=(1, 1)))
             if self.dropout:
                 pooled = F.Dropout(pooled, p=self.dropout)  # (N, F)
             return F.FullyConnected(pooled, weight, bias, num_hidden=self.weight.shape[0])
 
+        def maps_of(self, F: Any, features: Any, weight: Any) -> Any:
+            """Weigh features (N, F, h, w) into class maps (N, C, h, w)."""
+            kernel = F.expand_dims(F.expand_dims(weight, 2), 3)  # (C, F, 1, 1)
+            return F.Convolution(
+                features, kernel, kernel=(1, 1), num_filter=self.weight.shape[0], no_bias=True
+            )
+
+        def logits_of(self, F: Any, maps: Any, bias: Any) -> Any:
+            """Average class maps over positions into logits (N, C)."""
+            if self.top_k:
+                flat = F.reshape(maps, shape=(0, 0, -1))  # (N, C, h * w)
+                highest = F.topk(flat, axis=2, k=self.top_k, ret_typ="value")
+                maps = F.expand_dims(highest, 3)  # (N, C, k, 1)
+            mean = F.Flatten(F.Pooling(maps, global_pool=True, pool_type="avg", kernel=(1, 1)))
+            return F.broadcast_add(mean, F.expand_dims(bias, 0))
+
         def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any) -> Any:
             features = self.blocks(x) if len(self.blocks) else x  # (N, F, h, w)
             if not self.with_maps:
                 return self.head(F, features, weight, bias)
-            n_classes = self.weight.shape[0]
-            kernel = F.expand_dims(F.expand_dims(weight, 2), 3)  # (C, F, 1, 1)
-            maps = F.Convolution(features, kernel, kernel=(1, 1), num_filter=n_classes, no_bias=True)
-            mean = F.Flatten(F.Pooling(maps, global_pool=True, pool_type="avg", kernel=(1, 1)))
-            logits = F.broadcast_add(mean, F.expand_dims(bias, 0))
-            return logits, maps  # (N, C), (N, C, h, w)
+            maps = self.maps_of(F, features, weight)
+            return self.logits_of(F, maps, bias), maps  # (N, C), (N, C, h, w)
 
     return ClassifierNet
 
@@ -224,14 +251,19 @@ def split_blocks(plan: NetworkPlan, seed: int) -> tuple[list[Any], list[Any]]:
     return blocks[:cut], blocks[cut:]
 
 
-def build_classifier(blocks: list[Any], input_shape: Shape, n_classes: int, dropout: float, seed: int) -> Any:
+def build_classifier(
+    blocks: list[Any], input_shape: Shape, n_classes: int, dropout: float, seed: int, pooling: float = 1.0
+) -> Any:
     """Put a fresh linear layer behind initialised blocks; there are none where all are frozen.
 
-    The result maps (N, c, h, w) to logits (N, C); with ``with_maps`` set also to class maps (N, C, h, w).
+    The result maps (N, c, h, w) to logits (N, C); with ``with_maps`` set also to class maps (N, C, h, w). A
+    logit is the mean of the share `pooling` of its map's positions that are highest.
     """
     mx = mxnet()
+    n_features, height, width = output_shape(blocks, input_shape)
+    top_k = max(1, round(pooling * height * width)) if pooling < 1 else 0
     with _fresh_names():
-        net = _classifier_class()(blocks, output_shape(blocks, input_shape)[0], n_classes, dropout)
+        net = _classifier_class()(blocks, n_features, n_classes, dropout, top_k)
     mx.random.seed(seed)
     net.weight.initialize()
     net.bias.initialize()

@@ -16,6 +16,9 @@ from heatcrop.nets.engine import loss_scaler, mixed_block, mxnet
 from heatcrop.training.checkpoint import Checkpoint, optimiser_arrays, restore_optimiser
 
 
+Pooling = Annotated[float, Field(gt=0, le=1)]
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingPlan:
     """How a network is trained.

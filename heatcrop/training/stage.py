@@ -151,7 +151,7 @@ class BranchStage(Stage):
 
     def train(self, network: str) -> None:
         """Train one network; leave its weights, its ONNX file and its history."""
-        classifier = self.context.classifier(self.inputs.shape, self.group.n_classes)
+        classifier = self.context.classifier(self.inputs.shape, self.group.n_classes, self.plan.pooling)
         if self.number == 1:
             self.context.maps.check(len(classifier.net.blocks))
         else:
@@ -232,7 +232,8 @@ class BranchStage(Stage):
         """Open a trained network; the last one stays open."""
         if self._runner is None or self._runner[0] != network:
             files, n_classes = (self.weights(network), self.exported(network)), self.group.n_classes
-            runner = self.context.open_classifier(*files, self.inputs.shape, n_classes, self.number == 1)
+            shape, maps = self.inputs.shape, self.number == 1
+            runner = self.context.open_classifier(*files, shape, n_classes, maps, self.plan.pooling)
             self._runner = network, runner
         return self._runner[1]
 
