@@ -68,7 +68,7 @@ def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
     kept = sum(_kept(config, data, speed) for data in tasks.values())
     if config.network.shared_trunk:
         # The networks of the folds are trained side by side, and caches are those of all tasks.
-        folds = _networks(config, measured) - 1
+        folds = _folds(config, measured)
         jobs = min(parallel_jobs(config, len(tasks)), 1 + folds)
         kept -= (len(tasks) - 1) * speed.weights_bytes * (4 + folds)
         cache = sum(_items(config, data) * speed.cached_bytes for data in tasks.values())
@@ -79,10 +79,10 @@ def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
     return Cost(total, jobs, kept, sum(cached[:jobs]))
 
 
-def _networks(config: Config, data: TaskData) -> int:
-    """Count stage 1's networks: the final one and those of the folds."""
+def _folds(config: Config, data: TaskData) -> int:
+    """Count stage 1's networks beside the final one."""
     folds = config.plans(data.task)[0].folds
-    return 1 + (folds if folds > 1 else 0)
+    return folds if folds > 1 else 0
 
 
 def _measure(config: Config, data: TaskData) -> _Speed:
@@ -127,8 +127,7 @@ def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
     """Add up one task's work."""
     cam, crop, finetune = config.plans(data.task)
     train, val = len(data.rows("train", labelled=True)), len(data.rows("val", labelled=True))
-    total = 0.0
-    folds = cam.folds if cam.folds > 1 else 0
+    total, folds = 0.0, _folds(config, data)
     for plan, networks in ((cam, folds), (finetune, folds if finetune.cross_fit else 0)):
         # Each fold's network trains on all training images but the fold's.
         trained = train * (1 + max(0, networks - 1))
@@ -153,7 +152,7 @@ def _kept(config: Config, data: TaskData, speed: _Speed) -> float:
     """Add up weights (of each network, and of the last two again as ONNX) and crops."""
     sample = data.paths[:: max(1, len(data) // 100)]
     images = float(np.mean([os.stat(path).st_size for path in sample])) * len(data)
-    return speed.weights_bytes * (3 + _networks(config, data)) + images
+    return speed.weights_bytes * (4 + _folds(config, data)) + images
 
 
 def _timed(work: Callable[[], Any]) -> float:

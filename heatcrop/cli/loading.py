@@ -234,25 +234,20 @@ def _known_survey(folder: RunFolder | None) -> pd.DataFrame:
 
 def _untrainable(data: TaskData) -> str:
     """Return why a task cannot be trained; '' when it can."""
-    train = data.rows("train", labelled=True)
-    present = len(np.unique(data.letters[train].argmax(axis=1))) if len(train) else 0
+    train = data.class_counts("train")
+    present = np.count_nonzero(train)
     if present >= 2:
         return ""
     return (
-        f"{data.task.name}: {len(train)} labelled training images of {present} classes; at least two "
+        f"{data.task.name}: {train.sum()} labelled training images of {present} classes; at least two "
         f"classes are needed. Add images, or choose other tasks with --task"
     )
 
 
 def _missing_classes(data: TaskData) -> list[str]:
     """List the classes that no network will learn."""
-    counts = {
-        split: np.bincount(data.letters[rows].argmax(axis=1), minlength=len(data.task.classes))
-        for split in ("train", "val", "test")
-        if len(rows := data.rows(split, labelled=True))
-    }
-    unknown = counts["train"] == 0
-    tested = unknown & (sum(c for split, c in counts.items() if split != "train") > 0)
+    unknown = data.class_counts("train") == 0
+    tested = unknown & (data.class_counts("val") + data.class_counts("test") > 0)
     found = [("tested but never trained on", tested), ("classes without a training image", unknown & ~tested)]
     return [
         f"{data.task.name}: {what}: {', '.join(data.task.classes[i] for i in np.flatnonzero(which))}"

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from heatcrop.errors import REMAKE, DataError
-from heatcrop.validation import first_error
+from heatcrop.validation import error_line
 
 if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
@@ -32,7 +32,7 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True, extra="ignore")
     except ValidationError as error:
-        raise damaged(path, first_error(error)) from None
+        raise damaged(path, error_line(error.errors()[0])) from None
 
 
 def read_array(path: Path) -> np.ndarray:
