@@ -165,7 +165,7 @@ class DaskExecutor:
         from distributed import as_completed
 
         # Submitted as a job of its own, it comes back when the worker that holds it dies.
-        functions = [self._submit("function", i, lambda one: one, one) for i, (one, _) in enumerate(graphs)]
+        functions = [self._submit("function", i, _identity, one) for i, (one, _) in enumerate(graphs)]
         # Dask gives a job to a worker that holds its arguments, and moves it to a free one only much later.
         self._client.replicate(functions)
         step: dict[int, list[Any]] = {}
@@ -205,6 +205,10 @@ class DaskExecutor:
 
 
 Executor = InlineExecutor | DaskExecutor
+
+
+def _identity(argument: Any) -> Any:
+    return argument
 
 
 def _call(topic: str, function: Callable[..., Any], *arguments: Any) -> Any:
