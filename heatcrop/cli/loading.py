@@ -39,12 +39,11 @@ class Dataset:
     """image, task, source, reason."""
     notes: list[str]
     problems: list[str]
-    """What is wrong with tasks and classes and does not stop the run: a task that is skipped, a class without
-    a training image."""
+    """What does not stop the run: a task that is skipped, a class without a training image."""
     boxes_true: pd.DataFrame | None
     """image, task, x0, y0, x1, y1 of rendered data."""
     stamps: dict[str, str]
-    """Fingerprint of each task's image files."""
+    """Fingerprint of each task's image files: their sizes and modification times."""
 
 
 def config_of_run(folder: RunFolder) -> Config:
@@ -132,7 +131,11 @@ def load_dataset(
         notes.append(
             f"{held_out} training rows are not trained on: another task validates or tests on the image"
         )
-    stamps = {task: _stamp(rows, task) for task in found}
+    in_order = rows[rows["task"].isin(list(found))].sort_values("image", kind="stable")
+    stamps = {
+        str(task): fingerprint(part[["bytes", "modified"]].to_numpy(np.int64))
+        for task, part in in_order.groupby("task", observed=True)
+    }
     asked = {name: found[name] for name in [task.name for task in chosen] or found if name in found}
     if not asked:
         raise DataError(f"{', '.join(task.name for task in chosen)}: nothing can be trained; {problems[0]}")
@@ -149,12 +152,6 @@ def _roots(config: Config) -> list[Path]:
         root, workers = rendered_folder(config), config.runtime.threads
         write_dataset(root, *sizes, config.seed, workers=workers, progress=bar)
     return [root]
-
-
-def _stamp(rows: pd.DataFrame, task: str) -> str:
-    """Hash sizes and modification times of a task's image files, in the order of its rows."""
-    rows = rows[rows["task"] == task].sort_values("image", kind="stable")
-    return fingerprint(rows[["bytes", "modified"]].to_numpy(np.int64))
 
 
 def _inferred(roots: Sequence[Path], layout: str) -> tuple[Task, ...]:

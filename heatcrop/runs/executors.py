@@ -50,8 +50,7 @@ class InlineExecutor:
             results: list[Any] | None = None
             with contextlib.suppress(StopIteration):
                 while True:
-                    step = graph.send(results)  # type: ignore[arg-type]
-                    results = [function(*job) for job in step]
+                    results = [function(*job) for job in graph.send(results)]  # type: ignore[arg-type]
 
 
 def merge_graphs(graphs: Sequence[JobGraph]) -> JobGraph:
@@ -59,14 +58,11 @@ def merge_graphs(graphs: Sequence[JobGraph]) -> JobGraph:
     running: dict[JobGraph, list[Any] | None] = dict.fromkeys(graphs)
     while running:
         steps: list[tuple[JobGraph, list[tuple[Any, ...]]]] = []
-        for graph, results in list(running.items()):
-            try:
+        for graph, results in running.items():
+            with contextlib.suppress(StopIteration):
                 steps.append((graph, graph.send(results)))  # type: ignore[arg-type]
-            except StopIteration:
-                del running[graph]
-        if steps:
-            results = iter((yield [job for _, step in steps for job in step]))
-            running = {graph: [next(results) for _ in step] for graph, step in steps}
+        found = iter((yield [job for _, step in steps for job in step]) if steps else ())
+        running = {graph: [next(found) for _ in step] for graph, step in steps}
 
 
 def run_calls(

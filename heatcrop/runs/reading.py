@@ -51,8 +51,7 @@ def read_csv(path: Path, columns: tuple[str, ...], **options: Any) -> pd.DataFra
         table = pd.read_csv(path, **options)
     except ValueError as error:  # the base of pandas' errors
         raise damaged(path, f"cannot be read as a table ({one_line(error)})") from None
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
+    if missing := [name for name in columns if name not in table.columns]:
         raise damaged(path, f"has no column {', '.join(missing)}", 1)
     return table
 
