@@ -60,7 +60,7 @@ def run(
     """
     from heatcrop.cli.loading import load_dataset
     from heatcrop.cli.run_folders import with_finished
-    from heatcrop.cli.runner import StageRunner, perform
+    from heatcrop.cli.runner import StageRunner
     from heatcrop.cli.startup import begin_run, choose_executor, finish_stages
     from heatcrop.report.build import build_report
     from heatcrop.runs.metrics import write_results
@@ -71,9 +71,9 @@ def run(
     # The longest first, so that the last ones end together.
     groups = sorted(dataset.groups, key=len, reverse=True)
     with choose_executor(runner, dataset, stages, scheduler) as executor:
-        graphs = [run_group(runner, group, stages, dataset.tasks) for group in groups]
-        workers = [runner.worker(executor, group) for group in groups]
-        executor.run(perform, list(zip(workers, graphs, strict=True)))
+        executor.run(
+            [(runner.worker(executor, one), run_group(runner, one, stages, dataset.tasks)) for one in groups]
+        )
     finish_stages(runner, dataset)
     if tuple(stages) != STAGES:
         return dataset, {}

@@ -27,7 +27,7 @@ from benchmarks.table import EQUAL, summary, write_summary
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
-from heatcrop.cli.runner import StageRunner, perform
+from heatcrop.cli.runner import StageRunner
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.groups import TaskGroup, single_group
 from heatcrop.files import write_array, write_json
@@ -123,7 +123,7 @@ def measure(unit: Unit) -> None:
     silence()
     config, data, files = unit.config.changed("runtime", threads=1), unit.data, unit.task_folder
     runner = unit.runner(config)
-    InlineExecutor().run(perform, [(runner, run_group(runner, unit.group, STAGES, [unit.name]))])
+    InlineExecutor().run([(runner.perform, run_group(runner, unit.group, STAGES, [unit.name]))])
     arrays: dict[str, np.ndarray] = {"fingerprint": np.array(unit.fingerprint)}
     own = read_branches(files, data)
     arrays["full"], arrays["crop/ours"], arrays["fused/ours"] = own["full"], own["crop"], own["fused"]

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -47,15 +47,12 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f"{_stem(path)}.{os.getpid()}-{threading.get_ident()}.partial"
     try:
-        yield partial
-        if durable:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        if error.errno and error.filename in (None, str(partial)):
-            error.filename = str(path)  # the error of a full disk names no file
-        raise
+        with _named(path, partial):
+            yield partial
+            if durable:
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -90,18 +87,6 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def reserve(path: Path, n_bytes: int) -> None:
-    """Reserve disk space for a file that is written in parts, so that a full disk is an OSError at once."""
-    if not n_bytes or not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("rb+") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot reserve
-                raise
-
-
 def write_atomic(path: str | os.PathLike[str], data: bytes, durable: bool = False) -> None:
     """Write bytes."""
     with atomic_path(Path(path), durable) as partial:
@@ -115,27 +100,22 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON; NaN and infinity become null."""
-    write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    from pydantic_core import to_jsonable_python
+
+    plain = to_jsonable_python(value, inf_nan_mode="null", fallback=lambda number: number.item())
+    write_text(path, json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV with a header."""
-    with atomic_table(path) as write:
-        write(table)
+    join_tables(path, [table])
 
 
-@contextlib.contextmanager
-def atomic_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Write a CSV with a header in parts; yield a function that appends rows."""
+def join_tables(path: Path, parts: Iterable[pd.DataFrame]) -> None:
+    """Write tables one below the other to a CSV with one header."""
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        has_header = False
-
-        def write(rows: pd.DataFrame) -> None:
-            nonlocal has_header
-            rows.to_csv(file, index=False, header=not has_header, lineterminator="\n", chunksize=ROWS_AT_ONCE)
-            has_header = True
-
-        yield write
+        for number, rows in enumerate(parts):
+            rows.to_csv(file, index=False, header=not number, lineterminator="\n", chunksize=ROWS_AT_ONCE)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -161,18 +141,6 @@ def link(path: Path, target: Path) -> None:
             shutil.copyfile(target, partial)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
 @contextlib.contextmanager
 def atomic_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
     """Yield a new array on disk; when the block ends without an error, it becomes the ``.npy`` file `path`.
@@ -180,8 +148,7 @@ def atomic_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Iterator[np.
     A full disk is an OSError at once, not a crash while the array is filled.
     """
     with atomic_path(path) as partial:
-        array = np.lib.format.open_memmap(partial, "w+", dtype, shape)
-        reserve(partial, partial.stat().st_size)
+        array = _reserved(partial, shape, dtype)
         yield array
         array.flush()
 
@@ -193,8 +160,20 @@ def create_rows(path: Path, shape: tuple[int, ...], dtype: str) -> None:
     batch: the pages that a memory map has touched count as the process's memory for as long as it exists.
     """
     with _named(path):
-        np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
-        reserve(path, path.stat().st_size)
+        _reserved(path, shape, np.dtype(dtype))
+
+
+def _reserved(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
+    """Make a ``.npy`` file of zeros, and reserve its room where the file system can."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+    return array
 
 
 def write_rows(path: Path, rows: np.ndarray, values: np.ndarray) -> None:
@@ -213,10 +192,11 @@ def write_rows(path: Path, rows: np.ndarray, values: np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the file in an error of the system."""
+def _named(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Name the file in an error that names none, as that of a full disk, or its temporary one."""
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        if error.errno and error.filename in (None, str(partial)):
+            error.filename = str(path)
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For dataclasses that are part of a file: a misspelt key or a number that is not finite is an error."""
@@ -42,8 +42,8 @@ def reason_of(error: Any) -> str:
     return f"{message} (found {found})"
 
 
-def first_error(error: ValidationError, prefix: str = "") -> str:
-    """Word the first error as ``key: reason``, with the dotted key below `prefix`."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in (prefix, *first["loc"]) if part != "")
-    return f"{key}: {reason_of(first)}" if key else reason_of(first)
+def error_line(error: Any, prefix: str = "") -> str:
+    """Word an entry of pydantic's list of errors as ``key: reason``, with the dotted key below `prefix`."""
+    parts = map(str, (prefix, *error["loc"]))
+    key = ".".join(part for part in parts if part and "[" not in part)  # names of types have brackets
+    return f"{key}: {reason_of(error)}" if key else reason_of(error)

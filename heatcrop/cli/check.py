@@ -13,7 +13,7 @@ from rich.text import Text
 from heatcrop.cli.config import Config
 from heatcrop.cli.estimate import Cost, expected_cost
 from heatcrop.cli.loading import load_dataset
-from heatcrop.cli.machine import machine_lines, memory_lines
+from heatcrop.cli.machine import memory_lines, report_machine
 from heatcrop.cli.tables import new_table
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import format_letters
@@ -32,9 +32,7 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
     The disk of the run folder must have enough space. With `speed`, a few images pass through the networks,
     to estimate time and disk space.
     """
-    lines, devices = machine_lines(config)
-    for line in lines:
-        log(line)
+    devices = report_machine(config)
     dataset = load_dataset(config, wanted, None, strict=False)
     console.print(_images_table(dataset.tasks))
     console.print(_classes_table(dataset.tasks))
@@ -57,7 +55,7 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
 def _images_table(tasks: dict[str, TaskData]) -> Table:
     table = new_table("images", "task", *SPLITS, "no label", "classes", "shorter side", "copies")
     for data in tasks.values():
-        train = _per_class(data, "train")
+        train = data.class_counts("train")
         side = data.sizes.min(axis=1)
         copies = len(data) - len(np.unique(identical_groups(data.paths)))
         table.add_row(
@@ -75,17 +73,12 @@ def _classes_table(tasks: dict[str, TaskData]) -> Table:
     table = new_table("labels by class", "task", "class", *SPLITS, texts=2)
     table.add_column("train")
     for data in tasks.values():
-        counts = np.stack([_per_class(data, split) for split in SPLITS], axis=1)
+        counts = np.stack([data.class_counts(split) for split in SPLITS], axis=1)
         most = max(1, int(counts[:, 0].max()))
         for i, name in enumerate(data.task.classes):
             bar = "━" * int(np.ceil(_BAR * counts[i, 0] / most))
             table.add_row(data.task.short if i == 0 else "", Text(name), *map(str, counts[i]), bar or "none")
     return table
-
-
-def _per_class(data: TaskData, split: str) -> np.ndarray:
-    rows = data.rows(split, labelled=True)
-    return np.bincount(data.letters[rows].argmax(axis=1), minlength=len(data.task.classes))
 
 
 def _report_rejected(rejected: pd.DataFrame) -> int:

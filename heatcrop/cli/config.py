@@ -18,7 +18,7 @@ from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.nets.backbones import BACKBONES, unknown_backbone
 from heatcrop.nets.devices import DeviceName
 from heatcrop.nets.gradients import MapPlan
-from heatcrop.validation import CHECKED, first_error
+from heatcrop.validation import CHECKED, error_line
 from stage1_cam.plan import CamPlan
 from stage2_crop.plan import CropPlan
 from stage3_finetune.plan import FinetunePlan
@@ -31,57 +31,40 @@ class Section(BaseModel):
 
 
 class RenderedConfig(Section):
-    """Size of the rendered data set.
-
-    Attributes
-    ----------
-    per_class, test_per_class : int
-        Images of each class of each task for training and validation, and for test.
-    folder : str
-        Where it is written.
-    """
+    """Size of the rendered data set."""
 
     per_class: int = Field(60, ge=4, le=1_000_000)
+    """Images of each class of each task for training and validation."""
     test_per_class: int = Field(15, ge=1, le=1_000_000)
+    """Images of each class of each task for test."""
     folder: str = "data/rendered"
+    """Where it is written."""
 
 
 class DataConfig(Section):
-    """Where images and labels come from.
-
-    Attributes
-    ----------
-    source : str
-        `rendered`: the synthetic default; `files`: the folders in `roots`.
-    roots : tuple of str
-        Folders of data, or CSV files; the first one that has a row wins.
-    layout : str
-        Layout of the folders; `auto` detects it.
-    tasks : str or tuple of Task
-        `fashionai`: the eight tasks of the competition; `infer`: those of the data; or a list of `{name,
-        classes, kind}`.
-    splits : dict of str to str
-        Renames given splits, for example `{val: test}` to report on a published validation set and to split
-        validation from train.
-    val_share, test_share : float
-        Share of the images for validation if the data names no `val` split, and for test if it names no
-        split.
-    max_rejected_share : float
-        Greatest share of rejected rows.
-    limit_per_class : int or None
-        Greatest number of images of each class and split, for a quick trial.
-    """
+    """Where images and labels come from."""
 
     source: Literal["rendered", "files"] = "rendered"
+    """`rendered`: the synthetic default; `files`: the folders in `roots`."""
     rendered: RenderedConfig = RenderedConfig()
     roots: tuple[str, ...] = ()
+    """Folders of data, or CSV files; the first one that has a row wins."""
     layout: Literal["auto", "fashionai", "csv", "folders"] = "auto"
+    """Layout of the folders; `auto` detects it."""
     tasks: Literal["fashionai", "infer"] | tuple[Task, ...] = "fashionai"
+    """`fashionai`: the eight tasks of the competition; `infer`: those of the data; or a list of `{name,
+    classes, kind}`."""
     splits: dict[str, Literal["train", "val", "test"]] = {}
+    """Renames given splits, for example `{val: test}` to report on a published validation set and to split
+    validation from train."""
     val_share: float = Field(0.15, ge=0, lt=1)
+    """Share of the images for validation if the data names no `val` split."""
     test_share: float = Field(0.15, ge=0, lt=1)
+    """Share of the images for test if the data names no split."""
     max_rejected_share: float = Field(0.02, ge=0, le=1)
+    """Greatest share of rejected rows."""
     limit_per_class: int | None = Field(None, ge=1, le=1_000_000_000)
+    """Greatest number of images of each class and split, for a quick trial."""
 
     @field_validator("tasks")
     @classmethod
@@ -102,37 +85,25 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """The backbone, its input, and how much of it is trained.
-
-    Attributes
-    ----------
-    backbone : str
-        `efficientnet_lite0`, `inceptionv4`, or the name of an image classifier in GluonCV's model zoo.
-    weights : str
-        `imagenet`, `none` or a file.
-    frozen_blocks : int
-        Number of first blocks that are not trained; their features are computed once an image and cached. -1
-        for all.
-    dropout : float
-        Before the classifier.
-    dilated : bool
-        Double the resolution of heatmaps with the same weights, for four times the work of the last stage.
-    input_px : int
-        Side of the input in pixels.
-    fit : str
-        `pad` keeps proportions, `stretch` does not.
-    shared_trunk : bool
-        Train one network for all tasks, see `docs/ensembles.md`.
-    """
+    """The backbone, its input, and how much of it is trained."""
 
     backbone: str = "efficientnet_lite0"
+    """`efficientnet_lite0`, `inceptionv4`, or the name of an image classifier in GluonCV's model zoo."""
     weights: str = "imagenet"
+    """`imagenet`, `none` or a file."""
     frozen_blocks: int = Field(16, ge=-1, le=10_000)
+    """Number of first blocks that are not trained; their features are computed once an image and cached. -1
+    for all."""
     dropout: float = Field(0.2, ge=0, lt=1)
+    """Before the classifier."""
     dilated: bool = False
+    """Double the resolution of heatmaps with the same weights, for four times the work of the last stage."""
     input_px: int = Field(224, ge=32, le=2048)
+    """Side of the input in pixels."""
     fit: Literal["stretch", "pad"] = "pad"
+    """`pad` keeps proportions, `stretch` does not."""
     shared_trunk: bool = False
+    """Train one network for all tasks, see `docs/ensembles.md`."""
 
     @field_validator("backbone")
     @classmethod
@@ -149,17 +120,14 @@ class NetworkConfig(Section):
 
 
 class RegimeConfig(Section):
-    """Changes for one kind of tasks, or for one task.
-
-    Attributes
-    ----------
-    cam, crop, finetune : dict
-        Keys of these sections and their values.
-    """
+    """Changes for one kind of tasks, or for one task."""
 
     cam: dict[str, Any] = {}
+    """Keys of the section `cam` and their values."""
     crop: dict[str, Any] = {}
+    """Keys of the section `crop` and their values."""
     finetune: dict[str, Any] = {}
+    """Keys of the section `finetune` and their values."""
 
 
 MOST_THREADS = 8
@@ -172,51 +140,31 @@ def cores() -> int:
 
 
 class RuntimeConfig(Section):
-    """The machine.
-
-    Attributes
-    ----------
-    device : str
-        `auto` uses the GPU if one works; `gpu` fails if none works.
-    amp : bool
-        Mixed precision, on GPUs only.
-    engine : str
-        For prediction; `auto` uses ONNX Runtime where the network allows it.
-    threads : int
-        Threads that read images; by default one a core and at most 8.
-    jobs : str or int
-        Worker processes, see `docs/clusters.md`.
-    keep_cache : bool
-        Keep the cached features of a finished run.
-    tensorboard : bool
-        Write TensorBoard's event files, after `pip install --no-deps -r requirements/tensorboard.txt`.
-    """
+    """The machine."""
 
     device: DeviceName = "auto"
+    """`auto` uses the GPU if one works; `gpu` fails if none works."""
     amp: bool = False
+    """Mixed precision, on GPUs only."""
     engine: Literal["auto", "onnx", "mxnet"] = "auto"
+    """For prediction; `auto` uses ONNX Runtime where the network allows it."""
     threads: int = Field(default_factory=lambda: min(cores(), MOST_THREADS), ge=1, le=256)
+    """Threads that read images; by default one a core and at most 8."""
     jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    """Worker processes, see `docs/clusters.md`."""
     keep_cache: bool = False
+    """Keep the cached features of a finished run."""
     tensorboard: bool = False
+    """Write TensorBoard's event files, after `pip install --no-deps -r requirements/tensorboard.txt`."""
 
 
 class Config(Section):
-    """A run.
-
-    Attributes
-    ----------
-    name : str
-        Name of the run folder.
-    seed : int
-        Seed of all random numbers.
-    tasks : dict of str to RegimeConfig
-        Changes of `cam`, `crop` and `finetune` for one task, by name. They take precedence over `design` and
-        `length`.
-    """
+    """A run."""
 
     name: str = "run"
+    """Name of the run folder."""
     seed: int = Field(0, ge=0, lt=2**31)
+    """Seed of all random numbers."""
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     heatmap: MapPlan = MapPlan()
@@ -226,6 +174,8 @@ class Config(Section):
     design: RegimeConfig = RegimeConfig()
     length: RegimeConfig = RegimeConfig()
     tasks: dict[str, RegimeConfig] = {}
+    """Changes of `cam`, `crop` and `finetune` for one task, by name. They take precedence over `design` and
+    `length`."""
     runtime: RuntimeConfig = RuntimeConfig()
 
     @field_validator("name")
@@ -296,7 +246,7 @@ class Config(Section):
         try:
             plans = _Plans.model_validate(values)
         except ValidationError as error:
-            raise ValueError(first_error(error, where)) from None
+            raise ValueError(error_line(error.errors()[0], where)) from None
         return plans.cam, plans.crop, plans.finetune
 
     def plans(self, task: Task) -> tuple[CamPlan, CropPlan, FinetunePlan]:

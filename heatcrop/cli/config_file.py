@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from heatcrop.cli.config import Config, merge
 from heatcrop.errors import UsageError
-from heatcrop.validation import reason_of
+from heatcrop.validation import error_line
 
 _MOST_DOTS = 20
 """In a setting's key; existing ones have four at most."""
@@ -42,17 +42,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
-    """Read a configuration file and apply ``key=value`` settings to it.
+    """Read a configuration file and apply settings such as ``network.input_px=192``, with values in YAML.
 
-    Parameters
-    ----------
-    settings : sequence of str
-        Such as ``network.input_px=192``; the value is read as YAML.
-
-    Raises
-    ------
-    UsageError
-        Naming the file, the key, what was found and what was expected.
+    UsageError naming the file, the key, what was found and what was expected.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader) or {}
@@ -73,49 +65,45 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
     changes = [_setting(setting) for setting in settings]
     try:
         for change in [*changes, *_search_turned_off(changes)]:
-            values = _merge_overrides(merge(values, change), change)
+            values = merge(values, change)
+            stages = {k: v for k, v in change.items() if k in ("cam", "crop", "finetune")}
+            for place in _sections(values):  # the command line wins over the file's regimes and tasks
+                values = merge(values, _nest(place, stages))
         return Config.model_validate(values)
     except ValidationError as error:
         # pydantic reports a list that fits neither a word nor a list twice; the second report is exact.
         found = [
             e for e in error.errors() if e["type"] != "literal_error" or not isinstance(e["input"], list)
         ]
-        raise UsageError("\n".join(_error_line(path, e) for e in found[:8])) from None
+        raise UsageError("\n".join(f"{path}: {error_line(e)}" for e in found[:8])) from None
     except RecursionError:
         raise UsageError(f"{path}: is nested too deeply") from None
 
 
-def _error_line(path: Path, error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"] if "[" not in str(part))  # names of types have brackets
-    return ": ".join(filter(None, (str(path), key, reason_of(error))))
-
-
 def _search_turned_off(changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Turn the search off where the command line sets a rule: that rule is meant to be used as it is."""
-    set_keys: dict[str, set[str]] = {}
+    set_keys: dict[tuple[str, ...], set[str]] = {}
     for change in changes:
-        tasks = change.get("tasks")
-        sections = {"": change, "design.": change.get("design"), "length.": change.get("length")}
-        if isinstance(tasks, dict):
-            sections |= {f"tasks.{name}.": section for name, section in tasks.items()}
-        for prefix, section in sections.items():
-            crop = section.get("crop") if isinstance(section, dict) else None
-            set_keys.setdefault(prefix, set()).update(crop if isinstance(crop, dict) else ())
-    off = [prefix for prefix, keys in set_keys.items() if "rule" in keys and "search" not in keys]
-    return [_setting(f"{prefix}crop.search.pictures=0") for prefix in off]
+        for place, section in _sections(change).items():
+            crop = section.get("crop")
+            set_keys.setdefault(place, set()).update(crop if isinstance(crop, dict) else ())
+    off = [place for place, keys in set_keys.items() if "rule" in keys and "search" not in keys]
+    return [_nest((*place, "crop", "search", "pictures"), 0) for place in off]
 
 
-def _merge_overrides(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Merge a stage's setting into the file's regimes and tasks too: the command line wins."""
-    change = {k: v for k, v in change.items() if k in ("cam", "crop", "finetune")}
+def _sections(values: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Find what may hold the stages' settings: the values themselves, the regimes and the tasks, by place."""
+    tasks = values.get("tasks")
+    found = {(): values, ("design",): values.get("design"), ("length",): values.get("length")}
+    found |= {("tasks", name): section for name, section in tasks.items()} if isinstance(tasks, dict) else {}
+    return {place: section for place, section in found.items() if isinstance(section, dict)}
 
-    def merged(section: Any) -> Any:
-        return merge(section, change) if isinstance(section, dict) else section
 
-    out = {k: merged(v) if k in ("design", "length") else v for k, v in values.items()}
-    if isinstance(values.get("tasks"), dict):
-        out["tasks"] = {name: merged(override) for name, override in values["tasks"].items()}
-    return out
+def _nest(keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """Put a value into nested dictionaries."""
+    for key in reversed(keys):
+        value = {key: value}
+    return dict(value)
 
 
 def _setting(text: str) -> dict[str, Any]:
@@ -127,16 +115,13 @@ def _setting(text: str) -> dict[str, Any]:
     if key.count(".") > _MOST_DOTS:
         raise UsageError(f"--set {text}: is nested too deeply")
     try:
-        out: Any = yaml.load(value, _Loader)
+        return _nest(key.strip().split("."), yaml.load(value, _Loader))
     except _RepeatedKeyError as error:
         raise UsageError(f"--set {text}: {error}") from None
     except RecursionError:
         raise UsageError(f"--set {text}: is nested too deeply") from None
     except (yaml.YAMLError, ValueError):
         raise UsageError(f"--set {text}: the value is not valid YAML") from None
-    for part in reversed(key.strip().split(".")):
-        out = {part: out}
-    return dict(out)
 
 
 _HEADER = "# What this run was made with, written anew each time: put settings into a file of your own.\n"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from timeit import timeit
 
 import numpy as np
 
@@ -66,23 +64,21 @@ def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
     speed = _measure(config.changed("runtime", threads=1) if jobs > 1 else config, measured)
     seconds = [_seconds(config, data, speed) for data in tasks.values()]
     kept = sum(_kept(config, data, speed) for data in tasks.values())
+    cached = sorted((_items(config, data) * speed.cached_bytes for data in tasks.values()), reverse=True)
     if config.network.shared_trunk:
         # The networks of the folds are trained side by side, and caches are those of all tasks.
-        folds = _networks(config, measured) - 1
+        folds = _folds(config, measured)
         jobs = min(parallel_jobs(config, len(tasks)), 1 + folds)
         kept -= (len(tasks) - 1) * speed.weights_bytes * (4 + folds)
-        cache = sum(_items(config, data) * speed.cached_bytes for data in tasks.values())
-        return Cost(sum(seconds) / jobs, jobs, kept, cache, "network")
+        return Cost(sum(seconds) / jobs, jobs, kept, sum(cached), "network")
     # Parallel tasks take at least as long as the longest one.
-    total = max(sum(seconds) / jobs, max(seconds))
-    cached = sorted((_items(config, data) * speed.cached_bytes for data in tasks.values()), reverse=True)
-    return Cost(total, jobs, kept, sum(cached[:jobs]))
+    return Cost(max(sum(seconds) / jobs, max(seconds)), jobs, kept, sum(cached[:jobs]))
 
 
-def _networks(config: Config, data: TaskData) -> int:
-    """Count stage 1's networks: the final one and those of the folds."""
+def _folds(config: Config, data: TaskData) -> int:
+    """Count stage 1's networks beside the final one."""
     folds = config.plans(data.task)[0].folds
-    return 1 + (folds if folds > 1 else 0)
+    return folds if folds > 1 else 0
 
 
 def _measure(config: Config, data: TaskData) -> _Speed:
@@ -92,7 +88,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
     cam, crop, _ = config.plans(data.task)
     with tempfile.TemporaryDirectory() as folder:
         context = network_context(config, RunFolder(Path(folder)))
-        read = _timed(lambda: [encode_jpeg(read_image(path), crop.quality) for path in paths]) / n
+        read = timeit(lambda: [encode_jpeg(read_image(path), crop.quality) for path in paths], number=1) / n
         cached, cached_bytes, cache = 0.0, 0.0, Path(folder) / "cache"
         live = LiveInputs(
             Images(paths), context.form, cam.test, lambda i: cam.augment, context.seed, context.open_trunk
@@ -102,7 +98,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         if live.trunk is not None:
             inputs = features = CachedInputs(live, rows, rows, cam.views, cache)
             items = n * (live.n_views + cam.views)
-            cached = _timed(lambda: features.compute(0)) / items
+            cached = timeit(lambda: features.compute(0), number=1) / items
             cached_bytes = sum(path.stat().st_size for path in cache.rglob("*.npy")) / items
         net = context.classifier(shape, len(data.task.classes), cam.pooling).net
         # Two epochs, of which the first prepares.
@@ -119,7 +115,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         if crop.search.pictures:
             runner = context.open_backbone(Path(folder) / "probe")
             boxes = [[(0, 0, int(w), int(h))] * 2 for w, h in data.sizes[some]]
-            probe = _timed(lambda: box_features(runner, context.form, paths, boxes)) / (2 * n)
+            probe = timeit(lambda: box_features(runner, context.form, paths, boxes), number=1) / (2 * n)
         return _Speed(read, cached, history[-1]["seconds"] / n, probe, weights.stat().st_size, cached_bytes)
 
 
@@ -127,8 +123,7 @@ def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
     """Add up one task's work."""
     cam, crop, finetune = config.plans(data.task)
     train, val = len(data.rows("train", labelled=True)), len(data.rows("val", labelled=True))
-    total = 0.0
-    folds = cam.folds if cam.folds > 1 else 0
+    total, folds = 0.0, _folds(config, data)
     for plan, networks in ((cam, folds), (finetune, folds if finetune.cross_fit else 0)):
         # Each fold's network trains on all training images but the fold's.
         trained = train * (1 + max(0, networks - 1))
@@ -153,10 +148,4 @@ def _kept(config: Config, data: TaskData, speed: _Speed) -> float:
     """Add up weights (of each network, and of the last two again as ONNX) and crops."""
     sample = data.paths[:: max(1, len(data) // 100)]
     images = float(np.mean([os.stat(path).st_size for path in sample])) * len(data)
-    return speed.weights_bytes * (3 + _networks(config, data)) + images
-
-
-def _timed(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    return speed.weights_bytes * (4 + _folds(config, data)) + images

@@ -39,12 +39,11 @@ class Dataset:
     """image, task, source, reason."""
     notes: list[str]
     problems: list[str]
-    """What is wrong with tasks and classes and does not stop the run: a task that is skipped, a class without
-    a training image."""
+    """What does not stop the run: a task that is skipped, a class without a training image."""
     boxes_true: pd.DataFrame | None
     """image, task, x0, y0, x1, y1 of rendered data."""
     stamps: dict[str, str]
-    """Fingerprint of each task's image files."""
+    """Fingerprint of each task's image files: their sizes and modification times."""
 
 
 def config_of_run(folder: RunFolder) -> Config:
@@ -132,7 +131,11 @@ def load_dataset(
         notes.append(
             f"{held_out} training rows are not trained on: another task validates or tests on the image"
         )
-    stamps = {task: _stamp(rows, task) for task in found}
+    in_order = rows[rows["task"].isin(list(found))].sort_values("image", kind="stable")
+    stamps = {
+        str(task): fingerprint(part[["bytes", "modified"]].to_numpy(np.int64))
+        for task, part in in_order.groupby("task", observed=True)
+    }
     asked = {name: found[name] for name in [task.name for task in chosen] or found if name in found}
     if not asked:
         raise DataError(f"{', '.join(task.name for task in chosen)}: nothing can be trained; {problems[0]}")
@@ -149,12 +152,6 @@ def _roots(config: Config) -> list[Path]:
         root, workers = rendered_folder(config), config.runtime.threads
         write_dataset(root, *sizes, config.seed, workers=workers, progress=bar)
     return [root]
-
-
-def _stamp(rows: pd.DataFrame, task: str) -> str:
-    """Hash sizes and modification times of a task's image files, in the order of its rows."""
-    rows = rows[rows["task"] == task].sort_values("image", kind="stable")
-    return fingerprint(rows[["bytes", "modified"]].to_numpy(np.int64))
 
 
 def _inferred(roots: Sequence[Path], layout: str) -> tuple[Task, ...]:
@@ -234,25 +231,20 @@ def _known_survey(folder: RunFolder | None) -> pd.DataFrame:
 
 def _untrainable(data: TaskData) -> str:
     """Return why a task cannot be trained; '' when it can."""
-    train = data.rows("train", labelled=True)
-    present = len(np.unique(data.letters[train].argmax(axis=1))) if len(train) else 0
+    train = data.class_counts("train")
+    present = np.count_nonzero(train)
     if present >= 2:
         return ""
     return (
-        f"{data.task.name}: {len(train)} labelled training images of {present} classes; at least two "
+        f"{data.task.name}: {train.sum()} labelled training images of {present} classes; at least two "
         f"classes are needed. Add images, or choose other tasks with --task"
     )
 
 
 def _missing_classes(data: TaskData) -> list[str]:
     """List the classes that no network will learn."""
-    counts = {
-        split: np.bincount(data.letters[rows].argmax(axis=1), minlength=len(data.task.classes))
-        for split in ("train", "val", "test")
-        if len(rows := data.rows(split, labelled=True))
-    }
-    unknown = counts["train"] == 0
-    tested = unknown & (sum(c for split, c in counts.items() if split != "train") > 0)
+    unknown = data.class_counts("train") == 0
+    tested = unknown & (data.class_counts("val") + data.class_counts("test") > 0)
     found = [("tested but never trained on", tested), ("classes without a training image", unknown & ~tested)]
     return [
         f"{data.task.name}: {what}: {', '.join(data.task.classes[i] for i in np.flatnonzero(which))}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import platform
 from pathlib import Path
@@ -14,34 +13,33 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.runner import network_context
 from heatcrop.data.dataset import TaskData
 from heatcrop.errors import EngineError
-from heatcrop.nets.devices import Card, Devices, find_devices
+from heatcrop.nets.devices import Devices, find_devices
 from heatcrop.nets.engine import mxnet
 from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.progress import log
 from heatcrop.training.loop import TrainingPlan
-from heatcrop.training.memory import Need, training_need
+from heatcrop.training.memory import training_need
 
 
-def machine_lines(config: Config) -> tuple[list[str], Devices | None]:
-    """Describe Python, engines and GPUs; with the devices, None where the configured ones are missing."""
-    lines = [f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"]
-    devices, gpu_lines = None, []
+def report_machine(config: Config) -> Devices | None:
+    """Log Python, engines and GPUs; return the devices, None where the configured ones are missing."""
+    log(f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
+    devices, gpus = None, 0
     try:
         devices = find_devices(config.runtime.device, config.runtime.amp)
-        gpu_lines += devices.notes
+        notes, gpus = devices.notes, len(devices.training)
     except EngineError as error:
-        gpu_lines.append(f"GPU: {error}")
+        notes = (f"GPU: {error}",)
     try:
-        gpus = len(devices.training) if devices is not None else 0
         found = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else "no GPU: training on the CPU"
-        lines.append(f"MXNet {mxnet().__version__}, {found}")
+        log(f"MXNet {mxnet().__version__}, {found}")
     except EngineError as error:
-        lines.append(f"MXNet: {error}")
-    lines += gpu_lines
-    lines.append(
-        f"ONNX Runtime {onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
-    )
-    lines.append(f"backbone {config.network.backbone}, input {config.network.input_px} px")
-    return lines, devices
+        log(f"MXNet: {error}")
+    for note in notes:
+        log(note)
+    log(f"ONNX Runtime {onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}")
+    log(f"backbone {config.network.backbone}, input {config.network.input_px} px")
+    return devices
 
 
 def memory_lines(config: Config, tasks: dict[str, TaskData], devices: Devices) -> tuple[list[str], int]:
@@ -51,16 +49,30 @@ def memory_lines(config: Config, tasks: dict[str, TaskData], devices: Devices) -
     """
     if not devices.training or not tasks:
         return [], 0
-    lines, problems = [], 0
+    lines, problems, gpus = [], 0, len(devices.training)
     card = min(devices.training, key=lambda one: one.memory)
     largest = max(tasks.values(), key=lambda data: len(data.task.classes))
-    need = functools.cache(lambda plan: _need(config, largest, plan, devices.amp))
+    context = network_context(config, RunFolder(Path()))
+    shape = context.feature_shape()
+    net = context.classifier(shape, len(largest.task.classes)).net  # built, but not run
     for section, stage in (("cam", 0), ("finetune", 2)):
         plans = {config.plans(data.task)[stage].training for data in tasks.values()}
-        plan = max(plans, key=lambda one: rows_at_once(one, len(devices.training)))
-        line, fits = _line(section, plan, need(plan), card, len(devices.training))
-        lines.append(line)
-        problems += not fits
+        plan = max(plans, key=lambda one: rows_at_once(one, gpus))
+        need, rows = training_need(net, shape, plan, devices.amp), rows_at_once(plan, gpus)
+        lines.append(
+            f"{section}: {rows} row{'s' * (rows > 1)} at once on a GPU take about "
+            f"{need.at(rows) / 2**30:.1f} GB of {card.memory / 2**30:.1f} GB"
+        )
+        if need.at(rows) > card.memory:
+            enough = (
+                n
+                for n in range(plan.accumulate + 1, plan.batch_size + 1)
+                if need.at(rows_at_once(dataclasses.replace(plan, accumulate=n), gpus)) <= card.memory
+            )
+            parts = next(enough, None)
+            fix = f"set {section}.training.accumulate={parts}" if parts else "take a smaller network or input"
+            lines[-1] += f", too much for {card.name}: {fix}"
+            problems += 1
     return lines, problems
 
 
@@ -71,29 +83,3 @@ def rows_at_once(plan: TrainingPlan, gpus: int) -> int:
     [16, 6]
     """
     return -(-plan.batch_size // (gpus * plan.accumulate))
-
-
-def _line(section: str, plan: TrainingPlan, need: Need, card: Card, gpus: int) -> tuple[str, bool]:
-    rows, memory = rows_at_once(plan, gpus), card.memory
-    needed = need.at(rows)
-    line = (
-        f"{section}: {rows} row{'s' * (rows > 1)} at once on a GPU take about {needed / 2**30:.1f} GB "
-        f"of {memory / 2**30:.1f} GB"
-    )
-    if needed <= memory:
-        return line, True
-    enough = (
-        n
-        for n in range(plan.accumulate + 1, plan.batch_size + 1)
-        if need.at(rows_at_once(dataclasses.replace(plan, accumulate=n), gpus)) <= memory
-    )
-    parts = next(enough, None)
-    fix = f"set {section}.training.accumulate={parts}" if parts else "take a smaller network or input"
-    return f"{line}, too much for {card.name}: {fix}", False
-
-
-def _need(config: Config, data: TaskData, plan: TrainingPlan, amp: bool) -> Need:
-    """Compute what a training needs, from a network that is built but not run."""
-    context = network_context(config, RunFolder(Path()))
-    shape = context.feature_shape()
-    return training_need(context.classifier(shape, len(data.task.classes)).net, shape, plan, amp)

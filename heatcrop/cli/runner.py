@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,15 +86,18 @@ class StageRunner:
     @functools.cached_property
     def inputs(self) -> dict[tuple[str, str], StageInputs]:
         """What each stage of each task is made from, by stage and task."""
-        found = {}
+        found, form = {}, self.context.form
         for group in self.groups:
+            network = dataclasses.asdict(self.context.network) | {"input_px": form.side_px, "fit": form.fit}
+            network["shared_trunk"] = len(group.tasks) > 1
+            shared = {"network": network, "seed": self.config.seed, "heatmap": self.config.heatmap}
             earlier = ""
             for number, stage in enumerate(STAGES):
                 inputs = []
                 for data in group.tasks:
                     settings, rows, stamp = {stage: self.config.plans(data.task)[number]}, "", ""
                     if stage == "cam":
-                        settings |= self._shared_settings(group)
+                        settings |= shared
                         rows, stamp = rows_fingerprint(data), self._stamps.get(data.task.name, "")
                     inputs.append(StageInputs(flatten(settings), rows, stamp, _CODE[stage], earlier))
                 earlier = fingerprint([one.fingerprint for one in inputs])
@@ -102,12 +106,6 @@ class StageRunner:
                         one = dataclasses.replace(one, previous=earlier)
                     found[stage, data.task.name] = one
         return found
-
-    def _shared_settings(self, group: TaskGroup) -> dict[str, Any]:
-        form = self.context.form
-        network = dataclasses.asdict(self.context.network) | {"input_px": form.side_px, "fit": form.fit}
-        network["shared_trunk"] = len(group.tasks) > 1
-        return {"network": network, "seed": self.config.seed, "heatmap": self.config.heatmap}
 
     def is_current(self, stage: str, group: TaskGroup) -> bool:
         """Return whether a stage has nothing to do for any task of a group."""
@@ -169,10 +167,10 @@ class StageRunner:
         """Do one job, here or in a worker process; return its seconds."""
         return self._open(stage, self._group(group), made_from).perform(method, arguments)
 
-    def worker(self, executor: Executor, group: TaskGroup) -> StageRunner | RemoteRunner:
-        """Return what an executor passes to :func:`perform` with the jobs of a group."""
+    def worker(self, executor: Executor, group: TaskGroup) -> Callable[..., dict[str, float]]:
+        """Return the function that does a group's jobs where the executor runs them."""
         if isinstance(executor, InlineExecutor):
-            return self
+            return self.perform
         config = self.config.changed("runtime", threads=1)
         if config.network.weights not in ("imagenet", "none"):
             config = config.changed("network", weights=os.path.abspath(config.network.weights))
@@ -180,7 +178,9 @@ class StageRunner:
         paths = [path for data in tasks for path in data.paths]
         absolute = dataclasses.replace(group, tasks=tuple(tasks), paths=paths)
         folder = self.folder.path
-        return RemoteRunner(dump_config(config), folder.absolute(), read_note(folder), (absolute,))
+        return functools.partial(
+            perform_for, dump_config(config), folder.absolute(), read_note(folder), absolute
+        )
 
     def finish(self) -> None:
         """Log what was up to date; write again what no stage records, where it is missing or damaged."""
@@ -201,19 +201,22 @@ class StageRunner:
         """Return a stage; the last one is kept, with the networks and files that it has open."""
         key = (stage, group.name, made_from)
         if self._stage is None or self._stage[0] != key:
+            # Imported when a stage runs: a command that finds everything up to date needs none of it.
+            from stage1_cam.stage import CamStage
+            from stage2_crop.stage import CropStage
+            from stage3_finetune.stage import FinetuneStage
+
             self._stage = None
+            classes: dict[str, type[Stage]] = {"cam": CamStage, "crop": CropStage, "finetune": FinetuneStage}
             plans = [self.config.plans(data.task)[STAGES.index(stage)] for data in group.tasks]
             arguments = (group, self.folder, plans, self.context, lambda: self.trunk, made_from)
-            self._stage = key, _stage_class(stage)(*arguments)
+            self._stage = key, classes[stage](*arguments)
         return self._stage[1]
 
     def _group(self, name: str) -> TaskGroup:
         """Find a group by name; in stage 2 each task of a group is one."""
-        for group in self.groups:
-            if group.name == name:
-                return group
-        data = next(data for group in self.groups for data in group.tasks if data.task.name == name)
-        return single_group(data)
+        singles = (single_group(data) for group in self.groups for data in group.tasks)
+        return next(group for group in itertools.chain(self.groups, singles) if group.name == name)
 
     def _require_earlier(self, stage: str, group: TaskGroup) -> None:
         """Refuse a stage without the files of the one before it, or with those of other images."""
@@ -245,41 +248,21 @@ class StageRunner:
             checkpoint.unlink()
 
 
-def _stage_class(stage: str) -> type[Stage]:
-    # Imported when a stage runs: a command that finds everything up to date needs none of it.
-    from stage1_cam.stage import CamStage
-    from stage2_crop.stage import CropStage
-    from stage3_finetune.stage import FinetuneStage
+def perform_for(config: str, folder: Path, note: str, group: TaskGroup, *job: Any) -> dict[str, float]:
+    """Do one job in a worker process, which keeps its networks from job to job.
 
-    return {"cam": CamStage, "crop": CropStage, "finetune": FinetuneStage}[stage]
-
-
-@dataclasses.dataclass(frozen=True)
-class RemoteRunner:
-    """A :class:`StageRunner` for worker processes, with paths that hold in any working directory."""
-
-    config: str
-    folder: Path
-    note: str
-    """Of the process that owns the folder; without it, a worker does nothing."""
-    groups: tuple[TaskGroup, ...]
-
-    def perform(self, *job: Any) -> dict[str, float]:
-        """Do one job in a worker process, which keeps its networks from job to job."""
-        with working_for(self.folder, self.note):
-            runner = _open_run(self.config, self.folder)
-            runner.groups = self.groups
-            return runner.perform(*job)
+    Paths are absolute, so that they hold in any working directory. `note` is that of the process that owns
+    the folder; without it, a worker does nothing.
+    """
+    with working_for(folder, note):
+        runner = _open_run(config, folder)
+        runner.groups = (group,)
+        return runner.perform(*job)
 
 
 @functools.lru_cache(maxsize=1)
 def _open_run(config: str, folder: Path) -> StageRunner:
     return StageRunner(Config.model_validate(yaml.safe_load(config)), RunFolder(folder), ())
-
-
-def perform(worker: StageRunner | RemoteRunner, *job: Any) -> dict[str, float]:
-    """Do one job."""
-    return worker.perform(*job)
 
 
 def require_same_rows(folder: RunFolder, task: str, rows: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import dump_config
@@ -44,11 +44,10 @@ def refuse_single_of_shared(config: Config, wanted: Sequence[str], stages: Seque
         )
 
 
-@contextlib.contextmanager
 def choose_executor(
     runner: StageRunner, dataset: Dataset, stages: Sequence[str], scheduler: str | None
-) -> Iterator[Executor]:
-    """Log what is going to run, and give the executor that runs it."""
+) -> contextlib.AbstractContextManager[Executor]:
+    """Log what is going to run, and choose the executor that runs it."""
     config, folder = runner.config, runner.folder
     write_text(folder.config, dump_config(config.with_tasks(dataset.known)))
     for note in (*dataset.notes, *dataset.problems):
@@ -62,11 +61,9 @@ def choose_executor(
     for note in device_notes(find_devices(config.runtime.device, config.runtime.amp)):
         log(note)
     if not any(runner.plan(stages, dataset.tasks).values()):
-        yield InlineExecutor()
-        return
+        return contextlib.nullcontext(InlineExecutor())
     # Under a limit on memory libraries may crash where they get none; in a worker that can be reported.
-    with open_executor(jobs, scheduler, isolated=memory_limit() is not None) as executor:
-        yield executor
+    return open_executor(jobs, scheduler, isolated=memory_limit() is not None)
 
 
 def finish_stages(runner: StageRunner, dataset: Dataset) -> None:

@@ -44,6 +44,11 @@ class TaskData:
             chosen &= self.labelled
         return np.flatnonzero(chosen)
 
+    def class_counts(self, split: str) -> np.ndarray:
+        """Count a split's labelled images by class, (C,) int."""
+        rows = self.rows(split, labelled=True)
+        return np.bincount(self.letters[rows].argmax(axis=1), minlength=len(self.task.classes))
+
     @property
     def labelled(self) -> np.ndarray:
         """Which rows have a label, (N,) bool."""

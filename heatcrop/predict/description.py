@@ -29,7 +29,7 @@ from heatcrop.metrics.fusion import Fusion
 from heatcrop.nets.backbones import Backbone, InputForm
 from heatcrop.nets.classifier import OUTPUTS
 from heatcrop.training.views import TestViews
-from heatcrop.validation import CHECKED, first_error
+from heatcrop.validation import CHECKED, error_line
 from stage2_crop.plan import CropRule
 
 FORMAT = 2
@@ -180,4 +180,4 @@ def read_description(path: Path) -> Description:
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); export the run again") from None
     except ValidationError as error:
-        raise RunError(f"{path}: {first_error(error)}; export the run again") from None
+        raise RunError(f"{path}: {error_line(error.errors()[0])}; export the run again") from None

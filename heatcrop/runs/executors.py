@@ -17,14 +17,11 @@ import logging
 import os
 import queue
 import signal
-import socket
-import threading
-import time
 import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from heatcrop.errors import CONTINUE, HeatCropError, RunError
 from heatcrop.runs.limits import allow_open_files
@@ -34,33 +31,26 @@ from heatcrop.runs.progress import forward_to, show_forwarded
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster, Nanny
 
-_CONNECT_SECONDS, _FORWARD_SECONDS = 60, 0.2
+_CONNECT_SECONDS = 60
 _FILES, _FILES_PER_WORKER = 64, 32  # this process's own; connections and pipes to a worker
 _MIN_FILES, _MIN_FILES_PER_WORKER = 40, 10  # at most 52, 70 and 91 were seen open with 2, 4 and 6 workers
 _WORKER_DEATHS = 3  # of workers, one after another, during the same job
 
 JobGraph = Generator[list[tuple[Any, ...]], list[Any], None]
-
-
-class Executor(Protocol):
-    """Runs the jobs of graphs; the first graphs are the most urgent."""
-
-    def run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
-        """Call a function with each graph's shared argument and the arguments of each of its jobs."""
-        ...
+Work = Sequence[tuple[Callable[..., Any], JobGraph]]
+"""Graphs, the most urgent first, each with the function to call with the arguments of its jobs."""
 
 
 class InlineExecutor:
     """Runs one graph after the other in this process."""
 
-    def run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
-        """Call a function for each job; see :class:`Executor`."""
-        for shared, graph in graphs:
+    def run(self, graphs: Work) -> None:
+        """Call each graph's function for each of its jobs."""
+        for function, graph in graphs:
             results: list[Any] | None = None
             with contextlib.suppress(StopIteration):
                 while True:
-                    step = graph.send(results)  # type: ignore[arg-type]
-                    results = [function(shared, *job) for job in step]
+                    results = [function(*job) for job in graph.send(results)]  # type: ignore[arg-type]
 
 
 def merge_graphs(graphs: Sequence[JobGraph]) -> JobGraph:
@@ -68,14 +58,11 @@ def merge_graphs(graphs: Sequence[JobGraph]) -> JobGraph:
     running: dict[JobGraph, list[Any] | None] = dict.fromkeys(graphs)
     while running:
         steps: list[tuple[JobGraph, list[tuple[Any, ...]]]] = []
-        for graph, results in list(running.items()):
-            try:
+        for graph, results in running.items():
+            with contextlib.suppress(StopIteration):
                 steps.append((graph, graph.send(results)))  # type: ignore[arg-type]
-            except StopIteration:
-                del running[graph]
-        if steps:
-            results = iter((yield [job for _, step in steps for job in step]))
-            running = {graph: [next(results) for _ in step] for graph, step in steps}
+        found = iter((yield [job for _, step in steps for job in step]) if steps else ())
+        running = {graph: [next(found) for _ in step] for graph, step in steps}
 
 
 def run_calls(
@@ -87,22 +74,23 @@ def run_calls(
     def graph() -> JobGraph:
         results.extend((yield list(calls)))
 
-    executor.run(_apply, [(function, graph())])
+    executor.run([(function, graph())])
     return results
 
 
-def _apply(function: Callable[..., Any], *arguments: Any) -> Any:
-    return function(*arguments)
-
-
 @contextlib.contextmanager
-def open_dask(workers: int, scheduler: str | None = None) -> Iterator[DaskExecutor]:
-    """Start worker processes on this machine, one computing thread each, for the length of the block.
+def open_executor(workers: int, scheduler: str | None = None, isolated: bool = False) -> Iterator[Executor]:
+    """Start an executor that does so many jobs at once, for the length of the block.
 
-    With the address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``, use its workers instead.
+    Worker processes of this machine have one computing thread each. With the address of a Dask `scheduler`,
+    such as ``tcp://10.0.0.1:8786``, its workers do the work. `isolated` runs even one job at a time in a
+    worker process, whose crash can be reported.
     """
+    if scheduler is None and workers == 1 and not isolated:
+        yield InlineExecutor()
+        return
     import dask
-    from distributed import Client
+    from distributed import Client, LocalCluster
     from distributed.security import Security
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -122,7 +110,16 @@ def open_dask(workers: int, scheduler: str | None = None) -> Iterator[DaskExecut
             _require_open_files(workers)
             # Any process that can connect could run code: other users of this machine must not.
             with interrupts_blocked():
-                cluster = _local_cluster(workers, Security.temporary())
+                cluster = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    security=Security.temporary(),
+                    dashboard_address="127.0.0.1:0",
+                    memory_limit=0,
+                    silence_logs=logging.CRITICAL,
+                )
             stack.callback(_end, cluster)
             client = Client(cluster, set_as_default=False)
         else:
@@ -132,7 +129,7 @@ def open_dask(workers: int, scheduler: str | None = None) -> Iterator[DaskExecut
         messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         stack.enter_context(show_forwarded(messages))
         topic = f"heatcrop-{uuid.uuid4().hex}"  # what the workers log to this process alone
-        client.subscribe_topic(topic, lambda event: messages.put(tuple(event[1])))
+        client.subscribe_topic(topic, lambda event: messages.put(event[1]))
         yield DaskExecutor(client, topic, scheduler or "of the workers")
 
 
@@ -143,13 +140,13 @@ class DaskExecutor:
         self._client, self._topic, self._scheduler = client, topic, scheduler
         self._steps = itertools.count()
 
-    def run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
-        """Call a function for each job, each graph at its own pace; see :class:`Executor`."""
+    def run(self, graphs: Work) -> None:
+        """Call each graph's function for each of its jobs, each graph at its own pace."""
         from distributed import CancelledError, KilledWorker
         from distributed.comm import CommClosedError
 
         try:
-            self._run(function, graphs)
+            self._run(graphs)
         except KilledWorker:
             raise RunError(
                 f"a worker process was killed again and again, as happens when memory runs out; {CONTINUE}, "
@@ -160,13 +157,13 @@ class DaskExecutor:
                 f"the connection to the scheduler {self._scheduler} was lost; when it is back, {CONTINUE}"
             ) from None
 
-    def _run(self, function: Callable[..., Any], graphs: Sequence[tuple[Any, JobGraph]]) -> None:
+    def _run(self, graphs: Work) -> None:
         from distributed import as_completed
 
         # Submitted as a job of its own, it comes back when the worker that holds it dies.
-        shared = [self._submit("shared", i, _identity, argument) for i, (argument, _) in enumerate(graphs)]
+        functions = [self._submit("function", i, _identity, one) for i, (one, _) in enumerate(graphs)]
         # Dask gives a job to a worker that holds its arguments, and moves it to a free one only much later.
-        self._client.replicate(shared)
+        self._client.replicate(functions)
         step: dict[int, list[Any]] = {}
         unfinished: Counter[int] = Counter()
         graph_of: dict[Any, int] = {}
@@ -176,14 +173,14 @@ class DaskExecutor:
             try:
                 jobs = graphs[number][1].send(results)  # type: ignore[arg-type]
             except StopIteration:
-                shared[number].release()
+                functions[number].release()
                 return
             if not jobs:
                 advance(number, [])
                 return
             # Dask places a job by the mean duration of those of the same name, which differs between steps.
             name = f"step{next(self._steps)}"
-            step[number] = [self._submit(name, number, function, shared[number], *job) for job in jobs]
+            step[number] = [self._submit(name, number, functions[number], *job) for job in jobs]
             unfinished[number] = len(jobs)
             for future in step[number]:
                 graph_of[future.key] = number
@@ -198,11 +195,12 @@ class DaskExecutor:
             if not unfinished[number]:
                 advance(number, [one.result() for one in step.pop(number)])
 
-    def _submit(self, name: str, number: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _submit(self, name: str, number: int, *call: Any) -> Any:
         key = f"{name}-{uuid.uuid4()}"
-        return self._client.submit(
-            _call, self._topic, function, *arguments, key=key, priority=-number, retries=0
-        )
+        return self._client.submit(_call, self._topic, *call, key=key, priority=-number, retries=0)
+
+
+Executor = InlineExecutor | DaskExecutor
 
 
 def _identity(argument: Any) -> Any:
@@ -211,12 +209,21 @@ def _identity(argument: Any) -> Any:
 
 def _call(topic: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Do one job in a worker process."""
-    forward_to(_Forwarder.here(topic))
+    forward_to(_sender(topic))
     try:
         return function(*arguments)
     except Exception as error:
         failed = _picklable(error)
     raise failed  # out here it has no context that would be pickled with it
+
+
+@functools.cache
+def _sender(topic: str) -> Callable[[Any], None]:
+    """Return what sends this worker's messages; the worker then ends with the process that started it."""
+    from distributed import get_worker
+
+    end_with_parent()
+    return functools.partial(get_worker().log_event, topic)
 
 
 def _picklable(error: BaseException) -> BaseException:
@@ -240,21 +247,6 @@ def _require_open_files(workers: int) -> None:
             f"a process may have {allowed} open files here (ulimit -Hn), and {workers} worker processes need "
             f"{needed}: allow more, or give a smaller --jobs; --jobs 1 needs next to none"
         )
-
-
-def _local_cluster(workers: int, security: Any) -> LocalCluster:
-    from distributed import LocalCluster
-
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        security=security,
-        dashboard_address="127.0.0.1:0",
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-    )
 
 
 def _end(cluster: LocalCluster) -> None:
@@ -295,52 +287,3 @@ def _require_workers(client: Client, scheduler: str | None) -> None:
         else:
             found = f"{scheduler}: has no workers; start some: dask worker {scheduler} --nthreads 1"
         raise RunError(found) from None
-
-
-class _Forwarder:
-    """Sends what a worker logs to the process that shows it; see :mod:`heatcrop.runs.progress`."""
-
-    def __init__(self, worker: Any, topic: str) -> None:
-        self._worker, self._topic, self._where = worker, topic, f"{socket.gethostname()} {os.getpid()}"
-        self._steps: dict[str, tuple[int, float]] = {}
-        self._lock = threading.Lock()
-
-    @staticmethod
-    @functools.cache
-    def here(topic: str) -> _Forwarder:
-        """Return this process's forwarder; from then on the process ends with the one that started it."""
-        from distributed import get_worker
-
-        end_with_parent()
-        return _Forwarder(get_worker(), topic)
-
-    def put(self, message: tuple[Any, ...]) -> None:
-        """Send a message; many small steps of progress become few large ones."""
-        kind, *content = message
-        if kind != "log":
-            content[0] = f"{self._where} {content[0]}"
-        with self._lock:
-            if kind == "step":
-                before, last = self._steps.get(content[0], (0, 0.0))
-                now, count = time.monotonic(), before + content[1]
-                if now - last < _FORWARD_SECONDS:
-                    self._steps[content[0]] = count, last
-                    return
-                self._steps[content[0]] = 0, now
-                content[1] = count
-            elif kind == "end" and (left := self._steps.pop(content[0], (0, 0.0))[0]):
-                self._worker.log_event(self._topic, ["step", content[0], left])
-        self._worker.log_event(self._topic, [kind, *content])
-
-
-def open_executor(
-    workers: int, scheduler: str | None = None, isolated: bool = False
-) -> contextlib.AbstractContextManager[Executor]:
-    """Choose an executor that does so many jobs at once, for the length of a ``with`` block.
-
-    With a Dask `scheduler`, its workers do the work. `isolated` runs even one job at a time in a worker
-    process, whose crash can be reported.
-    """
-    if scheduler is None and workers == 1 and not isolated:
-        return contextlib.nullcontext(InlineExecutor())
-    return open_dask(workers, scheduler)

@@ -36,13 +36,7 @@ def memory_fault() -> str | None:
 
 
 def allow_open_files(count: int) -> int:
-    """Raise the soft limit on open files (``ulimit -n``) to `count`, as far as the hard limit allows.
-
-    Returns
-    -------
-    int
-        The new limit, at most `count`.
-    """
+    """Raise the limit on open files (``ulimit -n``) to `count` if possible; return what is allowed."""
     if sys.platform == "win32":
         return count
     import resource

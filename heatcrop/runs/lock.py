@@ -21,27 +21,18 @@ LOCK, NOTE = ".lock", ".holder.json"
 _TRIES, _CHECK_SECONDS = 5, 2.0
 
 
-class LockedError(RunError):
-    """Another process owns the run folder; the message names it."""
-
-
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Own an existing run folder for the length of the block.
 
     The operating system releases the lock when the process ends in whatever way, so a dead process leaves
-    none. A note beside the lock names the owner.
-
-    Raises
-    ------
-    LockedError
-        At once, naming the owner.
+    none. A note beside the lock names the owner. RunError at once, naming the owner, where there is another.
     """
     lock, note = FileLock(path / LOCK, timeout=0), path / NOTE
     try:
         lock.acquire()
     except Timeout:
-        raise LockedError(
+        raise RunError(
             f"{path}: {_owner(note)} is working on it; wait until it is done, or give another folder (--out)"
         ) from None
     try:
@@ -68,23 +59,15 @@ def working_for(path: Path, note: str) -> Iterator[None]:
     A worker on another machine may not notice that the process it works for is gone, and another one may own
     the folder by then.
 
-    Parameters
-    ----------
-    path : Path
-    note : str
-        The owner's, see :func:`read_note`.
-
-    Raises
-    ------
-    LockedError
-        When the owner has released the folder, or this machine does not see it.
+    `note` is the owner's, see :func:`read_note`. RunError when the owner has released the folder, or this
+    machine does not see it.
     """
     for _ in range(_TRIES):  # a network file system may take a moment to show a new file
         if read_note(path) == note:
             break
         time.sleep(1)
     else:
-        raise LockedError(
+        raise RunError(
             f"{path}: is not the folder that the run was started in, or that run has ended; all machines "
             "must see it at this path"
         )

@@ -97,11 +97,11 @@ def write_results(
     tasks: dict[str, TaskData], folder: RunFolder, boxes_true: pd.DataFrame | None
 ) -> dict[str, Any]:
     """Score a run; write ``metrics.json``, and the test images' fused predictions to ``submission.csv``."""
-
-    def figures(name: str, split: str) -> dict[str, Any]:
-        return task_metrics(tasks[name], folder.task(name), split, boxes_true)
-
-    metrics = metrics_by_split(tasks, BRANCHES, figures)
+    metrics = metrics_by_split(
+        tasks,
+        BRANCHES,
+        lambda name, split: task_metrics(tasks[name], folder.task(name), split, boxes_true),
+    )
     write_json(folder.metrics, metrics)
     fused = {name: read_branches(folder.task(name), data)["fused"] for name, data in tasks.items()}
     rows = ((data.images[i], name, fused[name][i]) for name, data in tasks.items() for i in data.rows("test"))

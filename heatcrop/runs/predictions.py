@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.files import ROWS_AT_ONCE, atomic_path, atomic_table
+from heatcrop.files import ROWS_AT_ONCE, atomic_path, join_tables
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.reading import damaged, one_line, read_csv
 
@@ -92,20 +92,22 @@ def write_predictions(
     rows = np.arange(len(data)) if rows is None else rows
     written = np.full(data.letters.shape, np.nan)
     written[rows] = np.round(probabilities[rows], DECIMALS)
-    with atomic_table(path) as write:
-        # At least once: a table without rows has a header all the same.
-        for start in range(0, max(1, len(rows)), ROWS_AT_ONCE):
-            part = rows[start : start + ROWS_AT_ONCE]
-            values = probabilities[part]
-            columns: dict[str, Any] = {
-                "image": [data.images[i] for i in part],
-                "split": data.splits[part],
-                "network": networks[part],
-                "class": [data.task.classes[i] for i in values.argmax(axis=1)],
-                "confidence": [f"{p:.{DECIMALS}f}" for p in values.max(axis=1)],
-                "probabilities": join_probabilities(values),
-            }
-            write(pd.DataFrame(columns))
+
+    def table(part: np.ndarray) -> pd.DataFrame:
+        values = probabilities[part]
+        columns: dict[str, Any] = {
+            "image": [data.images[i] for i in part],
+            "split": data.splits[part],
+            "network": networks[part],
+            "class": [data.task.classes[i] for i in values.argmax(axis=1)],
+            "confidence": [f"{p:.{DECIMALS}f}" for p in values.max(axis=1)],
+            "probabilities": join_probabilities(values),
+        }
+        return pd.DataFrame(columns)
+
+    # At least one part: a table without rows has a header all the same.
+    starts = range(0, max(1, len(rows)), ROWS_AT_ONCE)
+    join_tables(path, (table(rows[start : start + ROWS_AT_ONCE]) for start in starts))
     return written
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
@@ -27,10 +29,10 @@ from rich.progress import (
 from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
-_LINE_SECONDS = 10.0
+_LINE_SECONDS, _FORWARD_SECONDS = 10.0, 0.2
 
 _silent = False
-_queue: Any = None  # to the process that shows this one's messages
+_forward: Callable[[tuple[Any, ...]], Any] | None = None  # to the process that shows this one's messages
 _keys = itertools.count()
 
 
@@ -40,16 +42,16 @@ def silence() -> None:
     _silent = True
 
 
-def forward_to(queue: Any) -> None:
-    """Forward the log lines and the progress of this process to a queue; see :func:`show_forwarded`."""
-    global _queue
-    _queue = queue
+def forward_to(send: Callable[[tuple[Any, ...]], Any]) -> None:
+    """Forward the log lines and the progress of this process by a function; see :func:`show_forwarded`."""
+    global _forward
+    _forward = send
 
 
 def log(line: str) -> None:
     """Print one line for the user."""
-    if _queue is not None:
-        _queue.put(("log", line))
+    if _forward is not None:
+        _forward(("log", line))
     else:
         console.print(line, markup=False, soft_wrap=True)
 
@@ -58,21 +60,29 @@ def log(line: str) -> None:
 def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show progress while the block runs; call the yielded function with the number of items done since.
 
-    Parameters
-    ----------
-    title : str
-    total : int or None
-        None if it is unknown.
+    `total` is None if it is unknown. Many small steps that are forwarded become few large ones.
     """
     if _silent:
         yield lambda _: None
         return
-    key = (os.getpid(), next(_keys))
-    with contextlib.nullcontext(_queue.put) if _queue is not None else _display() as send:
+    key = f"{socket.gethostname()} {os.getpid()} {next(_keys)}"
+    lock, waiting, sent = threading.Lock(), 0, 0.0
+    with contextlib.nullcontext(_forward) if _forward is not None else _display() as send:
+
+        def step(count: int) -> None:
+            nonlocal waiting, sent
+            with lock:
+                waiting, now = waiting + count, time.monotonic()
+                if _forward is None or now - sent >= _FORWARD_SECONDS:
+                    send(("step", key, waiting))
+                    waiting, sent = 0, now
+
         send(("start", key, title, total))
         try:
-            yield lambda count: send(("step", key, count))
+            yield step
         finally:
+            if waiting:
+                send(("step", key, waiting))
             send(("end", key))
 
 

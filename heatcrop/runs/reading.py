@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from heatcrop.errors import REMAKE, DataError
-from heatcrop.validation import first_error
+from heatcrop.validation import error_line
 
 if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
@@ -32,7 +32,7 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True, extra="ignore")
     except ValidationError as error:
-        raise damaged(path, first_error(error)) from None
+        raise damaged(path, error_line(error.errors()[0])) from None
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -51,8 +51,7 @@ def read_csv(path: Path, columns: tuple[str, ...], **options: Any) -> pd.DataFra
         table = pd.read_csv(path, **options)
     except ValueError as error:  # the base of pandas' errors
         raise damaged(path, f"cannot be read as a table ({one_line(error)})") from None
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
+    if missing := [name for name in columns if name not in table.columns]:
         raise damaged(path, f"has no column {', '.join(missing)}", 1)
     return table
 

@@ -76,11 +76,8 @@ def rows_fingerprint(data: TaskData) -> str:
 
 def file_stamps(paths: Sequence[str]) -> np.ndarray:
     """Read the sizes and modification times of files, ndarray of int64, shape (N, 2)."""
-    stamps = np.empty((len(paths), 2), np.int64)
-    for i, path in enumerate(paths):
-        status = os.stat(path)
-        stamps[i] = status.st_size, status.st_mtime_ns
-    return stamps
+    stamps = ((status.st_size, status.st_mtime_ns) for status in map(os.stat, paths))
+    return np.fromiter(stamps, np.dtype((np.int64, 2)), len(paths))
 
 
 def flatten(values: Any, name: str = "") -> dict[str, Any]:
@@ -116,9 +113,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         complete = {"fingerprint", "seconds", "files", "inputs"} <= set(record) and record["format"] == FORMAT
+        return record if complete else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return record if complete else None
 
 
 def refuse_old_records(folder: RunFolder) -> None:

@@ -43,7 +43,12 @@ def swap_in(home: Path, is_own: IsOwn) -> None:
     recover(home, keep_staging=True)
     if home.exists():
         for name in _foreign_files(home, is_own):
-            _link_or_copy(home / name, new / name)
+            if not (new / name).exists():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link(home / name, new / name, follow_symlinks=False)
+                except OSError:
+                    shutil.copy2(home / name, new / name, follow_symlinks=False)
         home.rename(old)
     try:
         new.rename(home)
@@ -104,13 +109,3 @@ def _foreign_files(home: Path, is_own: IsOwn) -> Iterator[Path]:
         for name in [*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))]:
             if not is_own(inside / name):
                 yield Path(inside / name)
-
-
-def _link_or_copy(path: Path, to: Path) -> None:
-    if to.exists():
-        return
-    to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(path, to, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(path, to, follow_symlinks=False)

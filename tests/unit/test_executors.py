@@ -11,33 +11,33 @@ def graph(name, steps, log):
         log.append((name, (yield [(name, number, job) for job in range(size)])))
 
 
-def label(shared, name, number, job):
-    return f"{shared}{name}{number}{job}"
+def label(name, number, job):
+    return f"{name}{number}{job}"
 
 
 def test_a_graph_is_sent_the_results_of_each_step():
     log = []
-    InlineExecutor().run(label, [("x", graph("a", [2, 1], log))])
-    assert log == [("a", ["xa00", "xa01"]), ("a", ["xa10"])]
+    InlineExecutor().run([(label, graph("a", [2, 1], log))])
+    assert log == [("a", ["a00", "a01"]), ("a", ["a10"])]
 
 
-def test_graphs_run_one_after_the_other_with_their_own_argument():
+def test_graphs_run_one_after_the_other_with_their_own_function():
     log = []
-    InlineExecutor().run(label, [("x", graph("a", [1], log)), ("y", graph("b", [1], log))])
-    assert log == [("a", ["xa00"]), ("b", ["yb00"])]
+    InlineExecutor().run([(label, graph("a", [1], log)), (lambda *job: job, graph("b", [1], log))])
+    assert log == [("a", ["a00"]), ("b", [("b", 0, 0)])]
 
 
 @pytest.mark.parametrize("steps", [[], [0], [0, 1, 0]])
 def test_empty_steps_and_graphs_are_allowed(steps):
     log = []
-    InlineExecutor().run(label, [("x", graph("a", steps, log))])
+    InlineExecutor().run([(label, graph("a", steps, log))])
     assert [len(results) for _, results in log] == steps
 
 
 def test_an_error_of_a_job_ends_the_run():
     log = []
     with pytest.raises(ZeroDivisionError):
-        InlineExecutor().run(lambda _, __, ___, job: 1 // job, [("x", graph("a", [1, 1], log))])
+        InlineExecutor().run([(lambda _, __, job: 1 // job, graph("a", [1, 1], log))])
     assert log == []
 
 
@@ -47,7 +47,7 @@ def test_an_error_between_steps_is_not_hidden():
         raise ValueError("between")
 
     with pytest.raises(ValueError, match="between"):
-        InlineExecutor().run(label, [("x", failing())])
+        InlineExecutor().run([(label, failing())])
 
 
 def test_merged_graphs_take_their_steps_together():
@@ -65,7 +65,7 @@ def test_merged_graphs_take_their_steps_together():
 def test_merged_graphs_may_end_at_different_steps(graphs):
     log = []
     merged = merge_graphs([graph(str(i), steps, log) for i, steps in enumerate(graphs)])
-    InlineExecutor().run(label, [("x", merged)])
+    InlineExecutor().run([(label, merged)])
     for number, steps in enumerate(graphs):
         assert [len(results) for name, results in log if name == str(number)] == steps
 

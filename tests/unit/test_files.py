@@ -12,8 +12,8 @@ import pytest
 from heatcrop.files import (
     atomic_array,
     atomic_path,
-    atomic_table,
     create_rows,
+    join_tables,
     link,
     write_array,
     write_json,
@@ -74,9 +74,7 @@ def test_tables_are_plain_csv(path):
 
 
 def test_a_table_written_in_parts_has_one_header(path):
-    with atomic_table(path) as write:
-        for number in (1, 2):
-            write(pd.DataFrame({"n": [number]}))
+    join_tables(path, (pd.DataFrame({"n": [number]}) for number in (1, 2)))
     assert path.read_text() == "n\n1\n2\n"
 
 

@@ -10,7 +10,7 @@ import pytest
 from heatcrop.cli.run_folders import owned
 from heatcrop.errors import RunError
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.lock import LockedError, locked, read_note, working_for
+from heatcrop.runs.lock import locked, read_note, working_for
 from tests.tiny_run import ROOT
 
 HOLD = """
@@ -43,7 +43,7 @@ def owner(tmp_path):
 
 
 def test_a_folder_that_another_process_owns_is_refused_with_its_name(tmp_path, owner):
-    with pytest.raises(LockedError, match=rf"process {owner.pid} on \S+, since 2"), locked(tmp_path):
+    with pytest.raises(RunError, match=rf"process {owner.pid} on \S+, since 2"), locked(tmp_path):
         pass
 
 
@@ -84,7 +84,7 @@ def test_a_worker_of_a_run_that_has_ended_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
     with locked(tmp_path):
         signed = read_note(tmp_path)
-    with pytest.raises(LockedError, match="has ended"), working_for(tmp_path, signed):
+    with pytest.raises(RunError, match="has ended"), working_for(tmp_path, signed):
         pass
 
 

@@ -69,7 +69,7 @@ def test_no_color_is_obeyed(printed, monkeypatch, no_color, coloured):
 
 
 def work(queue, name):
-    forward_to(queue)
+    forward_to(queue.put)
     with progress(name, 2) as bar:
         bar(1)
         log(f"{name} logs")
