@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from heatcrop.files import write_table
 from heatcrop.training.views import framed
 from stage2_crop.component import scale_heat, upsample
 from stage2_crop.plan import CropRule
-from stage2_crop.rule import GRID, Crop, find_crop, location_prior
+from stage2_crop.rule import GRID, NO_CROP, Crop, find_crop, location_prior
 
 _REFITS, _LEAST_SPREAD = 10, 0.03
 
@@ -30,21 +31,37 @@ class Heatmaps:
     """How stage 1 framed the images, see :func:`heatcrop.training.views.framed`."""
     invisible: np.ndarray
     """Where the attribute is predicted to be invisible, (N,) bool."""
+    zoomed: np.ndarray | None = None
+    """(N, h, w) float: heatmaps of `regions`, for rules that zoom."""
+    regions: np.ndarray | None = None
+    """(N, 4) int: the surroundings of a first crop, see :func:`stage2_crop.zoom.surroundings`."""
 
     def __getitem__(self, rows: Any) -> Heatmaps:
-        return Heatmaps(self.maps[rows], self.sizes[rows], self.fit, self.invisible[rows])
+        zoomed, regions = (None if one is None else one[rows] for one in (self.zoomed, self.regions))
+        return Heatmaps(self.maps[rows], self.sizes[rows], self.fit, self.invisible[rows], zoomed, regions)
 
 
 def find_crops(heatmaps: Heatmaps, rule: CropRule) -> list[Crop]:
-    """Apply one rule to many heatmaps."""
+    """Apply one rule to many heatmaps: to the zoomed ones if it zooms, unless such a map gives no crop."""
     crops = []
     maps = np.asarray(heatmaps.maps)  # a view of a memory map, which costs less to index
-    rows = zip(maps, heatmaps.sizes.tolist(), heatmaps.invisible.tolist(), strict=True)
-    for one, (width, height), invisible in rows:
-        view = framed((0, 0, width, height), heatmaps.fit)
-        frame = (view.x0, view.y0, view.x1, view.y1)
-        crops.append(find_crop(one, frame, width, height, rule, invisible))
+    rows = zip(heatmaps.sizes.tolist(), heatmaps.invisible.tolist(), strict=True)
+    for i, ((width, height), invisible) in enumerate(rows):
+        size = width, height
+        if rule.zoom and heatmaps.zoomed is not None and heatmaps.regions is not None:
+            frame = _frame(heatmaps.regions[i].tolist(), heatmaps.fit)
+            crop = find_crop(np.asarray(heatmaps.zoomed[i]), frame, *size, rule, invisible)
+            if crop.fallback not in NO_CROP:
+                crops.append(crop)
+                continue
+        crops.append(find_crop(maps[i], _frame((0, 0, *size), heatmaps.fit), *size, rule, invisible))
     return crops
+
+
+def _frame(box: Sequence[float], fit: str) -> tuple[float, float, float, float]:
+    """Return the rectangle that the map of a box covers."""
+    view = framed(box, fit)
+    return view.x0, view.y0, view.x1, view.y1
 
 
 def complete_rule(rule: CropRule, heatmaps: Heatmaps) -> CropRule:
@@ -89,8 +106,7 @@ def fit_prior(heatmaps: Heatmaps, weight: float) -> tuple[float, float, float, f
     prior, so that such peaks count less each time.
     """
     scaled = [upsample(scale_heat(one), GRID) for one in np.asarray(heatmaps.maps)]
-    views = [framed((0, 0, *size), heatmaps.fit) for size in heatmaps.sizes.tolist()]
-    frames = [(view.x0, view.y0, view.x1, view.y1) for view in views]
+    frames = [_frame((0, 0, *size), heatmaps.fit) for size in heatmaps.sizes.tolist()]
     prior: tuple[float, float, float, float] | None = None
     for _ in range(_REFITS if weight else 1):
         peaks = np.empty((len(scaled), 2))

@@ -12,6 +12,7 @@ Margin = Annotated[float, Field(ge=0, le=10)]
 Share = Annotated[float, Field(ge=0, le=1)]
 GreatestSide = Annotated[float, Field(ge=1e-6, le=1000)]
 PriorWeight = Annotated[float, Field(ge=0, le=100)]
+Zoom = Annotated[float, Field(ge=0, le=100)]
 Spread = Annotated[float, Field(ge=1e-6, le=1000)]
 UpTo1000 = Annotated[float, Field(ge=0, le=1000)]
 
@@ -46,6 +47,9 @@ class CropRule:
     prior : tuple of float (x, y, dx, dy), or None
         The location prior: mean and standard deviation of where the heat is highest, as shares of the
         image's width and height. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
+    zoom : float
+        Above 0 the heatmap is computed once more, inside the surroundings of a first crop, whose side is this
+        multiple of that crop's, see :mod:`stage2_crop.zoom`.
     place : {'heatmap', 'fixed'}
         Crop where the heatmap points, or the same place of all images: the usual one.
     invisible : {'whole', 'usual', 'crop'}
@@ -70,10 +74,14 @@ class CropRule:
     least_contrast: UpTo1000 = 0.05
     prior_weight: PriorWeight = 0.5
     prior: tuple[float, float, Spread, Spread] | None = None
+    zoom: Zoom = 0.0
     place: Literal["heatmap", "fixed"] = "heatmap"
     invisible: Literal["whole", "usual", "crop"] = "crop"
     usual: tuple[UpTo1000, UpTo1000, UpTo1000] | None = None
     enabled: bool = True
+
+
+Steps = list[tuple[str, tuple[Any, ...]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +105,17 @@ class SearchPlan:
     least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.35)
     greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)
 
-    def steps(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the settings in the order in which they are searched, each with its values."""
+    def first_steps(self) -> Steps:
+        """Return the settings that are searched for the first crop, in order, each with its values."""
+        return [("prior_weight", self.prior_weights), ("threshold", self.thresholds)]
+
+    def zoom_steps(self, zoom: float) -> Steps:
+        """Return the settings that are searched with zoomed heatmaps."""
+        return [("zoom", (zoom, 0.0)), ("threshold", self.thresholds)]
+
+    def last_steps(self) -> Steps:
+        """Return the settings that are searched for the crop itself."""
         return [
-            ("prior_weight", self.prior_weights),
-            ("threshold", self.thresholds),
             ("margin", self.margins),
             ("least_side", self.least_sides),
             ("greatest_side", self.greatest_sides),
@@ -119,6 +133,9 @@ class CropPlan:
     rule : CropRule
         Where the search starts, or the rule itself without one.
     search : SearchPlan
+    zoom : float
+        Compute heatmaps once more, inside surroundings of the first crop that are so many times as wide,
+        unless the search finds crops without it better; 0 for not at all. Costs one forward pass an image.
     jitter : float
         How far the crops that stage 3 trains on vary around the rule, see
         :func:`stage2_crop.boxes.jitter_boxes`; 0 for not at all.
@@ -133,6 +150,7 @@ class CropPlan:
 
     rule: CropRule = CropRule()
     search: SearchPlan = SearchPlan()
+    zoom: Zoom = 2.0
     jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.15
     jitters: Annotated[int, Field(ge=1, le=100)] = 4
     fixed_share: Share = 0.5
@@ -145,3 +163,5 @@ class SearchedRule:
 
     rule: CropRule
     curve: list[dict[str, Any]]
+    first: CropRule | None = None
+    """The rule of the first crops, where the other one zooms."""

@@ -16,6 +16,10 @@ _CENTRES = (np.arange(GRID) + 0.5) / GRID
 _LEAST_PRIOR = 1e-6
 
 
+NO_CROP = ("flat", "empty", "tiny", "huge")
+"""Fallbacks that the heatmap is the reason for."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Crop:
     """What the rule decided for one image."""

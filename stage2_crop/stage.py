@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,19 @@ import numpy as np
 from heatcrop.data.splits import assign_folds
 from heatcrop.data.tasks import class_folders
 from heatcrop.files import write_array, write_json
+from heatcrop.nets.inference import Runner
 from heatcrop.runs.predictions import read_arrays, write_arrays
 from heatcrop.runs.progress import progress
 from heatcrop.runs.reading import read_array, read_json
-from heatcrop.training.inputs import part_size
+from heatcrop.training.batches import Images
+from heatcrop.training.inputs import LiveInputs, part_size, predict
 from heatcrop.training.probe import Box, box_features
-from heatcrop.training.stage import Job, Stage
+from heatcrop.training.stage import IMAGES_PER_JOB, Job, Stage
 from stage2_crop.boxes import Heatmaps, complete_rule, find_crops, jitter_boxes, write_boxes
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
-from stage2_crop.plan import CropRule, SearchedRule
+from stage2_crop.plan import CropRule, SearchedRule, Steps
 from stage2_crop.search import Candidate, SearchRows, search_rule
+from stage2_crop.zoom import ZOOM_VIEWS, FullImageNetwork, surroundings
 
 _PROBE_FOLDS = 5
 _MIN_SEARCH_ROWS = 30
@@ -39,40 +42,92 @@ class CropStage(Stage):
     """
 
     name = "crop"
+    full_image: FullImageNetwork | None = None
+    """Needed to zoom."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         (self.data,), (self.folder,) = self.group.tasks, self.tasks
         stage1 = read_arrays(self.folder.predictions(1), ("full", "networks"), len(self.data))
-        self._held_out, self._full = stage1["networks"] != "final", stage1["full"]
+        self._networks, self._full = stage1["networks"], stage1["full"]
         self._predicted = self._full.argmax(axis=1)
         heatmaps, invisible = read_array(self.folder.heatmaps), self._predicted == self.data.task.invisible
         self._heatmaps = Heatmaps(heatmaps, self.data.sizes, self.context.form.fit, invisible)
 
     def jobs(self) -> Iterator[list[Job]]:
-        """List the jobs: choose the rule, crop the images part by part, join the boxes."""
+        """List the jobs: choose the rule, zoom, crop the images part by part, join the boxes."""
+        yield [("choose_first_rule", [])]
+        if self.plan.zoom:
+            yield [("zoom", list(part)) for part in self._zoom_parts()]
         yield [("choose_rule", [])]
         yield [("crop", list(part)) for part in self._parts()]
         yield [("finish", [])]
 
+    def choose_first_rule(self) -> None:
+        """Choose the rule of the crops that zoom is around; without zoom, what the search begins with."""
+        started, plan = time.perf_counter(), self.plan
+        rule, curve = dataclasses.replace(plan.rule, zoom=0.0), []
+        if plan.search.pictures:
+            rule, curve = self._search(self._heatmaps, rule, plan.search.first_steps())
+        rule = complete_rule(rule, self._heatmaps[self._known_rows])
+        self._write_rule(self.cache / "first.json", rule, None, curve, started)
+
+    def zoom(self, network: str, first: int, end: int) -> None:
+        """Compute the heatmaps of surroundings of some first crops, with the network of the rows."""
+        assert self.full_image is not None
+        context, form, rows = self.context, self.context.form, self._rows_of(network)[first:end]
+        heatmaps, paths = self._heatmaps[rows], [self.data.paths[i] for i in rows]
+        boxes = [crop.box for crop in find_crops(heatmaps, self._first_rule.rule)]
+        regions = surroundings(boxes, heatmaps.sizes, self.plan.zoom)
+        images = Images(paths, regions, None, heatmaps.sizes)
+        inputs = LiveInputs(images, form, ZOOM_VIEWS, open_trunk=self.open_trunk)
+        exported = self.folder.network(1) if network == "final" else self.cache / f"{network}.onnx"
+        files = self.folder.weights(1, network), exported
+        runner = context.open_classifier(*files, inputs.shape, self.full_image.n_outputs, maps=True)
+        found = []
+        with progress(f"{self.data.task.short}: zoom", len(rows)) as bar:
+            for logits, maps, index in predict(runner, inputs, np.arange(len(rows))):
+                found.append(self.full_image.heatmaps(logits, maps, ZOOM_VIEWS.unit()))
+                bar(len(index))
+        zoomed = np.concatenate(found)
+        write_arrays(self._zoom_file(network, first), rows=rows, zoomed=zoomed, regions=regions)
+
     def choose_rule(self) -> None:
         """Choose the rule, and make the folders of the crops."""
-        started, start, curve = time.perf_counter(), self.plan.rule, []
-        rule, rows = start, self._search_rows()
-        if len(rows):
-            rule, curve = self._search(rows)
-        known = rows if len(rows) else _sample(self.data.rows("train"), _USUAL_ROWS, self.context.seed)
-        rule = complete_rule(rule, self._heatmaps[known])
-        record: dict[str, Any] = {"rule": dataclasses.asdict(rule), "start": dataclasses.asdict(start)}
-        record |= {"rows": len(rows), "curve": [dataclasses.asdict(one) for one in curve]}
-        write_json(self.folder.rule, {**record, "seconds": time.perf_counter() - started})
+        started, plan, searched = time.perf_counter(), self.plan, self._first_rule
+        heatmaps, first, curve = self._heatmaps, searched.rule, []
+        rule, steps = first, plan.search.last_steps()
+        if plan.zoom:
+            heatmaps = self._join_zoomed()
+            rule, steps = (
+                dataclasses.replace(rule, zoom=plan.zoom),
+                [*plan.search.zoom_steps(plan.zoom), *steps],
+            )
+        if plan.search.pictures:
+            rule, curve = self._search(heatmaps, dataclasses.replace(rule, usual=plan.rule.usual), steps)
+        rule = complete_rule(rule, heatmaps[self._known_rows])
+        self._write_rule(
+            self.folder.rule, rule, first if rule.zoom else None, [*searched.curve, *curve], started
+        )
         begin_crops(self.folder.crops, self._names)
+
+    def _write_rule(
+        self, path: Path, rule: CropRule, first: CropRule | None, curve: list[Any], started: float
+    ) -> None:
+        rows = len(self._search_rows) if self.plan.search.pictures else 0
+        record: dict[str, Any] = {
+            "rule": dataclasses.asdict(rule),
+            "start": dataclasses.asdict(self.plan.rule),
+        }
+        record |= {"first": None if first is None else dataclasses.asdict(first), "rows": rows}
+        candidates = [one if isinstance(one, dict) else dataclasses.asdict(one) for one in curve]
+        write_json(path, {**record, "curve": candidates, "seconds": time.perf_counter() - started})
 
     def crop(self, first: int, end: int) -> None:
         """Crop a part of the images, and vary the crops that stage 3 trains on."""
         data, plan, part = self.data, self.plan, slice(first, end)
         rule = read_json(self.folder.rule, SearchedRule).rule
-        crops = find_crops(self._heatmaps[part], rule)
+        crops = find_crops(self._zoomed_heatmaps[part], rule)
         boxes = np.array([crop.box for crop in crops], np.int64).reshape(-1, 4)
         with progress(f"{data.task.short}: cut crops", end - first) as bar:
             names, paths = self._names[part], data.paths[part]
@@ -94,13 +149,14 @@ class CropStage(Stage):
         plan, fixed = self.plan, round(self.plan.fixed_share * self.plan.jitters)
         if not rule.enabled or rule.usual is None or rule.place == "fixed":
             fixed = 0
-        near = functools.partial(jitter_boxes, self._heatmaps, rows=rows, spread=plan.jitter)
+        near = functools.partial(jitter_boxes, self._zoomed_heatmaps, rows=rows, spread=plan.jitter)
         parts = [near(rule, count=plan.jitters - fixed, seed=self.context.seed)]
         if fixed:
             usual = dataclasses.replace(rule, place="fixed")
             parts.append(near(usual, count=fixed, seed=self.context.seed + 1))
         # An epoch takes the next box of a row: the kinds take turns.
-        turns = np.argsort([(i + 0.5) / part.shape[1] for part in parts for i in range(part.shape[1])])
+        places = [(i + 0.5) / part.shape[1] for part in parts for i in range(part.shape[1])]
+        turns = np.argsort(places, kind="stable")
         return np.concatenate(parts, axis=1)[:, turns]
 
     def finish(self) -> None:
@@ -128,36 +184,82 @@ class CropStage(Stage):
         below = [folders[y] if known else f"{folders[p]} (predicted)" for known, y, p in labels]
         return crop_names(data.images, below, data.splits)
 
+    @functools.cached_property
     def _search_rows(self) -> np.ndarray:
         """Draw rows whose maps come from networks that did not train on them; none where too few are left."""
         data = self.data
-        unseen = (data.splits == "val") | ((data.splits == "train") & self._held_out)
+        unseen = (data.splits == "val") | ((data.splits == "train") & (self._networks != "final"))
         unseen_rows = np.flatnonzero(unseen & data.labelled)
         rows = _sample(unseen_rows, self.plan.search.pictures, self.context.seed)
         enough = len(rows) >= _MIN_SEARCH_ROWS and len(np.unique(data.letters[rows].argmax(axis=1))) > 1
         return rows if enough else rows[:0]
 
-    def _search(self, rows: np.ndarray) -> tuple[CropRule, list[Candidate]]:
-        """Search the rule on the given rows."""
-        data, form, seed = self.data, self.context.form, self.context.seed
-        letters, heatmaps, paths = data.letters[rows], self._heatmaps[rows], [data.paths[i] for i in rows]
+    @functools.cached_property
+    def _known_rows(self) -> np.ndarray:
+        """Rows that give the location prior and the usual place."""
+        if len(self._search_rows):
+            return self._search_rows
+        return _sample(self.data.rows("train"), _USUAL_ROWS, self.context.seed)
+
+    @functools.cached_property
+    def _backbone(self) -> Runner:
+        return self.context.open_backbone(self.cache)
+
+    def _search(self, heatmaps: Heatmaps, start: CropRule, steps: Steps) -> tuple[CropRule, list[Candidate]]:
+        """Search a rule on the rows for it; without any, `start` is the rule."""
+        data, form, seed, rows = self.data, self.context.form, self.context.seed, self._search_rows
+        if not len(rows):
+            return start, []
+        letters, heatmaps, paths = data.letters[rows], heatmaps[rows], [data.paths[i] for i in rows]
         folds = assign_folds(letters, data.groups[rows], _PROBE_FOLDS, seed)
         shorter_side = heatmaps.sizes.min(axis=1)
         search_rows = SearchRows(letters, data.soft[rows], self._full[rows], folds, shorter_side)
-        runner = self.context.open_backbone(self.cache)
 
         def boxes_of(rule: CropRule) -> list[Box]:
             return [crop.box for crop in find_crops(heatmaps, complete_rule(rule, heatmaps))]
 
         with progress(f"{data.task.short}: search the crop rule", None) as bar:
-            return search_rule(
-                self.plan.rule,
-                self.plan.search.steps(),
-                search_rows,
-                boxes_of,
-                lambda boxes: box_features(runner, form, paths, boxes, bar),
-                seed,
-            )
+
+            def features_of(boxes: Sequence[Sequence[Box]]) -> list[np.ndarray]:
+                return box_features(self._backbone, form, paths, boxes, bar)
+
+            return search_rule(start, steps, search_rows, boxes_of, features_of, seed)
+
+    # --- zoom
+
+    def _rows_of(self, network: str) -> np.ndarray:
+        return np.flatnonzero(self._networks == network)
+
+    def _zoom_parts(self) -> list[tuple[str, int, int]]:
+        """Divide the images: network, first and end of its rows."""
+        return [
+            (network, first, first + IMAGES_PER_JOB)
+            for network in np.unique(self._networks).tolist()
+            for first in range(0, len(self._rows_of(network)), IMAGES_PER_JOB)
+        ]
+
+    def _zoom_file(self, network: str, first: int) -> Path:
+        return self.cache / f"{network}.{first}.zoomed.npz"
+
+    @property
+    def _first_rule(self) -> SearchedRule:
+        return read_json(self.cache / "first.json", SearchedRule)
+
+    def _join_zoomed(self) -> Heatmaps:
+        """Join what the jobs have zoomed into two files, and open them."""
+        parts = [read_arrays(self._zoom_file(network, first)) for network, first, _ in self._zoom_parts()]
+        order = np.argsort(np.concatenate([part["rows"] for part in parts]))
+        for name in ("zoomed", "regions"):
+            write_array(self.cache / f"{name}.npy", np.concatenate([part[name] for part in parts])[order])
+        return self._zoomed_heatmaps
+
+    @functools.cached_property
+    def _zoomed_heatmaps(self) -> Heatmaps:
+        """The heatmaps; with the zoomed ones, where the plan zooms."""
+        if not self.plan.zoom:
+            return self._heatmaps
+        zoomed, regions = (read_array(self.cache / f"{name}.npy") for name in ("zoomed", "regions"))
+        return dataclasses.replace(self._heatmaps, zoomed=zoomed, regions=regions)
 
 
 def _sample(rows: np.ndarray, most: int, seed: int) -> np.ndarray:

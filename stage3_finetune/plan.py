@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from heatcrop.training.augment import Augmentation
-from heatcrop.training.loop import Pooling, TrainingPlan
+from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.views import TestViews
 
 
@@ -19,8 +19,6 @@ class FinetunePlan:
     Attributes
     ----------
     training : TrainingPlan
-    pooling : float
-        As in stage 1, where the weights come from.
     augment : Augmentation
     views : int
         Augmented views of each training crop that are cached behind a frozen trunk.
@@ -32,7 +30,6 @@ class FinetunePlan:
     """
 
     training: TrainingPlan = TrainingPlan()
-    pooling: Pooling = 1.0
     augment: Augmentation = Augmentation()
     views: Annotated[int, Field(ge=1, le=1000)] = 4
     test: TestViews = TestViews()

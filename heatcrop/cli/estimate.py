@@ -100,7 +100,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
             items = n * (live.n_views + cam.views)
             cached = timeit(lambda: features.compute(0), number=1) / items
             cached_bytes = sum(path.stat().st_size for path in cache.rglob("*.npy")) / items
-        net = context.classifier(shape, len(data.task.classes), cam.pooling).net
+        net = context.classifier(shape, len(data.task.classes)).net
         # Two epochs, of which the first prepares.
         batch = min(cam.training.batch_size, n)
         plan = dataclasses.replace(cam.training, epochs=2, average=0, batch_size=batch)
@@ -132,8 +132,12 @@ def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
         views = len(plan.test.unit())
         total += speed.cached * (len(data) * views + train * plan.views)
         total += _FORWARD * speed.train * len(data) * views
-    tried = sum(len(values) for _, values in crop.search.steps())
+    search = crop.search
+    zoom = search.zoom_steps(crop.zoom) if crop.zoom else []
+    tried = sum(len(values) for _, values in [*search.first_steps(), *zoom, *search.last_steps()])
     total += speed.probe * min(crop.search.pictures, train + val) * tried
+    if crop.zoom:
+        total += (speed.cached + _FORWARD * speed.train) * len(data)
     return total + speed.read * len(data)
 
 

@@ -41,7 +41,12 @@ from heatcrop.runs.records import (
 from heatcrop.runs.swap import is_sheet, remove_own
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from heatcrop.data.dataset import TaskData
     from heatcrop.training.stage import Stage
+    from heatcrop.training.views import View
+    from stage2_crop.zoom import FullImageNetwork
 
 # Raised when a stage's code makes something else from the same settings and data.
 _CODE = {"cam": 4, "crop": 4, "finetune": 4}
@@ -208,10 +213,29 @@ class StageRunner:
 
             self._stage = None
             classes: dict[str, type[Stage]] = {"cam": CamStage, "crop": CropStage, "finetune": FinetuneStage}
-            plans = [self.config.plans(data.task)[STAGES.index(stage)] for data in group.tasks]
-            arguments = (group, self.folder, plans, self.context, lambda: self.trunk, made_from)
+            all_plans = [self.config.plans(data.task) for data in group.tasks]
+            plans = [plans[STAGES.index(stage)] for plans in all_plans]
+            context = dataclasses.replace(self.context, pooling=all_plans[0][0].pooling)
+            arguments = (group, self.folder, plans, context, lambda: self.trunk, made_from)
             self._stage = key, classes[stage](*arguments)
+            if isinstance(self._stage[1], CropStage):
+                self._stage[1].full_image = self._full_image_network(group.tasks[0])
         return self._stage[1]
+
+    def _full_image_network(self, data: TaskData) -> FullImageNetwork:
+        """Describe the outputs of stage 1's networks for stage 2, which computes heatmaps once more."""
+        from stage1_cam.heatmaps import heatmaps_of
+        from stage2_crop.zoom import FullImageNetwork
+
+        members = ((group, i) for group in self.groups for i in range(len(group.tasks)))
+        group, number = next((g, i) for g, i in members if g.tasks[i].task.name == data.task.name)
+        classes = group.columns(number)
+        kind, invisible = self.config.plans(data.task)[0].heatmap, data.task.invisible
+
+        def heatmaps(logits: np.ndarray, maps: np.ndarray, views: list[View]) -> np.ndarray:
+            return heatmaps_of(logits[:, classes], maps[:, :, classes], views, kind, invisible)
+
+        return FullImageNetwork(group.n_classes, heatmaps)
 
     def _group(self, name: str) -> TaskGroup:
         """Find a group by name; in stage 2 each task of a group is one."""

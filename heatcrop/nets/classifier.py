@@ -63,6 +63,8 @@ class NetworkContext:
     """Mixed precision."""
     maps: MapPlan = MapPlan()
     """How the class maps of full images are made."""
+    pooling: float = 1.0
+    """See :class:`stage1_cam.plan.CamPlan`; a task's own, for both of its branches."""
 
     @property
     def devices(self) -> Devices:
@@ -96,20 +98,14 @@ class NetworkContext:
             return mxnet_runner(block, self.devices.mxnet_gpu, self.devices.amp)
         return open_network(path, self.devices.onnx_gpu)
 
-    def classifier(self, input_shape: Shape, n_classes: int, pooling: float = 1.0) -> Classifier:
+    def classifier(self, input_shape: Shape, n_classes: int) -> Classifier:
         """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""
         blocks = split_blocks(self.network, self.seed)[1]
-        net = build_classifier(blocks, input_shape, n_classes, self.network.dropout, self.seed, pooling)
+        net = build_classifier(blocks, input_shape, n_classes, self.network.dropout, self.seed, self.pooling)
         return Classifier(net, input_shape, self)
 
     def open_classifier(
-        self,
-        weights: Path,
-        exported: Path,
-        input_shape: Shape,
-        n_classes: int,
-        maps: bool = False,
-        pooling: float = 1.0,
+        self, weights: Path, exported: Path, input_shape: Shape, n_classes: int, maps: bool = False
     ) -> Runner:
         """Open a trained classifier: logits (B, C) and class maps (B, C, h, w).
 
@@ -120,7 +116,7 @@ class NetworkContext:
         by_gradient = maps and self.maps.by_gradient
         by_mxnet = by_gradient or self.devices.infer_by_mxnet(self.engine)
         if by_mxnet or not exported.is_file():
-            classifier = self.classifier(input_shape, n_classes, pooling).load(weights)
+            classifier = self.classifier(input_shape, n_classes).load(weights)
             if by_mxnet:
                 return classifier.runner(by_gradient)
             classifier.export(exported)

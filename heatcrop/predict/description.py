@@ -106,6 +106,8 @@ class TaskDescription(_Part):
     heatmap: Literal["evidence", "plain", "contrast", "distance"]
     """See :func:`stage1_cam.heatmaps.heatmaps_of`."""
     crop_rule: CropRule
+    first_rule: CropRule | None = None
+    """The rule of the first crops, where `crop_rule` zooms."""
     crop: Branch
     fusion: Fusion
 

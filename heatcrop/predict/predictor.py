@@ -26,6 +26,7 @@ from heatcrop.training.inputs import LiveInputs, predict
 from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import heatmaps_of
 from stage2_crop.boxes import Heatmaps, find_crops
+from stage2_crop.zoom import ZOOM_VIEWS, surroundings
 
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
 
@@ -82,7 +83,10 @@ class Pipeline:
             full, heatmaps = map(np.concatenate, zip(*found, strict=True))
             full = softmax(full.astype(np.float64))
             invisible = full.argmax(axis=1) == task.invisible
-            crops = find_crops(Heatmaps(heatmaps, sizes, self.form.fit, invisible), one.crop_rule)
+            known = Heatmaps(heatmaps, sizes, self.form.fit, invisible)
+            if one.first_rule is not None:
+                known = self._zoomed(known, task, paths, own)
+            crops = find_crops(known, one.crop_rule)
             boxes = np.array([c.box for c in crops])
             cropped = Images(paths, boxes, None, sizes)
             parts = self._outputs(self.branches(task)[1], cropped, one.crop.views)
@@ -90,6 +94,19 @@ class Pipeline:
             fused, fallbacks = fuse(full, crop, one.fusion), [c.fallback for c in crops]
             predictions.append(Prediction(full, crop, fused, boxes, fallbacks, heatmaps))
         return predictions
+
+    def _zoomed(self, heatmaps: Heatmaps, task: Task, paths: Sequence[str], own: slice) -> Heatmaps:
+        """Add the heatmaps of the surroundings of first crops; `own` are the task's outputs."""
+        one = self.description.tasks[task.name]
+        assert one.first_rule is not None
+        boxes = [crop.box for crop in find_crops(heatmaps, one.first_rule)]
+        regions = surroundings(boxes, heatmaps.sizes, one.crop_rule.zoom)
+        images, kind = Images(paths, regions, None, heatmaps.sizes), (one.heatmap, one.invisible)
+        zoomed = [
+            heatmaps_of(logits[:, own], maps[:, :, own], ZOOM_VIEWS.unit(), *kind)
+            for logits, maps in self._outputs(self.branches(task)[0], images, ZOOM_VIEWS)
+        ]
+        return dataclasses.replace(heatmaps, zoomed=np.concatenate(zoomed), regions=regions)
 
     def _outputs(
         self, network: Runner, images: Images, views: TestViews

@@ -79,6 +79,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
         for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
             require(path, f"finish the run first: python pipeline.py run --task {task.short}")
         cam, _, finetune = run.plans(task)
+        searched = read_json(files.rule, SearchedRule)
         descriptions[task.name] = TaskDescription(
             classes=task.classes,
             kind=task.kind,
@@ -86,7 +87,8 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
             outputs=list(outputs[task.name]) if task.name in outputs else None,
             full=Branch(network=networks.network(1), views=cam.test),
             heatmap=cam.heatmap,
-            crop_rule=read_json(files.rule, SearchedRule).rule,
+            crop_rule=searched.rule,
+            first_rule=searched.first,
             crop=Branch(network=networks.network(3), views=finetune.test),
             fusion=read_json(files.fusion, Fusion),
         )
@@ -143,25 +145,25 @@ def export_run(run: TrainedRun, out: Path) -> Path:
 
 def open_networks(run: TrainedRun) -> tuple[Runner | None, Callable[[Task], tuple[Runner, Runner]]]:
     """Build the frozen part, if any, and a function that builds a task's two networks from their weights."""
-    context, shape = run.context, run.context.image_shape
+    shape = run.context.image_shape
     with tempfile.TemporaryDirectory() as scratch:  # its export is not the run's
-        trunk = dataclasses.replace(context, trunk_folder=Path(scratch)).open_trunk()
+        trunk = dataclasses.replace(run.context, trunk_folder=Path(scratch)).open_trunk()
     if trunk is not None:
         shape = trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
 
     @functools.lru_cache(maxsize=1)  # tasks that share their networks follow one another
-    def opened(files: TaskFolder, n_outputs: int, *pooling: float) -> tuple[Runner, Runner]:
+    def opened(files: TaskFolder, n_outputs: int, pooling: float) -> tuple[Runner, Runner]:
+        context = dataclasses.replace(run.context, pooling=pooling)
         with tempfile.TemporaryDirectory() as scratch:
             files_1, files_3 = ((files.weights(n), Path(scratch) / f"{n}.onnx") for n in (1, 3))
-            full = context.open_classifier(*files_1, shape, n_outputs, True, pooling[0])
-            return full, context.open_classifier(*files_3, shape, n_outputs, False, pooling[1])
+            full = context.open_classifier(*files_1, shape, n_outputs, maps=True)
+            return full, context.open_classifier(*files_3, shape, n_outputs)
 
     def branches(task: Task) -> tuple[Runner, Runner]:
-        cam, _, finetune = run.plans(task)
-        pooling = cam.pooling, finetune.pooling
+        pooling = run.plans(task)[0].pooling
         if run.shared:
             n_outputs = max(end for _, end in read_outputs(run.folder).values())
-            return opened(run.folder.shared, n_outputs, *pooling)
-        return opened(run.folder.task(task.name), len(task.classes), *pooling)
+            return opened(run.folder.shared, n_outputs, pooling)
+        return opened(run.folder.task(task.name), len(task.classes), pooling)
 
     return trunk, branches

@@ -15,7 +15,6 @@ from heatcrop.errors import DivergedError
 from heatcrop.nets.engine import loss_scaler, mixed_block, mxnet
 from heatcrop.training.checkpoint import Checkpoint, optimiser_arrays, restore_optimiser
 
-
 Pooling = Annotated[float, Field(gt=0, le=1)]
 
 

@@ -34,7 +34,7 @@ from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs, predict
 Job = tuple[str, list[Any]]
 """A method's name and its arguments."""
 
-_IMAGES_PER_JOB = 8192
+IMAGES_PER_JOB = 8192
 
 
 class Stage(abc.ABC):
@@ -118,7 +118,7 @@ class BranchStage(Stage):
         """Divide the predictions: network, first and end of its :meth:`predicted_rows`."""
         views = len(self.plan.test.unit())
         batch = max(1, 32 // views)
-        size = batch * max(1, _IMAGES_PER_JOB // (batch * views))
+        size = batch * max(1, IMAGES_PER_JOB // (batch * views))
         return [
             (network, first, first + size)
             for network in self.networks
@@ -151,7 +151,7 @@ class BranchStage(Stage):
 
     def train(self, network: str) -> None:
         """Train one network; leave its weights, its ONNX file and its history."""
-        classifier = self.context.classifier(self.inputs.shape, self.group.n_classes, self.plan.pooling)
+        classifier = self.context.classifier(self.inputs.shape, self.group.n_classes)
         if self.number == 1:
             self.context.maps.check(len(classifier.net.blocks))
         else:
@@ -232,8 +232,7 @@ class BranchStage(Stage):
         """Open a trained network; the last one stays open."""
         if self._runner is None or self._runner[0] != network:
             files, n_classes = (self.weights(network), self.exported(network)), self.group.n_classes
-            shape, maps = self.inputs.shape, self.number == 1
-            runner = self.context.open_classifier(*files, shape, n_classes, maps, self.plan.pooling)
+            runner = self.context.open_classifier(*files, self.inputs.shape, n_classes, self.number == 1)
             self._runner = network, runner
         return self._runner[1]
 
