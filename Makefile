@@ -24,12 +24,13 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
-# Long tests: fuzzing, full disks, runs killed at random moments (two tiny runs a size, two a moment), prediction
-# in a new environment without MXNet, and the environment for GPUs, about 5 GB.
+# Long tests: those marked so, fuzzing, full disks, runs killed at random moments (two tiny runs a size, two a
+# moment), prediction in a new environment without MXNet, and the environment for GPUs, about 5 GB.
 MOMENTS ?= 100
 INPUTS  ?= 100000
 SIZES   ?= 20
 soak: $(VENV)/.test
+	$(BIN)/python -m pytest -m soak
 	$(BIN)/python -m tests.soak.fuzzing --inputs $(INPUTS)
 	$(BIN)/python -m tests.soak.resource_limits --sizes $(SIZES)
 	$(BIN)/python -m tests.soak.crash --moments $(MOMENTS)

@@ -149,6 +149,7 @@ def find_chromium() -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: needs a Chromium")
+    config.addinivalue_line("markers", "soak: takes long and repeats what shorter tests cover; see make soak")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

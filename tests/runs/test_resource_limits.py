@@ -20,6 +20,7 @@ def errors(printed):
     return [line for line in printed.splitlines() if line.startswith("error: ")]
 
 
+@pytest.mark.soak
 def test_a_run_that_cannot_write_its_files_is_resumed_when_it_can(call, tiny_home, run_copy, undisturbed):
     """A full disk behaves the same, see tests/soak/resource_limits.py."""
     RunFolder(run_copy).task(TASKS[0]).record("finetune").unlink()

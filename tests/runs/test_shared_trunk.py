@@ -123,6 +123,7 @@ def test_the_seconds_of_training_are_shared_between_the_tasks(folder):
     assert seconds["cam"] > 0
 
 
+@pytest.mark.soak
 def test_worker_processes_train_the_same_networks(call, tiny_home, shared_run):
     words = ("stage", "cam", "--all", "--config", "tiny.yaml", "--out", "spread", "--jobs", "2", *SHARED)
     code, printed = call(*words)

@@ -40,6 +40,7 @@ def neck(run_copy):
     return RunFolder(run_copy).task(NECK)
 
 
+@pytest.mark.soak
 def test_grad_cam_on_the_last_map_gives_cams_heatmaps(call, run_copy, neck, tiny_home, tmp_path):
     """Prediction makes them too; what has no backward pass refuses in one line."""
     heatmaps = np.load(neck.heatmaps)
