@@ -6,6 +6,8 @@ boxes, which no method can know, are the exception.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from stage2_crop.square import circumscribed_square, move_inside, widen
@@ -50,10 +52,16 @@ def centre_boxes(sides: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return squares(np.full((len(sizes), 2), 0.5), sides, sizes)
 
 
-def mean_boxes(boxes: np.ndarray, fitted: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return squares at the mean place of the method's crops of the `fitted` rows, (N, 4)."""
+def fixed_boxes(
+    middle: Callable[..., np.ndarray],
+    boxes: np.ndarray,
+    fitted: np.ndarray,
+    sides: np.ndarray,
+    sizes: np.ndarray,
+) -> np.ndarray:
+    """Return squares at the mean or median place of the method's crops of the `fitted` rows, (N, 4)."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes
-    return squares(np.tile(centres[fitted].mean(axis=0), (len(sizes), 1)), sides, sizes)
+    return squares(np.tile(middle(centres[fitted], axis=0), (len(sizes), 1)), sides, sizes)
 
 
 def random_boxes(sides: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -9,14 +9,14 @@ Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016: the
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from benchmarks.arms import squares
 from heatcrop.metrics.localisation import iou
 from heatcrop.training.views import framed
 from stage2_crop.component import components, scale_heat, upsample
-from stage2_crop.rule import GRID
+from stage2_crop.plan import CropRule
+from stage2_crop.rule import GRID, weigh_heat
 
 LEVELS = (0.3, 0.5, 0.7)
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -66,12 +66,24 @@ def square_iou(centres: np.ndarray, sizes: np.ndarray, truth: np.ndarray) -> np.
     )
 
 
-def pointing(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, truth: np.ndarray) -> float:
-    """Compute the share of images whose heatmap's maximum lies in the true box."""
+def pointing(
+    heatmaps: np.ndarray,
+    sizes: np.ndarray,
+    fit: str,
+    truth: np.ndarray,
+    regions: np.ndarray | None = None,
+    rule: CropRule | None = None,
+) -> float:
+    """Compute the share of images whose heatmap's maximum lies in the true box.
+
+    The maps cover the images or, with `regions` (N, 4), those; with a `rule` its location prior counts.
+    """
     maxima = []
-    for heatmap, (width, height) in zip(heatmaps, sizes.tolist(), strict=True):
-        view = framed((0, 0, width, height), fit)
-        heat = cv2.resize(heatmap.astype(np.float32), (GRID, GRID))
+    rule = rule or CropRule(prior_weight=0.0)
+    for i, (heatmap, (width, height)) in enumerate(zip(heatmaps, sizes.tolist(), strict=True)):
+        view = framed((0, 0, width, height) if regions is None else regions[i].tolist(), fit)
+        frame = view.x0, view.y0, view.x1, view.y1
+        heat = weigh_heat(heatmap, frame, width, height, rule)
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         x = view.x0 + (column + 0.5) / GRID * view.width
         y = view.y0 + (row + 0.5) / GRID * view.height

@@ -21,7 +21,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.arms import centre_boxes, mean_boxes, random_boxes, sides_of, true_squares
+from benchmarks.arms import centre_boxes, fixed_boxes, random_boxes, sides_of, true_squares
 from benchmarks.localisation import heat_iou, max_box_accuracy, point_hits, pointing, square_iou
 from benchmarks.table import EQUAL, summary, write_summary
 from heatcrop.cli.config import Config
@@ -50,7 +50,7 @@ from stage2_crop.rule import CropRule
 from stage3_finetune.stage import FinetuneStage
 
 # To be raised when a control is computed differently from the same data and configuration.
-_CODE = 1
+_CODE = 2
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
@@ -140,7 +140,8 @@ def measure(unit: Unit) -> None:
     median_side = np.full(len(data), np.median(sides[cropped]) if cropped.any() else 1.0)
     arms = {
         "centre crop": centre_boxes(median_side, data.sizes),
-        "mean box": mean_boxes(boxes, fitted, median_side, data.sizes),
+        "mean box": fixed_boxes(np.mean, boxes, fitted, median_side, data.sizes),
+        "median box": fixed_boxes(np.median, boxes, fitted, median_side, data.sizes),
         "random crop": random_boxes(sides, data.sizes, rng),
         "seed's rule": _boxes(plain, data, config, SEED_RULE),
     }
@@ -154,14 +155,16 @@ def measure(unit: Unit) -> None:
         )
 
     arrays["boxes/ours"], arrays["fallback"] = boxes, crops["fallback"]
-    rule = read_json(files.rule, SearchedRule).rule
-    arrays["boxes/ours from in-fold maps"] = _boxes(in_fold, data, config, rule, own["full"])
+    searched = read_json(files.rule, SearchedRule)
+    rule = searched.rule
+    first = searched.first or rule
+    arrays["first/in-fold"] = _boxes(in_fold, data, config, first, own["full"])
+    arrays["first/out-of-fold"] = _boxes(np.load(files.heatmaps), data, config, first, own["full"])
     for arm, arm_boxes in arms.items():
         arrays[f"boxes/{arm}"] = arm_boxes
     if unit.truth is not None:
         arrays["truth"] = unit.truth
-        maps = np.load(files.heatmaps)
-        arrays |= _localised(data, unit.truth, maps, plain, boxes, fitted, config.network.fit)
+        arrays |= _localised(data, files, rule, unit.truth, plain, boxes, fitted, config.network.fit)
     write_arrays(unit.path, **arrays)
     log(f"seed {config.seed}: {data.task.short} measured")
 
@@ -214,8 +217,9 @@ def _control(unit: Unit, runner: StageRunner, arm: str, boxes: np.ndarray) -> np
 
 def _localised(
     data: TaskData,
+    files: TaskFolder,
+    rule: CropRule,
     truth: np.ndarray,
-    maps: np.ndarray,
     plain: np.ndarray,
     boxes: np.ndarray,
     fitted: np.ndarray,
@@ -223,7 +227,7 @@ def _localised(
 ) -> dict[str, np.ndarray]:
     """Measure localisation on the test images that show the attribute."""
     rows = data.rows("test", labelled=True)
-    rows = rows[~np.isnan(truth[rows, 0])]
+    rows, maps = rows[~np.isnan(truth[rows, 0])], np.load(files.heatmaps)
     sizes, true = data.sizes[rows], truth[rows]
     mean = ((boxes[:, :2] + boxes[:, 2:]) / 2 / data.sizes)[fitted].mean(axis=0)
     found = {
@@ -235,7 +239,11 @@ def _localised(
     out = {
         f"box_acc/{name}": np.array(list(max_box_accuracy(values).values())) for name, values in found.items()
     }
-    out["pointing/ours"] = np.array(pointing(maps[rows], sizes, fit, true))
+    out["pointing/heatmap"] = np.array(pointing(maps[rows], sizes, fit, true))
+    heat, regions = maps, None
+    if rule.zoom:
+        heat, regions = np.load(files.zoomed), np.load(files.regions)[rows]
+    out["pointing/ours"] = np.array(pointing(heat[rows], sizes, fit, true, regions, rule))
     out["pointing/plain map"] = np.array(pointing(plain[rows], sizes, fit, true))
     for name, place in (("centred box", np.array([0.5, 0.5])), ("mean box", mean)):
         out[f"pointing/{name}"] = np.array(point_hits(np.tile(place, (len(rows), 1)), sizes, true))

@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from benchmarks.arms import sides_of
 from benchmarks.bootstrap import METRICS, bootstrap, interval
@@ -20,6 +25,9 @@ Measured = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 
 EQUAL = "ours, fusion fitted as the controls'"
 FULL, TWO, OURS, CEILING = "full image", "two full-image models", "ours", "true boxes + full"
+THREE = "three full-image models"
+"""As many forward passes of the full image as ours takes with zoom."""
+_PREDICTED = 10  # images that a class must be predicted for
 TARGETS = {FULL: 0.6, TWO: 0.75}
 """Greatest error (1 - mAP) of the fused result as a share of the other's."""
 
@@ -35,7 +43,12 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
     for task, seeds in measured.items():
         full = [arrays["full"][rows[task]] for arrays in seeds]
         arms.setdefault(FULL, {})[task] = full
-        arms.setdefault(TWO, {})[task] = [(a + b) / 2 for a, b in zip(full, full[1:] + full[:1], strict=True)]
+        following = [full[(i + 1) % len(full)] for i in range(len(full))]
+        arms.setdefault(TWO, {})[task] = [(a + b) / 2 for a, b in zip(full, following, strict=True)]
+        if len(full) > 2:
+            arms.setdefault(THREE, {})[task] = [
+                (full[i] + full[i - 1] + full[i - 2]) / 3 for i in range(len(full))
+            ]
         for key in seeds[0]:
             if key.startswith("fused/"):
                 arm = key.removeprefix("fused/")
@@ -72,6 +85,7 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
             for arm in scored
             if arm.endswith("+ full")
         },
+        "geometry": {task: _geometry(tasks[task], seeds) for task, seeds in measured.items()},
         "leakage": {task: _leakage(tasks[task], seeds) for task, seeds in measured.items()},
         "localisation": None,
     }
@@ -84,12 +98,12 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
 
 
 def _leakage(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, list[float]]:
-    """Compute quartiles of the crops' sides (shares of the shorter side) by origin of the heatmap."""
+    """Compute quartiles of the first crops' sides (shares of the shorter side) by origin of the heatmap."""
     train, val = data.rows("train", labelled=True), data.rows("val", labelled=True)
     sources = {
-        "train, in-fold maps": ("boxes/ours from in-fold maps", train),
-        "train, out-of-fold maps": ("boxes/ours", train),
-        "val": ("boxes/ours", val),
+        "train, in-fold maps": ("first/in-fold", train),
+        "train, out-of-fold maps": ("first/out-of-fold", train),
+        "val": ("first/out-of-fold", val),
     }
     return {
         name: [
@@ -102,6 +116,36 @@ def _leakage(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[
         for name, (key, rows) in sources.items()
         if len(rows)
     }
+
+
+def _geometry(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Measure how well the crop's place and size alone predict stage 1's prediction: AUC, .5 is not at all.
+
+    Mean over seeds of the cross-validated area under the ROC curve, one class against the others, of a
+    logistic regression on the square's centre, side and their products.
+    """
+    found = {}
+    for split in ("val", "test"):
+        rows, values = data.rows(split, labelled=True), []
+        for arrays in seeds:
+            boxes, sizes = arrays["boxes/ours"][rows], data.sizes[rows]
+            predicted = arrays["full"][rows].argmax(axis=1)
+            counts = np.bincount(predicted, minlength=arrays["full"].shape[1])
+            kept = np.isin(predicted, np.flatnonzero(counts >= _PREDICTED))
+            if len(np.unique(predicted[kept])) < 2:
+                continue
+            centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes
+            geometry = np.column_stack([centres, sides_of(boxes, sizes)])[kept]
+            model = make_pipeline(
+                StandardScaler(), PolynomialFeatures(2), StandardScaler(), LogisticRegression(max_iter=1000)
+            )
+            scores = cross_val_predict(model, geometry, predicted[kept], cv=5, method="predict_proba")
+            classes = np.unique(predicted[kept])
+            one_hot = predicted[kept][:, None] == classes
+            values.append(roc_auc_score(one_hot, scores, average="macro"))
+        if values:
+            found[split] = float(np.mean(values))
+    return found
 
 
 def _localisation(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
@@ -118,7 +162,7 @@ def _localisation(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> 
             out["box_acc"][name] = dict(zip(names, values.tolist(), strict=True))
         elif kind == "pointing":
             out["pointing"][name] = float(np.mean([arrays[key] for arrays in seeds]))
-        elif kind == "boxes" and "in-fold" not in name:
+        elif kind == "boxes":
             out["crops"][name] = _crops(truth[rows], [arrays[key][rows].astype(float) for arrays in seeds])
     return out
 
@@ -198,7 +242,12 @@ def _markdown(results: Mapping[str, Any]) -> list[str]:
     lines += _table(["arm", *tasks], [*rows, [f"ours less {TWO}", *less]])
     if results["localisation"]:
         lines += _localisation_lines(results["localisation"])
-    lines += ["", "## Leakage: sides of the crops", ""]
+    lines += ["", "## Does the crop reveal the prediction?", ""]
+    lines += ["AUC of stage 1's prediction from the crop's place and size alone; 0.5 is chance.", ""]
+    auc = results["geometry"]
+    rows = [[split, *(f"{auc[task].get(split, np.nan):.2f}" for task in tasks)] for split in ("val", "test")]
+    lines += _table(["split", *tasks], rows)
+    lines += ["", "## Leakage: sides of the first crops", ""]
     lines += ["Quartiles, as shares of the image's shorter side, by origin of the heatmap.", ""]
     leaks = results["leakage"]
     rows = [

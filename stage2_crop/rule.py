@@ -75,12 +75,9 @@ def find_crop(
         return Crop(usual_box(rule.usual, width, height), "usual", 0.0)
     if is_flat(heatmap, rule.least_contrast):
         return Crop(uncropped, "flat", 0.0)
-    heat = upsample(scale_heat(heatmap, rule.percentile), GRID)
+    heat = weigh_heat(heatmap, frame, width, height, rule)
     fx0, fy0, fx1, fy1 = frame
     step_x, step_y = (fx1 - fx0) / GRID, (fy1 - fy0) / GRID
-    _zero_padding(heat, frame, width, height)
-    if rule.prior is not None and rule.prior_weight:
-        heat = scale_heat(heat * location_prior(rule.prior, frame, width, height) ** rule.prior_weight)
     chosen = choose(components(heat, rule.threshold), rule.by, rule.together)
     if chosen is None:
         return Crop(uncropped, "empty", 0.0)
@@ -93,6 +90,20 @@ def find_crop(
     if square[2] - square[0] > rule.greatest_side * shorter:
         return Crop(uncropped, "huge", 0.0)
     return Crop(move_inside(square, width, height), "", chosen.mass)
+
+
+def weigh_heat(
+    heatmap: np.ndarray, frame: tuple[float, float, float, float], width: int, height: int, rule: CropRule
+) -> np.ndarray:
+    """Scale a heatmap, upsample it, and multiply it by the location prior: (GRID, GRID) float32 in 0..1.
+
+    It is 0 outside the image. The parameters are those of :func:`find_crop`.
+    """
+    heat = upsample(scale_heat(heatmap, rule.percentile), GRID)
+    _zero_padding(heat, frame, width, height)
+    if rule.prior is None or not rule.prior_weight:
+        return heat
+    return scale_heat(heat * location_prior(rule.prior, frame, width, height) ** rule.prior_weight)
 
 
 def usual_box(usual: tuple[float, float, float], width: int, height: int) -> tuple[int, int, int, int]:

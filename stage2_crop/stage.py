@@ -66,6 +66,8 @@ class CropStage(Stage):
     def choose_first_rule(self) -> None:
         """Choose the rule of the crops that zoom is around; without zoom, what the search begins with."""
         started, plan = time.perf_counter(), self.plan
+        for file in (self.folder.zoomed, self.folder.regions):  # of an earlier rule
+            file.unlink(missing_ok=True)
         rule, curve = dataclasses.replace(plan.rule, zoom=0.0), []
         if plan.search.pictures:
             rule, curve = self._search(self._heatmaps, rule, plan.search.first_steps())
@@ -249,8 +251,8 @@ class CropStage(Stage):
         """Join what the jobs have zoomed into two files, and open them."""
         parts = [read_arrays(self._zoom_file(network, first)) for network, first, _ in self._zoom_parts()]
         order = np.argsort(np.concatenate([part["rows"] for part in parts]))
-        for name in ("zoomed", "regions"):
-            write_array(self.cache / f"{name}.npy", np.concatenate([part[name] for part in parts])[order])
+        for file in (self.folder.zoomed, self.folder.regions):
+            write_array(file, np.concatenate([part[file.stem] for part in parts])[order])
         return self._zoomed_heatmaps
 
     @functools.cached_property
@@ -258,7 +260,7 @@ class CropStage(Stage):
         """The heatmaps; with the zoomed ones, where the plan zooms."""
         if not self.plan.zoom:
             return self._heatmaps
-        zoomed, regions = (read_array(self.cache / f"{name}.npy") for name in ("zoomed", "regions"))
+        zoomed, regions = read_array(self.folder.zoomed), read_array(self.folder.regions)
         return dataclasses.replace(self._heatmaps, zoomed=zoomed, regions=regions)
 
 

@@ -33,6 +33,8 @@ class TaskFolder:
     """Array of float32, shape (N, h, w)."""
     rule = _Below("rule.json")
     """The crop rule that was used and, where it was searched, the figures that chose it."""
+    zoomed, regions = _Below("zoomed.npy"), _Below("regions.npy")
+    """Where stage 2 zooms: heatmaps, (N, h, w) float32, of regions, (N, 4) int."""
     boxes = _Below("boxes.npz")
     """Arrays of one row an image: ``boxes`` (N, 4), ``fallback`` (N,), ``score`` (N,)."""
     boxes_csv = _Below("boxes.csv")
@@ -68,7 +70,8 @@ class TaskFolder:
     def artefacts(self, stage: str) -> list[str]:
         """List what a stage has left, from the task's folder on; the crop folder counts as one."""
         if stage == "crop":
-            found = [self.rule, self.boxes, self.boxes_csv, self.training_boxes, self.crops]
+            found = [self.rule, self.zoomed, self.regions, self.boxes, self.boxes_csv]
+            found += [self.training_boxes, self.crops]
         else:
             number = 1 if stage == "cam" else 3
             files = (self.weights, self.network, self.history, self.predictions, self.predictions_csv)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.arms import centre_boxes, mean_boxes, random_boxes, sides_of, true_squares
+from benchmarks.arms import centre_boxes, fixed_boxes, random_boxes, sides_of, true_squares
 from benchmarks.bootstrap import bootstrap, interval
 from benchmarks.contenders import Entry, compare
 from benchmarks.localisation import (
@@ -69,7 +69,7 @@ def test_random_boxes_differ_from_draw_to_draw():
 def mean():
     """Boxes at the place of the first one: a twentieth of the width, a tenth of the height."""
     boxes = np.array([[0, 0, 20, 20], [80, 280, 100, 300], [0, 0, 64, 64], [0, 0, 1, 1]])
-    return mean_boxes(boxes, np.array([0]), np.full(4, 0.2), SIZES)
+    return fixed_boxes(np.mean, boxes, np.array([0]), np.full(4, 0.2), SIZES)
 
 
 def test_the_mean_box_depends_on_the_fitted_rows_only(mean):

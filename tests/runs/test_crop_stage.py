@@ -29,7 +29,9 @@ def crop(call, folder, *words):
 def test_without_a_search_the_configured_rule_is_used(finished_run):
     record = json.loads(RunFolder(finished_run).task(NECK).rule.read_text())
     assert record["curve"] == []
-    assert record["rule"] == record["start"]
+    completed = {key: record["rule"][key] for key in ("prior", "usual")}
+    assert record["rule"] == record["start"] | completed | {"zoom": 2.0}
+    assert None not in completed.values()
 
 
 @pytest.fixture
@@ -50,10 +52,10 @@ def searched(call, folder, monkeypatch):
 def test_the_rule_is_searched_on_images_that_no_network_trained_on(searched, folder):
     assert searched["rows"] == 5 * PER_CLASS  # all but the test images
     settings = [one["setting"] for one in searched["curve"] if one["chosen"]]
-    assert settings[:2] == ["threshold", "margin"]
+    assert settings[:4] == ["prior_weight", "threshold", "zoom", "threshold"]
     chosen = {one["setting"]: one["value"] for one in searched["curve"] if one["chosen"]}
-    usual = {"usual": searched["rule"]["usual"]}  # completed where the rule needs it
-    assert searched["rule"] == searched["start"] | chosen | usual
+    completed = {key: searched["rule"][key] for key in ("prior", "usual")}
+    assert searched["rule"] == searched["start"] | chosen | completed
     boxes = pd.read_csv(folder.boxes_csv, keep_default_na=False)
     assert set(boxes["threshold"]) == {searched["rule"]["threshold"]}
     assert (boxes["fallback"] == "off").all() != searched["rule"]["enabled"]

@@ -49,6 +49,17 @@ def run(classifier, path, x, engine="onnx"):
 
 
 @both_engines
+@pytest.mark.parametrize(("share", "k"), [(0.05, 1), (0.25, 6)])
+def test_with_top_k_pooling_logits_are_the_means_of_the_highest_positions(tmp_path, x, engine, share, k):
+    classifier = Classifier(build_classifier([], SHAPE, 3, 0.0, 0, share), SHAPE, context(tmp_path))
+    logits, maps = run(classifier, tmp_path / "n.onnx", x, engine)
+    flat = np.sort(maps.reshape(len(x), 3, -1), axis=2)
+    np.testing.assert_allclose(logits, flat[:, :, -k:].mean(axis=2), atol=1e-5)
+    weight = classifier.net.weight.data().asnumpy()
+    np.testing.assert_allclose(maps, np.einsum("cf,nfhw->nchw", weight, x), atol=1e-5)
+
+
+@both_engines
 def test_logits_are_the_means_of_the_class_maps_plus_bias(tmp_path, small, x, engine):
     one = small()
     one.net.bias.set_data(mxnet().nd.array([0.5, -1.0, 2.0]))

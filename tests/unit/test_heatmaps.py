@@ -1,5 +1,7 @@
 """From class maps of test-time views to one heatmap."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from heatcrop.training.views import TestViews, View
-from stage1_cam.heatmaps import class_heatmap, merge_views
+from stage1_cam.heatmaps import class_heatmap, evidence_heatmap, heatmaps_of, merge_views
 
 MAPS = hnp.arrays(np.float32, (2, 3, 4, 4), elements=st.integers(-5, 5).map(float))
 UNIT, MIRROR = View(0, 0, 1, 1), View(0, 0, 1, 1, True)
@@ -86,6 +88,24 @@ def test_heatmap_kinds(maps, chosen):
     # Evidence for all classes alike is in neither.
     np.testing.assert_allclose(class_heatmap(maps + 7, chosen, "distance"), distance, atol=1e-3)
     np.testing.assert_allclose(class_heatmap(maps + 7, chosen, "contrast"), contrast, atol=1e-4)
+
+
+@given(hnp.arrays(np.float32, (4, 3, 5), elements=st.integers(-50, 50).map(float)))
+def test_evidence_is_for_all_visible_classes_against_the_invisible_one(maps):
+    expected = maps[[0, 1, 3]].mean(axis=0) - maps[2]
+    np.testing.assert_allclose(evidence_heatmap(maps, 2), expected, atol=1e-4)
+    np.testing.assert_allclose(evidence_heatmap(maps), maps.std(axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("invisible", [None, 1])
+def test_evidence_does_not_depend_on_the_prediction(invisible):
+    maps = np.random.default_rng(0).normal(size=(1, 2, 3, 4, 4)).astype(np.float32)
+    views = [UNIT, dataclasses.replace(UNIT, flip=True)]
+    found = [heatmaps_of(logits[None], maps, views, "evidence", invisible) for logits in np.eye(3)]
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+    others = [heatmaps_of(logits[None], maps, views, "distance", invisible) for logits in np.eye(3)]
+    assert not np.array_equal(others[0], others[1])
 
 
 def test_a_single_class_has_its_own_map():

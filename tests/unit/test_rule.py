@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task
 from heatcrop.training.views import framed
-from stage2_crop.boxes import Heatmaps, complete_rule, find_crops, jitter_boxes, write_boxes
+from stage2_crop.boxes import Heatmaps, complete_rule, find_crops, fit_prior, jitter_boxes, write_boxes
 from stage2_crop.plan import CropRule
-from stage2_crop.rule import Crop, find_crop, is_flat
+from stage2_crop.rule import GRID, Crop, find_crop, is_flat, location_prior
 
 
 def peak(x, y, side=7, spread=0.8):
@@ -228,7 +228,8 @@ def test_a_rule_cannot_be_changed_by_accident():
 
 def test_an_invisible_attribute_is_cropped_or_not_as_the_rule_says():
     heat, frame = peak(0.5, 0.5), (0, 0, 100, 100)
-    assert find_crop(heat, frame, 100, 100, CropRule(), invisible=True).fallback == "invisible"
+    uncropped = find_crop(heat, frame, 100, 100, CropRule(invisible="whole"), invisible=True)
+    assert uncropped.fallback == "invisible"
     cut = find_crop(heat, frame, 100, 100, CropRule(invisible="crop"), invisible=True)
     assert cut == find_crop(heat, frame, 100, 100, CropRule())
     assert cut.fallback == ""
@@ -250,7 +251,7 @@ def test_the_usual_place_is_the_median_of_the_heatmap_crops():
     sizes = np.array([[100, 100], [200, 200], [400, 400], [100, 100], [100, 100]])
     gone = np.array([False, False, False, True, False])
     heat[4] = 1.0  # flat
-    rule = CropRule(threshold=0.5, invisible="usual")
+    rule = CropRule(threshold=0.5, invisible="usual", prior_weight=0)
     crops = find_crops(Heatmaps(heat, sizes, "stretch", gone), rule)
     assert [crop.fallback for crop in crops] == ["", "", "", "invisible", "flat"]
     x, y, side = complete_rule(rule, Heatmaps(heat, sizes, "stretch", gone)).usual
@@ -260,13 +261,107 @@ def test_the_usual_place_is_the_median_of_the_heatmap_crops():
     )
 
 
-def test_a_usual_place_is_computed_only_where_it_is_needed_and_can_be_known():
-    heat, sizes, none = peak(0.3, 0.3)[None], np.array([[100, 100]]), np.zeros(1, bool)
-    for rule in (CropRule(), CropRule(invisible="usual", usual=(0.1, 0.2, 0.3))):
-        assert complete_rule(rule, Heatmaps(heat, sizes, "pad", none)) is rule
-    rule = CropRule(invisible="usual")
-    assert complete_rule(rule, Heatmaps(heat, sizes, "pad", ~none)).usual is None
-    assert complete_rule(rule, Heatmaps(heat, sizes, "pad", none)[:0]).usual is None
+ONE = Heatmaps(peak(0.3, 0.3)[None], np.array([[100, 100]]), "pad", np.zeros(1, bool))
+
+
+def test_a_rule_that_is_complete_stays_as_it_is():
+    rule = CropRule(prior=(0.5, 0.5, 0.1, 0.1), usual=(0.1, 0.2, 0.3))
+    assert complete_rule(rule, ONE) is rule
+
+
+def test_a_usual_place_stays_unknown_where_no_heatmap_gives_a_crop():
+    gone = dataclasses.replace(ONE, invisible=np.ones(1, bool))
+    assert complete_rule(CropRule(invisible="usual"), gone).usual is None
+
+
+def test_no_images_give_neither_prior_nor_usual_place():
+    completed = complete_rule(CropRule(), ONE[:0])
+    assert (completed.prior, completed.usual) == (None, None)
+
+
+# --- location prior, fixed place
+
+
+TWO_HILLS = peak(0.25, 0.25, 12) + 0.9 * peak(0.75, 0.75, 12)
+SQUARE = (0, 0, 200, 200)
+
+
+@pytest.mark.parametrize(("weight", "place"), [(0.0, 50), (0.5, 150)])
+def test_a_location_prior_decides_between_two_regions(weight, place):
+    rule = CropRule(threshold=0.5, prior_weight=weight, prior=(0.7, 0.7, 0.2, 0.2))
+    x0, y0, x1, y1 = find_crop(TWO_HILLS, SQUARE, 200, 200, rule).box
+    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((place, place), abs=5)
+
+
+def test_a_prior_far_away_leaves_the_only_region():
+    rule = CropRule(threshold=0.5, prior_weight=1.0, prior=(5.0, 5.0, 0.01, 0.01))
+    own = find_crop(peak(0.25, 0.25), SQUARE, 200, 200, dataclasses.replace(rule, prior_weight=0.0))
+    assert find_crop(peak(0.25, 0.25), SQUARE, 200, 200, rule).box == pytest.approx(own.box, abs=3)
+
+
+@given(st.integers(30, 400), st.integers(30, 400))
+def test_a_prior_is_relative_to_the_image_not_to_the_frame(width, height):
+    """A padded frame reaches beyond the image; the prior's mean is a share of the image itself."""
+    heat = location_prior((0.25, 0.75, 0.1, 0.1), frame_of(width, height), width, height)
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    x0, y0, x1, y1 = frame_of(width, height)
+    x, y = x0 + (column + 0.5) / GRID * (x1 - x0), y0 + (row + 0.5) / GRID * (y1 - y0)
+    step = (x1 - x0) / GRID
+    assert abs(x - 0.25 * width) <= step
+    assert abs(y - 0.75 * height) <= step
+
+
+def test_a_fitted_prior_finds_the_common_place_in_spite_of_stray_peaks():
+    rng = np.random.default_rng(0)
+    common = [peak(*rng.normal((0.3, 0.6), 0.03), 14) for _ in range(40)]
+    stray = [peak(0.9, 0.1, 14) + 0.9 * peak(*rng.normal((0.3, 0.6), 0.03), 14) for _ in range(12)]
+    maps = np.stack(common + stray)
+    heatmaps = Heatmaps(maps, np.full((52, 2), 100), "stretch", np.zeros(52, bool))
+    x, y, dx, dy = fit_prior(heatmaps, 0.5)
+    assert (x, y) == pytest.approx((0.3, 0.6), abs=0.03)
+    assert max(dx, dy) < 0.1
+    x, y, dx, dy = fit_prior(heatmaps, 0.0)
+    assert min(dx, dy) > 0.15, "without weight, the spread of all peaks"
+
+
+def test_a_fixed_place_does_not_depend_on_the_heatmap():
+    rule = CropRule(place="fixed", usual=(0.5, 0.3, 0.4))
+    boxes = {find_crop(peak(u, u), SQUARE, 200, 200, rule).box for u in (0.1, 0.5, 0.9)}
+    assert boxes == {(60, 20, 140, 100)}
+
+
+# --- zoom
+
+
+SIZES = np.full((1, 2), 400)
+
+
+def zoomed(heat, region, rule):
+    heatmaps = Heatmaps(
+        peak(0.5, 0.5)[None],
+        np.full((1, 2), 400),
+        "stretch",
+        np.zeros(1, bool),
+        heat[None],
+        np.array([region]),
+    )
+    return find_crops(heatmaps, rule)[0]
+
+
+ZOOM_RULE = CropRule(threshold=0.5, least_side=0.0, zoom=2.0, prior_weight=0)
+
+
+def test_a_zoomed_heatmap_gives_the_crop_in_the_pixels_of_the_image():
+    region = (100, 200, 300, 400)
+    x0, y0, x1, y1 = zoomed(peak(0.25, 0.75, 9), region, ZOOM_RULE).box
+    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((150, 350), abs=3)
+    assert x1 - x0 == pytest.approx(200 / 9 * 2 * 1.2, rel=0.3)
+
+
+def test_a_flat_zoomed_heatmap_leaves_the_first_crop():
+    first = zoomed(np.ones((9, 9)), (0, 0, 100, 100), dataclasses.replace(ZOOM_RULE, zoom=0.0))
+    assert zoomed(np.ones((9, 9)), (0, 0, 100, 100), ZOOM_RULE) == first
+    assert first.fallback == ""
 
 
 def test_a_disabled_rule_crops_no_image():
