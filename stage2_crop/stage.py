@@ -209,7 +209,7 @@ class CropStage(Stage):
 
     def _search(self, heatmaps: Heatmaps, start: CropRule, steps: Steps) -> tuple[CropRule, list[Candidate]]:
         """Search a rule on the rows for it; without any, `start` is the rule."""
-        data, form, seed, rows = self.data, self.context.form, self.context.seed, self._search_rows
+        data, form, seed, rows = self.data, self.context.probe_form, self.context.seed, self._search_rows
         if not len(rows):
             return start, []
         letters, heatmaps, paths = data.letters[rows], heatmaps[rows], [data.paths[i] for i in rows]

@@ -115,7 +115,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         if crop.search.pictures:
             runner = context.open_backbone(Path(folder) / "probe")
             boxes = [[(0, 0, int(w), int(h))] * 2 for w, h in data.sizes[some]]
-            probe = timeit(lambda: box_features(runner, context.form, paths, boxes), number=1) / (2 * n)
+            probe = timeit(lambda: box_features(runner, context.probe_form, paths, boxes), number=1) / (2 * n)
         return _Speed(read, cached, history[-1]["seconds"] / n, probe, weights.stat().st_size, cached_bytes)
 
 

@@ -277,7 +277,16 @@ def test_every_arm_predicts_all_test_images(unit):
     measured = read_arrays(unit.path)
     found = {arm: p[test_rows] for arm, p in measured.items() if arm.startswith("fused/")}
     complete = {arm for arm, p in found.items() if len(p) and np.isfinite(p).all()}
-    arms = ("ours", EQUAL, "centre crop", "mean box", "random crop", "seed's rule", "true boxes")
+    arms = (
+        "ours",
+        EQUAL,
+        "centre crop",
+        "mean box",
+        "median box",
+        "random crop",
+        "seed's rule",
+        "true boxes",
+    )
     assert complete == {f"fused/{arm}" for arm in arms}
 
 

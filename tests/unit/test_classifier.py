@@ -1,5 +1,7 @@
 """The classifier: logits and class maps, freezing, weights on disk, export."""
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -117,8 +119,18 @@ def test_without_frozen_blocks_there_is_no_trunk(tmp_path):
     assert context(tmp_path, frozen=0).open_trunk() is None
 
 
-def test_the_backbone_is_complete_whatever_is_frozen(tmp_path, image):
-    assert context(tmp_path, frozen=3).open_backbone(tmp_path)(image)[0].shape == (3, 256, 2, 2)
+def test_the_backbone_is_complete_whatever_is_frozen_and_smaller(tmp_path):
+    here = context(tmp_path, frozen=3)
+    form = dataclasses.replace(here.form, side_px=192)
+    small = np.zeros((3, 3, 128, 128), np.float32)
+    assert dataclasses.replace(here, form=form).open_backbone(tmp_path)(small)[0].shape == (3, 256, 4, 4)
+
+
+@pytest.mark.parametrize(("side", "probed"), [(288, 192), (64, 32), (32, 32), (448, 288)])
+def test_probes_take_an_input_that_fits_the_backbone(tmp_path, side, probed):
+    here = context(tmp_path)
+    form = dataclasses.replace(here.form, side_px=side)
+    assert dataclasses.replace(here, form=form).probe_form.side_px == probed
 
 
 # --- weights
