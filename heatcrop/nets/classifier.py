@@ -88,7 +88,7 @@ class NetworkContext:
 
     @property
     def probe_form(self) -> InputForm:
-        """How :mod:`heatcrop.training.probe` frames boxes: at two thirds of the side, in under half the time."""
+        """How :mod:`heatcrop.training.probe` frames boxes: at two thirds of the side, for speed."""
         kind, side = self.form.backbone, self.form.side_px
         smaller = round(side * 2 / 3 / kind.multiple_of) * kind.multiple_of
         return self.form if kind.misfit(smaller) else dataclasses.replace(self.form, side_px=smaller)
