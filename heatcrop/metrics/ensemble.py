@@ -19,7 +19,7 @@ import numpy as np
 from heatcrop.metrics.calibration import cross_entropy, fit_temperature, tempered
 from heatcrop.metrics.score import average_precision
 
-_STEPS = 20
+_STEPS, _STANDARD_ERRORS = 20, 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +61,11 @@ def choose_weights(
     letters: np.ndarray,
     soft: np.ndarray,
 ) -> np.ndarray | None:
-    """Choose the (K,) weights of K members by the one-standard-error rule.
+    """Choose the (K,) weights of K members by the one-standard-error rule, with two of them.
 
-    Of all weights whose cross entropy is within one standard error of the least, the difference taken row by
+    Two, since most rows are predicted by networks of folds: they trained on fewer images than those whose
+    predictions will be fused, and differ from each other more. Of all weights whose cross entropy is within
+    two standard errors of the least, the difference taken row by
     row, choose the ones nearest to equal weights. Weights whose AP is below that of any reference (N, C) are
     not considered; None when none are left.
     """
@@ -76,7 +78,7 @@ def choose_weights(
     best = allowed[int(np.argmin(losses[allowed].mean(axis=1)))]
     excess = losses - losses[best]
     error = excess.std(axis=1) / np.sqrt(len(letters))
-    close = [tried[int(i)] for i in allowed if excess[i].mean() <= error[i]]
+    close = [tried[int(i)] for i in allowed if excess[i].mean() <= _STANDARD_ERRORS * error[i]]
     return min(close, key=lambda weights: float(np.square(weights - 1 / len(members)).sum()))
 
 
