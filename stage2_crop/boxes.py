@@ -12,11 +12,10 @@ import numpy as np
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_table
 from heatcrop.training.views import framed
-from stage2_crop.component import scale_heat, upsample
 from stage2_crop.plan import CropRule
-from stage2_crop.rule import GRID, NO_CROP, Crop, find_crop, location_prior
+from stage2_crop.rule import GRID, NO_CROP, Crop, find_crop, weigh_heat
 
-_REFITS, _LEAST_SPREAD = 10, 0.03
+_LEAST_SPREAD = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +70,7 @@ def complete_rule(rule: CropRule, heatmaps: Heatmaps) -> CropRule:
     Where no heatmap does, it stays unknown. The heatmaps must not be those of test images.
     """
     if rule.prior is None and len(heatmaps.maps):
-        rule = dataclasses.replace(rule, prior=fit_prior(heatmaps, rule.prior_weight))
+        rule = dataclasses.replace(rule, prior=fit_prior(heatmaps))
     if rule.usual is not None:
         return rule
     crops = find_crops(heatmaps, dataclasses.replace(rule, place="heatmap"))
@@ -85,43 +84,31 @@ def complete_rule(rule: CropRule, heatmaps: Heatmaps) -> CropRule:
     return dataclasses.replace(rule, usual=(x, y, side))
 
 
-def fit_prior(heatmaps: Heatmaps, weight: float) -> tuple[float, float, float, float]:
+def fit_prior(heatmaps: Heatmaps) -> tuple[float, float, float, float]:
     """Estimate where the heat of some images is highest: mean and standard deviation of a Gaussian.
 
     Parameters
     ----------
     heatmaps : Heatmaps
         At least one; not those of test images.
-    weight : float
-        The prior's, see :class:`stage2_crop.plan.CropRule`.
 
     Returns
     -------
     tuple of float (x, y, dx, dy)
-        Shares of the image's width and height.
-
-    Notes
-    -----
-    Heat peaks at a wrong place in some images. The Gaussian is refitted to the peaks of the heat times the
-    prior, so that such peaks count less each time.
+        Shares of the image's width and height. Robust, since heat peaks at a wrong place in some images: the
+        median of the peaks, and their median absolute deviation scaled to a Gaussian's standard deviation.
     """
-    scaled = [upsample(scale_heat(one), GRID) for one in np.asarray(heatmaps.maps)]
-    frames = [_frame((0, 0, *size), heatmaps.fit) for size in heatmaps.sizes.tolist()]
-    prior: tuple[float, float, float, float] | None = None
-    for _ in range(_REFITS if weight else 1):
-        peaks = np.empty((len(scaled), 2))
-        for i, (heat, frame, size) in enumerate(zip(scaled, frames, heatmaps.sizes.tolist(), strict=True)):
-            if prior is not None:
-                heat = heat * location_prior(prior, frame, *size) ** weight
-            row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-            x = frame[0] + (column + 0.5) / GRID * (frame[2] - frame[0])
-            y = frame[1] + (row + 0.5) / GRID * (frame[3] - frame[1])
-            peaks[i] = x / size[0], y / size[1]
-        spread = np.maximum(peaks.std(axis=0), _LEAST_SPREAD)
-        x, y, dx, dy = map(float, (*peaks.mean(axis=0), *spread))
-        prior = (x, y, dx, dy)
-    assert prior is not None
-    return prior
+    peaks = np.empty((len(heatmaps.maps), 2))
+    for i, (heatmap, size) in enumerate(zip(heatmaps.maps, heatmaps.sizes.tolist(), strict=True)):
+        x0, y0, x1, y1 = frame = _frame((0, 0, *size), heatmaps.fit)
+        heat = weigh_heat(np.asarray(heatmap), frame, *size, CropRule(prior_weight=0.0))[0]
+        row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+        peaks[i] = x0 + (column + 0.5) / GRID * (x1 - x0), y0 + (row + 0.5) / GRID * (y1 - y0)
+        peaks[i] /= size
+    middle = np.median(peaks, axis=0)
+    spread = np.maximum(1.4826 * np.median(np.abs(peaks - middle), axis=0), _LEAST_SPREAD)
+    x, y, dx, dy = map(float, (*middle, *spread))
+    return x, y, dx, dy
 
 
 def jitter_boxes(

@@ -65,7 +65,7 @@ class Component:
     """Its share of the map's total heat, 0..1."""
 
 
-def components(heat: np.ndarray, threshold: float) -> list[Component]:
+def components(heat: np.ndarray, threshold: float, weighted: np.ndarray | None = None) -> list[Component]:
     """Find the 8-connected components of the positions whose heat is at least `threshold`.
 
     Parameters
@@ -73,6 +73,8 @@ def components(heat: np.ndarray, threshold: float) -> list[Component]:
     heat : ndarray of float, shape (h, w)
     threshold : float
         In the unit of `heat`; must be above 0, or positions without heat would count.
+    weighted : ndarray of float, shape (h, w), optional
+        What a component's mass is measured with instead of `heat`.
 
     Returns
     -------
@@ -100,8 +102,9 @@ def components(heat: np.ndarray, threshold: float) -> list[Component]:
         raise ValueError(f"threshold is {threshold}; it must be above 0")
     heat = np.asarray(heat, np.float32)
     labels = label(heat >= threshold, connectivity=2)
-    mass = np.bincount(labels.ravel(), weights=heat.ravel())
-    total = np.maximum(heat, 0).sum(dtype=np.float64)
+    weights = heat if weighted is None else weighted
+    mass = np.bincount(labels.ravel(), weights=weights.ravel())
+    total = np.maximum(weights, 0).sum(dtype=np.float64)
     found = []
     for region in regionprops(labels):
         y0, x0, y1, x1 = region.bbox

@@ -7,9 +7,8 @@ are training images whose heatmaps and predictions come from networks that did n
 validation images; test images are not used.
 
 Validation sets are small and the best of a dozen noisy figures is an optimistic choice. So a candidate must
-be better than the configured value by more than two standard errors of the difference: the one-standard-
-error rule (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3), stricter because a
-dozen differences are compared.
+be better than the configured value by more than one standard error of the difference (Breiman et al.,
+"Classification and Regression Trees", 1984, section 3.4.3).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from heatcrop.training.probe import Box, probe_predictions
 from stage2_crop.plan import CropRule
 
 _RESAMPLES = 200
-_STANDARD_ERRORS = 2.0
+_STANDARD_ERRORS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
