@@ -93,15 +93,14 @@ class SearchPlan:
     pictures : int
         How many images evaluate a candidate; 0 keeps the configured rule.
     prior_weights, thresholds, margins, least_sides, greatest_sides : tuple of float
-        Values tried beside the configured one, see :class:`CropRule`. Higher thresholds and smaller margins
-        often score a little higher still by cutting into the region itself: the defaults stop where a
-        person who inspects the crops would.
+        Values tried beside the configured one, see :class:`CropRule`. Still higher thresholds would cut into
+        the region itself, which a person who inspects the crops would not accept.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
     prior_weights: Annotated[tuple[PriorWeight, ...], Field(min_length=1)] = (0.0, 0.5, 1.0, 2.0)
-    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.3, 0.45, 0.6)
-    margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.1, 0.15, 0.3)
+    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.45, 0.6, 0.75)
+    margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.05, 0.1, 0.2)
     least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.3, 0.45)
     greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)
 
