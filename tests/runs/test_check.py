@@ -108,15 +108,15 @@ def counted(tiny_home, monkeypatch):
 
 def test_features_of_all_test_views_and_one_training_view_are_counted(counted):
     data, seconds = counted
-    # Both stages: two test views, plain and mirrored, of all images, and one more of each training image.
-    assert seconds(cached=1.0) == 2 * (2 * len(data) + len(data.rows("train")))
+    # Both stages: two test views, plain and mirrored, of all images, and one more of each training image; zoom.
+    assert seconds(cached=1.0) == 2 * (2 * len(data) + len(data.rows("train"))) + len(data)
 
 
 def test_epochs_of_all_networks_are_counted(counted):
     data, seconds = counted
     train, val = len(data.rows("train")), len(data.rows("val"))
     # Two epochs of a final network and of two folds', which share the images; a third for a forward pass.
-    expected = 2 * (2 * 3 * 2 * train + 2 * 3 * val) + 2 * 2 * len(data)
+    expected = 2 * (2 * 3 * 2 * train + 2 * 3 * val) + 2 * 2 * len(data) + len(data)
     assert seconds(train=3.0) == pytest.approx(expected)
 
 
