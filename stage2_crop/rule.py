@@ -134,7 +134,7 @@ def location_prior(
     along_x = np.exp(-(((x - mean_x) / spread_x) ** 2) / 2)
     along_y = np.exp(-(((y - mean_y) / spread_y) ** 2) / 2)
     # Not 0 anywhere: a map that is hot only far away keeps its component.
-    return np.maximum(along_y[:, None] * along_x, _LEAST_PRIOR).astype(np.float32)
+    return np.asarray(np.maximum(along_y[:, None] * along_x, _LEAST_PRIOR), np.float32)
 
 
 def _zero_padding(

@@ -108,7 +108,8 @@ def counted(tiny_home, monkeypatch):
 
 def test_features_of_all_test_views_and_one_training_view_are_counted(counted):
     data, seconds = counted
-    # Both stages: two test views, plain and mirrored, of all images, and one more of each training image; zoom.
+    # Both stages: two test views, plain and mirrored, of all images, and one more of each training image.
+    # Zoom: one view of all images.
     assert seconds(cached=1.0) == 2 * (2 * len(data) + len(data.rows("train"))) + len(data)
 
 
