@@ -22,7 +22,7 @@ run: $(VENV)/.run
 	$(BIN)/python pipeline.py run --all
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 # Long tests: those marked so, fuzzing, full disks, runs killed at random moments (two tiny runs a size, two a
 # moment), prediction in a new environment without MXNet, and the environment for GPUs, about 5 GB.
