@@ -176,7 +176,10 @@ def _maps(count: int) -> np.ndarray:
 def crops(threads: int, files: list[str]) -> Workload:
     """Run stage 2 with a fixed rule from maps and JPEG files to boxes and crop files."""
     data, context = _data(files, threads), _context("efficientnet_lite0", 224, threads)
-    group, plan = single_group(data), CropPlan(CropRule(threshold=0.5), SearchPlan(pictures=0), zoom=0, jitter=0)
+    group, plan = (
+        single_group(data),
+        CropPlan(CropRule(threshold=0.5), SearchPlan(pictures=0), zoom=0, jitter=0),
+    )
     given = RunFolder(context.trunk_folder / "given").task(data.task.name)
     full, networks = data.letters / 2, np.full(len(data), "final")
     write_arrays(given.predictions(1), full=full, networks=networks)
