@@ -142,7 +142,8 @@ class CropPlan:
         Such crops of each training image.
     fixed_share : float
         Share of them that are at the attribute's usual place instead of where the heatmap points: the crop
-        network then also knows crops that are not centred on the region, as a new image's may not be.
+        network then also knows crops that are not centred on the region, as a new image's may not be. For
+        attributes that are nearly always in the same place; elsewhere such crops show nothing of them.
     quality : int
         JPEG quality of the crop folder, 1..100.
     """
@@ -152,7 +153,7 @@ class CropPlan:
     zoom: Zoom = 2.0
     jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.15
     jitters: Annotated[int, Field(ge=1, le=100)] = 4
-    fixed_share: Share = 0.5
+    fixed_share: Share = 0.0
     quality: Annotated[int, Field(ge=1, le=100)] = 95
 
 

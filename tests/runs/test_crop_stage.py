@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -59,6 +60,15 @@ def test_the_rule_is_searched_on_images_that_no_network_trained_on(searched, fol
     boxes = pd.read_csv(folder.boxes_csv, keep_default_na=False)
     assert set(boxes["threshold"]) == {searched["rule"]["threshold"]}
     assert (boxes["fallback"] == "off").all() != searched["rule"]["enabled"]
+
+
+def test_a_share_of_the_training_crops_is_at_the_usual_place(call, folder):
+    crop(call, folder, "--set", "crop.fixed_share=0.5")
+    boxes, table = np.load(folder.training_boxes), pd.read_csv(folder.boxes_csv, keep_default_na=False)
+    boxes = boxes[(table["split"] == "train") & (table["fallback"] == "")]
+    spread = ((boxes[:, :, :2] + boxes[:, :, 2:]) / 2).std(axis=0).max(axis=1)  # of each of the four crops
+    assert spread[[1, 3]].max() <= 2
+    assert spread[[0, 2]].min() > 5
 
 
 def test_crops_that_several_jobs_cut_are_the_same(call, folder, monkeypatch):
