@@ -89,6 +89,7 @@ def meet(here, there):
     wait_until(there.exists)
 
 
+@pytest.mark.soak
 def test_jobs_of_one_step_begin_at_once_on_free_workers(tmp_path):
     """Also without Dask's help, which moves waiting jobs to free workers once in a while."""
     with dask.config.set({"distributed.scheduler.work-stealing": False}), open_executor(2) as executor:
