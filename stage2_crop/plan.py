@@ -48,14 +48,14 @@ class CropRule:
         The location prior: mean and standard deviation of where the heat is highest, as shares of the
         image's width and height. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
     zoom : float
-        Above 0 the heatmap is computed once more, inside the surroundings of a first crop, whose side is this
-        multiple of that crop's, see :mod:`stage2_crop.zoom`.
+        Set by ``crop.zoom``. Above 0 the heatmap is computed once more, inside the surroundings of a first
+        crop, whose side is this multiple of that crop's, see :mod:`stage2_crop.zoom`.
     place : {'heatmap', 'fixed'}
         Crop where the heatmap points, or the same place of all images: the usual one.
     invisible : {'whole', 'usual', 'crop'}
         What to crop where the attribute is predicted to be invisible: nothing, the place where the
-        attribute usually is, or what the heatmap gives all the same. With the first two, a crop tells the
-        crop network what the full image's network predicts.
+        attribute usually is, or what the heatmap gives all the same. The first two reveal the full image's
+        prediction to the crop network.
     usual : tuple of float (x, y, side), or None
         The usual place: the square's centre as a share of the image's width and height, and its side as
         a share of the shorter side. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
@@ -155,6 +155,10 @@ class CropPlan:
     jitters: Annotated[int, Field(ge=1, le=100)] = 4
     fixed_share: Share = 0.0
     quality: Annotated[int, Field(ge=1, le=100)] = 95
+
+    def __post_init__(self) -> None:
+        if self.rule.zoom:
+            raise ValueError(f"rule.zoom is {self.rule.zoom:g}; set crop.zoom instead")
 
 
 @dataclasses.dataclass(frozen=True)

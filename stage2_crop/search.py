@@ -114,8 +114,8 @@ def search_rule(
             tried.append(Candidate(setting, value, *scores, *figures))
         best = int(np.argmax([one.fused_ap for one in tried]))
         # A fixed place, or no zoom, is the simpler rule: it needs to be better, not clearly so.
-        simpler = rules[best].place == "fixed" or not rules[best].zoom
-        clearly = 0.0 if simpler and setting in ("place", "zoom") else _STANDARD_ERRORS * tried[best].error
+        simpler = (setting, values[best]) in (("place", "fixed"), ("zoom", 0.0))
+        clearly = 0.0 if simpler else _STANDARD_ERRORS * tried[best].error
         if tried[best].fused_ap - tried[0].fused_ap <= clearly:
             best = 0
         tried[best] = dataclasses.replace(tried[best], chosen=True)

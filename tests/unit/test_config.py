@@ -103,6 +103,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
         ("data: {tasks: [{name: ab, classes: [x, x]}]}", ["data.tasks.0", "twice"]),
         ("crop: {rule: {threshold: .nan}}", ["crop.rule.threshold", "nan"]),
         ("tasks: {skirt: {cam: {folds: 0}}}", ["tasks.skirt.cam.folds", "0"]),
+        ("crop: {rule: {zoom: 2}}", ["crop", "rule.zoom is 2", "crop.zoom"]),
         ("heatmap: {method: gradcam}", ["heatmap.method", "'gradcam'", "'grad_cam'"]),
         ("heatmap: {methods: cam}", ["heatmap.methods", "no such setting"]),
         ("heatmap: {method: layer_cam, layer: -1}", ["heatmap.layer", "-1", "at least 0"]),
