@@ -145,8 +145,10 @@ def backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[Any]:
+def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slice = slice(None)) -> list[Any]:
     """Build a backbone's blocks with their weights: initialised, on the CPU, ending with the last map.
+
+    Blocks outside `part` may be left uninitialised, which is faster.
 
     `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a
     ``.params`` file of the complete model zoo network (``.pth`` for efficientnet_lite0). EngineError where
@@ -162,7 +164,7 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0) -> list[An
     if spec.source == "lite0":
         blocks = lite0_blocks()
         if weights != "none":
-            load_lite0(blocks, path)
+            load_lite0(blocks, path, part)
             return blocks
         for block in blocks:
             block.initialize(initializer)

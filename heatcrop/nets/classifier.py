@@ -78,7 +78,7 @@ class NetworkContext:
 
     def feature_shape(self) -> Shape:
         """Infer what enters the trained part: (F, h, w) behind the trunk, an image's shape without one."""
-        return output_shape(split_blocks(self.network, self.seed)[0], self.image_shape)
+        return output_shape(trunk_blocks(self.network, self.seed), self.image_shape)
 
     def open_trunk(self) -> Runner | None:
         """Build, export and open the frozen blocks: (B, 3, S, S) to (B, F, h, w); None without any."""
@@ -102,7 +102,7 @@ class NetworkContext:
         return self._open_blocks(plan, folder / "backbone.onnx", self.probe_form.side_px)
 
     def _open_blocks(self, plan: NetworkPlan, path: Path, side_px: int) -> Runner:
-        block = chain(*split_blocks(plan, self.seed)[0])
+        block = chain(*trunk_blocks(plan, self.seed))
         export_onnx(block, (3, side_px, side_px), path, ("features",))
         if self.devices.infer_by_mxnet(self.engine):
             return mxnet_runner(block, self.devices.mxnet_gpu, self.devices.amp)
@@ -110,7 +110,7 @@ class NetworkContext:
 
     def classifier(self, input_shape: Shape, n_classes: int) -> Classifier:
         """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""
-        blocks = split_blocks(self.network, self.seed)[1]
+        blocks = trained_blocks(self.network, self.seed)
         net = build_classifier(blocks, input_shape, n_classes, self.network.dropout, self.seed, self.pooling)
         return Classifier(net, input_shape, self)
 
@@ -247,14 +247,22 @@ def _classifier_class() -> type:
     return ClassifierNet
 
 
-def split_blocks(plan: NetworkPlan, seed: int) -> tuple[list[Any], list[Any]]:
-    """Build the backbone and cut it into the frozen trunk and the trained rest."""
+def trunk_blocks(plan: NetworkPlan, seed: int) -> list[Any]:
+    """Build the trunk: the backbone's first blocks, whose weights stay."""
+    return _build_part(plan, seed, slice(plan.frozen_blocks if plan.frozen_blocks >= 0 else None))
+
+
+def trained_blocks(plan: NetworkPlan, seed: int) -> list[Any]:
+    """Build the backbone's blocks behind the trunk, none where all are frozen."""
+    return _build_part(plan, seed, slice(plan.frozen_blocks, None) if plan.frozen_blocks >= 0 else slice(0))
+
+
+def _build_part(plan: NetworkPlan, seed: int, part: slice) -> list[Any]:
     with _fresh_names():
-        blocks = build_blocks(plan.backbone, plan.weights, seed)
+        blocks = build_blocks(plan.backbone, plan.weights, seed, part)
     if plan.dilated:
         dilate_last_stage(blocks, plan.backbone)
-    cut = len(blocks) if plan.frozen_blocks < 0 else min(plan.frozen_blocks, len(blocks))
-    return blocks[:cut], blocks[cut:]
+    return blocks[part]
 
 
 def build_classifier(

@@ -95,8 +95,8 @@ def lite0_weights_file() -> Path:
     return Path(spec.submodule_search_locations[0]) / "models" / _FILE
 
 
-def load_lite0(blocks: list[Any], path: Path | None = None) -> None:
-    """Load ImageNet weights into the blocks.
+def load_lite0(blocks: list[Any], path: Path | None = None, part: slice = slice(None)) -> None:
+    """Load ImageNet weights into a part of the blocks.
 
     The file is in PyTorch's old format, by default the installed package's; WeightsError where it does not
     fit. The head that the blocks were trained with, ``_fc``, is left out.
@@ -110,7 +110,9 @@ def load_lite0(blocks: list[Any], path: Path | None = None) -> None:
     parameters = [p for block in blocks for p in block.collect_params().values()]
     if len(parameters) != len(arrays):
         raise WeightsError(f"the weight file holds {len(arrays)} arrays, the network {len(parameters)}")
+    wanted = {id(p) for block in blocks[part] for p in block.collect_params().values()}
     for parameter, (name, array) in zip(parameters, arrays, strict=True):
         if tuple(parameter.shape) != array.shape:
             raise WeightsError(f"{name} has shape {array.shape}, the network expects {parameter.shape}")
-        parameter.initialize(mx.init.Constant(mx.nd.array(array)), force_reinit=True)
+        if id(parameter) in wanted:
+            parameter.initialize(mx.init.Constant(mx.nd.array(array)), force_reinit=True)

@@ -8,7 +8,14 @@ import pytest
 
 from heatcrop.errors import RunError, WeightsError
 from heatcrop.nets.backbones import InputForm, backbone
-from heatcrop.nets.classifier import Classifier, NetworkContext, NetworkPlan, build_classifier, split_blocks
+from heatcrop.nets.classifier import (
+    Classifier,
+    NetworkContext,
+    NetworkPlan,
+    build_classifier,
+    trained_blocks,
+    trunk_blocks,
+)
 from heatcrop.nets.engine import mxnet
 from heatcrop.nets.inference import mxnet_runner, open_network
 
@@ -97,7 +104,8 @@ def test_the_seed_decides_the_fresh_classifier(small):
 @pytest.mark.parametrize(("frozen", "sizes"), [(0, (0, 18)), (9, (9, 9)), (-1, (18, 0)), (99, (18, 0))])
 def test_a_plan_cuts_the_blocks(monkeypatch, frozen, sizes):
     monkeypatch.setattr("heatcrop.nets.classifier.build_blocks", lambda *_: list(range(18)))
-    trunk, rest = split_blocks(NetworkPlan(BACKBONE, "none", frozen), seed=0)
+    plan = NetworkPlan(BACKBONE, "none", frozen)
+    trunk, rest = trunk_blocks(plan, seed=0), trained_blocks(plan, seed=0)
     assert (len(trunk), len(rest)) == sizes
     assert trunk + rest == list(range(18))
 

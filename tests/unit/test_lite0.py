@@ -45,6 +45,15 @@ def answers(images, tmp_path_factory):
     return {"onnx": open_network(folder / "net.onnx")(x), "mxnet": mxnet_runner(net)(x)}
 
 
+def test_a_part_gets_its_weights_and_no_other():
+    complete, last = (build_blocks("efficientnet_lite0", part=slice(first, None)) for first in (0, 17))
+    parameters = [blocks[17].collect_params().values() for blocks in (complete, last)]
+    for one, other in zip(*parameters, strict=True):
+        np.testing.assert_array_equal(one.data().asnumpy(), other.data().asnumpy())
+    with pytest.raises(RuntimeError, match="not been initialized"):
+        next(iter(last[16].collect_params().values())).data()
+
+
 @pytest.mark.parametrize("engine", ["onnx", "mxnet"])
 def test_known_answers_on_known_images(answers, engine):
     p = softmax(answers[engine][0])
