@@ -66,7 +66,8 @@ SHARED = tuple(
 
 
 def _finished(home: Path, name: str, *settings: str) -> Iterator[Path]:
-    code, printed = run_command(home, "run", "--all", *TINY, "--out", name, "--jobs", "1", *settings)
+    with without_plots():
+        code, printed = run_command(home, "run", "--all", *TINY, "--out", name, "--jobs", "1", *settings)
     assert code == 0, printed
     before = file_stamps(home / name)
     yield home / name
@@ -118,8 +119,8 @@ def call(home: Path) -> Call:
     return functools.partial(run_command, home)
 
 
-@pytest.fixture(scope="module")
-def no_plots() -> Iterator[None]:
+@contextlib.contextmanager
+def without_plots() -> Iterator[None]:
     """Leave the plots out of reports; they take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("heatcrop.report.plots.task_plots", lambda *_: [])
@@ -127,17 +128,21 @@ def no_plots() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def no_plots() -> Iterator[None]:
+    """See :func:`without_plots`."""
+    with without_plots():
+        yield
+
+
 @pytest.fixture
 def resume(call: Call, run_copy: Path, undisturbed: Reference, no_plots: None) -> Callable[..., list[str]]:
-    """Give the command that made the run again; returns how the copy differs from an undisturbed run.
-
-    Its report, without plots, is not compared.
-    """
+    """Give the command that made the run again; returns how the copy differs from an undisturbed run."""
 
     def command() -> list[str]:
         code, printed = call("run", "--all", *TINY, "--out", run_copy.name, "--jobs", "1")
         assert code == 0, printed
-        return [name for name in differences(run_copy, undisturbed) if not name.startswith("report/")]
+        return differences(run_copy, undisturbed)
 
     return command
 

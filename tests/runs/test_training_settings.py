@@ -16,7 +16,7 @@ def settings(**values):
     return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
 
 
-def test_all_blocks_are_trained_on_images_that_are_read_live(call, tiny_home, tmp_path):
+def test_all_blocks_are_trained_on_images_that_are_read_live(call, tiny_home, tmp_path, no_plots):
     """Also without validation and test images, where nothing can be scored."""
     out = tmp_path / "live"
     words = ("run", "--task", "neck", "--config", "tiny.yaml", "--out", out, "--jobs", "1")
@@ -67,7 +67,7 @@ def test_grad_cam_on_the_last_map_gives_cams_heatmaps(call, run_copy, neck, tiny
     assert not (run_copy / "export").exists()
 
 
-def test_a_training_that_diverges_names_the_settings_and_a_lower_rate_works(call, run_copy):
+def test_a_training_that_diverges_names_the_settings_and_a_lower_rate_works(call, run_copy, no_plots):
     words = ["run", "--task", "neck", "--config", "tiny.yaml", "--out", run_copy, "--jobs", 1]
     wild = {"learning_rate": 10, "head_rate": 1e6, "optimizer": "sgd", "weight_decay": 10, "epochs": 8}
     code, printed = call(*words, *settings(**{f"finetune.training.{key}": v for key, v in wild.items()}))

@@ -247,8 +247,9 @@ def cluster(tmp_path):
             process.wait()
 
 
+@pytest.mark.soak
 def test_a_cluster_makes_the_files_of_one_process_also_when_a_worker_is_killed(
-    call, cluster, run_copy, undisturbed
+    call, cluster, run_copy, undisturbed, no_plots
 ):
     """One is killed at the first checkpoint: both train then, since three networks are to be trained."""
     RunFolder(run_copy).task(NECK).record("cam").unlink()
