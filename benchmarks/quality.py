@@ -203,7 +203,7 @@ def _control(unit: Unit, runner: StageRunner, arm: str, boxes: np.ndarray) -> np
     shutil.rmtree(task.path, ignore_errors=True)
     task.path.mkdir(parents=True)
     task.stage(1).symlink_to(unit.task_folder.stage(1).resolve(), target_is_directory=True)
-    write_arrays(task.boxes, boxes=boxes)
+    write_arrays(task.boxes, boxes=boxes, predicted=boxes[:, None])
     write_array(task.training_boxes, boxes[:, None].astype(np.int32))
     plan = dataclasses.replace(runner.config.plans(unit.data.task)[2], cross_fit=False)
     shared = runner.context, lambda: runner.trunk, unit.fingerprint

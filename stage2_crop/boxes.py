@@ -13,7 +13,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_table
 from heatcrop.training.views import framed
 from stage2_crop.plan import CropRule
-from stage2_crop.rule import GRID, NO_CROP, Crop, find_crop, weigh_heat
+from stage2_crop.rule import GRID, NO_CROP, Crop, find_crop, usual_box, weigh_heat
 
 _LEAST_SPREAD = 0.05
 
@@ -55,6 +55,18 @@ def find_crops(heatmaps: Heatmaps, rule: CropRule) -> list[Crop]:
                 continue
         crops.append(find_crop(maps[i], _frame((0, 0, *size), heatmaps.fit), *size, rule, invisible))
     return crops
+
+
+def predicted_boxes(boxes: np.ndarray, sizes: np.ndarray, rule: CropRule) -> np.ndarray:
+    """Return the K boxes of each image whose logits stage 3 averages, (N, K, 4) int.
+
+    `boxes` are the crops, (N, 4), and `sizes` the images' (N, 2) width and height in pixels. K is 2 for rules
+    of both places, else 1.
+    """
+    if rule.place != "both" or rule.usual is None or not rule.enabled:
+        return boxes[:, None]
+    usual = [usual_box(rule.usual, *size) for size in sizes.tolist()]
+    return np.stack([boxes, np.array(usual, boxes.dtype).reshape(-1, 4)], axis=1)
 
 
 def _frame(box: Sequence[float], fit: str) -> tuple[float, float, float, float]:

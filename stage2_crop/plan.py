@@ -15,6 +15,7 @@ PriorWeight = Annotated[float, Field(ge=0, le=100)]
 Zoom = Annotated[float, Field(ge=0, le=100)]
 Spread = Annotated[float, Field(ge=1e-6, le=1000)]
 UpTo1000 = Annotated[float, Field(ge=0, le=1000)]
+Place = Literal["heatmap", "fixed", "both"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +51,10 @@ class CropRule:
     zoom : float
         Set by ``crop.zoom``. Above 0 the heatmap is computed once more, inside the surroundings of a first
         crop, whose side is this multiple of that crop's, see :mod:`stage2_crop.zoom`.
-    place : {'heatmap', 'fixed'}
-        Crop where the heatmap points, or the same place of all images: the usual one.
+    place : {'heatmap', 'fixed', 'both'}
+        Crop where the heatmap points, or the same place of all images: the usual one. With ``both`` the crop
+        is the heatmap's, and stage 3 averages its logits of that and of the usual place: one more forward
+        pass an image.
     invisible : {'whole', 'usual', 'crop'}
         What to crop where the attribute is predicted to be invisible: nothing, the place where the
         attribute usually is, or what the heatmap gives all the same. The first two reveal the full image's
@@ -75,7 +78,7 @@ class CropRule:
     prior_weight: PriorWeight = 0.5
     prior: tuple[float, float, Spread, Spread] | None = None
     zoom: Zoom = 0.0
-    place: Literal["heatmap", "fixed"] = "heatmap"
+    place: Place = "heatmap"
     invisible: Literal["whole", "usual", "crop"] = "crop"
     usual: tuple[UpTo1000, UpTo1000, UpTo1000] | None = None
     enabled: bool = True
@@ -95,6 +98,8 @@ class SearchPlan:
     prior_weights, thresholds, margins, least_sides, greatest_sides : tuple of float
         Values tried beside the configured one, see :class:`CropRule`. Still higher thresholds would cut into
         the region itself, which a person who inspects the crops would not accept.
+    places : tuple of {'heatmap', 'fixed', 'both'}
+        The same for the place. Fixed only has to be better than the heatmap's, both must be clearly better.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
@@ -103,6 +108,7 @@ class SearchPlan:
     margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.05, 0.1, 0.2)
     least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.3, 0.45)
     greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)
+    places: Annotated[tuple[Place, ...], Field(min_length=1)] = ("heatmap", "fixed", "both")
 
     def first_steps(self) -> Steps:
         """Return the settings that are searched for the first crop, in order, each with its values."""
@@ -118,7 +124,7 @@ class SearchPlan:
             ("margin", self.margins),
             ("least_side", self.least_sides),
             ("greatest_side", self.greatest_sides),
-            ("place", ("heatmap", "fixed")),
+            ("place", self.places),
             ("enabled", (True, False)),
         ]
 

@@ -1,10 +1,10 @@
 """Choose a task's crop rule on rows that no network trained on, by fused AP.
 
 One setting at a time, the others held: the location prior's weight, threshold, margin, least side, greatest
-side, whether to crop a fixed place instead, and whether to crop at all. Each candidate is evaluated by what
-its crops add to the full image: a linear probe on the crops' features, fused with stage 1's predictions. Rows
-are training images whose heatmaps and predictions come from networks that did not train on them, and
-validation images; test images are not used.
+side, whether to crop a fixed place instead or as well, and whether to crop at all. Each candidate is
+evaluated by what its crops add to the full image: a linear probe on the crops' features, fused with stage 1's
+predictions. Rows are training images whose heatmaps and predictions come from networks that did not train on
+them, and validation images; test images are not used.
 
 Validation sets are small and the best of a dozen noisy figures is an optimistic choice. So a candidate must
 be better than the configured value by more than one standard error of the difference (Breiman et al.,
@@ -67,23 +67,24 @@ def search_rule(
     start: CropRule,
     steps: Sequence[tuple[str, Sequence[Any]]],
     rows: SearchRows,
-    boxes_of: Callable[[CropRule], Sequence[Box]],
+    boxes_of: Callable[[CropRule], Sequence[Sequence[Box]]],
     features_of: Callable[[Sequence[Sequence[Box]]], Sequence[np.ndarray]],
     seed: int = 0,
 ) -> tuple[CropRule, list[Candidate]]:
     """Improve a rule one setting at a time; return it with every candidate tried, in order.
 
-    `steps` are pairs of a setting and its values. `boxes_of` returns the rows' boxes by a rule, `features_of`
-    the features, (K, F), of K boxes of each row; those of a box are computed once.
+    `steps` are pairs of a setting and its values. `boxes_of` returns the boxes of each row by a rule, first
+    the crop, `features_of` the features, (K, F), of K boxes of each row; those of a box are computed once,
+    and the probe gets the mean of a row's boxes.
     """
     n_rows, n_classes = rows.letters.shape
     known: list[dict[Box, np.ndarray]] = [{} for _ in range(n_rows)]
     resamples = np.random.default_rng(seed).integers(0, n_rows, (_RESAMPLES, n_rows))
 
     @functools.cache
-    def evaluate(boxes: tuple[Box, ...]) -> tuple[np.ndarray, tuple[float, float, float]]:
+    def evaluate(boxes: tuple[tuple[Box, ...], ...]) -> tuple[np.ndarray, tuple[float, float, float]]:
         """Compute fused AP on the resamples; AP of the crops, fused AP, and the crops' weight."""
-        features = np.stack([known[i][box] for i, box in enumerate(boxes)])
+        features = np.stack([np.mean([known[i][box] for box in row], axis=0) for i, row in enumerate(boxes)])
         crop = probe_predictions(features, rows.letters.argmax(axis=1), n_classes, rows.folds)
         fusion = fit_fusion(rows.full, crop, rows.letters, rows.soft)
         fused = fuse(rows.full, crop, fusion)
@@ -97,9 +98,9 @@ def search_rule(
             break
         values = [getattr(rule, setting), *(v for v in values if v != getattr(rule, setting))]
         rules = [dataclasses.replace(rule, **{setting: value}) for value in values]
-        boxes = [tuple(boxes_of(one)) for one in rules]
+        boxes = [tuple(map(tuple, boxes_of(one))) for one in rules]
         missing = [
-            list(dict.fromkeys(box for box in row if box not in known[i]))
+            list(dict.fromkeys(box for of_rule in row for box in of_rule if box not in known[i]))
             for i, row in enumerate(zip(*boxes, strict=True))
         ]
         for i, (new, found) in enumerate(zip(missing, features_of(missing), strict=True)):
@@ -109,7 +110,7 @@ def search_rule(
         for value, cut in zip(values, boxes, strict=True):
             resampled, scores = evaluate(cut)
             gain = resampled - base
-            side = np.median(np.array([box[2] - box[0] for box in cut]) / rows.shorter_side)
+            side = np.median(np.array([crop[2] - crop[0] for crop, *_ in cut]) / rows.shorter_side)
             figures = map(float, (gain.mean(), gain.std(), side))
             tried.append(Candidate(setting, value, *scores, *figures))
         best = int(np.argmax([one.fused_ap for one in tried]))

@@ -22,7 +22,14 @@ from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, part_size, predict
 from heatcrop.training.probe import Box, box_features
 from heatcrop.training.stage import IMAGES_PER_JOB, Job, Stage
-from stage2_crop.boxes import Heatmaps, complete_rule, find_crops, jitter_boxes, write_boxes
+from stage2_crop.boxes import (
+    Heatmaps,
+    complete_rule,
+    find_crops,
+    jitter_boxes,
+    predicted_boxes,
+    write_boxes,
+)
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 from stage2_crop.plan import CropRule, SearchedRule, Steps
 from stage2_crop.search import Candidate, SearchRows, search_rule
@@ -81,7 +88,7 @@ class CropStage(Stage):
         heatmaps, paths = self._heatmaps[rows], [self.data.paths[i] for i in rows]
         boxes = [crop.box for crop in find_crops(heatmaps, self._first_rule.rule)]
         regions = surroundings(boxes, heatmaps.sizes, self.plan.zoom)
-        images = Images(paths, regions, None, heatmaps.sizes)
+        images = Images(paths, regions[:, None], None, heatmaps.sizes)
         inputs = LiveInputs(images, form, ZOOM_VIEWS, open_trunk=self.open_trunk)
         exported = self.folder.network(1) if network == "final" else self.cache / f"{network}.onnx"
         files = self.folder.weights(1, network), exported
@@ -166,9 +173,10 @@ class CropStage(Stage):
         parts = [read_arrays(self._part_file(first)) for first, _ in self._parts()]
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         end_crops(self.folder.crops)
-        write_array(self.folder.training_boxes, joined.pop("training"))
-        write_arrays(self.folder.boxes, **joined)
         rule = read_json(self.folder.rule, SearchedRule).rule
+        write_array(self.folder.training_boxes, joined.pop("training"))
+        predicted = predicted_boxes(joined["boxes"], self.data.sizes, rule)
+        write_arrays(self.folder.boxes, **joined, predicted=predicted)
         write_boxes(self.folder.boxes_csv, self.data, rule, **joined)
 
     def _parts(self) -> list[tuple[int, int]]:
@@ -217,8 +225,11 @@ class CropStage(Stage):
         shorter_side = heatmaps.sizes.min(axis=1)
         search_rows = SearchRows(letters, data.soft[rows], self._full[rows], folds, shorter_side)
 
-        def boxes_of(rule: CropRule) -> list[Box]:
-            return [crop.box for crop in find_crops(heatmaps, complete_rule(rule, heatmaps))]
+        def boxes_of(rule: CropRule) -> list[list[Box]]:
+            complete = complete_rule(rule, heatmaps)
+            boxes = np.array([crop.box for crop in find_crops(heatmaps, complete)])
+            rows = predicted_boxes(boxes, heatmaps.sizes, complete).tolist()
+            return [[tuple(box) for box in row] for row in rows]
 
         with progress(f"{data.task.short}: search the crop rule", None) as bar:
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,14 +47,12 @@ class FinetuneStage(BranchStage):
 
     def images(self) -> Images:
         boxes = [
-            read_arrays(folder.boxes, ("boxes",), len(data))["boxes"]
+            read_arrays(folder.boxes, ("predicted",), len(data))["predicted"]
             for folder, data in zip(self.tasks, self.group.tasks, strict=True)
         ]
         training = [read_array(folder.training_boxes) for folder in self.tasks]
-        if len(training) > 1:  # an epoch takes a row's next box: tasks with fewer of them repeat theirs
-            most = math.lcm(*(each.shape[1] for each in training))
-            training = [np.concatenate([np.tile(one, (1, most // one.shape[1], 1)) for one in training])]
-        return Images(self.group.paths, np.concatenate(boxes), training[0], self.group.sizes)
+        # An epoch takes a row's next box, and a prediction averages over boxes: tasks with fewer repeat them.
+        return Images(self.group.paths, _repeated(boxes), _repeated(training), self.group.sizes)
 
     def write_task(self, number: int, folder: TaskFolder) -> None:
         data, full = self.group.tasks[number], self._full[number]["full"]
@@ -73,3 +72,11 @@ class FinetuneStage(BranchStage):
         fitted_on = "val + folds" if len(self.networks) > 1 else "val"
         record = {**dataclasses.asdict(fusion), "rows": len(fitted), "fitted_on": fitted_on}
         write_json(folder.fusion, record)
+
+
+def _repeated(boxes: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate the (R, K, 4) boxes of several tasks, whose K differ; that of one task as it is."""
+    if len(boxes) == 1:
+        return boxes[0]
+    most = math.lcm(*(one.shape[1] for one in boxes))
+    return np.concatenate([np.tile(one, (1, most // one.shape[1], 1)) for one in boxes])

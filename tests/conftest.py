@@ -59,6 +59,7 @@ SHARED = tuple(
         f"tasks.{TASKS[1]}.cam.heatmap=plain",
         f"tasks.{TASKS[1]}.cam.augment.shift=0.05",
         f"tasks.{TASKS[1]}.crop.jitters=3",
+        f"tasks.{TASKS[1]}.crop.rule.place=both",
     )
     for word in ("--set", setting)
 )

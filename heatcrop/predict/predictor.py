@@ -25,7 +25,7 @@ from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
 from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import heatmaps_of
-from stage2_crop.boxes import Heatmaps, find_crops
+from stage2_crop.boxes import Heatmaps, find_crops, predicted_boxes
 from stage2_crop.zoom import ZOOM_VIEWS, surroundings
 
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
@@ -88,7 +88,7 @@ class Pipeline:
                 known = self._zoomed(known, task, paths, own)
             crops = find_crops(known, one.crop_rule)
             boxes = np.array([c.box for c in crops])
-            cropped = Images(paths, boxes, None, sizes)
+            cropped = Images(paths, predicted_boxes(boxes, sizes, one.crop_rule), None, sizes)
             parts = self._outputs(self.branches(task)[1], cropped, one.crop.views)
             crop = softmax(np.concatenate([logits[:, own] for logits, _ in parts]).astype(np.float64))
             fused, fallbacks = fuse(full, crop, one.fusion), [c.fallback for c in crops]
@@ -101,7 +101,7 @@ class Pipeline:
         assert one.first_rule is not None
         boxes = [crop.box for crop in find_crops(heatmaps, one.first_rule)]
         regions = surroundings(boxes, heatmaps.sizes, one.crop_rule.zoom)
-        images, kind = Images(paths, regions, None, heatmaps.sizes), (one.heatmap, one.invisible)
+        images, kind = Images(paths, regions[:, None], None, heatmaps.sizes), (one.heatmap, one.invisible)
         zoomed = [
             heatmaps_of(logits[:, own], maps[:, :, own], ZOOM_VIEWS.unit(), *kind)
             for logits, maps in self._outputs(self.branches(task)[0], images, ZOOM_VIEWS)

@@ -22,11 +22,12 @@ B = TypeVar("B")
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Image files and the box of each that a network sees."""
+    """Image files and the boxes of each that a network sees."""
 
     paths: Sequence[str]
     boxes: np.ndarray | None = None
-    """(N, 4) int: x0, y0, x1, y1 in pixels, x1/y1 exclusive; None for full images."""
+    """(N, K, 4) int: x0, y0, x1, y1 in pixels, x1/y1 exclusive; None for full images. The logits of an
+    image's K boxes are averaged."""
     training_boxes: np.ndarray | None = None
     """(N, J, 4): boxes that training uses instead, one after another, one per epoch."""
     sizes: np.ndarray | None = None
@@ -35,23 +36,28 @@ class Images:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, i: int, form: InputForm, epoch: int | None = None) -> tuple[np.ndarray, View]:
-        """Read image i and frame its box: the one of an epoch of training, or of a test.
+    @property
+    def n_boxes(self) -> int:
+        """K, 1 for full images."""
+        return 1 if self.boxes is None else int(self.boxes.shape[1])
+
+    def read(self, i: int, form: InputForm, epoch: int | None = None) -> tuple[np.ndarray, list[View]]:
+        """Read image i and frame its boxes: the one of an epoch of training, or those of a test.
 
         The image, (H, W, 3) uint8, is at a reduced scale where that leaves enough pixels.
         """
         least = form.side_px * 3 // 2  # half as much again as the input's side
         if self.boxes is None:
             image = read_image(self.paths[i], at_least_px=least)
-            return image, framed((0, 0, image.shape[1], image.shape[0]), form.fit)
+            return image, [framed((0, 0, image.shape[1], image.shape[0]), form.fit)]
         assert self.sizes is not None
-        box = self.boxes[i]
+        boxes = self.boxes[i]
         if epoch is not None and self.training_boxes is not None:
-            box = self.training_boxes[i, epoch % self.training_boxes.shape[1]]
-        # The box must keep enough pixels, so the image itself must be larger.
-        shorter, side = int(self.sizes[i].min()), int(min(box[2] - box[0], box[3] - box[1]))
+            boxes = self.training_boxes[i, epoch % self.training_boxes.shape[1]][None]
+        # A box must keep enough pixels, so the image itself must be larger.
+        shorter, side = int(self.sizes[i].min()), int((boxes[:, 2:] - boxes[:, :2]).min())
         image = read_image(self.paths[i], at_least_px=-(-least * shorter // max(1, side)))
-        return image, framed(box * (min(image.shape[:2]) / shorter), form.fit)
+        return image, [framed(box * (min(image.shape[:2]) / shorter), form.fit) for box in boxes]
 
 
 def normalise(images: np.ndarray, backbone: Backbone) -> np.ndarray:

@@ -40,7 +40,7 @@ class Inputs(abc.ABC):
 
     form: InputForm
     n_views: int
-    """The number of test views."""
+    """The number of test views, of all boxes of an image."""
     shape: tuple[int, ...]
     """(c, h, w)."""
 
@@ -84,7 +84,7 @@ class LiveInputs(Inputs):
 
     @functools.cached_property
     def n_views(self) -> int:
-        return len(self.test.unit())
+        return self.images.n_boxes * len(self.test.unit())
 
     @functools.cached_property
     def trunk(self) -> Runner | None:
@@ -98,8 +98,8 @@ class LiveInputs(Inputs):
     def training(self, epoch: int, order: np.ndarray, size: int) -> Iterator[Batch]:
         def read(i: int) -> np.ndarray:
             rng, augment = np.random.default_rng((self.seed, epoch, i)), self.augment_of(i)
-            image, base = self.images.read(i, self.form, epoch)
-            pixels = sample(image, random_view(rng, base, augment), self.form.side_px)
+            image, bases = self.images.read(i, self.form, epoch)
+            pixels = sample(image, random_view(rng, bases[0], augment), self.form.side_px)
             return random_erase(rng, random_colour(rng, pixels, augment), augment)[None]
 
         def make(index: np.ndarray) -> Batch:
@@ -111,9 +111,9 @@ class LiveInputs(Inputs):
 
     def read(self, index: np.ndarray, plain: bool) -> np.ndarray:
         def read(i: int) -> np.ndarray:
-            image, base = self.images.read(i, self.form)
+            image, bases = self.images.read(i, self.form)
             cut = functools.cache(lambda view: sample(image, view, self.form.side_px))
-            views = self.test.on(base)[: 1 if plain else None]
+            views = [view for base in bases for view in self.test.on(base)][: 1 if plain else None]
             # A mirror costs a copy, not another scaling.
             found = [(view.flip, cut(dataclasses.replace(view, flip=False))) for view in views]
             return np.stack([pixels[:, ::-1] if flip else pixels for flip, pixels in found])

@@ -1,5 +1,6 @@
 """From files to batches: reading ahead, normalising, and inputs that are live or cached."""
 
+import dataclasses
 import itertools
 import threading
 
@@ -163,9 +164,21 @@ def test_the_network_sees_the_box(tmp_path):
     image[20:60, 30:70] = 255
     path = str(tmp_path / "p.jpg")
     write_jpeg(path, image, 100)
-    box = Images([path], np.array([[34, 24, 66, 56]]), sizes=np.array([[100, 100]]))
+    box = Images([path], np.array([[[34, 24, 66, 56]]]), sizes=np.array([[100, 100]]))
     white = normalise(np.full((1, 1, 1, 3), 255, np.uint8), RESNET).ravel()
     np.testing.assert_allclose(viewed(live(box), [0])[0, 0].min(axis=(1, 2)), white, atol=0.1)
+
+
+def test_the_boxes_of_an_image_follow_one_another(images, tmp_path):
+    boxes = np.array([[[0, 0, 30, 30], [10, 5, 40, 35]]] * len(images))
+    sizes = np.array([(60 - i, 50 + i) for i in range(9)])
+    both, first, second = (
+        live(dataclasses.replace(images, boxes=part, sizes=sizes), test=TWICE)
+        for part in (boxes, boxes[:, :1], boxes[:, 1:])
+    )
+    assert both.n_views == 4
+    expected = np.concatenate([viewed(first, [3]), viewed(second, [3])], axis=1)
+    np.testing.assert_array_equal(viewed(both, [3]), expected)
 
 
 # --- cached inputs

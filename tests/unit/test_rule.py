@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import Task
 from heatcrop.training.views import framed
-from stage2_crop.boxes import Heatmaps, complete_rule, find_crops, fit_prior, jitter_boxes, write_boxes
+from stage2_crop.boxes import (
+    Heatmaps,
+    complete_rule,
+    find_crops,
+    fit_prior,
+    jitter_boxes,
+    predicted_boxes,
+    write_boxes,
+)
 from stage2_crop.plan import CropRule
 from stage2_crop.rule import GRID, Crop, find_crop, is_flat, location_prior
 
@@ -320,6 +328,24 @@ def test_a_fitted_prior_finds_the_common_place_in_spite_of_stray_peaks():
     x, y, dx, dy = fit_prior(heatmaps)
     assert (x, y) == pytest.approx((0.3, 0.6), abs=0.04)
     assert 0.05 <= min(dx, dy) <= max(dx, dy) < 0.12
+
+
+@pytest.mark.parametrize(
+    ("changes", "usual"), [({}, [[10, 30, 30, 50]]), ({"place": "heatmap"}, []), ({"enabled": False}, [])]
+)
+def test_both_places_are_predicted_where_the_rule_says_so(changes, usual):
+    rule = dataclasses.replace(CropRule(place="both", usual=(0.2, 0.4, 0.2)), **changes)
+    found = predicted_boxes(np.array([[5, 6, 45, 46]]), np.array([[100, 100]]), rule)
+    assert found.tolist() == [[[5, 6, 45, 46], *usual]]
+
+
+def test_with_both_places_the_crop_is_the_heatmaps():
+    rule = CropRule(threshold=0.5, usual=(0.9, 0.9, 0.1))
+    (one, other) = (
+        find_crop(TWO_HILLS, SQUARE, 200, 200, dataclasses.replace(rule, place=place))
+        for place in ("heatmap", "both")
+    )
+    assert one == other
 
 
 def test_a_fixed_place_does_not_depend_on_the_heatmap():

@@ -25,9 +25,10 @@ def rows():
 
 
 def boxes_of(rule):
-    """Return boxes of images of 100 px; the threshold sets the crop's side."""
+    """Return boxes of images of 100 px; the threshold sets the crop's side, and the usual one is 40 px."""
     side = 100 if not rule.enabled else round(100 * (1 - rule.threshold))
-    return [(0, 0, side, side)] * N
+    crop, usual = (0, 0, side, side), (0, 0, 40, 40)
+    return [{"heatmap": [crop], "fixed": [usual], "both": [crop, usual]}[rule.place]] * N
 
 
 class Features:
@@ -79,6 +80,22 @@ def test_noise_does_not_change_a_rule(rows):
         rule, _ = search_rule(CropRule(threshold=0.5), [("threshold", (0.25, 0.4))], rows, boxes_of, features)
         changed += rule.threshold != 0.5
     assert changed <= 1
+
+
+def test_a_second_crop_is_chosen_where_each_sees_what_the_other_does_not(rows):
+    features = Features(rows, best_side=45, noise=1.5)
+    start, places = CropRule(threshold=0.5), ("heatmap", "fixed", "both")
+    rule, curve = search_rule(start, [("place", places)], rows, boxes_of, features)
+    assert rule.place == "both"
+    assert [one.side for one in curve] == pytest.approx([0.5, 0.4, 0.5])
+    assert len(features.computed) == 2 * N
+
+
+def test_a_second_crop_of_the_same_place_is_not_chosen(rows):
+    """It costs a forward pass."""
+    start, places = CropRule(threshold=0.6), ("heatmap", "both")
+    rule, _ = search_rule(start, [("place", places)], rows, boxes_of, Features(rows, 40, 0.3))
+    assert rule.place == "heatmap"
 
 
 def test_a_task_that_crops_do_not_help_is_not_cropped(rows):
