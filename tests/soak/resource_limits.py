@@ -88,9 +88,9 @@ def full_disk(project: Path, folder: Path, size: int) -> tuple[int, str, int, di
 
 
 def read_only(project: Path, folder: Path) -> tuple[int, str]:
-    """Run into a read-only file system; return the exit code and the messages."""
+    """Run into a file system that nobody writes to; return the exit code and the messages."""
     if not can_mount():
-        done = subprocess.run(tiny_run("/sys/run", _JOBS), cwd=project, capture_output=True, text=True)
+        done = subprocess.run(tiny_run("/proc/run", _JOBS), cwd=project, capture_output=True, text=True)
     else:
         done = _in_namespace(_READ_ONLY, folder, *tiny_run(folder / "run", _JOBS), cwd=project)
     return done.returncode, done.stderr
