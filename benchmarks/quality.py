@@ -71,7 +71,9 @@ class Unit:
     stamp : str
         Fingerprint of the task's image files.
     truth : ndarray of float, shape (N, 4), or None
-        True boxes of rendered images, NaN where there is none; None for other data.
+        True boxes, NaN where there is none; None where none are known.
+    arms : tuple of str
+        The controls; all of them if empty.
     """
 
     config: Config
@@ -79,6 +81,7 @@ class Unit:
     data: TaskData
     stamp: str
     truth: np.ndarray | None
+    arms: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -104,7 +107,7 @@ class Unit:
     def fingerprint(self) -> str:
         """Fingerprint of the program's results and of the controls."""
         own = self.runner(self.config).inputs["finetune", self.name].fingerprint
-        return fingerprint(_CODE, own, SEED_RULE, self.truth)
+        return fingerprint(_CODE, own, SEED_RULE, self.truth, *self.arms)
 
     def runner(self, config: Config) -> StageRunner:
         """Make what runs the program's own stages."""
@@ -145,8 +148,9 @@ def measure(unit: Unit) -> None:
         "random crop": random_boxes(sides, data.sizes, rng),
         "seed's rule": _boxes(plain, data, config, SEED_RULE),
     }
-    if unit.truth is not None:
+    if unit.truth is not None and np.isfinite(unit.truth[data.rows("train"), 0]).mean() > 0.5:
         arms["true boxes"] = true_squares(unit.truth, data.sizes)
+    arms = {name: found for name, found in arms.items() if not unit.arms or name in unit.arms}
     for arm, arm_boxes in arms.items():
         crop = _control(unit, runner, arm, arm_boxes)
         arrays[f"crop/{arm}"] = crop
@@ -256,6 +260,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Folder; runs/quality-<name> by default.")] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds.")] = 3,
     task: Annotated[list[str] | None, typer.Option(help="Some tasks only; repeatable.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Some controls only, by name; repeatable.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change a setting.")] = None,
@@ -276,6 +281,7 @@ def main(
             task_data,
             dataset.stamps[task_data.task.name],
             None if dataset.boxes_true is None else true_boxes(task_data, dataset.boxes_true),
+            tuple(arm or ()),
         )
         for seed in range(seeds)
         for task_data in sorted(dataset.tasks.values(), key=len, reverse=True)
