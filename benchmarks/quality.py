@@ -50,7 +50,7 @@ from stage2_crop.rule import CropRule
 from stage3_finetune.stage import FinetuneStage
 
 # To be raised when a control is computed differently from the same data and configuration.
-_CODE = 2
+_CODE = 3
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
@@ -161,6 +161,9 @@ def measure(unit: Unit) -> None:
     arrays["boxes/ours"], arrays["fallback"] = boxes, crops["fallback"]
     searched = read_json(files.rule, SearchedRule)
     rule = searched.rule
+    full_views, crop_views = (len(config.plans(data.task)[i].test.unit()) for i in (0, 2))
+    n_crops = read_arrays(files.boxes, ("predicted",), len(data))["predicted"].shape[1]
+    arrays["passes"] = np.array(1 + (bool(rule.zoom) + n_crops * crop_views) / full_views)
     first = searched.first or rule
     arrays["first/in-fold"] = _boxes(in_fold, data, config, first, own["full"])
     arrays["first/out-of-fold"] = _boxes(np.load(files.heatmaps), data, config, first, own["full"])
