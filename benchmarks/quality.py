@@ -23,7 +23,7 @@ import typer
 
 from benchmarks.arms import centre_boxes, fixed_boxes, random_boxes, sides_of, true_squares
 from benchmarks.localisation import heat_iou, max_box_accuracy, point_hits, pointing, square_iou
-from benchmarks.table import EQUAL, summary, write_summary
+from benchmarks.table import EQUAL, PREVIOUS, TRAINING, summary, write_summary
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
@@ -33,7 +33,6 @@ from heatcrop.data.groups import TaskGroup, single_group
 from heatcrop.files import write_array, write_json
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
 from heatcrop.metrics.localisation import true_boxes
-from heatcrop.nets.inference import open_network
 from heatcrop.runs.executors import InlineExecutor, open_executor, run_calls
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.predictions import read_arrays, read_branches, write_arrays
@@ -135,24 +134,30 @@ def measure(unit: Unit) -> None:
 
     crops = read_arrays(files.boxes, ("boxes", "fallback"), len(data))
     boxes = crops["boxes"]
-    plain, in_fold = _final_maps(unit, runner)
+    plain, in_fold, distance = _maps(unit, runner)
     sides, rng = sides_of(boxes, data.sizes), np.random.default_rng(config.seed)
     cropped = (crops["fallback"] == "") & (data.splits != "test")
     fitted = np.flatnonzero(cropped & (data.splits == "train"))
     fitted = fitted if len(fitted) else data.rows("train")
     median_side = np.full(len(data), np.median(sides[cropped]) if cropped.any() else 1.0)
+    previous = _previous_rule(config.plans(data.task)[1].rule)
     arms = {
         "centre crop": centre_boxes(median_side, data.sizes),
         "mean box": fixed_boxes(np.mean, boxes, fitted, median_side, data.sizes),
         "median box": fixed_boxes(np.median, boxes, fitted, median_side, data.sizes),
         "random crop": random_boxes(sides, data.sizes, rng),
         "seed's rule": _boxes(plain, data, config, SEED_RULE),
+        PREVIOUS: _boxes(distance, data, config, previous, own["full"]),
     }
     if unit.truth is not None and np.isfinite(unit.truth[data.rows("train"), 0]).mean() > 0.5:
         arms["true boxes"] = true_squares(unit.truth, data.sizes)
     arms = {name: found for name, found in arms.items() if not unit.arms or name in unit.arms}
+    if not unit.arms or TRAINING in unit.arms:
+        images = np.concatenate([np.zeros_like(data.sizes), data.sizes], axis=1)
+        mixture = np.stack([images, boxes], axis=1)
+        arrays[f"alone/{TRAINING}"] = _control(unit, runner, TRAINING, images, mixture)
     for arm, arm_boxes in arms.items():
-        crop = _control(unit, runner, arm, arm_boxes)
+        crop = _control(unit, runner, arm, arm_boxes, arm_boxes[:, None])
         arrays[f"crop/{arm}"] = crop
         arrays[f"fused/{arm}"] = (
             fuse(own["full"], crop, Fusion(0.5)) if arm == "seed's rule" else _fused(data, own["full"], crop)
@@ -190,28 +195,47 @@ def _boxes(
     return np.array([crop.box for crop in crops])
 
 
-def _final_maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray]:
-    """Compute plain maps and the method's of all images with the network trained on the training split."""
-    data, cam = unit.data, runner.config.plans(unit.data.task)[0]
-    form, views = runner.context.form, cam.test.unit()
-    inputs = LiveInputs(Images(data.paths), form, cam.test, open_trunk=lambda: runner.trunk)
-    found: dict[str, list[np.ndarray]] = {"plain": [], cam.heatmap: []}
-    network = open_network(unit.task_folder.network(1))
-    for logits, maps, _ in predict(network, inputs, np.arange(len(data))):
-        for kind, heatmaps in found.items():
-            heatmaps.append(heatmaps_of(logits, maps, views, kind, data.task.invisible))
-    return np.concatenate(found["plain"]), np.concatenate(found[cam.heatmap])
+def _previous_rule(rule: CropRule) -> CropRule:
+    """Return the rule of commit 2f9c5f9, which its search began with."""
+    return dataclasses.replace(rule, prior_weight=0.0, invisible="whole", least_side=0.2)
 
 
-def _control(unit: Unit, runner: StageRunner, arm: str, boxes: np.ndarray) -> np.ndarray:
-    """Run stage 3 on other boxes; return the crop branch's predictions."""
+def _maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute heatmaps of all images.
+
+    Plain maps and the method's, with the network trained on the training split, and those of the predicted
+    class's distance to the others, with networks that did not train on the image.
+    """
+    data, cam, files = unit.data, runner.config.plans(unit.data.task)[0], unit.task_folder
+    views, kinds = cam.test.unit(), ("plain", cam.heatmap, "distance")
+    inputs = LiveInputs(Images(data.paths), runner.context.form, cam.test, open_trunk=lambda: runner.trunk)
+    networks = read_arrays(files.predictions(1), ("networks",), len(data))["networks"]
+    found = [np.zeros(np.load(files.heatmaps, mmap_mode="r").shape, np.float32) for _ in kinds]
+    for network in np.unique(networks).tolist():
+        final = network == "final"
+        rows = np.arange(len(data)) if final else np.flatnonzero(networks == network)
+        exported = files.network(1) if final else unit.folder.cache / f"{unit.name} {network}.onnx"
+        opened = files.weights(1, network), exported, inputs.shape, len(data.task.classes), True
+        for logits, maps, index in predict(runner.context.open_classifier(*opened), inputs, rows):
+            for kind, heatmaps in zip(kinds, found, strict=True):
+                own = networks[index] == network if kind == "distance" else np.full(len(index), final)
+                if own.any():
+                    made = heatmaps_of(logits[own], maps[own], views, kind, data.task.invisible)
+                    heatmaps[index[own]] = made
+    return found[0], found[1], found[2]
+
+
+def _control(
+    unit: Unit, runner: StageRunner, arm: str, boxes: np.ndarray, training: np.ndarray
+) -> np.ndarray:
+    """Run stage 3 on other boxes, trained on (N, J, 4) ones in turn; return the crop branch's predictions."""
     folder = RunFolder(unit.folder.path / "controls" / arm.replace(" ", "_").replace("'", ""))
     task = folder.task(unit.name)
     shutil.rmtree(task.path, ignore_errors=True)
     task.path.mkdir(parents=True)
     task.stage(1).symlink_to(unit.task_folder.stage(1).resolve(), target_is_directory=True)
     write_arrays(task.boxes, boxes=boxes, predicted=boxes[:, None])
-    write_array(task.training_boxes, boxes[:, None].astype(np.int32))
+    write_array(task.training_boxes, training.astype(np.int32))
     plan = dataclasses.replace(runner.config.plans(unit.data.task)[2], cross_fit=False)
     shared = runner.context, lambda: runner.trunk, unit.fingerprint
     stage = FinetuneStage(unit.group, folder, [plan], *shared)

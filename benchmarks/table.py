@@ -28,6 +28,10 @@ EQUAL = "ours, fusion fitted as the controls'"
 FULL, TWO, OURS, CEILING = "full image", "two full-image models", "ours", "true boxes + full"
 THREE = "three full-image models"
 """As many forward passes of the full image as ours takes with zoom."""
+TRAINING = "crops in training only"
+"""One pass: the full-image network, trained further on full images and crops in turn (arXiv 2605.18700)."""
+PREVIOUS = "previous method's rule"
+"""The heatmap of the predicted class, without prior, zoom and search, as in commit 2f9c5f9."""
 _PREDICTED = 10  # images that a class must be predicted for
 TARGETS = {FULL: 0.6, TWO: 0.75}
 """Greatest error (1 - mAP) of the fused result as a share of the other's."""
@@ -50,6 +54,9 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
             arms.setdefault(THREE, {})[task] = [
                 (full[i] + full[i - 1] + full[i - 2]) / 3 for i in range(len(full))
             ]
+        if f"alone/{TRAINING}" in seeds[0]:
+            alone = [arrays[f"alone/{TRAINING}"][rows[task]] for arrays in seeds]
+            arms.setdefault(TRAINING, {})[task] = alone
         for key in seeds[0]:
             if key.startswith("fused/"):
                 arm = key.removeprefix("fused/")
@@ -84,7 +91,7 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
         "partners": {
             arm: {place: interval(scored[EQUAL][place][:, 0] - scored[arm][place][:, 0]) for place in places}
             for arm in scored
-            if arm.endswith("+ full")
+            if arm.endswith("+ full") or arm in (TRAINING, THREE)
         },
         "passes": _passes(arms, measured),
         "expected": {task: _expected(tasks[task], seeds) for task, seeds in measured.items()},
@@ -103,7 +110,7 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
 def _passes(arms: Mapping[str, Any], measured: Measured) -> dict[str, float]:
     """Return each arm's cost at prediction, in passes of the full-image model with its mirror."""
     ours = float(np.mean([arrays["passes"] for seeds in measured.values() for arrays in seeds]))
-    costs = {FULL: 1.0, TWO: 2.0, THREE: 3.0}
+    costs = {FULL: 1.0, TRAINING: 1.0, TWO: 2.0, THREE: 3.0}
     return {arm: costs.get(arm, ours if arm.startswith(OURS) else 2.0) for arm in arms}
 
 

@@ -21,7 +21,7 @@ from benchmarks.localisation import (
 from benchmarks.memory import growth
 from benchmarks.ours import MAKERS
 from benchmarks.quality import Unit, measure
-from benchmarks.table import EQUAL
+from benchmarks.table import EQUAL, TRAINING, summary
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
 from heatcrop.metrics.localisation import true_boxes
@@ -285,9 +285,34 @@ def test_every_arm_predicts_all_test_images(unit):
         "median box",
         "random crop",
         "seed's rule",
+        "previous method's rule",
         "true boxes",
     )
     assert complete == {f"fused/{arm}" for arm in arms}
+
+
+def test_crops_in_training_only_predict_all_images_once(unit):
+    predicted = read_arrays(unit.path)[f"alone/{TRAINING}"][unit.data.rows("test")]
+    np.testing.assert_allclose(predicted.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_summary_has_every_arm_and_its_cost(unit):
+    arrays = read_arrays(unit.path)
+    results = summary("tiny", {unit.name: unit.data}, {unit.name: [arrays, arrays]}, 20)
+    assert set(results["passes"]) == set(results["arms"])
+    assert results["passes"]["ours"] == 2.5  # the image, its surroundings without mirror, and the crop
+    assert results["passes"][TRAINING] == 1
+
+
+def test_expected_and_measured_gains_are_those_of_fused_over_full(unit):
+    arrays, data = read_arrays(unit.path), unit.data
+    gains = summary("tiny", {unit.name: data}, {unit.name: [arrays, arrays]}, 20)["expected"][unit.name]
+    for name, split in (("expected", "train"), ("test", "test")):
+        rows = data.rows(split, labelled=True)
+        fused, full = (
+            average_precision(arrays[key][rows], data.letters[rows]) for key in ("fused/ours", "full")
+        )
+        assert gains[name] == pytest.approx(fused - full)
 
 
 def test_a_measured_unit_is_current(unit):
