@@ -34,9 +34,12 @@ class CropRule:
         Whether the component with the largest area or with the most heat is chosen.
     together : float
         See :func:`stage2_crop.component.choose`.
-    least_side, greatest_side : float
-        Bounds of the crop's side as a share of the image's shorter side. Below the first the square is
-        widened to it. Above the second the crop would not enlarge anything: the image is not cropped.
+    least_side : float
+        A square whose side is below this share of the image's shorter side is widened to it.
+    greatest_side : float
+        Bound of the crop's side as a share of the image's side; of an elongated image, or a crop cut off at
+        its edges, the side of the square of equal area counts. Above it the crop would enlarge nothing: the
+        image is not cropped.
     least_area : float
         A component below this share of the map is noise: the image is not cropped.
     least_contrast : float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -89,11 +90,11 @@ def find_crop(
         return Crop(uncropped, "tiny", 0.0)
     x0, y0, x1, y1 = chosen.box
     box = (fx0 + x0 * step_x, fy0 + y0 * step_y, fx0 + x1 * step_x, fy0 + y1 * step_y)
-    shorter = min(width, height)
-    square = widen(circumscribed_square(box), rule.margin, rule.least_side * shorter)
-    if square[2] - square[0] > rule.greatest_side * shorter:
+    square = widen(circumscribed_square(box), rule.margin, rule.least_side * min(width, height))
+    left, top, right, bottom = inside = move_inside(square, width, height)
+    if math.sqrt((right - left) * (bottom - top) / (width * height)) > rule.greatest_side:
         return Crop(uncropped, "huge", 0.0)
-    return Crop(move_inside(square, width, height), "", chosen.mass)
+    return Crop(inside, "", chosen.mass)
 
 
 def weigh_heat(

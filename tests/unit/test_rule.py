@@ -60,8 +60,26 @@ def test_the_crop_contains_the_peak_wherever_it_is(u, v, width, height, fit, sid
     slack = 0.5 * max(fx1 - fx0, fy1 - fy0) / side
     assert inside(crop.box, x, y, slack)
     if not crop.fallback:
-        assert x1 - x0 == y1 - y0
+        assert x1 - x0 == y1 - y0 or x1 - x0 == width or y1 - y0 == height  # or cut off at both edges
         assert 0 < crop.score <= 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(800, 200), (200, 800), (1000, 100), (150, 600)])
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_elongated_images_are_cropped_where_it_enlarges_them(width, height, fit):
+    """A square as high as a panorama of 4:1 shows a quarter of it, four times as large."""
+    fx0, fy0, fx1, fy1 = frame = frame_of(width, height, fit)
+    u, v = (0.5 * width - fx0) / (fx1 - fx0), (0.5 * height - fy0) / (fy1 - fy0)
+    crop = find_crop(peak(u, v, 14, 0.3), frame, width, height, CropRule(threshold=0.6, least_side=1.0))
+    assert crop.fallback == ""
+    x0, y0, x1, y1 = crop.box
+    assert (x1 - x0) * (y1 - y0) <= 0.95**2 * width * height
+    assert inside(crop.box, 0.5 * width, 0.5 * height)
+
+
+def test_a_crop_of_nearly_all_of_a_panorama_is_refused():
+    heat = peak(0.5, 0.5, spread=4)
+    assert find_crop(heat, (0, 0, 800, 200), 800, 200, CropRule()).fallback == "huge"
 
 
 def test_a_hand_worked_crop():
@@ -133,8 +151,9 @@ def test_the_side_stays_within_its_bounds(u, v, width, height):
     rule = CropRule(least_side=0.5, greatest_side=0.7)
     crop = find_crop(peak(u, v, 14, 0.5), frame_of(width, height), width, height, rule)
     if not crop.fallback:
-        side, shorter = crop.box[2] - crop.box[0], min(width, height)
-        assert 0.5 * shorter <= side <= 0.7 * shorter + 1
+        x0, y0, x1, y1 = crop.box
+        assert max(x1 - x0, y1 - y0) >= 0.5 * min(width, height)
+        assert (x1 - x0) * (y1 - y0) <= 0.7**2 * width * height
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 400), (400, 200)])
