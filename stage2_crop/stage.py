@@ -62,11 +62,18 @@ class CropStage(Stage):
         self._heatmaps = Heatmaps(heatmaps, self.data.sizes, self.context.form.fit, invisible)
 
     def jobs(self) -> Iterator[list[Job]]:
-        """List the jobs: choose the rule, zoom, crop the images part by part, join the boxes."""
+        """List the jobs: choose the rule, zoom, crop the images part by part, join the boxes.
+
+        Of the images that evaluate the rule the zoomed heatmaps are computed before it is chosen, of all
+        others after, if it zooms.
+        """
         yield [("choose_first_rule", [])]
         if self.plan.zoom:
-            yield [("zoom", list(part)) for part in self._zoom_parts()]
+            yield [("zoom", list(part)) for part in self._zoom_parts("first")]
         yield [("choose_rule", [])]
+        if read_json(self.folder.rule, SearchedRule).rule.zoom:
+            yield [("zoom", list(part)) for part in self._zoom_parts("rest")]
+            yield [("join_zoomed", [])]
         yield [("crop", list(part)) for part in self._parts()]
         yield [("finish", [])]
 
@@ -77,14 +84,14 @@ class CropStage(Stage):
             file.unlink(missing_ok=True)
         rule, curve = dataclasses.replace(plan.rule, zoom=0.0), []
         if plan.search.pictures:
-            rule, curve = self._search(self._heatmaps, rule, plan.search.first_steps())
+            rule, curve = self._search(self._heatmaps[self._search_rows], rule, plan.search.first_steps())
         rule = complete_rule(rule, self._heatmaps[self._known_rows])
         self._write_rule(self.cache / "first.json", rule, None, curve, started)
 
-    def zoom(self, network: str, first: int, end: int) -> None:
+    def zoom(self, which: str, network: str, first: int, end: int) -> None:
         """Compute the heatmaps of surroundings of some first crops, with the network of the rows."""
         assert self.full_image is not None
-        context, form, rows = self.context, self.context.form, self._rows_of(network)[first:end]
+        context, form, rows = self.context, self.context.form, self._zoom_rows(which, network)[first:end]
         heatmaps, paths = self._heatmaps[rows], [self.data.paths[i] for i in rows]
         boxes = [crop.box for crop in find_crops(heatmaps, self._first_rule.rule)]
         regions = surroundings(boxes, heatmaps.sizes, self.plan.zoom)
@@ -99,22 +106,22 @@ class CropStage(Stage):
                 found.append(self.full_image.heatmaps(logits, maps, ZOOM_VIEWS.unit()))
                 bar(len(index))
         zoomed = np.concatenate(found)
-        write_arrays(self._zoom_file(network, first), rows=rows, zoomed=zoomed, regions=regions)
+        write_arrays(self._zoom_file(which, network, first), rows=rows, zoomed=zoomed, regions=regions)
 
     def choose_rule(self) -> None:
         """Choose the rule, and make the folders of the crops."""
         started, plan, searched = time.perf_counter(), self.plan, self._first_rule
-        heatmaps, first, curve = self._heatmaps, searched.rule, []
-        rule, steps = first, plan.search.last_steps()
+        known, first, curve = self._known_rows, searched.rule, []
+        heatmaps, rule, steps = self._heatmaps[known], first, plan.search.last_steps()
         if plan.zoom:
-            heatmaps = self._join_zoomed()
-            rule, steps = (
-                dataclasses.replace(rule, zoom=plan.zoom),
-                [*plan.search.zoom_steps(plan.zoom), *steps],
-            )
-        if plan.search.pictures:
+            rows, zoomed, regions = self._zoomed("first")
+            at = np.searchsorted(rows, known)
+            heatmaps = dataclasses.replace(heatmaps, zoomed=zoomed[at], regions=regions[at])
+            rule = dataclasses.replace(rule, zoom=plan.zoom)
+            steps = [*plan.search.zoom_steps(plan.zoom), *steps]
+        if len(self._search_rows):  # they are the known ones
             rule, curve = self._search(heatmaps, dataclasses.replace(rule, usual=plan.rule.usual), steps)
-        rule = complete_rule(rule, heatmaps[self._known_rows])
+        rule = complete_rule(rule, heatmaps)
         self._write_rule(
             self.folder.rule, rule, first if rule.zoom else None, [*searched.curve, *curve], started
         )
@@ -216,11 +223,11 @@ class CropStage(Stage):
         return self.context.open_backbone(self.cache)
 
     def _search(self, heatmaps: Heatmaps, start: CropRule, steps: Steps) -> tuple[CropRule, list[Candidate]]:
-        """Search a rule on the rows for it; without any, `start` is the rule."""
+        """Search a rule on the rows for it, whose heatmaps are given; without any, `start` is the rule."""
         data, form, seed, rows = self.data, self.context.probe_form, self.context.seed, self._search_rows
         if not len(rows):
             return start, []
-        letters, heatmaps, paths = data.letters[rows], heatmaps[rows], [data.paths[i] for i in rows]
+        letters, paths = data.letters[rows], [data.paths[i] for i in rows]
         folds = assign_folds(letters, data.groups[rows], _PROBE_FOLDS, seed)
         shorter_side = heatmaps.sizes.min(axis=1)
         search_rows = SearchRows(letters, data.soft[rows], self._full[rows], folds, shorter_side)
@@ -240,36 +247,56 @@ class CropStage(Stage):
 
     # --- zoom
 
-    def _rows_of(self, network: str) -> np.ndarray:
-        return np.flatnonzero(self._networks == network)
+    def join_zoomed(self) -> None:
+        """Join what the jobs have zoomed into two files."""
+        parts = [self._zoomed(which) for which in ("first", "rest")]
+        rows, zoomed, regions = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.argsort(rows)
+        write_array(self.folder.zoomed, zoomed[order])
+        write_array(self.folder.regions, regions[order])
 
-    def _zoom_parts(self) -> list[tuple[str, int, int]]:
-        """Divide the images: network, first and end of its rows."""
+    def _zoom_rows(self, which: str, network: str) -> np.ndarray:
+        """Return a network's rows: the ``first`` ones, which evaluate the rule, or the ``rest``.
+
+        Where no rows evaluate it, all are the first.
+        """
+        own, searched = np.flatnonzero(self._networks == network), self._search_rows
+        if not len(searched):
+            return own if which == "first" else own[:0]
+        return own[np.isin(own, searched, invert=which == "rest")]
+
+    def _zoom_parts(self, which: str) -> list[tuple[str, str, int, int]]:
+        """Divide the images: which ones, network, first and end of its rows."""
         return [
-            (network, first, first + IMAGES_PER_JOB)
+            (which, network, first, first + IMAGES_PER_JOB)
             for network in np.unique(self._networks).tolist()
-            for first in range(0, len(self._rows_of(network)), IMAGES_PER_JOB)
+            for first in range(0, len(self._zoom_rows(which, network)), IMAGES_PER_JOB)
         ]
 
-    def _zoom_file(self, network: str, first: int) -> Path:
-        return self.cache / f"{network}.{first}.zoomed.npz"
+    def _zoom_file(self, which: str, network: str, first: int) -> Path:
+        return self.cache / f"{which}.{network}.{first}.zoomed.npz"
+
+    def _zoomed(self, which: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read the rows, in order, their zoomed heatmaps (R, h, w) and regions (R, 4)."""
+        files = [self._zoom_file(*part[:3]) for part in self._zoom_parts(which)]
+        if not files:
+            shape = self._heatmaps.maps.shape[1:]
+            return np.zeros(0, np.int64), np.zeros((0, *shape), np.float32), np.zeros((0, 4), np.int64)
+        parts = [read_arrays(file) for file in files]
+        rows, zoomed, regions = (
+            np.concatenate([part[name] for part in parts]) for name in ("rows", "zoomed", "regions")
+        )
+        order = np.argsort(rows)
+        return rows[order], zoomed[order], regions[order]
 
     @property
     def _first_rule(self) -> SearchedRule:
         return read_json(self.cache / "first.json", SearchedRule)
 
-    def _join_zoomed(self) -> Heatmaps:
-        """Join what the jobs have zoomed into two files, and open them."""
-        parts = [read_arrays(self._zoom_file(network, first)) for network, first, _ in self._zoom_parts()]
-        order = np.argsort(np.concatenate([part["rows"] for part in parts]))
-        for file in (self.folder.zoomed, self.folder.regions):
-            write_array(file, np.concatenate([part[file.stem] for part in parts])[order])
-        return self._zoomed_heatmaps
-
     @functools.cached_property
     def _zoomed_heatmaps(self) -> Heatmaps:
-        """The heatmaps; with the zoomed ones, where the plan zooms."""
-        if not self.plan.zoom:
+        """The heatmaps; with the zoomed ones, where the rule zooms."""
+        if not read_json(self.folder.rule, SearchedRule).rule.zoom:
             return self._heatmaps
         zoomed, regions = read_array(self.folder.zoomed), read_array(self.folder.regions)
         return dataclasses.replace(self._heatmaps, zoomed=zoomed, regions=regions)

@@ -8,6 +8,7 @@ import pytest
 
 import stage2_crop.stage
 from heatcrop.runs.folder import RunFolder
+from stage2_crop.plan import SearchPlan
 from stage2_crop.stage import CropStage
 from tests.tiny_run import PER_CLASS, TASKS
 
@@ -60,6 +61,21 @@ def test_the_rule_is_searched_on_images_that_no_network_trained_on(searched, fol
     boxes = pd.read_csv(folder.boxes_csv, keep_default_na=False)
     assert set(boxes["threshold"]) == {searched["rule"]["threshold"]}
     assert (boxes["fallback"] == "off").all() != searched["rule"]["enabled"]
+
+
+def test_heatmaps_are_the_same_whichever_images_are_zoomed_first(call, folder, monkeypatch):
+    """Those that evaluate the rule are; here no other value of any setting is tried."""
+    monkeypatch.setattr(stage2_crop.stage, "_MIN_SEARCH_ROWS", 2)
+    for steps in ("first_steps", "zoom_steps", "last_steps"):
+        monkeypatch.setattr(SearchPlan, steps, lambda *_: [])
+    found = []
+    for pictures in (0, 7):
+        settings = (f"crop.search.pictures={pictures}", "crop.rule.prior_weight=0")
+        crop(call, folder, *(word for one in settings for word in ("--set", one)))
+        found.append((np.load(folder.zoomed), np.load(folder.regions)))
+    (maps, regions), (other_maps, other_regions) = found
+    assert (regions == other_regions).all()
+    np.testing.assert_allclose(other_maps, maps, atol=1e-4 * np.ptp(maps))
 
 
 def test_a_share_of_the_training_crops_is_at_the_usual_place(call, folder):
