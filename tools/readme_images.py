@@ -20,6 +20,7 @@ from PIL import Image
 from heatcrop.cli.run_folders import reload_dataset
 from heatcrop.data.images import read_image
 from heatcrop.data.tasks import resolve
+from heatcrop.metrics.localisation import true_boxes
 from heatcrop.report.drawing import COLOUR_OF, INK, PAPER, SOFT, fitted, heat_on, outline, overlay, text
 from heatcrop.report.results import TaskResults, read_results, read_settings
 from heatcrop.runs.folder import RunFolder
@@ -63,7 +64,7 @@ def draw_idea(results: TaskResults, row: int) -> Image.Image:
     text(sheet, (x, EDGE + 110), "fused", 20, INK)
     text(sheet, (x, EDGE + 146), name, 24, colour, 210)
     text(sheet, (x, EDGE + 180), share, 24, colour)
-    text(sheet, (x, EDGE + 216), f"true: {data.label_texts()[row]}", 16, SOFT, 210)
+    text(sheet, (x, EDGE + 216), f"true: {data.task.classes[int(data.letters[row].argmax())]}", 16, SOFT, 210)
     return sheet
 
 
@@ -94,13 +95,16 @@ def main(run: str, task: str) -> int:
     name = resolve(task, dataset.known).name
     results = read_results(dataset.tasks[name], folder, read_settings(folder))
     assert results is not None
-    # A fixed image whose crop is small and whose prediction is confident shows the idea best.
-    side = (results.boxes[:, 2] - results.boxes[:, 0]) / results.data.sizes[:, 0]
+    # A fixed image whose crop is around the region and whose prediction is confident shows the idea best.
+    assert dataset.boxes_true is not None
+    truth = true_boxes(results.data, dataset.boxes_true)
+    side = results.boxes[:, 2] - results.boxes[:, 0]
+    away = np.abs(results.boxes[:, :2] + results.boxes[:, 2:] - truth[:, :2] - truth[:, 2:]).max(axis=1) / 2
     confidence = np.nan_to_num(results.probabilities["fused"]).max(axis=1)
-    score = np.where(results.fixed & (results.data.splits == "test"), confidence - side, -np.inf)
+    score = np.where(results.fixed & (results.data.splits == "test"), confidence - 3 * away / side, np.nan)
     docs = Path("docs")
     docs.mkdir(exist_ok=True)
-    draw_idea(results, int(score.argmax())).save(docs / "idea.jpg", quality=88)
+    draw_idea(results, int(np.nanargmax(score))).save(docs / "idea.jpg", quality=88)
     Image.open(folder.path / "report" / "sheets" / f"{name}.jpg").save(docs / "sheet.jpg", quality=82)
     photograph_page(folder.report, docs / "page.jpg")
     return 0
