@@ -53,8 +53,10 @@ class Dataset:
 def config_of_run(folder: RunFolder) -> Config:
     """Read a run's configuration, to load its data again; RunError where the data is no longer there."""
     config = read_config(folder.config)
-    for root in config.data.roots if config.data.source == "files" else ():
-        if not expanded(root).exists():
+    roots = config.data.roots if config.data.source == "files" else ()
+    missing = [root for root in roots if not expanded(root).exists()]
+    if len(missing) == len(roots):  # a run continues without one of several
+        for root in missing:
             how = f"in {Path.cwd()}; start the command in the folder where the run was made"
             if expanded(root).is_absolute():
                 how = "there; bring it back, or correct its path"

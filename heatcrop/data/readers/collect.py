@@ -314,13 +314,15 @@ class Collector:
     def task(self, text: str) -> Task | None:
         """Find the task that a row names; None when the run does not have it."""
         if text not in self._tasks:
-            self._tasks[text] = resolve_or_none(text, self.tasks)
+            self._tasks[text] = None if text in self._left_out else resolve_or_none(text, self.tasks)
         return self._tasks[text]
 
     def add(
         self, source: str, image: str, name: str, label: str, split: str, group: str = "", sub: str = ""
     ) -> None:
         """Check one row as its file has it; its image is relative to `sub` (``base/``) within the root."""
+        if self.root.access.absolute_paths:
+            image = image.removeprefix(f"{self.root.path}/{sub}")
         outside = self.root.access.absolute_paths and os.path.isabs(image)
         image, reason = (image, "") if outside else clean_image(image)
         if reason:
@@ -357,7 +359,8 @@ class Collector:
                 if label != known:
                     reason += f", with another label ({label or '?'} here, {known or '?'} there)"
             elif not outside and not path.endswith(f"/{sub}{annotated}"):
-                self._respelt_images.append(f"{source} names {annotated}, which is {path}")
+                there = path.removeprefix(f"{self.root.path}/{sub}")
+                self._respelt_images.append(f"{source} names {annotated}, which is {there}")
         if reason:
             self.reject(image, name, source, reason)
             return

@@ -118,15 +118,24 @@ class _Tree:
             )
         if self.plain_task:
             notes.append(f"{where}: its folders are read as the classes of one task, {self.plain_task}")
+        classes: dict[str, set[str]] = {}
+        for _, task, label, _, images in self.folders:
+            if label and images:
+                classes.setdefault(task, set()).add(label)
+        if len(classes) > 1 and all(labels == next(iter(classes.values())) for labels in classes.values()):
+            notes.append(
+                f"{where}: the tasks {', '.join(classes)} have the same classes; if they are splits of one, "
+                f"name them, for instance --set data.splits={{{next(iter(classes))}: train}}"
+            )
         problems += self.faults
         if self.empty:
             problems.append(
                 f"{where}: {len(self.empty):,} folders without an image left out, for instance "
                 f"{printable(root.name(self.empty[0]))}/; add images, or remove the folder"
             )
-        for reason, images in self.lost.items():
-            first = printable(root.name(images[0]))
-            problems.append(f"{where}: {len(images):,} images left out, for instance {first}: {reason}")
+        for reason, lost in self.lost.items():
+            first = printable(root.name(lost[0]))
+            problems.append(f"{where}: {len(lost):,} images left out, for instance {first}: {reason}")
 
     def _parts(self) -> list[tuple[str, Path]]:
         """Find the folders of splits; the root alone where there are none."""

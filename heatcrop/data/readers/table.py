@@ -5,6 +5,7 @@ Columns are separated by commas, semicolons or tabs, see `heatcrop.data.readers.
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 
@@ -45,11 +46,10 @@ def find(folder: Path) -> Path | None:
 def report_unused(collector: Collector) -> None:
     """Add a problem for each table in the root's folder that resembles annotations and was not read."""
     for path in _tables(collector.root.folder):
-        if path in collector.files or not (row := _first_row(path)):
+        if path in collector.files:
             continue
-        words = {word for field in row for word in (field, *re.findall(r"\w+", field))}
-        lists_images = len(row) > 1 and any(field.endswith(tuple(SUFFIXES)) for field in row)
-        if lists_images or (words & _IMAGE_WORDS and words & _LABEL_WORDS):
+        row = _first_row(path, faulty=True)
+        if _resembles(row):
             missing = ", ".join(column for column in _NEEDED if column not in row)
             fault = f"its header {','.join(row)[:200]!r} lacks {missing}" if missing else "other data is read"
             collector.problems.append(
@@ -75,6 +75,17 @@ def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
     return sorted(found, key=lambda row: row[1])
 
 
+def _resembles(row: list[str]) -> bool:
+    """Return whether a first row names images and labels, perhaps misspelt, or holds an image's name."""
+    words = {word for field in row for word in (field, *re.findall(r"\w+", field))}
+    if len(row) > 1 and any(field.endswith(tuple(SUFFIXES)) for field in row):
+        return True
+    return all(
+        any(difflib.get_close_matches(word, known, n=1, cutoff=0.8) for word in words)
+        for known in (_IMAGE_WORDS, _LABEL_WORDS)
+    )
+
+
 def _tables(folder: Path) -> list[Path]:
     """List a folder's tables, hidden ones excepted."""
     return sorted(
@@ -84,10 +95,11 @@ def _tables(folder: Path) -> list[Path]:
     )
 
 
-def _first_row(path: Path) -> list[str]:
-    """Read a table's first row in lower case; nothing where there is none."""
+def _first_row(path: Path, faulty: bool = False) -> list[str]:
+    """Read a table's first row in lower case; nothing where there is none. A faulty one is a single field."""
     try:
         lines = parse_lines(load_text(path, n_bytes=_MOST_HEADER_BYTES)[0], DELIMITERS)
-        return next(([field.casefold() for field in row] for _, row, fault in lines if row and not fault), [])
+        rows = (row for _, row, fault in lines if row and (faulty or not fault))
+        return [field.casefold() for field in next(rows, [])]
     except DataError:
         return []
