@@ -477,6 +477,7 @@ def test_a_clean_path_stays_below_the_root(text):
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=8))
 def test_every_line_of_any_file_is_counted_once(tmp_path_factory, raw):
     path = tmp_path_factory.getbasetemp() / "any.csv"
+    raw[0] = b"x" + raw[0]  # no byte order mark, with which line ends are other bytes
     raw = [line.replace(b"\n", b"").replace(b"\r", b"") for line in raw]
     path.write_bytes(b"\n".join(raw))
     try:

@@ -4,7 +4,7 @@ import pytest
 
 from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.lines import load_text, parse_lines, read_lines
-from heatcrop.data.tasks import Task
+from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 
 BEAK = Task("beak", ("hooked", "long"))
@@ -199,3 +199,21 @@ def test_labels_that_are_letters_leave_out_one_task_only(home):
     assert found.tasks == (BEAK,)
     assert len(found.rejected) == 0
     assert "task 'wing' left out (2 images): the labels of task 'wing' are letters" in found.problems[0]
+
+
+@pytest.mark.parametrize("place", ["beak/labels.csv", "notes.txt"])
+def test_tables_that_resemble_annotations_are_found_in_subfolders_and_as_text(home, place):
+    found = read_annotations([home("image,task,label\n", place)], [BEAK])
+    assert [problem.split(":")[0] for problem in found.problems if "resembles" in problem] == [place]
+
+
+def test_fashionai_files_may_have_a_quoted_header_and_row_numbers(tmp_path):
+    folder = tmp_path / "base"
+    for name in ("Annotations", "Images"):
+        (folder / name).mkdir(parents=True)
+    (folder / "Images/1.jpg").write_text("1")
+    text = '"","image","task","label"\n"1","Images/1.jpg","neck_design_labels","nynnn"\n'
+    (folder / "Annotations/label.csv").write_text(text)
+    found = read_annotations([tmp_path], FASHIONAI)
+    assert found.rows["label"].tolist() == ["nynnn"]
+    assert len(found.rejected) == 0

@@ -60,11 +60,13 @@ def read_annotations(
     DataError
         When no root can be read, or no row can be used.
     """
-    opened, problems = _open_roots(roots, layout, splits or {}, access or NO_ACCESS)
+    splits = {name.casefold(): split for name, split in (splits or {}).items()}
+    opened, problems = _open_roots(roots, layout, splits, access or NO_ACCESS)
     reasons, notes = dict.fromkeys(left_out, ""), []
     if tasks is None:
-        found = _infer(opened, splits or {})
-        tasks, notes, reasons = found.tasks, found.notes, found.left_out | reasons
+        found = _infer(opened, splits)
+        tasks = [task for task in found.tasks if task.name not in left_out]
+        notes, reasons = found.notes, found.left_out | reasons
     collector = Collector(tasks, splits, reasons)
     collector.notes += notes
     collector.problems += problems

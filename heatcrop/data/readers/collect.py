@@ -61,7 +61,7 @@ class Annotations:
 def find_split(name: str, renamed: Mapping[str, str]) -> str | None:
     """Return the split of a name in a file or of a folder; None when it is none.
 
-    `renamed` has other names, and overrides the usual ones.
+    `renamed` has other names, in lower case, and overrides the usual ones.
 
     >>> find_split("Validation", {}), find_split("training_set", {}), find_split("beak", {})
     ('val', 'train', None)
@@ -70,7 +70,7 @@ def find_split(name: str, renamed: Mapping[str, str]) -> str | None:
     """
     text = name.casefold()
     usual = SPLITS.get(text, SPLITS.get(_ENDING.sub("", text) or text))
-    for key in (name, text, usual):
+    for key in (text, usual):
         if key is not None and key in renamed:
             return renamed[key]
     return usual

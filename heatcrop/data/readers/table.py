@@ -6,6 +6,7 @@ Columns are separated by commas, semicolons or tabs, see `heatcrop.data.readers.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 
@@ -44,8 +45,10 @@ def find(folder: Path) -> Path | None:
 
 
 def report_unused(collector: Collector) -> None:
-    """Add a problem for each table in the root's folder that resembles annotations and was not read."""
-    for path in _tables(collector.root.folder):
+    """Add a problem for each table in the root's folder, or one below, that resembles unread annotations."""
+    root = collector.root.folder
+    folders = [root, *sorted(path for path in root.iterdir() if path.name[0] != "." and path.is_dir())]
+    for path in (path for folder in folders for path in _tables(folder, (*ENDINGS, ".txt"))):
         if path in collector.files:
             continue
         row = _first_row(path, faulty=True)
@@ -86,13 +89,14 @@ def _resembles(row: list[str]) -> bool:
     )
 
 
-def _tables(folder: Path) -> list[Path]:
+def _tables(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     """List a folder's tables, hidden ones excepted."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.casefold() in ENDINGS and path.name[0] != "." and path.is_file()
-    )
+    try:
+        names = os.listdir(folder)
+    except OSError:  # reported by whoever reads the images
+        return []
+    found = [folder / name for name in sorted(names) if name[0] != "." and name.casefold().endswith(endings)]
+    return [path for path in found if path.is_file()]
 
 
 def _first_row(path: Path, faulty: bool = False) -> list[str]:
