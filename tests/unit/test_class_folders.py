@@ -263,7 +263,7 @@ def test_a_folder_beside_splits_that_is_none_is_a_problem(home):
     assert len(read.rows) == 2
     assert len(read.problems) == 1
     assert "1 images left out, for instance extra/long/3.jpg" in read.problems[0]
-    assert "data.splits={extra: train}" in read.problems[0]
+    assert "--set data.splits.extra=train" in read.problems[0]
 
 
 def test_tasks_with_the_same_classes_may_be_splits(home):
@@ -376,3 +376,45 @@ def test_a_file_name_that_could_be_two_files_is_rejected(home):
     (root / "annotations.csv").write_text("image,task,label\naB.jpg,beak,long\nab.jpg,beak,long\n")
     read = read_annotations([root], [BEAK])
     assert read.rejected["reason"].tolist() == ["the image is missing: there is no aB.jpg"]
+
+
+# --- splits within tasks, tables of splits, folders too deep
+
+
+def test_splits_within_a_task(home):
+    read = inferred(home("beak/train/hooked/1.jpg", "beak/train/long/2.jpg", "beak/test/long/3.jpg"))
+    assert read.tasks == (BEAK,)
+    assert splits(read) == {
+        "beak/test/long/3.jpg": "test",
+        "beak/train/hooked/1.jpg": "train",
+        "beak/train/long/2.jpg": "train",
+    }
+    assert read.problems == []
+
+
+def test_tables_that_are_splits(home):
+    root = home("1.jpg", "2.jpg", "3.jpg")
+    (root / "train.csv").write_text("image,task,label\n1.jpg,beak,long\n2.jpg,beak,hooked\n")
+    (root / "test.csv").write_text("image,task,label\n3.jpg,beak,long\n")
+    read = inferred(root / "train.csv", root / "test.csv")
+    assert splits(read) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "test"}
+    assert len(read.notes) == 2
+    assert "test.csv: rows without a split are in test, by its name" in read.notes[1]
+
+
+def test_a_task_called_like_a_split_is_one_where_it_is_the_only_root(home, tmp_path):
+    home("test/hooked/1.jpg", "test/long/2.jpg")
+    assert set(inferred(tmp_path / "birds/test").rows["split"]) == {""}
+
+
+@pytest.mark.parametrize("tasks", [None, [BEAK]])
+def test_folders_too_deep_are_named_in_the_error(home, tasks):
+    root = home("data/birds/beak/hooked/1.jpg", "data/birds/beak/long/2.jpg")
+    with pytest.raises(DataError, match="no image can be used|left out|expected"):
+        read_annotations([root], tasks)
+
+
+def test_images_too_deep_are_named_in_the_error(home):
+    root = home("data/birds/deep/1.jpg", "data/birds/deep/2.jpg")
+    with pytest.raises(DataError, match=r"2 images left out, for instance data/birds/deep/1.jpg"):
+        read_annotations([root], [BEAK])

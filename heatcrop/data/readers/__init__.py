@@ -73,6 +73,9 @@ def read_annotations(
     faults: list[DataError] = []
     for root, how in opened:
         collector.start(root)
+        if root.split:
+            where = f"{root.prefix}{root.source.name}" if root.given_file else root.prefix
+            collector.notes.append(f"{where}: rows without a split are in {root.split}, by its name")
         try:
             _READERS[how].read(collector)
         except DataError as error:
@@ -113,7 +116,7 @@ def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inf
     if not found.tasks:
         first = opened[0][0]
         name = str(first.folder) if first.source == first.folder else first.name(first.source)
-        reasons = [*faults, *(f"{name}: {reason}" for reason in found.left_out.values())]
+        reasons = [*faults, *(f"{name}: {reason}" for reason in found.left_out.values()), *collector.problems]
         raise DataError(
             next(iter(reasons), f"{name}: the data holds no task; name the tasks in the configuration")
         )
@@ -137,8 +140,8 @@ def _open_roots(
     opened, faults = [], []
     for path, folder, name, label in zip(paths, folders, names, _labels(folders), strict=True):
         several = len(paths) > 1
-        split = folder.resolve().name if several else ""
-        split = split if find_split(split, splits) else ""
+        titles = (path.stem, folder.resolve().name) if several else ()  # of train.csv, or train/
+        split = next((title for title in titles if title and find_split(title, splits)), "")
         try:
             how, source = _layout(path, layout)
         except DataError as error:

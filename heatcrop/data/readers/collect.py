@@ -477,6 +477,8 @@ class Collector:
                 "data's tasks with --set data.tasks=infer, or name them under `tasks` in the configuration, "
                 "each with `name` as in the data and `classes` in label order"
             )
+        if not self.rejected and self.problems:
+            return f"no image can be used; {self.problems[0]}"
         if not self.rejected:
             where = ", ".join(self._files) or "the data"
             return f"{where}: no row with an image; expected one row per image below the header"

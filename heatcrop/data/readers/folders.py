@@ -1,6 +1,7 @@
 """A folder per class: ``<task>/<class>/<image>``, or ``<class>/<image>`` of one task.
 
-Both may be below a folder per split: ``<split>/<task>/<class>/<image>``, ``<split>/<class>/<image>``.
+Both may have folders of splits: ``<split>/<task>/<class>/<image>``, ``<split>/<class>/<image>``,
+``<task>/<split>/<class>/<image>``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _Contents = Callable[[Path], tuple[list[Path], list[str], int]]
 _MOST_LEVELS = 3  # of folders below the root: split, task, class
 _NO_SPLIT = (
     "the folder is no split, though those beside it are; name its split, for instance "
-    "--set data.splits={NAME: train}, or move it away"
+    "--set data.splits.NAME=train, or move it away"
 )
 _BESIDE_SPLITS = "they are beside the folders of splits; move them into one"
 _NO_TASK = "they are in no task's folder; move them into <task>/<class>/"
@@ -70,7 +71,9 @@ def read(collector: Collector) -> None:
 
 def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
     """List ``(split, task, class)`` of the folders with images, sorted by task."""
-    found = [(split, task, label) for split, task, label, _, images in _Tree(collector).folders if images]
+    tree = _Tree(collector)
+    tree.report()
+    found = [(split, task, label) for split, task, label, _, images in tree.folders if images]
     return sorted(found, key=lambda row: row[1])
 
 
@@ -101,10 +104,13 @@ class _Tree:
             return
         for split, folder in inner:
             for below in self._filled(folder):
-                self._add_class(split, folder.name, below)
-            _, unlabelled, n_others = self.contents(folder)
-            self.skipped += n_others
-            self.folders.append((split, folder.name, "", folder, unlabelled))
+                if not split and collector.split(below.name) is not None and self._classes(below):
+                    for deeper in self._filled(below):
+                        self._add_class(below.name, folder.name, deeper)
+                    self._add_unlabelled(below.name, folder.name, below)
+                else:
+                    self._add_class(split, folder.name, below)
+            self._add_unlabelled(split, folder.name, folder)
         for _, part in parts:
             self._lose(_NO_TASK, (part / name for name in self.contents(part)[1]))
 
@@ -125,7 +131,7 @@ class _Tree:
         if len(classes) > 1 and all(labels == next(iter(classes.values())) for labels in classes.values()):
             notes.append(
                 f"{where}: the tasks {', '.join(classes)} have the same classes; if they are splits of one, "
-                f"name them, for instance --set data.splits={{{next(iter(classes))}: train}}"
+                f"name them, for instance --set data.splits.{next(iter(classes))}=train"
             )
         problems += self.faults
         if self.empty:
@@ -184,6 +190,11 @@ class _Tree:
         self.skipped += n_others + len(inner)
         self.folders.append((split, task, folder.name, folder, images))
         self._lose(_TOO_DEEP, (image for below in inner for image in _images_below(below)))
+
+    def _add_unlabelled(self, split: str, task: str, folder: Path) -> None:
+        _, images, n_others = self.contents(folder)
+        self.skipped += n_others
+        self.folders.append((split, task, "", folder, images))
 
     def _lose(self, reason: str, images: Iterable[Path]) -> None:
         if found := list(images):
