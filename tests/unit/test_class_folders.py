@@ -298,6 +298,12 @@ def test_classes_of_two_splits_that_differ_by_case_are_one(home):
     assert "labels in another spelling" in read.notes[0]
 
 
+@pytest.mark.parametrize(("trained", "tested"), [("A", "a"), ("a", "A"), ("Ab", "aB")])
+def test_a_class_has_the_name_that_it_has_in_training(home, trained, tested):
+    read = inferred(home(f"train/{trained}/1.jpg", "train/b/2.jpg", f"test/{tested}/3.jpg"))
+    assert set(read.tasks[0].classes) == {trained, "b"}
+
+
 def test_tasks_of_two_splits_that_differ_by_case_are_one(home):
     read = inferred(home("train/Beak/hooked/1.jpg", "train/Beak/long/2.jpg", "test/beak/long/3.jpg"))
     assert [task.classes for task in read.tasks] == [("hooked", "long")]

@@ -110,8 +110,8 @@ def test_copies_with_another_label_are_a_problem(put, tmp_path):
     found = read(tmp_path, "x", "y")
     assert found.rows["label"].tolist() == ["ny"]
     assert found.problems == [
-        "1 copies in later roots have another label, which is dropped, for instance y/wing/plain/1.jpg has "
-        "yn, x/annotations.csv:2 has ny; correct one of them"
+        "1 copies in later roots have another label or split, which is dropped, for instance "
+        "y/wing/plain/1.jpg has yn, x/annotations.csv:2 has ny; correct one of them"
     ]
 
 
@@ -168,3 +168,21 @@ def test_absolute_paths_are_read_where_allowed(put, tmp_path):
     assert found.rejected["reason"].tolist() == [
         f"the image is missing: there is no {tmp_path}/store/none.jpg"
     ]
+
+
+def test_copies_in_another_split_are_a_problem(put, tmp_path):
+    for root in ("d/train", "d/test"):
+        put(f"{root}/wing/plain/1.jpg", b"one")
+    found = read(tmp_path, "d/train", "d/test")
+    assert found.rows["split"].tolist() == ["train"]
+    assert len(found.problems) == 1
+    assert "test/wing/plain/1.jpg has test, train/wing/plain/1.jpg has train" in found.problems[0]
+
+
+def test_a_label_of_a_later_root_that_is_dropped_is_a_problem(put, tmp_path):
+    for root, label in (("x", "?"), ("y", "plain")):
+        put(f"{root}/1.jpg", b"one")
+        put(f"{root}/annotations.csv", f"image,task,label\n1.jpg,wing,{label}\n".encode())
+    found = read(tmp_path, "x", "y")
+    assert len(found.problems) == 1
+    assert "1 labels of copies in later roots are dropped" in found.problems[0]

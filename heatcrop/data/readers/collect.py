@@ -227,12 +227,12 @@ class Collector:
         self.tasks = tuple(tasks)
         self.notes: list[str] = []
         self.problems: list[str] = []
-        self.files: set[Path] = set()
+        self.files: dict[Path, str] = {}
+        """Those that were read, and their names in messages."""
         self._rows: list[tuple[str, ...]] = []  # in the order of COLUMNS
         self.rejected: list[tuple[str, str, str, str]] = []  # in the order of REJECTED
         self._places: dict[tuple[str, str], int] = {}  # of each task and image in the rows
         self._root_start = 0  # the first row of the current root
-        self._files: list[str] = []
         self._tasks: dict[str, Task | None] = {}
         self._other_tasks: Counter[str] = Counter()  # number of rows by task name
         self._left_out = dict(left_out or {})  # the reason by task name
@@ -257,8 +257,7 @@ class Collector:
     def read(self, path: Path) -> Iterator[tuple[str, list[str]]]:
         """Yield ``(source, fields)`` of a file's rows; reject lines that cannot be parsed."""
         name = self.root.name(path)
-        self._files.append(name)
-        self.files.add(path)
+        self.files[path] = name
         n_empty, (data, encoding) = 0, load_text(path, name)
         for number, fields, fault in parse_lines(data, DELIMITERS):
             source = f"{name}:{number}"
@@ -340,7 +339,7 @@ class Collector:
         if given is None:
             reason = f"split {split!r}; expected train, val, test or nothing"
         elif not reason and not label:  # an image without a label can only be predicted
-            unlabelled = given in ("", "test") or SPLITS.get(split.casefold()) in ("", "test")
+            unlabelled = given in ("", "test") or find_split(split or self.root.split, {}) in ("", "test")
             reason = "" if unlabelled else f"no label, though it is a row of {given}"
             given = "test"
         if not reason:
@@ -351,9 +350,9 @@ class Collector:
             annotated, image = image, self._name(path, image, sub)
             place = self._places.get((task.name, image))
             if place is not None:
-                *_, known, _, _, first = self._rows[place]
+                *_, known, known_split, _, first = self._rows[place]
                 if place < self._root_start:
-                    self._drop(source, label, first, known)
+                    self._drop(source, (label, str(given)), first, (known, known_split))
                     return
                 reason = f"duplicate of {first}"
                 if label != known:
@@ -401,17 +400,23 @@ class Collector:
         self._names[path] = name
         return name
 
-    def _drop(self, source: str, label: str, first: str, known: str) -> None:
+    def _drop(self, source: str, found: tuple[str, str], first: str, known: tuple[str, str]) -> None:
+        """Count a copy in a later root, and what its label and split contradict."""
         self._dropped += 1
-        self._dropped_labels += not known and bool(label)
-        if label and known and label != known:
-            self._contradicted.append(f"{source} has {label}, {first} has {known}")
+        self._dropped_labels += bool(found[0]) and not known[0]
+        for here, there in zip(found, known, strict=True):
+            if here and there and here != there:
+                self._contradicted.append(f"{source} has {here}, {first} has {there}")
 
     def finish(self) -> Annotations:
         """Return all rows; DataError when none can be used."""
         if not self._rows:
             raise DataError(self._no_rows())
-        left_out = {name: n for name, n in self._other_tasks.items() if resolve_or_none(name, FASHIONAI)}
+        left_out = {
+            name: n
+            for name, n in self._other_tasks.items()
+            if name not in self._left_out and resolve_or_none(name, FASHIONAI)
+        }
         if left_out:
             counts = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
             self.notes.append(f"{sum(left_out.values()):,} rows of other tasks left out: {counts}")
@@ -453,8 +458,8 @@ class Collector:
             )
         if self._contradicted:
             self.problems.append(
-                f"{len(self._contradicted):,} copies in later roots have another label, which is dropped, "
-                f"for instance {self._contradicted[0]}; correct one of them"
+                f"{len(self._contradicted):,} copies in later roots have another label or split, which is "
+                f"dropped, for instance {self._contradicted[0]}; correct one of them"
             )
         if self._dropped_labels:
             self.problems.append(
@@ -480,7 +485,7 @@ class Collector:
         if not self.rejected and self.problems:
             return f"no image can be used; {self.problems[0]}"
         if not self.rejected:
-            where = ", ".join(self._files) or "the data"
+            where = ", ".join(self.files.values()) or "the data"
             return f"{where}: no row with an image; expected one row per image below the header"
         _, _, source, reason = self.rejected[0]
         return f"none of the {len(self.rejected):,} rows can be used; the first, {source}: {reason}"

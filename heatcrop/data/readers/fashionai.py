@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from heatcrop.data.readers.collect import Collector, clean_image
+from heatcrop.data.readers.spelling import composed
 from heatcrop.data.tasks import FASHIONAI
 
 _HEADER = ["image", "task", "label"]  # allowed, though the official files have none
@@ -32,7 +33,7 @@ def read(collector: Collector) -> None:
         splits = _read_splits(collector, path.with_name("split.csv"))
         n_split = 0
         for source, (image, task, label) in _rows(collector, path):
-            split = splits.get((clean_image(image)[0], task), "")
+            split = splits.get(_key(image, task), "")
             n_split += bool(split)
             collector.add(source, image, task, label, split, sub=sub)
         if splits and n_split == 0:
@@ -47,10 +48,10 @@ def read(collector: Collector) -> None:
             if reason:
                 collector.reject(image, task, source, reason)
             else:
-                answers.setdefault((clean_image(image)[0], task), (label, source))
+                answers.setdefault(_key(image, task), (label, source))
     for path in questions:
         for source, (image, task, label) in _rows(collector, path):
-            label, _ = answers.pop((clean_image(image)[0], task), (label, ""))
+            label, _ = answers.pop(_key(image, task), (label, ""))
             collector.add(source, image, task, label, "test", sub="rank/")
     for (image, task), (label, source) in answers.items():  # answers without a question
         collector.add(source, image, task, label, "test", sub="rank/")
@@ -95,13 +96,18 @@ def _rows(collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
             yield source, [fields[header.index(column)] for column in _HEADER]
 
 
+def _key(image: str, task: str) -> tuple[str, str]:
+    """Identify a row in several files, which may write accents in different forms."""
+    return composed(clean_image(image)[0]), task
+
+
 def _read_splits(collector: Collector, path: Path) -> dict[tuple[str, str], str]:
     splits: dict[tuple[str, str], str] = {}
     rows = collector.table(path, ("image", "task", "split")) if path.is_file() else ()
     for source, row in rows:
         split = collector.split(row["split"])
         if split:
-            splits[clean_image(row["image"])[0], row["task"]] = split
+            splits[_key(row["image"], row["task"])] = split
         else:
             reason = f"split {row['split']!r}; expected train, val or test"
             collector.reject(row["image"], row["task"], source, reason)

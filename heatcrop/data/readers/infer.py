@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from heatcrop.data.readers.collect import NO_LABEL, resolve_or_none
 from heatcrop.data.readers.spelling import merge_spellings
 from heatcrop.data.tasks import FASHIONAI, Task, folder_name
+
+Place = tuple[int, str | None]
+"""The number of a root, and a split."""
 
 
 @dataclass
@@ -20,29 +23,34 @@ class Inferred:
     notes: list[str] = field(default_factory=list)
 
 
-def tasks_of(labels: Iterable[tuple[Hashable, str, str]]) -> Inferred:
-    """Infer tasks from ``(place, task, label)`` of all rows; a place is a split of a root.
+def tasks_of(labels: Iterable[tuple[Place, str, str]]) -> Inferred:
+    """Infer tasks from ``(place, task, label)`` of all rows.
 
     Tasks are in order of appearance, classes sorted by name. Names that differ only by case are one unless a
-    place holds both, see `heatcrop.data.readers.spelling`. A task of FashionAI keeps its official classes
-    when all names are among them. A task is left out when its labels are letters (so that the class names
-    are unknown), it has fewer than two classes, or its name cannot serve.
+    place holds both, see `heatcrop.data.readers.spelling`; a class then has the name that it has in training.
+    A task of FashionAI keeps its official classes when all names are among them. A task is left out when its
+    labels are letters (so that the class names are unknown), it has fewer than two classes, or its name
+    cannot serve.
     """
-    by_task: dict[str, dict[str, set[Hashable]]] = {}
-    places: dict[str, set[Hashable]] = {}
+    by_task: dict[str, dict[str, set[Place]]] = {}
+    places: dict[str, set[Place]] = {}
     for place, task, label in dict.fromkeys(labels):
         places.setdefault(task, set()).add(place)
         by_task.setdefault(task, {}).setdefault(label, set()).add(place)
     spellings, apart = merge_spellings(places)
-    found = Inferred(notes=[f"tasks that differ only by case: {', '.join(names)}" for names in apart])
-    classes: dict[str, dict[str, set[Hashable]]] = {}
+    found = Inferred(
+        notes=[f"tasks that differ only by case, kept apart: {', '.join(names)}" for names in apart]
+    )
+    classes: dict[str, dict[str, set[Place]]] = {}
     for task, by_label in by_task.items():
         merged = classes.setdefault(spellings[task], {})
-        for label in sorted(by_label):
+        for label in by_label:
             if label not in NO_LABEL:
                 merged.setdefault(label, set()).update(by_label[label])
-    for task, by_label in classes.items():
-        spelled, apart = merge_spellings(by_label)
+    for task, unordered in classes.items():
+        untrained = {label: all(split != "train" for _, split in there) for label, there in unordered.items()}
+        ordered = sorted(unordered, key=lambda label: (untrained[label], label))
+        spelled, apart = merge_spellings({label: unordered[label] for label in ordered})
         found.notes += [
             f"{task}: classes that differ only by case, kept apart since one folder or file has them: "
             f"{', '.join(names)}"

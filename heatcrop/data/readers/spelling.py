@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
+
+_Place = TypeVar("_Place", bound=Hashable)
 
 
 def composed(name: str) -> str:
@@ -35,7 +38,7 @@ def find_spelling(name: str, names: Sequence[str]) -> list[int]:
     return []
 
 
-def merge_spellings(places: Mapping[str, set[Hashable]]) -> tuple[dict[str, str], list[list[str]]]:
+def merge_spellings(places: Mapping[str, set[_Place]]) -> tuple[dict[str, str], list[list[str]]]:
     """Find which names mean the same.
 
     Names that differ only by Unicode form do. Names that differ by case do unless one place has two.
