@@ -85,6 +85,11 @@ def test_names_of_tables(home, name):
     assert len(read_annotations([home(PLAIN, name) / name], [BEAK]).rows) == 2
 
 
+def test_a_given_file_with_the_header_may_have_any_name(home):
+    path = home(PLAIN.replace(",", "\t").encode("utf-16"), "labels.txt") / "labels.txt"
+    assert len(read_annotations([path], [BEAK]).rows) == 2
+
+
 def test_a_table_in_windows_1252_is_read_and_reported(home):
     root = home("image,task,label\ngr\u00fcn.jpg,beak,long\na.jpg,beak,long\n".encode("cp1252"))
     found = read_annotations([root], [BEAK])

@@ -170,9 +170,11 @@ def _layout(path: Path, layout: str) -> tuple[str, Path]:
         unset = "; a variable in it is not set" if "$" in str(path) else ""
         raise DataError(f"{path}: there is no such data folder{unset}; correct the path after --data")
     if path.is_file():
-        if layout not in ("auto", "csv") or path.suffix.casefold() not in table.ENDINGS:
+        named = path.suffix.casefold() in table.ENDINGS
+        if layout not in ("auto", "csv") or not (named or table.fits(path)):
             raise DataError(
-                f"{path}: is a file; expected a folder, or a .csv or .tsv file in layout auto or csv"
+                f"{path}: is a file; expected a folder, or a file with the header image,task,label in layout "
+                "auto or csv"
             )
         return "csv", path
     for how, reader in _READERS.items():

@@ -33,7 +33,7 @@ def find(folder: Path) -> Path | None:
 
     Raises DataError when several files fit and none has the usual name.
     """
-    fitting = [path for path in _tables(folder) if set(_NEEDED) <= set(_first_row(path))]
+    fitting = [path for path in _tables(folder) if fits(path)]
     usual = [path for path in fitting if path.name.casefold() == USUAL_NAME]
     if len(fitting) > 1 and len(usual) != 1:
         names = ", ".join(path.name for path in fitting)
@@ -42,6 +42,11 @@ def find(folder: Path) -> Path | None:
             f"or call it {USUAL_NAME}"
         )
     return next(iter(usual or fitting), None)
+
+
+def fits(path: Path) -> bool:
+    """Return whether a file has the header."""
+    return set(_NEEDED) <= set(_first_row(path))
 
 
 def report_unused(collector: Collector) -> None:
