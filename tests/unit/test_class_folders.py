@@ -424,3 +424,34 @@ def test_images_too_deep_are_named_in_the_error(home):
     root = home("data/birds/deep/1.jpg", "data/birds/deep/2.jpg")
     with pytest.raises(DataError, match=r"2 images left out, for instance data/birds/deep/1.jpg"):
         read_annotations([root], [BEAK])
+
+
+def test_splits_within_classes(home):
+    read = inferred(home("hooked/train/1.jpg", "hooked/test/2.jpg", "long/train/3.jpg", "long/4.jpg"))
+    assert read.tasks == (Task("birds", ("hooked", "long")),)
+    assert labels(read) == {
+        "hooked/test/2.jpg": "yn",
+        "hooked/train/1.jpg": "yn",
+        "long/4.jpg": "ny",
+        "long/train/3.jpg": "ny",
+    }
+    assert splits(read) == {
+        "hooked/test/2.jpg": "test",
+        "hooked/train/1.jpg": "train",
+        "long/4.jpg": "",
+        "long/train/3.jpg": "train",
+    }
+    assert read.problems == []
+
+
+def test_a_folder_of_a_split_in_another_of_the_same(home):
+    read = inferred(
+        home(
+            "training_set/training_set/cat/1.jpg",
+            "training_set/training_set/dog/2.jpg",
+            "test/test/dog/3.jpg",
+        )
+    )
+    assert read.tasks == (Task("birds", ("cat", "dog")),)
+    assert read.rows["split"].tolist() == ["test", "train", "train"]
+    assert read.problems == []

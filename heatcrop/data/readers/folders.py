@@ -1,7 +1,7 @@
 """A folder per class: ``<task>/<class>/<image>``, or ``<class>/<image>`` of one task.
 
 Both may have folders of splits: ``<split>/<task>/<class>/<image>``, ``<split>/<class>/<image>``,
-``<task>/<split>/<class>/<image>``.
+``<task>/<split>/<class>/<image>``, ``<class>/<split>/<image>``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NO_SPLIT = (
 )
 _BESIDE_SPLITS = "they are beside the folders of splits; move them into one"
 _NO_TASK = "they are in no task's folder; move them into <task>/<class>/"
-_TOO_DEEP = "they are below a class's folder; move them into the class's folder itself"
+_TOO_DEEP = "they are below a class's folder; move them up, or give a folder further down as --data"
 
 
 def find(folder: Path) -> Path | None:
@@ -95,6 +95,13 @@ class _Tree:
         self.contents = functools.cache(lambda folder: _contents(folder, self.faults))
         parts = self._parts()
         inner = [(split, folder) for split, part in parts for folder in self._filled(part)]
+        if self._has_splits_in_classes([folder for _, folder in inner]):
+            self.plain_task = self._one_task({folder.name for _, folder in inner})
+            for split, folder in inner:
+                for below in self._filled(folder):
+                    self._add_class(below.name, self.plain_task, below, folder.name)
+                self._add_class(split, self.plain_task, folder, deeper=[])
+            return
         if self._is_plain([folder for _, folder in inner]):
             self.plain_task = self._one_task({folder.name for _, folder in inner})
             for split, folder in inner:
@@ -157,7 +164,26 @@ class _Tree:
             if split(folder.name) is None:
                 self._lose(_NO_SPLIT.replace("NAME", folder.name), _images_below(folder))
         self._lose(_BESIDE_SPLITS, (root / name for name in self.contents(root)[1]))
-        return parts
+        return [(name, self._unwrapped(folder)) for name, folder in parts]
+
+    def _unwrapped(self, folder: Path) -> Path:
+        """Go down from a folder that holds only one of the same split, as ``train/train/``."""
+        folders, images, _ = self.contents(folder)
+        split = self.collector.split
+        if len(folders) == 1 and not images and split(folders[0].name) == split(folder.name):
+            return self._unwrapped(folders[0])
+        return folder
+
+    def _has_splits_in_classes(self, folders: list[Path]) -> bool:
+        """Return whether these folders are classes whose images are in folders of splits."""
+        inner = [below for folder in folders for below in self.contents(folder)[0]]
+        filled = [below for below in inner if _has_image(below, self.contents)]
+        return (
+            len(folders) > 1
+            and bool(filled)
+            and all(self.collector.split(below.name) is not None for below in filled)
+            and not any(self._classes(below) for below in filled)
+        )
 
     def _is_plain(self, folders: list[Path]) -> bool:
         """Return whether these folders are classes and not tasks: most have images of their own."""
@@ -185,10 +211,14 @@ class _Tree:
         self.empty += [below for below in self.contents(folder)[0] if below not in full]
         return full
 
-    def _add_class(self, split: str, task: str, folder: Path) -> None:
+    def _add_class(
+        self, split: str, task: str, folder: Path, label: str = "", deeper: list[Path] | None = None
+    ) -> None:
+        """Add a class's images; folders below it, or of them those `deeper`, are skipped."""
         inner, images, n_others = self.contents(folder)
+        inner = inner if deeper is None else deeper
         self.skipped += n_others + len(inner)
-        self.folders.append((split, task, folder.name, folder, images))
+        self.folders.append((split, task, label or folder.name, folder, images))
         self._lose(_TOO_DEEP, (image for below in inner for image in _images_below(below)))
 
     def _add_unlabelled(self, split: str, task: str, folder: Path) -> None:
