@@ -266,6 +266,13 @@ def test_a_folder_beside_splits_that_is_none_is_a_problem(home):
     assert "--set data.splits.extra=train" in read.problems[0]
 
 
+def test_a_folder_beside_splits_of_several_tasks_is_a_problem(home):
+    read = inferred(home("train/beak/hooked/1.jpg", "train/beak/long/2.jpg", "extra/beak/long/3.jpg"))
+    assert read.tasks == (BEAK,)
+    assert read.rows["split"].tolist() == ["train", "train"]
+    assert "1 images left out, for instance extra/beak/long/3.jpg" in read.problems[0]
+
+
 def test_tasks_with_the_same_classes_may_be_splits(home):
     read = inferred(home(*(f"fold{i}/{label}/1.jpg" for i in (1, 2) for label in ("hooked", "long"))))
     assert len(read.tasks) == 2

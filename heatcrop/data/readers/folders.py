@@ -156,7 +156,7 @@ class _Tree:
         top = [folder for folder in self.contents(root)[0] if _has_image(folder, self.contents)]
         parts = [(folder.name, folder) for folder in top if split(folder.name) is not None]
         # Beside other folders, a class may be called `train`.
-        divided = any(split(name) == "train" and self._classes(folder) for name, folder in parts)
+        divided = any(split(name) == "train" and not self.contents(folder)[1] for name, folder in parts)
         if not parts or not (divided or len(parts) == len(top)):
             return [("", root)]
         self._filled(root)  # notes those without an image
