@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For dataclasses that are part of a file: a misspelt key or a number that is not finite is an error."""
 
+_QUOTE = '; put the text in quotes, as "yes" or "001": without them YAML reads a truth value, number or date'
 _BOUNDS = {
     "greater_than_equal": "at least",
     "greater_than": "more than",
@@ -38,7 +39,9 @@ def reason_of(error: Any) -> str:
         (bound,) = error["ctx"].values()
         return f"is {found}; expected {_BOUNDS[kind]} {f'{bound:,}' if bound > 1000 else f'{bound:g}'}"
     if message.startswith("Input should be "):
-        return f"is {found}; expected {message.removeprefix('Input should be ')}"
+        expected = message.removeprefix("Input should be ")
+        unquoted = kind == "string_type" and not isinstance(error["input"], (list, dict))
+        return f"is {found}; expected {expected}{_QUOTE if unquoted else ''}"
     return f"{message} (found {found})"
 
 

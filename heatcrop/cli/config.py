@@ -48,15 +48,22 @@ class DataConfig(Section):
     """`rendered`: the synthetic default; `files`: the folders in `roots`."""
     rendered: RenderedConfig = RenderedConfig()
     roots: tuple[str, ...] = ()
-    """Folders of data, or CSV files; the first one that has a row wins."""
+    """Folders of data, or CSV files; `~` and environment variables are replaced. The first one that has a row
+    wins."""
     layout: Literal["auto", "fashionai", "csv", "folders"] = "auto"
     """Layout of the folders; `auto` detects it."""
     tasks: Literal["fashionai", "infer"] | tuple[Task, ...] = "fashionai"
     """`fashionai`: the eight tasks of the competition; `infer`: those of the data; or a list of `{name,
     classes, kind}`."""
+    left_out: tuple[str, ...] = ()
+    """Names of tasks of the data whose rows are left out; `infer` adds those that cannot be trained."""
     splits: dict[str, Literal["train", "val", "test"]] = {}
     """Renames given splits, for example `{val: test}` to report on a published validation set and to split
-    validation from train."""
+    validation from train, or `{fold1: train}` for a folder or CSV with names of its own."""
+    follow_links: bool = False
+    """Read images through links that lead out of the data folder."""
+    absolute_paths: bool = False
+    """Read images that a CSV names by their absolute path."""
     val_share: float = Field(0.15, ge=0, lt=1)
     """Share of the images for validation if the data names no `val` split."""
     test_share: float = Field(0.15, ge=0, lt=1)
@@ -267,9 +274,11 @@ class Config(Section):
         """Copy with other settings in one section, which are not checked."""
         return self.model_copy(update={section: getattr(self, section).model_copy(update=settings)})
 
-    def with_tasks(self, tasks: Sequence[Task]) -> Config:
+    def with_tasks(self, tasks: Sequence[Task], left_out: Sequence[str] = ()) -> Config:
         """Copy with inferred tasks listed, so that a finished run knows them."""
-        return self.changed("data", tasks=tuple(tasks)) if self.data.tasks == "infer" else self
+        if self.data.tasks != "infer":
+            return self
+        return self.changed("data", tasks=tuple(tasks), left_out=tuple(left_out))
 
 
 class _Plans(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
 from heatcrop.data.dataset import TaskData, survey_images, task_data
 from heatcrop.data.groups import HELD_OUT, TaskGroup, align_splits, shared_group, single_group
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
+from heatcrop.data.readers.collect import Access
 from heatcrop.data.splits import assign_splits
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
 from heatcrop.errors import DataError, RunError
@@ -35,6 +37,8 @@ class Dataset:
     """The same tasks, by network. Where tasks share one, all of them, whichever were asked for."""
     known: tuple[Task, ...]
     """All tasks that the configuration knows."""
+    left_out: tuple[str, ...]
+    """Names of other tasks of the data, which the configuration leaves out or which cannot be inferred."""
     rejected: pd.DataFrame
     """image, task, source, reason."""
     notes: list[str]
@@ -49,10 +53,12 @@ class Dataset:
 def config_of_run(folder: RunFolder) -> Config:
     """Read a run's configuration, to load its data again; RunError where the data is no longer there."""
     config = read_config(folder.config)
-    for root in config.data.roots if config.data.source == "files" else ():
-        if not Path(root).exists():
+    roots = config.data.roots if config.data.source == "files" else ()
+    missing = [root for root in roots if not expanded(root).exists()]
+    if len(missing) == len(roots):  # a run continues without one of several
+        for root in missing:
             how = f"in {Path.cwd()}; start the command in the folder where the run was made"
-            if Path(root).is_absolute():
+            if expanded(root).is_absolute():
                 how = "there; bring it back, or correct its path"
             raise RunError(f"{folder.config}: data.roots has {root!r}, which is not {how}")
     return config
@@ -80,20 +86,24 @@ def load_dataset(
     ------
     DataError, RunError
     """
-    tasks, roots = config.known_tasks(), _roots(config)
-    if tasks is None:
-        tasks = _inferred(roots, config.data.layout)
+    how, roots = config.data, _roots(config)
+    read = read_annotations(
+        roots,
+        config.known_tasks(),
+        how.layout,
+        splits=how.splits,
+        left_out=how.left_out,
+        access=Access(how.follow_links, how.absolute_paths),
+    )
+    tasks = read.tasks
     chosen = [resolve(name, tasks) for name in wanted]
     shared = config.network.shared_trunk
-    read = read_annotations(roots, tasks, config.data.layout)
     rows, rejected, notes = read.rows, read.rejected, list(read.notes)
     if chosen and not shared:
         # Accepted rows have the full name; rejected ones what their file holds.
         names = {"", *(text.casefold() for task in chosen for text in (task.name, task.short))}
         rows = rows[rows["task"].isin([task.name for task in chosen])]
         rejected = rejected[rejected["task"].str.casefold().isin(names)]
-    if config.data.splits:
-        rows = rows.assign(split=rows["split"].replace(config.data.splits))
     if config.data.limit_per_class is not None:
         same = [rows["task"], rows["split"], rows["label"].str.find("y")]
         rows = rows.groupby(same, sort=False, observed=True).head(config.data.limit_per_class)
@@ -139,13 +149,14 @@ def load_dataset(
     asked = {name: found[name] for name in [task.name for task in chosen] or found if name in found}
     if not asked:
         raise DataError(f"{', '.join(task.name for task in chosen)}: nothing can be trained; {problems[0]}")
-    return Dataset(asked, groups, tuple(tasks), rejected, notes, problems, boxes, stamps)
+    problems = [*read.problems, *problems]
+    return Dataset(asked, groups, tasks, read.left_out, rejected, notes, problems, boxes, stamps)
 
 
 def _roots(config: Config) -> list[Path]:
     """Return the folders and files of the data; render the default's images first where they are missing."""
     if config.data.source == "files":
-        return [Path(root) for root in config.data.roots]
+        return [expanded(root) for root in config.data.roots]
     sizes = (config.data.rendered.per_class, config.data.rendered.test_per_class)
     total = sum(sizes) * sum(len(task.classes) for task in FASHIONAI)
     with progress("render images", total) as bar:  # of all tasks, so that every later run finds them
@@ -154,15 +165,10 @@ def _roots(config: Config) -> list[Path]:
     return [root]
 
 
-def _inferred(roots: Sequence[Path], layout: str) -> tuple[Task, ...]:
-    """Infer the tasks of all roots together; one task's classes may be spread over them."""
-    found: dict[str, Task] = {}
-    for task in (task for root in roots for task in infer_tasks(root, layout)):
-        known = found.setdefault(task.name, task)
-        if known != task:
-            classes = tuple(sorted({*known.classes, *task.classes}))
-            found[task.name] = Task(task.name, classes, known.kind)
-    return tuple(found.values())
+def expanded(root: str) -> Path:
+    """Return the path of a root, with ``~`` and environment variables replaced where it does not exist."""
+    path = Path(root)
+    return path if path.exists() else Path(os.path.expandvars(root)).expanduser()
 
 
 def _refuse_many_rejected(

@@ -49,7 +49,7 @@ def choose_executor(
 ) -> contextlib.AbstractContextManager[Executor]:
     """Log what is going to run, and choose the executor that runs it."""
     config, folder = runner.config, runner.folder
-    write_text(folder.config, dump_config(config.with_tasks(dataset.known)))
+    write_text(folder.config, dump_config(config.with_tasks(dataset.known, dataset.left_out)))
     for note in (*dataset.notes, *dataset.problems):
         log(note)
     if report_split(dataset.tasks) == "val":
@@ -82,7 +82,9 @@ def finish_stages(runner: StageRunner, dataset: Dataset) -> None:
         return
     try:
         if done := finished_tasks(folder):
-            description = describe_run(trained_run(config.with_tasks(dataset.known), folder), done)
+            description = describe_run(
+                trained_run(config.with_tasks(dataset.known, dataset.left_out), folder), done
+            )
             write_json(folder.description, description.as_json(folder.path))
     except (DataError, RunError) as error:  # an earlier task has lost a file: no reason to fail this one
         log(f"{folder.description.name} was not written: {error}")

@@ -120,7 +120,7 @@ FASHIONAI = tuple(
 
 
 def resolve(name: str, tasks: Sequence[Task] = FASHIONAI) -> Task:
-    """Find the task of a full or short name; case does not matter.
+    """Find the task of a full or short name, exactly, otherwise in any case.
 
     A prefix never matches: ``neck`` is not ``neckline``.
 
@@ -136,8 +136,11 @@ def resolve(name: str, tasks: Sequence[Task] = FASHIONAI) -> Task:
     heatcrop.errors.DataError: no task is named 'necklin'; did you mean neckline? There are: skirt, coat, \
 collar, lapel, neck, neckline, pant, sleeve
     """
-    wanted = name.strip().casefold()
-    found = [task for task in tasks if task.name.casefold() == wanted]
+    name = unicodedata.normalize("NFC", name.strip())
+    wanted = name.casefold()
+    found = [task for task in tasks if task.name == name]
+    found = found or [task for task in tasks if task.name.casefold() == wanted]
+    found = found or [task for task in tasks if task.short == name]
     found = found or [task for task in tasks if task.short.casefold() == wanted]
     if len(found) == 1:
         return found[0]

@@ -165,7 +165,7 @@ def test_labels_hidden_by_an_earlier_root_leave_a_note(tmp_path):
 # Bad rows: each is rejected, and the good ones beside it are accepted
 
 LEAVES = "the path leaves the data folder; give one below it"
-ABSOLUTE = "the path is absolute; give it relative to the data folder"
+ABSOLUTE = "the path is absolute; give it relative to the data folder, or set data.absolute_paths"
 FIRST = "duplicate of base/Annotations/label.csv:1"
 
 
@@ -320,7 +320,7 @@ def test_a_bad_row_of_a_csv_is_rejected(tmp_path, row, reason):
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("image;task;label\na.jpg;beak;long\n", r"annotations.csv:1: the header .* lacks image, task, label"),
+        ("image task label\na.jpg beak long\n", r"annotations.csv:1: the header .* lacks image, task, label"),
         ("a.jpg,beak,long\n", "lacks image, task, label"),
         ("image,task,label,Label\na.jpg,beak,long,x\n", "names a column twice"),
         ("", "annotations.csv: the file is empty"),
@@ -416,12 +416,12 @@ def test_layouts_may_differ_between_roots(tmp_path):
         (["empty"], "folders", "expected <task>/<class>/<image>"),
         (["empty"], "tar", "layout 'tar' is unknown"),
         (["x.txt"], "auto", "is a file"),
-        (["classes"], "auto", "holds hooked/, long/; expected .*<task>/<class>/<image>"),
+        (["flat"], "auto", "holds a.jpg, b.jpg; expected .*<task>/<class>/<image> or <class>/<image>"),
     ],
 )
 def test_roots_without_data_are_refused(tmp_path, names, layout, reason):
     (tmp_path / "empty").mkdir()
-    put_images(tmp_path, "x.txt", "classes/hooked/a.jpg", "classes/long/b.jpg")
+    put_images(tmp_path, "x.txt", "flat/a.jpg", "flat/b.jpg")
     with pytest.raises(DataError, match=reason):
         read(*(tmp_path / name for name in names), layout=layout)
 
@@ -477,6 +477,7 @@ def test_a_clean_path_stays_below_the_root(text):
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=8))
 def test_every_line_of_any_file_is_counted_once(tmp_path_factory, raw):
     path = tmp_path_factory.getbasetemp() / "any.csv"
+    raw[0] = b"x" + raw[0]  # no byte order mark, with which line ends are other bytes
     raw = [line.replace(b"\n", b"").replace(b"\r", b"") for line in raw]
     path.write_bytes(b"\n".join(raw))
     try:

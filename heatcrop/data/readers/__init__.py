@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from heatcrop.data.readers import fashionai, folders, table
-from heatcrop.data.readers.collect import Annotations, Collector, Root
+from heatcrop.data.readers.collect import NO_ACCESS, Access, Annotations, Collector, Root, find_split
+from heatcrop.data.readers.infer import Inferred, tasks_of
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 
@@ -14,39 +16,75 @@ _READERS = {"fashionai": fashionai, "csv": table, "folders": folders}  # in the 
 _EXPECTED = {
     "fashionai": "base/Annotations/label.csv (or rank/Tests/question.csv)",
     "csv": "a CSV file with the header image,task,label",
-    "folders": "<task>/<class>/<image>",
+    "folders": "<task>/<class>/<image> or <class>/<image>",
 }
 
 
-def read_annotations(roots: Sequence[Path | str], tasks: Sequence[Task], layout: str = "auto") -> Annotations:
+def read_annotations(
+    roots: Sequence[Path | str],
+    tasks: Sequence[Task] | None,
+    layout: str = "auto",
+    *,
+    splits: Mapping[str, str] | None = None,
+    left_out: Sequence[str] = (),
+    access: Access | None = None,
+) -> Annotations:
     """Read the annotations of one or several roots, and merge them in order.
 
     Parameters
     ----------
     roots : sequence of path
-        Folders of data, or CSV files. A row that an earlier root already has is dropped and counted.
-    tasks : sequence of Task
-        Rows of other FashionAI tasks are left out and counted.
+        Folders of data, or CSV files. A row of an image that an earlier root already has, with the same name
+        and the same bytes, is dropped and counted. Of several roots, one that cannot be read is a problem,
+        and the others are read.
+    tasks : sequence of Task, optional
+        Rows of other FashionAI tasks are left out and counted. None infers them, see `infer_tasks`; tasks
+        that cannot be inferred are problems.
     layout : {"auto", "fashionai", "csv", "folders"}
         See the modules of these names, for ``csv`` :mod:`heatcrop.data.readers.table`. ``auto``: for each
         root, the first of them that fits.
+    splits : mapping, optional
+        ``train``, ``val`` or ``test`` by the name that a file or folder has for it.
+    left_out : sequence of str
+        Names of tasks whose rows are left out and counted.
+    access : Access, optional
+        Whether links out of a root, and absolute paths, are allowed; by default neither.
 
     Returns
     -------
     Annotations
-        Good rows, rejected rows with reasons, notes. Images must exist, but are not opened.
+        Good rows, rejected rows with reasons, notes, problems. Images must exist, but are not opened.
 
     Raises
     ------
     DataError
-        When a root is missing or fits no layout, its file has the wrong header, or no row can be used.
+        When no root can be read, or no row can be used.
     """
-    if not roots:
-        raise DataError("no data folder is given; name one with --data")
-    collector = Collector(tasks)
-    for root, how in _open_roots(roots, layout):
+    splits = {name.casefold(): split for name, split in (splits or {}).items()}
+    opened, problems = _open_roots(roots, layout, splits, access or NO_ACCESS)
+    reasons, notes = dict.fromkeys(left_out, ""), []
+    if tasks is None:
+        found = _infer(opened, splits)
+        tasks = [task for task in found.tasks if task.name not in left_out]
+        notes, reasons = found.notes, found.left_out | reasons
+    collector = Collector(tasks, splits, reasons)
+    collector.notes += notes
+    collector.problems += problems
+    faults: list[DataError] = []
+    for root, how in opened:
         collector.start(root)
-        _READERS[how].read(collector)
+        if root.split:
+            where = f"{root.prefix}{root.source.name}" if root.given_file else root.prefix
+            collector.notes.append(f"{where}: rows without a split are in {root.split}, by its name")
+        try:
+            _READERS[how].read(collector)
+        except DataError as error:
+            faults.append(error)
+            collector.problems.append(f"{error}; the rest of this data is left out")
+        if not root.given_file:
+            table.report_unused(collector)
+    if faults and len(faults) == len(opened):
+        raise faults[0]
     return collector.finish()
 
 
@@ -54,44 +92,90 @@ def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:
     """Infer the tasks of a root from its data.
 
     FashionAI's tasks keep their classes; of a CSV file with class names and of folders, tasks and classes are
-    sorted by name. For `layout` see `read_annotations`.
+    sorted by name. For `layout` see `read_annotations`, for tasks that are left out
+    `heatcrop.data.readers.infer`.
 
-    Raises DataError when the class names are unknown (labels are letters) or a task has fewer than two.
+    Raises DataError when no task can be inferred.
     """
-    [(opened, how)] = _open_roots([root], layout)
-    collector = Collector(FASHIONAI)
-    collector.start(opened)
-    tasks: tuple[Task, ...] = _READERS[how].infer_tasks(collector)
-    if not tasks:
-        raise DataError(f"{root}: the data holds no task; name the tasks in the configuration")
-    return tasks
+    return tuple(_infer(_open_roots([root], layout, {}, NO_ACCESS)[0], {}).tasks)
 
 
-def _open_roots(roots: Sequence[Path | str], layout: str) -> list[tuple[Root, str]]:
-    """Find the layout of each root."""
+def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inferred:
+    """Infer the tasks of all roots together; one task's classes may be spread over them."""
+    labels, collector = [], Collector(FASHIONAI, splits)
+    faults: list[str] = []
+    for number, (root, how) in enumerate(opened):
+        collector.start(root)
+        try:
+            rows = _READERS[how].find_labels(collector)
+        except DataError as error:  # reported by whoever reads the rows
+            faults.append(str(error))
+        else:
+            labels += [((number, collector.split(split)), task, label) for split, task, label in rows]
+    found = tasks_of(labels)
+    if not found.tasks:
+        first = opened[0][0]
+        name = str(first.folder) if first.source == first.folder else first.name(first.source)
+        reasons = [*faults, *(f"{name}: {reason}" for reason in found.left_out.values()), *collector.problems]
+        raise DataError(
+            next(iter(reasons), f"{name}: the data holds no task; name the tasks in the configuration")
+        )
+    return found
+
+
+def _open_roots(
+    roots: Sequence[Path | str], layout: str, splits: Mapping[str, str], access: Access
+) -> tuple[list[tuple[Root, str]], list[str]]:
+    """Find the layout of each root; return those that can be read, and the problems of the others."""
+    if not roots:
+        raise DataError("no data folder is given; name one with --data")
     if layout not in ("auto", *_READERS):
         raise DataError(f"layout {layout!r} is unknown; expected one of auto, {', '.join(_READERS)}")
     paths = [Path(root) for root in roots]
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path}: there is no such data folder; correct the path after --data")
     folders = [path if path.is_dir() else path.parent for path in paths]
     # Of several roots, sources start with the name of the folder if it is unique, otherwise with its path.
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [folder.as_posix() for folder in folders]
-    opened = []
-    for path, folder, name in zip(paths, folders, names, strict=True):
-        how, source = _layout(path, layout)
-        opened.append((Root(folder, source, f"{name}/" if len(paths) > 1 else ""), how))
-    return opened
+    opened, faults = [], []
+    for path, folder, name, label in zip(paths, folders, names, _labels(folders), strict=True):
+        several = len(paths) > 1
+        titles = (path.stem, folder.resolve().name) if several else ()  # of train.csv, or train/
+        split = next((title for title in titles if title and find_split(title, splits)), "")
+        try:
+            how, source = _layout(path, layout)
+        except DataError as error:
+            faults.append(error)
+        else:
+            prefix, given_file = f"{name}/" if several else "", path.is_file()
+            opened.append((Root(folder, source, prefix, label, split, access, given_file), how))
+    if not opened:
+        raise faults[0]
+    return opened, [f"{error}; this data is left out" for error in faults]
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """Name each folder by the last parts of its path, as many as distinguish them."""
+    real = [folder.resolve() for folder in folders]
+    for n_parts in itertools.count(1):
+        labels = ["/".join(path.parts[1:][-n_parts:]) for path in real]
+        if len(set(labels)) == len(set(real)) or n_parts > max(len(path.parts) for path in real):
+            return labels
+    raise AssertionError("unreachable")
 
 
 def _layout(path: Path, layout: str) -> tuple[str, Path]:
     """Find a root's layout, and what holds its annotations."""
+    if not path.exists():
+        unset = "; a variable in it is not set" if "$" in str(path) else ""
+        raise DataError(f"{path}: there is no such data folder{unset}; correct the path after --data")
     if path.is_file():
-        if layout not in ("auto", "csv") or path.suffix.casefold() != ".csv":
-            raise DataError(f"{path}: is a file; expected a folder, or a .csv file in layout auto or csv")
+        named = path.suffix.casefold() in table.ENDINGS
+        if layout not in ("auto", "csv") or not (named or table.fits(path)):
+            raise DataError(
+                f"{path}: is a file; expected a folder, or a file with the header image,task,label in layout "
+                "auto or csv"
+            )
         return "csv", path
     for how, reader in _READERS.items():
         if layout in ("auto", how) and (source := reader.find(path)):

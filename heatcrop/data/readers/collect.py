@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import filecmp
 import functools
+import itertools
 import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from heatcrop.data.labels import parse_letters
-from heatcrop.data.readers.lines import read_lines
+from heatcrop.data.readers.lines import DELIMITERS, NOT_UTF8_ROW, load_text, parse_lines
+from heatcrop.data.readers.spelling import find_spelling, folded
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
 
 COLUMNS = ("image", "path", "task", "label", "split", "group", "source")
 REJECTED = ("image", "task", "source", "reason")
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "": ""}
+SPLITS = {
+    "": "",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "holdout", "eval", "evaluation"), "test"),
+}
 NO_LABEL = ("", "?")
 
+_ENDING = re.compile(r"[-_ ]?(set|split|data|images)$")
+_FIRST_ROWS = 20
+"""Rows that are examined for a column without a header."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -39,6 +50,30 @@ class Annotations:
     rejected: pd.DataFrame
     """``image, task, source, reason``."""
     notes: list[str]
+    problems: list[str]
+    """What was left out, beside rejected rows."""
+    tasks: tuple[Task, ...]
+    """Those of the run, given or inferred."""
+    left_out: tuple[str, ...]
+    """Names of tasks that the data holds and that cannot be inferred."""
+
+
+def find_split(name: str, renamed: Mapping[str, str]) -> str | None:
+    """Return the split of a name in a file or of a folder; None when it is none.
+
+    `renamed` has other names, in lower case, and overrides the usual ones.
+
+    >>> find_split("Validation", {}), find_split("training_set", {}), find_split("beak", {})
+    ('val', 'train', None)
+    >>> find_split("valid", {"val": "test"}), find_split("fold1", {"fold1": "train"})
+    ('test', 'train')
+    """
+    text = name.casefold()
+    usual = SPLITS.get(text, SPLITS.get(_ENDING.sub("", text) or text))
+    for key in (text, usual):
+        if key is not None and key in renamed:
+            return renamed[key]
+    return usual
 
 
 def clean_image(text: str) -> tuple[str, str]:
@@ -55,7 +90,7 @@ def clean_image(text: str) -> tuple[str, str]:
     if _CONTROL.search(image):
         return image, "the image's name holds a control character"
     if image[0] == "/" or _DRIVE.match(image):
-        return image, "the path is absolute; give it relative to the data folder"
+        return image, "the path is absolute; give it relative to the data folder, or set data.absolute_paths"
     if ".." in image.split("/"):
         return image, "the path leaves the data folder; give one below it"
     if "//" in image or "./" in image:
@@ -63,27 +98,63 @@ def clean_image(text: str) -> tuple[str, str]:
     return image, ""
 
 
+@dataclass(frozen=True)
+class Access:
+    """Which images outside their root are allowed."""
+
+    follow_links: bool = False
+    absolute_paths: bool = False
+
+
+NO_ACCESS = Access()
+
+
 class Root:
     """A folder of data, with one listing per subfolder instead of one system call per image.
 
     `source` holds the annotations: a CSV file in the folder, or the folder itself. File names in messages
-    start with `prefix`.
+    start with `prefix`. `label` is a name that no other root has, and `split` the split of rows without one.
+    With `given_file` the user has named the file, and other files beside it do not matter.
     """
 
-    def __init__(self, folder: Path, source: Path, prefix: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: Path,
+        prefix: str = "",
+        label: str = "",
+        split: str = "",
+        access: Access = NO_ACCESS,
+        given_file: bool = False,
+    ) -> None:
         self.folder = folder
         self.source = source
         self.prefix = prefix
         self.path = os.path.abspath(folder)
         self._real = os.path.realpath(folder)
+        self.label = label or Path(self._real).name or "data"
+        self.split = split
+        self.access = access
+        self.given_file = given_file
         self._listing = functools.cache(self._list)
+        self._on_disk = functools.cache(self._spelled)
+        self._spellings = functools.cache(self._group)
 
     def name(self, path: Path) -> str:
         """Name a file in messages."""
         return self.prefix + path.relative_to(self.folder).as_posix()
 
-    def find(self, relative: str) -> str:
-        """Return why an image below the root cannot be used, or ``''``."""
+    def find(self, relative: str) -> tuple[str, str]:
+        """Return an image's path below the root, as on disk, and why it cannot be used, or ``''``.
+
+        A name that is not there may be that of one file in another Unicode form or case.
+        """
+        reason = self._fault(relative)
+        if reason and (spelled := self._on_disk(relative)) != relative:
+            return spelled, self._fault(spelled)
+        return relative, reason
+
+    def _fault(self, relative: str) -> str:
         folder, _, name = relative.rpartition("/")
         listing = self._listing(folder)
         if isinstance(listing, str):
@@ -93,19 +164,42 @@ class Root:
             path = f"{self.path}/{relative}"
             kind = "file" if os.path.isfile(path) else "missing"
             if not self._inside(path):
-                return f"the link leads out of the data folder, to {os.path.realpath(path)}"
+                leads = f"the link leads out of the data folder, to {os.path.realpath(path)}"
+                return f"{leads}; to allow it, set data.follow_links"
         if kind == "missing":
             return f"the image is missing: there is no {relative}"
         return "" if kind == "file" else f"{relative} is a folder, not an image"
 
+    def _spelled(self, relative: str) -> str:
+        """Spell a path as on disk, where one entry of each folder fits."""
+        folder, _, name = relative.rpartition("/")
+        if folder and isinstance(self._listing(folder), str):
+            folder = self._on_disk(folder)
+        listing = self._listing(folder)
+        if not isinstance(listing, str) and name not in listing:
+            there = self._spellings(folder).get(folded(name), ())
+            if len(fitting := find_spelling(name, there)) == 1:
+                name = there[fitting[0]]
+        return f"{folder}/{name}" if folder else name
+
+    def _group(self, folder: str) -> dict[str, list[str]]:
+        """Group a folder's entries by what all spellings of a name have in common."""
+        listing = self._listing(folder)
+        spellings: dict[str, list[str]] = {}
+        for name in listing if isinstance(listing, dict) else ():
+            spellings.setdefault(folded(name), []).append(name)
+        return spellings
+
     def _inside(self, path: str) -> bool:
-        return os.path.realpath(path).startswith(self._real.rstrip(os.sep) + os.sep)
+        inside = os.path.realpath(path).startswith(self._real.rstrip(os.sep) + os.sep)
+        return inside or self.access.follow_links
 
     def _list(self, folder: str) -> dict[str, str] | str:
         """Return the kind of each entry by name, or why there is no listing."""
         path = os.path.join(self.path, folder)
         if folder and not self._inside(path):
-            return f"the folder {folder} leads out of the data folder, to {os.path.realpath(path)}"
+            leads = f"the folder {folder} leads out of the data folder, to {os.path.realpath(path)}"
+            return f"{leads}; to allow it, set data.follow_links"
         try:
             with os.scandir(path) as entries:
                 return {
@@ -124,18 +218,36 @@ class Collector:
     root: Root
     """The current one."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        renamed_splits: Mapping[str, str] | None = None,
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
         self.tasks = tuple(tasks)
         self.notes: list[str] = []
+        self.problems: list[str] = []
+        self.files: dict[Path, str] = {}
+        """Those that were read, and their names in messages."""
         self._rows: list[tuple[str, ...]] = []  # in the order of COLUMNS
         self.rejected: list[tuple[str, str, str, str]] = []  # in the order of REJECTED
         self._places: dict[tuple[str, str], int] = {}  # of each task and image in the rows
         self._root_start = 0  # the first row of the current root
-        self._files: list[str] = []
         self._tasks: dict[str, Task | None] = {}
         self._other_tasks: Counter[str] = Counter()  # number of rows by task name
+        self._left_out = dict(left_out or {})  # the reason by task name
         self._dropped = self._dropped_labels = 0
-        self.label = functools.cache(_letters)
+        self._contradicted: list[str] = []
+        self._paths: dict[str, str] = {}  # of images by name
+        self._names: dict[str, str] = {}  # of images by path
+        self._same_name: dict[str, list[str]] = {}  # further images by the name that is annotated
+        self._renamed_images: list[str] = []
+        self._respelt_images: list[str] = []
+        self._respelt_labels: list[str] = []
+        self._guessed: set[str] = set()  # rows whose letters depend on a guessed encoding
+        self._read_by_guess: list[str] = []
+        self.label = functools.cache(self._label)
+        self.split = functools.cache(lambda name: find_split(name, renamed_splits or {}))
 
     def start(self, root: Root) -> None:
         """Start the next root: its rows yield to those of earlier roots."""
@@ -145,13 +257,16 @@ class Collector:
     def read(self, path: Path) -> Iterator[tuple[str, list[str]]]:
         """Yield ``(source, fields)`` of a file's rows; reject lines that cannot be parsed."""
         name = self.root.name(path)
-        self._files.append(name)
-        n_empty = 0
-        for number, fields, fault in read_lines(path, name):
+        self.files[path] = name
+        n_empty, (data, encoding) = 0, load_text(path, name)
+        for number, fields, fault in parse_lines(data, DELIMITERS):
+            source = f"{name}:{number}"
+            if encoding == "Windows-1252" and not "".join(fields).isascii():
+                self._guessed.add(source)
             if fault:
-                self.reject(fields[0][:200], "", f"{name}:{number}", fault)
+                self.reject(fields[0][:200], "", source, fault)
             elif fields:
-                yield f"{name}:{number}", fields
+                yield source, fields
             else:
                 n_empty += 1
         if n_empty:
@@ -160,21 +275,32 @@ class Collector:
     def table(
         self, path: Path, needed: Sequence[str], optional: str = ""
     ) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield ``(source, {column: text})`` of each row that has as many columns as the header."""
+        """Yield ``(source, {column: text})`` of each row that has as many columns as the header.
+
+        Columns without a name are ignored; so is a first column of row numbers that the header lacks.
+        """
         rows, n_rejected = self.read(path), len(self.rejected)
         source, fields = next(rows, ("", []))
         if not fields:
             *_, source, reason = self.rejected[n_rejected]
             raise DataError(f"{source}: no row of the file can be read; {reason}")
         header = [text.casefold() for text in fields]
+        named = [column for column in header if column]
         missing = [column for column in needed if column not in header]
-        if missing or len(set(header)) < len(header):
+        if missing or len(set(named)) < len(named):
             fault = f"lacks {', '.join(missing)}" if missing else "names a column twice"
             raise DataError(
                 f"{source}: the header {','.join(header)[:200]!r} {fault}; expected "
-                f"{','.join(needed)!r}{optional}, separated by commas"
+                f"{','.join(needed)!r}{optional}, separated by commas, semicolons or tabs, in UTF-8 or UTF-16"
             )
-        for source, fields in rows:
+        first = list(itertools.islice(rows, _FIRST_ROWS))
+        if first and all(len(row) == len(header) + 1 and row[0].isdigit() for _, row in first):
+            header = ["", *header]
+        while not header[-1]:
+            header.pop()
+        for source, fields in itertools.chain(first, rows):
+            while len(fields) > len(header) and not fields[-1]:
+                fields.pop()
             if len(fields) == len(header):
                 yield source, dict(zip(header, fields, strict=True))
             else:
@@ -187,53 +313,110 @@ class Collector:
     def task(self, text: str) -> Task | None:
         """Find the task that a row names; None when the run does not have it."""
         if text not in self._tasks:
-            self._tasks[text] = resolve_or_none(text, self.tasks)
+            self._tasks[text] = None if text in self._left_out else resolve_or_none(text, self.tasks)
         return self._tasks[text]
 
     def add(
         self, source: str, image: str, name: str, label: str, split: str, group: str = "", sub: str = ""
     ) -> None:
         """Check one row as its file has it; its image is relative to `sub` (``base/``) within the root."""
-        image, reason = clean_image(image)
+        if self.root.access.absolute_paths:
+            image = image.removeprefix(f"{self.root.path}/{sub}")
+        outside = self.root.access.absolute_paths and os.path.isabs(image)
+        image, reason = (image, "") if outside else clean_image(image)
         if reason:
             self.reject(image, name, source, reason)
             return
         task = self.task(name)
         if task is None:
             self._other_tasks[name] += 1
-            # Rows of other FashionAI tasks are only counted.
-            if resolve_or_none(name, FASHIONAI) is None:
+            # Rows of other FashionAI tasks are only counted, and so are those of tasks that are left out.
+            if name not in self._left_out and resolve_or_none(name, FASHIONAI) is None:
                 self.reject(image, name, source, f"unknown task {name!r}")
             return
         label, reason = self.label(task, label)
-        if not reason and not label:  # an image without a label can only be predicted
-            reason = "" if split in ("", "test") else f"no label, though it is a row of {split}"
-            split = "test"
+        given = self.split(split or self.root.split)
+        if given is None:
+            reason = f"split {split!r}; expected train, val, test or nothing"
+        elif not reason and not label:  # an image without a label can only be predicted
+            unlabelled = given in ("", "test") or find_split(split or self.root.split, {}) in ("", "test")
+            reason = "" if unlabelled else f"no label, though it is a row of {given}"
+            given = "test"
         if not reason:
+            path, reason = self._find(image, sub) if not outside else _find_outside(image)
+            if reason and source in self._guessed:
+                reason = NOT_UTF8_ROW
+        if not reason:
+            annotated, image = image, self._name(path, image, sub)
             place = self._places.get((task.name, image))
-            if place is None:
-                reason = self.root.find(sub + image)
-            else:
-                *_, known, _, _, first = self._rows[place]
+            if place is not None:
+                *_, known, known_split, _, first = self._rows[place]
                 if place < self._root_start:
-                    self._dropped += 1
-                    self._dropped_labels += not known and bool(label)
+                    self._drop(source, (label, str(given)), first, (known, known_split))
                     return
                 reason = f"duplicate of {first}"
                 if label != known:
                     reason += f", with another label ({label or '?'} here, {known or '?'} there)"
+            elif not outside and not path.endswith(f"/{sub}{annotated}"):
+                there = path.removeprefix(f"{self.root.path}/{sub}")
+                self._respelt_images.append(f"{source} names {annotated}, which is {there}")
         if reason:
             self.reject(image, name, source, reason)
             return
         self._places[task.name, image] = len(self._rows)
-        path = f"{self.root.path}/{sub}{image}"
-        self._rows.append((image, path, task.name, label, split, group, source))
+        self._rows.append((image, path, task.name, label, str(given), group, source))
+        if source in self._guessed:
+            self._read_by_guess.append(source)
+
+    def _label(self, task: Task, text: str) -> tuple[str, str]:
+        letters, reason, exact = match_label(task, text)
+        if not reason and not exact:
+            self._respelt_labels.append(f"{text!r} as {task.classes[letters.index('y')]!r} of {task.name}")
+        return letters, reason
+
+    def _find(self, image: str, sub: str) -> tuple[str, str]:
+        spelled, reason = self.root.find(sub + image)
+        return f"{self.root.path}/{spelled}", reason
+
+    def _name(self, path: str, image: str, sub: str) -> str:
+        """Name an image: as annotated, and with its folder in front where another image has that name.
+
+        Copies of one image, which have the same name in two folders, keep it.
+        """
+        image = image.lstrip("/")
+        if path in self._names:
+            return self._names[path]
+        name = image
+        if image in self._paths:
+            others = [image, *self._same_name.get(image, ())]
+            name = next((other for other in others if _same_bytes(path, self._paths[other])), "")
+        if not name:
+            labels = (f"{self.root.label}-{number}" for number in itertools.count(2))
+            longer = (f"{label}/{sub}{image}" for label in itertools.chain([self.root.label], labels))
+            name = next(one for one in longer if one not in self._paths)
+            self._same_name.setdefault(image, []).append(name)
+            self._renamed_images.append(name)
+        self._paths.setdefault(name, path)
+        self._names[path] = name
+        return name
+
+    def _drop(self, source: str, found: tuple[str, str], first: str, known: tuple[str, str]) -> None:
+        """Count a copy in a later root, and what its label and split contradict."""
+        self._dropped += 1
+        self._dropped_labels += bool(found[0]) and not known[0]
+        for here, there in zip(found, known, strict=True):
+            if here and there and here != there:
+                self._contradicted.append(f"{source} has {here}, {first} has {there}")
 
     def finish(self) -> Annotations:
         """Return all rows; DataError when none can be used."""
         if not self._rows:
             raise DataError(self._no_rows())
-        left_out = {name: n for name, n in self._other_tasks.items() if resolve_or_none(name, FASHIONAI)}
+        left_out = {
+            name: n
+            for name, n in self._other_tasks.items()
+            if name not in self._left_out and resolve_or_none(name, FASHIONAI)
+        }
         if left_out:
             counts = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
             self.notes.append(f"{sum(left_out.values()):,} rows of other tasks left out: {counts}")
@@ -242,47 +425,115 @@ class Collector:
             if self._dropped_labels:
                 note += f" ({self._dropped_labels:,} of them have a label that the first root lacks)"
             self.notes.append(note)
+        self._add_notes()
         if self.rejected:
             self.notes.append(f"{len(self.rejected):,} rows rejected, see `rejected`")
         return Annotations(
             pd.DataFrame(self._rows, columns=list(COLUMNS), dtype=object),
             pd.DataFrame(self.rejected, columns=list(REJECTED), dtype=object),
             self.notes,
+            self.problems,
+            self.tasks,
+            tuple(self._left_out),
         )
+
+    def _add_notes(self) -> None:
+        """Report what was read under another name, dropped or left out."""
+        if self._read_by_guess:
+            self.notes.append(
+                f"{len(self._read_by_guess):,} rows, for instance {self._read_by_guess[0]}, are not in UTF-8 "
+                "and are read as Windows-1252; if letters are wrong, save the file as UTF-8"
+            )
+        if self._respelt_labels:
+            self.notes.append(f"labels in another spelling: {', '.join(self._respelt_labels)}")
+        if self._respelt_images:
+            self.notes.append(
+                f"{len(self._respelt_images):,} images are found under a name that differs by case or by "
+                f"Unicode form, for instance {self._respelt_images[0]}"
+            )
+        if self._renamed_images:
+            self.notes.append(
+                f"{len(self._renamed_images):,} images have the name of another image; they get their "
+                f"folder's name in front, for instance {self._renamed_images[0]}"
+            )
+        if self._contradicted:
+            self.problems.append(
+                f"{len(self._contradicted):,} copies in later roots have another label or split, which is "
+                f"dropped, for instance {self._contradicted[0]}; correct one of them"
+            )
+        if self._dropped_labels:
+            self.problems.append(
+                f"{self._dropped_labels:,} labels of copies in later roots are dropped, since the first root "
+                "has the image without a label; change the order of the roots"
+            )
+        for name, reason in self._left_out.items():
+            if reason:
+                rows = self._other_tasks[name]
+                self.problems.append(f"task {name!r} left out ({rows:,} images): {reason}")
+            elif self._other_tasks[name]:
+                self.notes.append(f"task {name!r} left out ({self._other_tasks[name]:,} images)")
 
     def _no_rows(self) -> str:
         if self._other_tasks and not any(self._tasks.values()):
             found = ", ".join(f"{name} ({n:,} rows)" for name, n in self._other_tasks.most_common(12))
             expected = ", ".join(task.name for task in self.tasks) or "none"
             return (
-                f"no row belongs to a task of this run ({expected}); the data holds: {found}. Name the tasks "
-                "under `tasks` in the configuration, each with `name` as in the data and `classes` in label "
-                "order"
+                f"no row belongs to a task of this run ({expected}); the data holds: {found}. Take the "
+                "data's tasks with --set data.tasks=infer, or name them under `tasks` in the configuration, "
+                "each with `name` as in the data and `classes` in label order"
             )
+        if not self.rejected and self.problems:
+            return f"no image can be used; {self.problems[0]}"
         if not self.rejected:
-            where = ", ".join(self._files) or "the data"
+            where = ", ".join(self.files.values()) or "the data"
             return f"{where}: no row with an image; expected one row per image below the header"
         _, _, source, reason = self.rejected[0]
         return f"none of the {len(self.rejected):,} rows can be used; the first, {source}: {reason}"
 
 
-def _letters(task: Task, text: str) -> tuple[str, str]:
-    """Convert a label or class name to letters; return them with the reason for refusal, or ``''``."""
+def match_label(task: Task, text: str) -> tuple[str, str, bool]:
+    """Convert a label, class name or class folder to letters.
+
+    Returns the letters, the reason for refusal or ``''``, and whether the name is spelled as in the task. Of
+    classes that differ by case, a name that equals none of them exactly is refused.
+    """
     if text in NO_LABEL:
-        return "", ""
-    wanted = text.casefold()
+        return "", "", True
     for names in (task.classes, class_folders(task)):
-        for index, name in enumerate(names):
-            if name.casefold() == wanted:
-                return "n" * index + "y" + "n" * (len(names) - index - 1), ""
+        if text in names:
+            return _one_hot(names.index(text), len(names)), "", True
+    for names in (task.classes, class_folders(task)):
+        found = find_spelling(text, names)
+        if len(found) > 1:
+            either = " or ".join(repr(names[place]) for place in found)
+            return "", f"label {text!r} differs only by case from {either}; write one of them", False
+        if found:
+            return _one_hot(found[0], len(names)), "", False
     try:
         parse_letters(text, len(task.classes))
     except ValueError as error:
         if set(text) <= set("ymn"):
-            return "", str(error)
+            return "", str(error), False
         known = ", ".join(task.classes)
-        return "", f"label {text!r} is neither letters y, m, n nor a class of {task.name}: {known}"
-    return text, ""
+        return "", f"label {text!r} is neither letters y, m, n nor a class of {task.name}: {known}", False
+    return text, "", True
+
+
+def _one_hot(place: int, n_classes: int) -> str:
+    return "n" * place + "y" + "n" * (n_classes - place - 1)
+
+
+def _find_outside(image: str) -> tuple[str, str]:
+    """Find an image by its absolute path."""
+    path = os.path.normpath(image)
+    return path, "" if os.path.isfile(path) else f"the image is missing: there is no {image}"
+
+
+def _same_bytes(one: str, other: str) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def resolve_or_none(name: str, tasks: Sequence[Task]) -> Task | None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from heatcrop.data.readers.collect import SPLITS, Collector, clean_image
-from heatcrop.data.tasks import FASHIONAI, Task
+from heatcrop.data.readers.collect import Collector, clean_image
+from heatcrop.data.readers.spelling import composed
+from heatcrop.data.tasks import FASHIONAI
 
 _HEADER = ["image", "task", "label"]  # allowed, though the official files have none
 
@@ -32,7 +33,7 @@ def read(collector: Collector) -> None:
         splits = _read_splits(collector, path.with_name("split.csv"))
         n_split = 0
         for source, (image, task, label) in _rows(collector, path):
-            split = splits.get((clean_image(image)[0], task), "")
+            split = splits.get(_key(image, task), "")
             n_split += bool(split)
             collector.add(source, image, task, label, split, sub=sub)
         if splits and n_split == 0:
@@ -47,20 +48,22 @@ def read(collector: Collector) -> None:
             if reason:
                 collector.reject(image, task, source, reason)
             else:
-                answers.setdefault((clean_image(image)[0], task), (label, source))
+                answers.setdefault(_key(image, task), (label, source))
     for path in questions:
         for source, (image, task, label) in _rows(collector, path):
-            label, _ = answers.pop((clean_image(image)[0], task), (label, ""))
+            label, _ = answers.pop(_key(image, task), (label, ""))
             collector.add(source, image, task, label, "test", sub="rank/")
     for (image, task), (label, source) in answers.items():  # answers without a question
         collector.add(source, image, task, label, "test", sub="rank/")
 
 
-def infer_tasks(collector: Collector) -> tuple[Task, ...]:
-    """Find FashionAI's tasks that the root's files name, in official order."""
+def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
+    """List ``(split, task, label)`` of the root's files, FashionAI's tasks first in official order."""
     paths = chain(*_files(collector.root.folder))
-    found = {collector.task(task) for path in paths for _, (_, task, _) in _rows(collector, path)}
-    return tuple(task for task in FASHIONAI if task in found)
+    found = [("", task, label) for path in paths for _, (_, task, label) in _rows(collector, path)]
+    official = {task: collector.task(task) for _, task, _ in found}
+    last = len(FASHIONAI)
+    return sorted(found, key=lambda row: FASHIONAI.index(known) if (known := official[row[1]]) else last)
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
@@ -78,22 +81,33 @@ def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 
 
 def _rows(collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield ``(source, [image, task, label])`` of each row that has three columns."""
+    """Yield ``(source, [image, task, label])`` of each row; a header may name more columns."""
+    header: list[str] = []
     for source, fields in collector.read(path):
-        if len(fields) != 3:
-            reason = f"{len(fields)} columns; expected 3: image, task, label"
+        if not header:
+            header = [field.casefold() for field in fields]
+            if set(_HEADER) <= set(header):
+                continue
+            header = _HEADER
+        if len(fields) != len(header):
+            reason = f"{len(fields)} columns; expected {len(header)}: {', '.join(header)}"
             collector.reject(fields[0], fields[1] if len(fields) > 1 else "", source, reason)
-        elif not source.endswith(":1") or [field.casefold() for field in fields] != _HEADER:
-            yield source, fields
+        else:
+            yield source, [fields[header.index(column)] for column in _HEADER]
+
+
+def _key(image: str, task: str) -> tuple[str, str]:
+    """Identify a row in several files, which may write accents in different forms."""
+    return composed(clean_image(image)[0]), task
 
 
 def _read_splits(collector: Collector, path: Path) -> dict[tuple[str, str], str]:
     splits: dict[tuple[str, str], str] = {}
     rows = collector.table(path, ("image", "task", "split")) if path.is_file() else ()
     for source, row in rows:
-        split = SPLITS.get(row["split"].casefold())
+        split = collector.split(row["split"])
         if split:
-            splits[clean_image(row["image"])[0], row["task"]] = split
+            splits[_key(row["image"], row["task"])] = split
         else:
             reason = f"split {row['split']!r}; expected train, val or test"
             collector.reject(row["image"], row["task"], source, reason)

@@ -1,23 +1,46 @@
-"""A folder per task and class: ``<task>/<class>/<image>``, or ``<split>/<task>/<class>/<image>``."""
+"""A folder per class: ``<task>/<class>/<image>``, or ``<class>/<image>`` of one task.
+
+Both may have folders of splits: ``<split>/<task>/<class>/<image>``, ``<split>/<class>/<image>``,
+``<task>/<split>/<class>/<image>``, ``<class>/<split>/<image>``.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from heatcrop.data.images import SUFFIXES
-from heatcrop.data.readers.collect import SPLITS, Collector
-from heatcrop.data.readers.table import make_tasks
-from heatcrop.data.tasks import Task
+from heatcrop.data.readers.collect import Collector, match_label
+from heatcrop.data.tasks import folder_name
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
 
+_Contents = Callable[[Path], tuple[list[Path], list[str], int]]
+_MOST_LEVELS = 3  # of folders below the root: split, task, class
+_NO_SPLIT = (
+    "the folder is no split, though those beside it are; name its split, for instance "
+    "--set data.splits.NAME=train, or move it away"
+)
+_BESIDE_SPLITS = "they are beside the folders of splits; move them into one"
+_NO_TASK = "they are in no task's folder; move them into <task>/<class>/"
+_TOO_DEEP = "they are below a class's folder; move them up, or give a folder further down as --data"
+
 
 def find(folder: Path) -> Path | None:
-    """Return the folder if it holds at least one ``<task>/<class>/<image>``, with or without splits."""
-    classes = (class_folder for _, task in _task_folders(folder) for class_folder in _contents(task)[0])
-    return folder if any(_contents(class_folder)[1] for class_folder in classes) else None
+    """Return the folder if it holds an image at least one folder below.
+
+    Raises DataError when the folder cannot be read.
+    """
+    faults: list[str] = []
+    contents = functools.partial(_contents, faults=faults)
+    if any(_has_image(below, contents) for below in contents(folder)[0]):
+        return folder
+    if faults:
+        raise DataError(faults[0])
+    return None
 
 
 def read(collector: Collector) -> None:
@@ -27,65 +50,217 @@ def read(collector: Collector) -> None:
     folder have no label and belong to the test set. Other files, and folders below a class's, are skipped
     and counted.
     """
-    root, skipped = collector.root, 0
-
-    def add(folder: Path, names: list[str], task: str, label: str, split: str) -> None:
-        for name in names:
-            image = (folder / name).relative_to(root.folder).as_posix()
+    root, tree = collector.root, _Tree(collector)
+    for split, name, label, folder, images in tree.folders:
+        task = collector.task(name)
+        if task is not None and images and collector.label(task, label)[1]:
+            source, known = root.name(folder), ", ".join(task.classes)
+            reason = f"{len(images):,} images in a folder that is no class of {task.name}: {known}"
+            collector.reject(source, task.name, source, reason)
+            continue
+        for file in images:
+            image = (folder / file).relative_to(root.folder).as_posix()
             shown = printable(image)
             source = root.prefix + shown
             if shown != image:
-                collector.reject(shown, task, source, NOT_UTF8)
+                collector.reject(shown, name, source, NOT_UTF8)
             else:
-                collector.add(source, image, task, label, split)
+                collector.add(source, image, name, label, split)
+    tree.report()
 
-    for split, task_folder in _task_folders(root.folder):
-        class_folders, unlabelled, n_others = _contents(task_folder)
-        skipped += n_others
-        task = collector.task(task_folder.name)
-        for class_folder in class_folders:
-            inner, images, n_others = _contents(class_folder)
-            skipped += n_others + len(inner)
-            if task is not None and collector.label(task, class_folder.name)[1]:
-                source, known = root.name(class_folder), ", ".join(task.classes)
-                reason = f"{len(images):,} images in a folder that is no class of {task.name}: {known}"
-                collector.reject(source, task.name, source, reason)
-            else:
-                add(class_folder, images, task_folder.name, class_folder.name, split)
-        add(task_folder, unlabelled, task_folder.name, "", split)
-    if skipped:
-        name = root.prefix or root.folder.name
-        collector.notes.append(
-            f"{name}: {skipped:,} files or folders skipped, which are no images of a class"
+
+def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
+    """List ``(split, task, class)`` of the folders with images, sorted by task."""
+    tree = _Tree(collector)
+    tree.report()
+    found = [(split, task, label) for split, task, label, _, images in tree.folders if images]
+    return sorted(found, key=lambda row: row[1])
+
+
+class _Tree:
+    """What the folders of a collector's root mean."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+        self.folders: list[tuple[str, str, str, Path, list[str]]] = []
+        """Split, task, class (``''``: no label), folder and its images."""
+        self.plain_task = ""
+        """The task, where the folders are the classes of one."""
+        self.skipped = 0
+        self.empty: list[Path] = []
+        self.lost: dict[str, list[Path]] = {}
+        """Images that have no place in the layout, by reason."""
+        self.faults: list[str] = []
+        """Folders that cannot be read."""
+        self.contents = functools.cache(lambda folder: _contents(folder, self.faults))
+        parts = self._parts()
+        inner = [(split, folder) for split, part in parts for folder in self._filled(part)]
+        if self._has_splits_in_classes([folder for _, folder in inner]):
+            self.plain_task = self._one_task({folder.name for _, folder in inner})
+            for split, folder in inner:
+                for below in self._filled(folder):
+                    self._add_class(below.name, self.plain_task, below, folder.name)
+                self._add_class(split, self.plain_task, folder, deeper=[])
+            return
+        if self._is_plain([folder for _, folder in inner]):
+            self.plain_task = self._one_task({folder.name for _, folder in inner})
+            for split, folder in inner:
+                self._add_class(split, self.plain_task, folder)
+            for split, part in parts:
+                self.folders.append((split, self.plain_task, "", part, self.contents(part)[1]))
+            return
+        for split, folder in inner:
+            for below in self._filled(folder):
+                if not split and collector.split(below.name) is not None and self._classes(below):
+                    for deeper in self._filled(below):
+                        self._add_class(below.name, folder.name, deeper)
+                    self._add_unlabelled(below.name, folder.name, below)
+                else:
+                    self._add_class(split, folder.name, below)
+            self._add_unlabelled(split, folder.name, folder)
+        for _, part in parts:
+            self._lose(_NO_TASK, (part / name for name in self.contents(part)[1]))
+
+    def report(self) -> None:
+        """Add notes on how the folders were read, and problems for what was left out."""
+        root, notes, problems = self.collector.root, self.collector.notes, self.collector.problems
+        where = root.prefix or f"{printable(root.folder.resolve().name)}/"
+        if self.skipped:
+            notes.append(
+                f"{where}: {self.skipped:,} files or folders skipped, which are no images of a class"
+            )
+        if self.plain_task:
+            notes.append(f"{where}: its folders are read as the classes of one task, {self.plain_task}")
+        classes: dict[str, set[str]] = {}
+        for _, task, label, _, images in self.folders:
+            if label and images:
+                classes.setdefault(task, set()).add(label)
+        if len(classes) > 1 and all(labels == next(iter(classes.values())) for labels in classes.values()):
+            notes.append(
+                f"{where}: the tasks {', '.join(classes)} have the same classes; if they are splits of one, "
+                f"name them, for instance --set data.splits.{next(iter(classes))}=train"
+            )
+        problems += self.faults
+        if self.empty:
+            problems.append(
+                f"{where}: {len(self.empty):,} folders without an image left out, for instance "
+                f"{printable(root.name(self.empty[0]))}/; add images, or remove the folder"
+            )
+        for reason, lost in self.lost.items():
+            first = printable(root.name(lost[0]))
+            problems.append(f"{where}: {len(lost):,} images left out, for instance {first}: {reason}")
+
+    def _parts(self) -> list[tuple[str, Path]]:
+        """Find the folders of splits; the root alone where there are none."""
+        root, split = self.collector.root.folder, self.collector.split
+        top = [folder for folder in self.contents(root)[0] if _has_image(folder, self.contents)]
+        parts = [(folder.name, folder) for folder in top if split(folder.name) is not None]
+        # Beside other folders, a class may be called `train`.
+        divided = any(split(name) == "train" and not self.contents(folder)[1] for name, folder in parts)
+        if not parts or not (divided or len(parts) == len(top)):
+            return [("", root)]
+        self._filled(root)  # notes those without an image
+        for folder in top:
+            if split(folder.name) is None:
+                self._lose(_NO_SPLIT.replace("NAME", folder.name), _images_below(folder))
+        self._lose(_BESIDE_SPLITS, (root / name for name in self.contents(root)[1]))
+        return [(name, self._unwrapped(folder)) for name, folder in parts]
+
+    def _unwrapped(self, folder: Path) -> Path:
+        """Go down from a folder that holds only one of the same split, as ``train/train/``."""
+        folders, images, _ = self.contents(folder)
+        split = self.collector.split
+        if len(folders) == 1 and not images and split(folders[0].name) == split(folder.name):
+            return self._unwrapped(folders[0])
+        return folder
+
+    def _has_splits_in_classes(self, folders: list[Path]) -> bool:
+        """Return whether these folders are classes whose images are in folders of splits."""
+        inner = [below for folder in folders for below in self.contents(folder)[0]]
+        filled = [below for below in inner if _has_image(below, self.contents)]
+        return (
+            len(folders) > 1
+            and bool(filled)
+            and all(self.collector.split(below.name) is not None for below in filled)
+            and not any(self._classes(below) for below in filled)
         )
 
+    def _is_plain(self, folders: list[Path]) -> bool:
+        """Return whether these folders are classes and not tasks: most have images of their own."""
+        labelled = [folder for folder in folders if self._classes(folder)]
+        if any(self.collector.task(folder.name) is not None for folder in labelled):
+            return False
+        direct = {folder.name for folder in folders if self.contents(folder)[1]}
+        stray = all(len(self._classes(folder)) < 2 for folder in labelled)
+        return bool(direct) and (not labelled or (len(direct) > 1 and stray))
 
-def infer_tasks(collector: Collector) -> tuple[Task, ...]:
-    """Infer tasks from the folders: tasks and classes sorted by name."""
-    classes: dict[str, set[str]] = {}
-    for _, task_folder in _task_folders(collector.root.folder):
-        names = classes.setdefault(task_folder.name, set())
-        names |= {folder.name for folder in _contents(task_folder)[0] if _contents(folder)[1]}
-    return make_tasks(str(collector.root.folder), classes)
+    def _one_task(self, classes: set[str]) -> str:
+        """Name the task of the root after its folder, or take the only one of the run with these classes."""
+        collector, name = self.collector, _task_name(self.collector)
+        fitting = [
+            task for task in collector.tasks if not any(match_label(task, label)[1] for label in classes)
+        ]
+        return fitting[0].name if collector.task(name) is None and len(fitting) == 1 else name
+
+    def _classes(self, folder: Path) -> list[Path]:
+        return [below for below in self.contents(folder)[0] if self.contents(below)[1]]
+
+    def _filled(self, folder: Path) -> list[Path]:
+        """List the subfolders with images, and note the others."""
+        full = [below for below in self.contents(folder)[0] if _has_image(below, self.contents)]
+        self.empty += [below for below in self.contents(folder)[0] if below not in full]
+        return full
+
+    def _add_class(
+        self, split: str, task: str, folder: Path, label: str = "", deeper: list[Path] | None = None
+    ) -> None:
+        """Add a class's images; folders below it, or of them those `deeper`, are skipped."""
+        inner, images, n_others = self.contents(folder)
+        inner = inner if deeper is None else deeper
+        self.skipped += n_others + len(inner)
+        self.folders.append((split, task, label or folder.name, folder, images))
+        self._lose(_TOO_DEEP, (image for below in inner for image in _images_below(below)))
+
+    def _add_unlabelled(self, split: str, task: str, folder: Path) -> None:
+        _, images, n_others = self.contents(folder)
+        self.skipped += n_others
+        self.folders.append((split, task, "", folder, images))
+
+    def _lose(self, reason: str, images: Iterable[Path]) -> None:
+        if found := list(images):
+            self.lost.setdefault(reason, []).extend(found)
 
 
-def _task_folders(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield ``(split, folder of a task)``; the top folders are splits when all have a split's name."""
-    top = _contents(folder)[0]
-    if any(path.name.casefold() not in SPLITS for path in top):
-        yield from (("", path) for path in top)
-    else:
-        for path in top:
-            yield from ((SPLITS[path.name.casefold()], task) for task in _contents(path)[0])
+def _task_name(collector: Collector) -> str:
+    """Name a task after the root's folder; after the one above where it is called like a split."""
+    folder = collector.root.folder.resolve()
+    if collector.split(folder.name) and folder.parent.name:
+        folder = folder.parent
+    return re.sub("[,;]", "-", folder_name(folder.name))
 
 
-def _contents(folder: Path) -> tuple[list[Path], list[str], int]:
+def _has_image(folder: Path, contents: _Contents, levels: int = _MOST_LEVELS) -> bool:
+    folders, images, _ = contents(folder)
+    return bool(images) or (levels > 1 and any(_has_image(below, contents, levels - 1) for below in folders))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """List the images of a folder and all below it, hidden ones excepted; links are not followed."""
+    found = []
+    for place, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        found += [Path(place, name) for name in _contents(Path(place), [])[1]]
+    return found
+
+
+def _contents(folder: Path, faults: list[str]) -> tuple[list[Path], list[str], int]:
     """List a folder's subfolders and the names of its images, and count its other files; skip hidden ones."""
     try:
         with os.scandir(folder) as entries:
             found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+        faults.append(f"{printable(str(folder))}: cannot be read: {error.strerror}; change its permissions")
+        return [], [], 0
     files = [name for name, is_folder in found if not is_folder]
     images = [name for name in files if os.path.splitext(name)[1].casefold() in SUFFIXES]
     return [folder / name for name, is_folder in found if is_folder], images, len(files) - len(images)

@@ -1,26 +1,41 @@
-"""A CSV file with the header ``image,task,label``, and optionally ``split`` and ``group``."""
+"""A table with the header ``image,task,label``, and optionally ``split`` and ``group``.
+
+Columns are separated by commas, semicolons or tabs, see `heatcrop.data.readers.lines`.
+"""
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 from pathlib import Path
 
-from heatcrop.data.readers.collect import NO_LABEL, SPLITS, Collector, resolve_or_none
-from heatcrop.data.tasks import FASHIONAI, Task, folder_name
+from heatcrop.data.images import SUFFIXES
+from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
 from heatcrop.errors import DataError
 
 USUAL_NAME = "annotations.csv"
+ENDINGS = (".csv", ".tsv", ".tab")
 _NEEDED = ("image", "task", "label")
 _OPTIONAL = ", and optionally 'split' and 'group'"
+_MOST_HEADER_BYTES = 65_536
+_IMAGE_WORDS = {"image", "images", "image_id", "image_name", "image_path", "img", "path", "filepath"} | {
+    "file",
+    "filename",
+    "file_name",
+}
+_LABEL_WORDS = {"label", "labels", "class", "classes", "class_name", "category", "target"}
 
 
 def find(folder: Path) -> Path | None:
-    """Find a folder's CSV file that has the header; `USUAL_NAME` comes before others.
+    """Find a folder's file that has the header; `USUAL_NAME` comes before others.
 
     Raises DataError when several files fit and none has the usual name.
     """
-    fitting = [path for path in sorted(folder.glob("*.csv")) if _fits(path)]
-    usual = [path for path in fitting if path.name == USUAL_NAME]
-    if len(fitting) > 1 and not usual:
+    fitting = [path for path in _tables(folder) if fits(path)]
+    usual = [path for path in fitting if path.name.casefold() == USUAL_NAME]
+    if len(fitting) > 1 and len(usual) != 1:
         names = ", ".join(path.name for path in fitting)
         raise DataError(
             f"{folder}: several files could hold the annotations ({names}); give one of them as the data, "
@@ -29,62 +44,71 @@ def find(folder: Path) -> Path | None:
     return next(iter(usual or fitting), None)
 
 
+def fits(path: Path) -> bool:
+    """Return whether a file has the header."""
+    return set(_NEEDED) <= set(_first_row(path))
+
+
+def report_unused(collector: Collector) -> None:
+    """Add a problem for each table in the root's folder, or one below, that resembles unread annotations."""
+    root = collector.root.folder
+    folders = [root, *sorted(path for path in root.iterdir() if path.name[0] != "." and path.is_dir())]
+    for path in (path for folder in folders for path in _tables(folder, (*ENDINGS, ".txt"))):
+        if path in collector.files:
+            continue
+        row = _first_row(path, faulty=True)
+        if _resembles(row):
+            missing = ", ".join(column for column in _NEEDED if column not in row)
+            fault = f"its header {','.join(row)[:200]!r} lacks {missing}" if missing else "other data is read"
+            collector.problems.append(
+                f"{collector.root.name(path)}: resembles annotations and is not used: {fault}; give it the "
+                f"header {','.join(_NEEDED)!r}, give it as --data, or move it away"
+            )
+
+
 def read(collector: Collector) -> None:
-    """Add the rows of a CSV file to the collector; images are relative to the file's folder.
+    """Add the rows of a table to the collector; images are relative to the file's folder.
 
     A label is letters (``nyn``) or a class name. A row without a label belongs to the test set.
     """
     for source, row in collector.table(collector.root.source, _NEEDED, _OPTIONAL):
-        split = SPLITS.get(row.get("split", "").casefold())
-        if split is None:
-            reason = f"split {row['split']!r}; expected train, val, test or nothing"
-            collector.reject(row["image"], row["task"], source, reason)
-        else:
-            group = row.get("group", "")
-            collector.add(source, row["image"], row["task"], row["label"], split, group)
+        split, group = row.get("split", ""), row.get("group", "")
+        collector.add(source, row["image"], row["task"], row["label"], split, group)
 
 
-def infer_tasks(collector: Collector) -> tuple[Task, ...]:
-    """Infer tasks from the class names of a CSV file; see `make_tasks`."""
-    classes: dict[str, set[str]] = {}
-    for _, row in collector.table(collector.root.source, _NEEDED, _OPTIONAL):
-        names = classes.setdefault(row["task"], set())
-        if row["label"] not in NO_LABEL:
-            names.add(row["label"])
-    return make_tasks(collector.root.name(collector.root.source), classes)
+def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
+    """List ``(split, task, label)`` of the rows, sorted by task."""
+    rows = collector.table(collector.root.source, _NEEDED, _OPTIONAL)
+    found = [(row.get("split", ""), row["task"], row["label"]) for _, row in rows]
+    return sorted(found, key=lambda row: row[1])
 
 
-def make_tasks(name: str, classes: dict[str, set[str]]) -> tuple[Task, ...]:
-    """Make tasks, sorted by name, from the class names found in a file.
-
-    A task of FashionAI keeps its official classes when all names are among them.
-
-    Raises DataError when the labels of a task are letters (so that the class names are unknown), or when
-    a task has fewer than two classes.
-    """
-    tasks = []
-    for text, found in sorted(classes.items()):
-        official = resolve_or_none(text, FASHIONAI)
-        letters = all(len(one) > 1 and one.count("y") == 1 and set(one) <= set("ymn") for one in found)
-        if official and (letters or found <= {*official.classes, *map(folder_name, official.classes)}):
-            tasks.append(official)
-            continue
-        if found and letters:
-            raise DataError(
-                f"{name}: the labels of task {text!r} are letters, so the names of its classes are unknown; "
-                "name them under `tasks` in the configuration, in label order"
-            )
-        try:
-            tasks.append(Task(text, tuple(sorted(found))))
-        except ValueError as error:
-            raise DataError(f"{name}: {error}") from None
-    return tuple(tasks)
+def _resembles(row: list[str]) -> bool:
+    """Return whether a first row names images and labels, perhaps misspelt, or holds an image's name."""
+    words = {word for field in row for word in (field, *re.findall(r"\w+", field))}
+    if len(row) > 1 and any(field.endswith(tuple(SUFFIXES)) for field in row):
+        return True
+    return all(
+        any(difflib.get_close_matches(word, known, n=1, cutoff=0.8) for word in words)
+        for known in (_IMAGE_WORDS, _LABEL_WORDS)
+    )
 
 
-def _fits(path: Path) -> bool:
+def _tables(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
+    """List a folder's tables, hidden ones excepted."""
     try:
-        with open(path, "rb") as file:
-            first = file.readline(4096).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return set(_NEEDED) <= {part.strip().casefold() for part in first.split(",")}
+        names = os.listdir(folder)
+    except OSError:  # reported by whoever reads the images
+        return []
+    found = [folder / name for name in sorted(names) if name[0] != "." and name.casefold().endswith(endings)]
+    return [path for path in found if path.is_file()]
+
+
+def _first_row(path: Path, faulty: bool = False) -> list[str]:
+    """Read a table's first row in lower case; nothing where there is none. A faulty one is a single field."""
+    try:
+        lines = parse_lines(load_text(path, n_bytes=_MOST_HEADER_BYTES)[0], DELIMITERS)
+        rows = (row for _, row, fault in lines if row and (faulty or not fault))
+        return [field.casefold() for field in next(rows, [])]
+    except DataError:
+        return []
