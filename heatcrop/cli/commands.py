@@ -306,7 +306,7 @@ def export(
     """Write ONNX networks and one JSON that describes how to run them."""
     from heatcrop.cli.prediction import read_trained_run
     from heatcrop.cli.run_folders import refuse_others
-    from heatcrop.predict.description import is_description
+    from heatcrop.data.listing import is_description
     from heatcrop.predict.trained_run import export_run
 
     run, out = read_trained_run(RunFolder(run_)), out or run_ / "export"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from heatcrop.data.dataset import survey_images
 from heatcrop.data.images import SUFFIXES
+from heatcrop.data.listing import find_below, skip_lines
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
@@ -37,12 +37,14 @@ class Image:
 
 
 def find_images(source: Path) -> list[Image]:
-    """List the images that an image file, a folder or a CSV names."""
+    """List the images that an image file, a folder or a CSV names; log what is skipped below a folder."""
     if source.is_dir():
-        found = [Image(name, f"{source}/{name}") for name in _below(str(source))]
-        if not found:
+        names, skipped = find_below(source)
+        for line in skip_lines(skipped):
+            log(f"{source}: {line}")
+        if not names:
             raise DataError(f"{source}: holds no image ({', '.join(sorted(SUFFIXES))})")
-        return found
+        return [Image(name, f"{source}/{name}") for name in names]
     if source.exists() and not source.is_file():  # opening a pipe would wait for its other end
         raise DataError(f"{source}: is no regular file; give an image, a folder of images or a CSV file")
     if source.suffix.lower() == ".csv":
@@ -50,14 +52,6 @@ def find_images(source: Path) -> list[Image]:
     if not source.is_file():
         raise DataError(f"{source}: no such image, folder or CSV file")
     return [Image(source.name, str(source))]
-
-
-def _below(root: str) -> list[str]:
-    """List images below a folder, relative to it, folder by folder; unreadable folders are skipped."""
-    paths = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
-    images = (p for p in paths if os.path.splitext(p)[1].lower() in SUFFIXES and os.path.isfile(p))
-    parts = sorted(os.path.relpath(path, root).split(os.sep) for path in images)
-    return ["/".join(path) for path in parts]
 
 
 def _from_csv(source: Path) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from heatcrop.data.images import SUFFIXES
+from heatcrop.data.listing import OWN, SYSTEM, find_below, list_folder, skip_lines
 from heatcrop.data.readers.collect import SPLITS, Collector
 from heatcrop.data.readers.table import make_tasks
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
+
+_REPORTED = (SYSTEM, OWN)
+"""Reasons for which a file or folder is skipped that have a note of their own."""
 
 
 def find(folder: Path) -> Path | None:
@@ -58,6 +60,8 @@ def read(collector: Collector) -> None:
         collector.notes.append(
             f"{name}: {skipped:,} files or folders skipped, which are no images of a class"
         )
+    found = [one for one in find_below(root.folder)[1] if one[1] in _REPORTED]
+    collector.notes += [f"{root.prefix or root.folder.name}: {line}" for line in skip_lines(found)]
 
 
 def infer_tasks(collector: Collector) -> tuple[Task, ...]:
@@ -80,12 +84,10 @@ def _task_folders(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _contents(folder: Path) -> tuple[list[Path], list[str], int]:
-    """List a folder's subfolders and the names of its images, and count its other files; skip hidden ones."""
+    """List a folder's subfolders and the names of its images, and count its other files."""
     try:
-        with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
+        listing = list_folder(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
-    files = [name for name, is_folder in found if not is_folder]
-    images = [name for name in files if os.path.splitext(name)[1].casefold() in SUFFIXES]
-    return [folder / name for name, is_folder in found if is_folder], images, len(files) - len(images)
+    counted = [name for name, reason in listing.skipped if reason not in _REPORTED]
+    return [folder / name for name in listing.folders], listing.images, len(listing.others) + len(counted)

@@ -1,0 +1,213 @@
+"""Images are listed, and hidden, system and own folders are skipped, by one rule."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from heatcrop.data.images import encode_jpeg
+from heatcrop.data.listing import (
+    FORMAT,
+    LINK,
+    NAME,
+    OWN,
+    REPORT_RECORD,
+    RUN_HEADER,
+    SYSTEM,
+    UNFINISHED,
+    UNREADABLE,
+    find_below,
+    is_system,
+    list_folder,
+    skip_lines,
+)
+from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.tasks import Task
+from heatcrop.predict.images import find_images
+from tests.unit.builders import write_noise
+
+WING = Task("wing", ("plain", "spotted"))
+
+
+def put(root, *names, content=b"x"):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (".ipynb_checkpoints", True),
+        (".Trash-1000", True),
+        (".Trashes", True),
+        ("._a.jpg", True),
+        ("$RECYCLE.BIN", True),
+        ("$Recycle.Bin", True),
+        ("System Volume Information", True),
+        ("__MACOSX", True),
+        ("@eaDir", True),
+        ("#recycle", True),
+        ("lost+found", True),
+        ("Thumbs.db", True),
+        ("desktop.ini", True),
+        ("photos", False),
+        ("_new", False),
+        ("$5 bill", False),
+        ("@home", False),
+        ("trash", False),
+    ],
+)
+def test_hidden_and_system_names(name, expected):
+    assert is_system(name) == expected
+
+
+@pytest.mark.parametrize("folder", [".ipynb_checkpoints", "$RECYCLE.BIN", "a/__MACOSX", "a/@eaDir", ".trash"])
+def test_a_hidden_or_system_folder_is_skipped_and_counted(tmp_path, folder):
+    put(tmp_path, "a/1.jpg", f"{folder}/2.jpg", f"{folder}/deep/3.jpg")
+    assert find_below(tmp_path) == (["a/1.jpg"], [(folder, SYSTEM)])
+
+
+def test_a_hidden_file_is_counted_where_it_could_be_an_image(tmp_path):
+    put(tmp_path, "1.jpg", "._1.jpg", ".DS_Store", "Thumbs.db")
+    listing = list_folder(tmp_path)
+    assert listing.images == ["1.jpg"]
+    assert listing.skipped == [("._1.jpg", SYSTEM)]
+
+
+def test_names_of_readable_formats_are_read_and_others_counted(tmp_path):
+    put(tmp_path, "a.jfif", "b.JPE", "c.heic", "d.avif", "e.pgm", "f.PSD", "g.nef", "h.svg", "i.txt")
+    listing = list_folder(tmp_path)
+    assert listing.images == ["a.jfif", "b.JPE", "c.heic", "d.avif", "e.pgm"]
+    assert listing.skipped == [("f.PSD", FORMAT), ("g.nef", FORMAT), ("h.svg", FORMAT)]
+    assert listing.others == ["i.txt"]
+
+
+def test_images_by_content_are_read_without_a_suffix_and_counted_with_another(tmp_path):
+    [image] = write_noise(tmp_path, [(20, 20)])
+    os.rename(image, tmp_path / "a")
+    put(tmp_path, "b.jpg_large", content=(tmp_path / "a").read_bytes())
+    put(tmp_path, "c")
+    listing = list_folder(tmp_path)
+    assert listing.images == ["a"]
+    assert listing.skipped == [("b.jpg_large", NAME)]
+    assert listing.others == ["c"]
+
+
+def test_the_given_folder_is_read_whatever_its_name(tmp_path):
+    put(tmp_path, ".photos/a.jpg")
+    assert find_below(tmp_path / ".photos") == (["a.jpg"], [])
+
+
+def test_links_to_folders_are_counted_and_not_followed(tmp_path):
+    put(tmp_path, "a/1.jpg")
+    (tmp_path / "a/loop").symlink_to(tmp_path)
+    assert find_below(tmp_path) == (["a/1.jpg"], [("a/loop", LINK)])
+
+
+@pytest.mark.parametrize("failing", ["a", "."])
+def test_a_folder_that_cannot_be_read_is_counted_and_the_others_are_read(tmp_path, monkeypatch, failing):
+    put(tmp_path, "a/1.jpg", "b/2.jpg")
+    scan = os.scandir
+
+    def refuse(path):
+        if path == tmp_path / failing:
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr("heatcrop.data.listing.os.scandir", refuse)
+    images, skipped = find_below(tmp_path)
+    assert images == ([] if failing == "." else ["b/2.jpg"])
+    assert skipped == [(failing, UNREADABLE)]
+
+
+def test_each_reason_gives_a_line_with_count_example_and_fix():
+    lines = list(skip_lines([("x.psd", FORMAT), (".git", SYSTEM), ("y.psd", FORMAT)]))
+    assert len(lines) == 2
+    assert lines[0].startswith("1 skipped, for instance .git: hidden or system")
+    assert lines[1].startswith("2 skipped, for instance x.psd: images in a format that is not read; save")
+
+
+# --- folders that this program wrote
+
+
+def make_gallery(folder):
+    put(folder, "index.html", "thumbs/wing/0001.jpg", REPORT_RECORD)
+
+
+def make_run(folder):
+    put(folder, "config.yaml", content=RUN_HEADER.encode() + b"name: x\n")
+    put(folder, "wing/crops/val/plain/1.jpg")
+
+
+def make_export(folder):
+    put(folder, "heatcrop.json", content=json.dumps({"input": {}, "tasks": {}}).encode())
+    put(folder, "sample.jpg")
+
+
+def make_unfinished_export(folder):
+    put(folder, "heatcrop.json", content=json.dumps(UNFINISHED).encode())
+    put(folder, "sample.jpg")
+
+
+@pytest.mark.parametrize("make", [make_gallery, make_run, make_export, make_unfinished_export])
+@pytest.mark.parametrize("place", ["own", "deep/er/own"])
+def test_own_folders_are_skipped_and_counted(tmp_path, make, place):
+    put(tmp_path, "a.jpg")
+    make(tmp_path / place)
+    assert find_below(tmp_path) == (["a.jpg"], [(place, OWN)])
+
+
+@pytest.mark.parametrize("record", [".cam.json", ".crop.json", "boxes.npz"])
+def test_crops_and_sheets_of_a_task_are_skipped(tmp_path, record):
+    put(tmp_path, f"wing/{record}", "wing/crops/val/plain/1.jpg", "wing/sheets/val/plain.jpg", "wing/2.jpg")
+    assert find_below(tmp_path) == (["wing/2.jpg"], [("wing/crops", OWN), ("wing/sheets", OWN)])
+
+
+def test_an_own_folder_that_is_given_itself_is_read(tmp_path):
+    make_gallery(tmp_path)
+    assert find_below(tmp_path)[0] == ["thumbs/wing/0001.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", b"name: mine\n"),
+        ("heatcrop.json", b'{"tasks": "a list of things to do"}'),
+        ("heatcrop.json", b"\xff\xfe"),
+        ("index.html", b"<!doctype html>"),
+    ],
+)
+def test_folders_of_others_are_read(tmp_path, name, content):
+    put(tmp_path, f"b/{name}", content=content)
+    put(tmp_path, "b/1.jpg", "crops/2.jpg", "sheets/3.jpg", "report/4.jpg")
+    assert find_below(tmp_path) == (["b/1.jpg", "crops/2.jpg", "report/4.jpg", "sheets/3.jpg"], [])
+
+
+# --- the same rule in prediction and in the layout of folders
+
+
+def test_prediction_logs_what_it_skips(tmp_path, capsys):
+    put(tmp_path, "1.jpg", ".ipynb_checkpoints/1-checkpoint.jpg", "raw.cr2")
+    make_gallery(tmp_path / "a_gallery")
+    assert [image.name for image in find_images(tmp_path)] == ["1.jpg"]
+    printed = capsys.readouterr().err
+    assert "1 skipped, for instance .ipynb_checkpoints: hidden or system" in printed
+    assert "1 skipped, for instance a_gallery: folders that this program wrote" in printed
+    assert "1 skipped, for instance raw.cr2: images in a format that is not read" in printed
+
+
+def test_the_layout_of_folders_skips_and_notes_the_same(tmp_path):
+    image = encode_jpeg(np.zeros((9, 9, 3), np.uint8))
+    put(tmp_path, "wing/plain/1.jpg", "wing/spotted/2.jfif", "wing/plain/@eaDir/1.jpg", content=image)
+    put(tmp_path, "__MACOSX/wing/plain/._1.jpg", "wing/.ipynb_checkpoints/1.jpg", content=image)
+    make_run(tmp_path / "runs")
+    assert infer_tasks(tmp_path) == (WING,)
+    got = read_annotations([tmp_path], [WING])
+    assert got.rows["image"].tolist() == ["wing/plain/1.jpg", "wing/spotted/2.jfif"]
+    assert len(got.rejected) == 0
+    assert [line.partition(": ")[2] for line in got.notes] == [
+        f"1 skipped, for instance runs: {OWN}",
+        f"3 skipped, for instance __MACOSX: {SYSTEM}",
+    ]
