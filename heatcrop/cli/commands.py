@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from heatcrop.report.results import TaskResults
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
+_PROGRAM = Path(__file__).parents[2]
 
 
 def _examples(*lines: str) -> str:
@@ -71,6 +72,9 @@ def _config(
 
     given = ["data.source=files", f"data.roots={json.dumps(data)}"] if data else []
     given += [f"runtime.jobs={jobs}"] if jobs else []
+    if not path.exists() and (own := _PROGRAM / path).is_file():  # started in another folder
+        log(f"{path}: is not in {Path.cwd()}; read from the program's folder: {own}")
+        path = own
     return read_config(path, [*given, *(settings or [])])
 
 
@@ -256,21 +260,29 @@ def predict(
         log(f"gallery: {build_gallery(page, title, read_settings(folder), rows)}")
 
 
-@app.command(epilog=_examples("score runs/demo/submission.csv answers.csv --json"))
+@app.command(
+    epilog=_examples(
+        "score runs/demo/submission.csv answers.csv --json",
+        "score predictions.csv answers.csv --run runs/birds",
+    )
+)
 def score(
     predictions: Annotated[Path, typer.Argument(help="Submission: image,task,p1;p2;… per row.")],
-    answers: Annotated[Path, typer.Argument(help="Answers: image,task,nnynm per row.")],
+    answers: Annotated[Path, typer.Argument(help="Answers: image,task,nnynm or class name per row.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    config: Annotated[Path | None, typer.Option("--config", help="For tasks other than FashionAI's.")] = None,
+    run_: Annotated[
+        Path | None, typer.Option("--run", help="A run folder or an exported one, for its tasks.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A configuration file that lists the tasks.")
+    ] = None,
 ) -> None:
     """Compute the official score of any submission file."""
-    from heatcrop.cli.config_file import read_config
+    from heatcrop.cli.run_folders import tasks_to_score
     from heatcrop.cli.tables import score_table
-    from heatcrop.data.tasks import FASHIONAI
     from heatcrop.metrics.submissions import score_files
 
-    tasks = (read_config(config).known_tasks() if config else None) or FASHIONAI
-    figures = score_files(predictions, answers, tasks)
+    figures = score_files(predictions, answers, tasks_to_score(run_, config))
     if as_json:
         typer.echo(json.dumps({k: figures[k] for k in ("map", "basic_precision", "tasks")}, indent=2))
     else:
