@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import os
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from heatcrop.data.dataset import survey_images
 from heatcrop.data.images import SUFFIXES
 from heatcrop.data.listing import find_below, skip_lines
+from heatcrop.data.readers.lines import read_lines
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
@@ -48,27 +50,49 @@ def find_images(source: Path) -> list[Image]:
     if source.exists() and not source.is_file():  # opening a pipe would wait for its other end
         raise DataError(f"{source}: is no regular file; give an image, a folder of images or a CSV file")
     if source.suffix.lower() == ".csv":
-        return [Image(name, str(source.parent / name)) for name in _from_csv(source)]
+        return [Image(name, _spelled(source.parent, name)) for name in _from_csv(source)]
     if not source.is_file():
         raise DataError(f"{source}: no such image, folder or CSV file")
     return [Image(source.name, str(source))]
 
 
 def _from_csv(source: Path) -> list[str]:
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or []
-            if "image" not in columns:
-                found = ", ".join(columns)[:200] or "nothing"
-                raise DataError(f"{source}:1: no column 'image'; found {found}")
-            names = [(row["image"] or "").strip().replace("\\", "/") for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
-    names = [name for name in dict.fromkeys(names) if name]
+    """List the images that a table names in its column ``image``, each once; log what is left out."""
+    column: int | None = None
+    names: dict[str, int] = {}  # with the line
+    skipped: list[tuple[str, str]] = []
+    for line, fields, fault in read_lines(source):
+        place = f"{source.name}:{line}"
+        if fault:
+            skipped.append((place, fault))
+        elif fields and column is None:
+            header = [field.casefold() for field in fields]
+            if "image" not in header:
+                raise DataError(
+                    f"{source}:{line}: no column 'image'; found {','.join(fields)[:200]}; name the column of "
+                    "the images so"
+                )
+            column = header.index("image")
+        elif fields and column is not None:
+            name = fields[column].replace("\\", "/") if column < len(fields) else ""
+            if not name:
+                skipped.append((place, "rows without a name in the column 'image'; add it"))
+            elif names.setdefault(name, line) != line:
+                skipped.append((place, "rows that name an image again, which is predicted once"))
+    for text in skip_lines(skipped):
+        log(f"{source}: {text}")
     if not names:
         raise DataError(f"{source}: names no image below its header; give one per row in the column 'image'")
-    return names
+    return list(names)
+
+
+def _spelled(folder: Path, name: str) -> str:
+    """Return the path of an image; where it is missing, of one whose name has the same letters.
+
+    Accents are stored as one character or as two: macOS writes them apart, most tables together.
+    """
+    paths = [str(folder / unicodedata.normalize(form, name)) for form in ("NFC", "NFD")]
+    return next(filter(os.path.exists, [str(folder / name), *paths]), str(folder / name))
 
 
 def predict_images(

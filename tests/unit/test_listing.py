@@ -24,6 +24,7 @@ from heatcrop.data.listing import (
 )
 from heatcrop.data.readers import infer_tasks, read_annotations
 from heatcrop.data.tasks import Task
+from heatcrop.errors import DataError
 from heatcrop.predict.images import find_images
 from tests.unit.builders import write_noise
 
@@ -211,3 +212,49 @@ def test_the_layout_of_folders_skips_and_notes_the_same(tmp_path):
         f"1 skipped, for instance runs: {OWN}",
         f"3 skipped, for instance __MACOSX: {SYSTEM}",
     ]
+
+
+# --- images that a table names
+
+
+def table(folder, text, encoding="utf-8"):
+    (folder / "list.csv").write_bytes(text.encode(encoding))
+    return folder / "list.csv"
+
+
+def test_a_table_may_have_what_annotations_may_have(tmp_path):
+    text = '\r\n"","Image","note"\r\n"1","sub\\a.jpg","x, y"\r\n\r\n"2"," b.jpg ",""\r\n'
+    images = find_images(table(tmp_path, text, "utf-8-sig"))
+    assert [image.name for image in images] == ["sub/a.jpg", "b.jpg"]
+    assert [image.path for image in images] == [str(tmp_path / "sub/a.jpg"), str(tmp_path / "b.jpg")]
+
+
+def test_rows_of_a_table_that_cannot_be_used_are_counted(tmp_path, capsys):
+    rows = ["image,note", "a.jpg,x", ",x", 'b.jpg,"open', "a.jpg,again", "c.jpg,x", ",y"]
+    assert [image.name for image in find_images(table(tmp_path, "\n".join(rows)))] == ["a.jpg", "c.jpg"]
+    printed = capsys.readouterr().err
+    assert "2 skipped, for instance list.csv:3: rows without a name" in printed
+    assert "1 skipped, for instance list.csv:4: a double quote is not closed" in printed
+    assert "1 skipped, for instance list.csv:5: rows that name an image again" in printed
+
+
+@pytest.mark.parametrize(
+    ("listed", "stored"), [("caf\u00e9.jpg", "cafe\u0301.jpg"), ("cafe\u0301.jpg", "caf\u00e9.jpg")]
+)
+def test_accents_may_be_stored_in_another_form(tmp_path, listed, stored):
+    put(tmp_path, stored)
+    [image] = find_images(table(tmp_path, f"image\n{listed}\n"))
+    assert image.name == listed
+    assert image.path == str(tmp_path / stored)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("file,label\na.jpg,x\n", "list.csv:1: no column 'image'; found file,label"),
+        ("image\n", "names no image"),
+    ],
+)
+def test_a_table_without_images_is_refused(tmp_path, text, reason):
+    with pytest.raises(DataError, match=reason):
+        find_images(table(tmp_path, text))

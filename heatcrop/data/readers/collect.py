@@ -10,13 +10,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from heatcrop.data.labels import parse_letters
 from heatcrop.data.readers.lines import read_lines
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd  # not installed where only ONNX Runtime is
 
 COLUMNS = ("image", "path", "task", "label", "split", "group", "source")
 REJECTED = ("image", "task", "source", "reason")
@@ -231,6 +233,8 @@ class Collector:
 
     def finish(self) -> Annotations:
         """Return all rows; DataError when none can be used."""
+        import pandas as pd
+
         if not self._rows:
             raise DataError(self._no_rows())
         left_out = {name: n for name, n in self._other_tasks.items() if resolve_or_none(name, FASHIONAI)}
