@@ -11,7 +11,7 @@ import typer
 
 from heatcrop.cli.errors import explain
 from heatcrop.cli.signals import INTERRUPTED, report_interruption
-from heatcrop.errors import RunError, UsageError
+from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import printable
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import console, log
@@ -280,9 +280,16 @@ def score(
     """Compute the official score of any submission file."""
     from heatcrop.cli.run_folders import tasks_to_score
     from heatcrop.cli.tables import score_table
+    from heatcrop.data.tasks import FASHIONAI
     from heatcrop.metrics.submissions import score_files
 
-    figures = score_files(predictions, answers, tasks_to_score(run_, config))
+    tasks = tasks_to_score(predictions, run_, config)
+    try:
+        figures = score_files(predictions, answers, tasks)
+    except DataError as error:
+        if tasks is not FASHIONAI or "no task is named" not in str(error):
+            raise
+        raise DataError(f"{error}. For tasks other than FashionAI's, give --run or --config") from None
     if as_json:
         typer.echo(json.dumps({k: figures[k] for k in ("map", "basic_precision", "tasks")}, indent=2))
     else:

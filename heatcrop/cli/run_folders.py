@@ -77,13 +77,21 @@ def known_tasks(folder: RunFolder) -> tuple[Task, ...]:
     return read_config(folder.config).known_tasks() or ()
 
 
-def tasks_to_score(run: Path | None, config: Path | None) -> Sequence[Task]:
-    """Return the tasks of a run, of an exported one or of a configuration; FashionAI's without either.
+def _is_run(path: Path) -> bool:
+    config = RunFolder(path).config
+    return config.is_file() and is_resolved(config.read_text(encoding="utf-8", errors="replace"))
 
-    UsageError where both are given, or the configuration does not list the tasks.
+
+def tasks_to_score(predictions: Path, run: Path | None, config: Path | None) -> Sequence[Task]:
+    """Return the tasks of a run, of an exported one or of a configuration.
+
+    Without either, those of the run whose folder holds the predictions, else FashionAI's. UsageError where
+    both are given, or the configuration does not list the tasks.
     """
     if run is not None and config is not None:
         raise UsageError("--run and --config: both name the tasks; give one of them")
+    if run is None and config is None and _is_run(predictions.parent):
+        run = predictions.parent
     if run is not None:
         folder = RunFolder(run)
         if folder.description.is_file() and not folder.config.is_file():

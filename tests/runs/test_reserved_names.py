@@ -105,14 +105,21 @@ def test_names_are_printed_as_they_are(run, call):
 def test_a_submission_of_own_tasks_is_scored_with_class_names(home, run, call):
     table = [f"{run}/submission.csv", "answers.csv", "--json"]
     figures = []
-    for words in (("--run", run), ("--config", f"{run}/config.yaml")):
+    for words in (("--run", run), ("--config", f"{run}/config.yaml"), ()):
         code, printed = call("score", *table, *words)
         assert code == 0, printed
         figures.append(json.loads(printed))
-    assert figures[0] == figures[1]
+    assert figures[0] == figures[1] == figures[2]
     metrics = json.loads((home / run / "metrics.json").read_text())
     assert figures[0]["map"] == pytest.approx(metrics["mean"]["fused"]["map"])
     assert set(figures[0]["tasks"]) == set(FOLDERS)
+
+
+def test_a_submission_elsewhere_needs_the_tasks(home, run, call):
+    shutil.copy(home / run / "submission.csv", home / "copy.csv")
+    code, printed = call("score", "copy.csv", "answers.csv")
+    assert code == 1
+    assert "For tasks other than FashionAI's, give --run or --config" in printed
 
 
 @pytest.mark.parametrize(
