@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +42,7 @@ def find_images(source: Path) -> list[Image]:
     """List the images that an image file, a folder or a CSV names; log what is skipped below a folder."""
     if source.is_dir():
         names, skipped = find_below(source)
-        for line in skip_lines(skipped):
-            log(f"{source}: {line}")
-        if not names:
-            raise DataError(f"{source}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        _report(source, names, skipped, f"holds no image ({', '.join(sorted(SUFFIXES))})")
         return [Image(name, f"{source}/{name}") for name in names]
     if source.exists() and not source.is_file():  # opening a pipe would wait for its other end
         raise DataError(f"{source}: is no regular file; give an image, a folder of images or a CSV file")
@@ -79,11 +76,18 @@ def _from_csv(source: Path) -> list[str]:
                 skipped.append((place, "rows without a name in the column 'image'; add it"))
             elif names.setdefault(name, line) != line:
                 skipped.append((place, "rows that name an image again, which is predicted once"))
-    for text in skip_lines(skipped):
-        log(f"{source}: {text}")
-    if not names:
-        raise DataError(f"{source}: names no image below its header; give one per row in the column 'image'")
+    fix = "names no image below its header; give one per row in the column 'image'"
+    _report(source, names, skipped, fix)
     return list(names)
+
+
+def _report(source: Path, found: Sized, skipped: Sequence[tuple[str, str]], empty: str) -> None:
+    """Log what is skipped; DataError, whose message has it, where nothing is found."""
+    lines = list(skip_lines(skipped))
+    if not found:
+        raise DataError("; ".join([f"{source}: {empty}", *lines]))
+    for line in lines:
+        log(f"{source}: {line}")
 
 
 def _spelled(folder: Path, name: str) -> str:

@@ -199,6 +199,13 @@ def test_prediction_logs_what_it_skips(tmp_path, capsys):
     assert "1 skipped, for instance raw.cr2: images in a format that is not read" in printed
 
 
+def test_a_folder_without_an_image_names_what_is_skipped(tmp_path, capsys):
+    put(tmp_path, ".thumbs/1.jpg", "raw.cr2")
+    with pytest.raises(DataError, match=r"holds no image.*\.thumbs: hidden.*raw\.cr2: images in a format"):
+        find_images(tmp_path)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_layout_of_folders_skips_and_notes_the_same(tmp_path):
     image = encode_jpeg(np.zeros((9, 9, 3), np.uint8))
     put(tmp_path, "wing/plain/1.jpg", "wing/spotted/2.jfif", "wing/plain/@eaDir/1.jpg", content=image)
