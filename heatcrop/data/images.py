@@ -55,6 +55,7 @@ _ORIENTED_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
+_TIFF = (b"II*\0", b"MM\0*")
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 # Orientation -> turn a decoded (H, W, 3) array upright; 5 to 8 swap width and height.
@@ -234,6 +235,9 @@ def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
                 "is an AVIF image, which this Pillow cannot read; update Pillow, or save the image as JPEG"
             )
             raise ImageError(path, reason) from None
+        if data[:4] in _TIFF:
+            reason = "is a TIFF image that is damaged, or of a kind that is not read; save it as PNG"
+            raise ImageError(path, reason) from None
         raise ImageError(path, f"is not an image (none of {', '.join(formats)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(path, f"too many pixels: {error}") from None
@@ -274,7 +278,7 @@ def has_signature(path: str | os.PathLike[str]) -> bool:
     except (OSError, ValueError):
         return False
     return (
-        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"))
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *_TIFF))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[:2] == b"BM" and head[6:10] == b"\0\0\0\0")
         or (head[4:8] == b"ftyp" and (head[8:12] in _AVIF_BRANDS or _is_heif(head)))

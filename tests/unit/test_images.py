@@ -405,6 +405,7 @@ def test_bytes_after_the_end_of_a_jpeg_are_ignored(read):
         (b"<html>404</html>", "not an image"),
         (b"\xff\xd8\xff\xe0abc", "not an image|damaged"),
         (b"\x89PNG\r\n\x1a\n", "not an image|damaged"),
+        (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "a TIFF image that is damaged, or of a kind that is not read"),
         (b"version https://git-lfs.github.com/spec/v1\n", "not an image"),
     ],
 )

@@ -210,14 +210,17 @@ def test_the_layout_of_folders_skips_and_notes_the_same(tmp_path):
     image = encode_jpeg(np.zeros((9, 9, 3), np.uint8))
     put(tmp_path, "wing/plain/1.jpg", "wing/spotted/2.jfif", "wing/plain/@eaDir/1.jpg", content=image)
     put(tmp_path, "__MACOSX/wing/plain/._1.jpg", "wing/.ipynb_checkpoints/1.jpg", content=image)
+    put(tmp_path, "wing/plain/raw.cr2", "wing/plain/notes.txt")
     make_run(tmp_path / "runs")
     assert infer_tasks(tmp_path) == (WING,)
     got = read_annotations([tmp_path], [WING])
     assert got.rows["image"].tolist() == ["wing/plain/1.jpg", "wing/spotted/2.jfif"]
     assert len(got.rejected) == 0
     assert [line.partition(": ")[2] for line in got.notes] == [
+        "1 files or folders skipped, which are no images of a class",
         f"1 skipped, for instance runs: {OWN}",
         f"3 skipped, for instance __MACOSX: {SYSTEM}",
+        f"1 skipped, for instance wing/plain/raw.cr2: {FORMAT}",
     ]
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from heatcrop.data.listing import OWN, SYSTEM, find_below, list_folder, skip_lines
+from heatcrop.data.listing import FORMAT, NAME, OWN, SYSTEM, find_below, list_folder, skip_lines
 from heatcrop.data.readers.collect import SPLITS, Collector
 from heatcrop.data.readers.table import make_tasks
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
 
-_REPORTED = (SYSTEM, OWN)
+_REPORTED = (SYSTEM, OWN, FORMAT, NAME)
 """Reasons for which a file or folder is skipped that have a note of their own."""
 
 
@@ -89,5 +89,4 @@ def _contents(folder: Path) -> tuple[list[Path], list[str], int]:
         listing = list_folder(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
-    counted = [name for name, reason in listing.skipped if reason not in _REPORTED]
-    return [folder / name for name in listing.folders], listing.images, len(listing.others) + len(counted)
+    return [folder / name for name in listing.folders], listing.images, len(listing.others)
