@@ -11,7 +11,7 @@ import typer
 
 from heatcrop.cli.errors import explain
 from heatcrop.cli.signals import INTERRUPTED, report_interruption
-from heatcrop.errors import RunError, UsageError
+from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import printable
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import console, log
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from heatcrop.report.results import TaskResults
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
+_PROGRAM = Path(__file__).parents[2]
 
 
 def _examples(*lines: str) -> str:
@@ -71,6 +72,9 @@ def _config(
 
     given = ["data.source=files", f"data.roots={json.dumps(data)}"] if data else []
     given += [f"runtime.jobs={jobs}"] if jobs else []
+    if not path.exists() and (own := _PROGRAM / path).is_file():  # started in another folder
+        log(f"{path}: is not in {Path.cwd()}; read from the program's folder: {own}")
+        path = own
     return read_config(path, [*given, *(settings or [])])
 
 
@@ -256,21 +260,36 @@ def predict(
         log(f"gallery: {build_gallery(page, title, read_settings(folder), rows)}")
 
 
-@app.command(epilog=_examples("score runs/demo/submission.csv answers.csv --json"))
+@app.command(
+    epilog=_examples(
+        "score runs/demo/submission.csv answers.csv --json",
+        "score predictions.csv answers.csv --run runs/birds",
+    )
+)
 def score(
     predictions: Annotated[Path, typer.Argument(help="Submission: image,task,p1;p2;… per row.")],
-    answers: Annotated[Path, typer.Argument(help="Answers: image,task,nnynm per row.")],
+    answers: Annotated[Path, typer.Argument(help="Answers: image,task,nnynm or class name per row.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    config: Annotated[Path | None, typer.Option("--config", help="For tasks other than FashionAI's.")] = None,
+    run_: Annotated[
+        Path | None, typer.Option("--run", help="A run folder or an exported one, for its tasks.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A configuration file that lists the tasks.")
+    ] = None,
 ) -> None:
     """Compute the official score of any submission file."""
-    from heatcrop.cli.config_file import read_config
+    from heatcrop.cli.run_folders import tasks_to_score
     from heatcrop.cli.tables import score_table
     from heatcrop.data.tasks import FASHIONAI
     from heatcrop.metrics.submissions import score_files
 
-    tasks = (read_config(config).known_tasks() if config else None) or FASHIONAI
-    figures = score_files(predictions, answers, tasks)
+    tasks = tasks_to_score(predictions, run_, config)
+    try:
+        figures = score_files(predictions, answers, tasks)
+    except DataError as error:
+        if tasks is not FASHIONAI or "no task is named" not in str(error):
+            raise
+        raise DataError(f"{error}. For tasks other than FashionAI's, give --run or --config") from None
     if as_json:
         typer.echo(json.dumps({k: figures[k] for k in ("map", "basic_precision", "tasks")}, indent=2))
     else:
@@ -306,7 +325,7 @@ def export(
     """Write ONNX networks and one JSON that describes how to run them."""
     from heatcrop.cli.prediction import read_trained_run
     from heatcrop.cli.run_folders import refuse_others
-    from heatcrop.predict.description import is_description
+    from heatcrop.data.listing import is_description
     from heatcrop.predict.trained_run import export_run
 
     run, out = read_trained_run(RunFolder(run_)), out or run_ / "export"

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from heatcrop.cli.config import Config, merge
+from heatcrop.data.listing import RUN_HEADER
 from heatcrop.errors import UsageError
 from heatcrop.validation import error_line
 
@@ -124,14 +125,11 @@ def _setting(text: str) -> dict[str, Any]:
         raise UsageError(f"--set {text}: the value is not valid YAML") from None
 
 
-_HEADER = "# What this run was made with, written anew each time: put settings into a file of your own.\n"
-
-
 def is_resolved(text: str) -> bool:
     """Return whether :func:`dump_config` wrote a configuration, and not the user."""
-    return text.startswith(_HEADER)
+    return text.startswith(RUN_HEADER)
 
 
 def dump_config(config: Config) -> str:
     """Write the resolved configuration as YAML that :func:`read_config` reads back."""
-    return _HEADER + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return RUN_HEADER + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -9,8 +9,19 @@ from heatcrop.runs.limits import memory_fault
 
 
 def main() -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code; after a failure the process ends within seconds."""
+    code = 1
     signals.handle_signals()
+    try:
+        code = _main()
+    finally:
+        signals.ignore_signals()
+        if code:
+            signals.end_soon(code)
+    return code
+
+
+def _main() -> int:
     try:
         if fault := memory_fault():
             print(f"error: {fault}", file=sys.stderr)
@@ -21,5 +32,3 @@ def main() -> int:
     except KeyboardInterrupt:
         signals.report_interruption()
         return signals.INTERRUPTED
-    finally:
-        signals.ignore_signals()

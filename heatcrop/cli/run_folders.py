@@ -10,8 +10,9 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import is_resolved, read_config
 from heatcrop.cli.loading import Dataset, config_of_run, load_dataset
 from heatcrop.cli.runner import require_same_rows
-from heatcrop.data.tasks import Task, resolve
-from heatcrop.errors import DataError, RunError
+from heatcrop.data.tasks import FASHIONAI, Task, resolve
+from heatcrop.errors import DataError, RunError, UsageError
+from heatcrop.predict.description import read_description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import locked
 from heatcrop.runs.progress import log
@@ -74,6 +75,39 @@ def known_tasks(folder: RunFolder) -> tuple[Task, ...]:
     """Return the tasks of a run, from its configuration; RunError where the folder is not a run's."""
     refuse_no_run(folder)
     return read_config(folder.config).known_tasks() or ()
+
+
+def _is_run(path: Path) -> bool:
+    config = RunFolder(path).config
+    return config.is_file() and is_resolved(config.read_text(encoding="utf-8", errors="replace"))
+
+
+def tasks_to_score(predictions: Path, run: Path | None, config: Path | None) -> Sequence[Task]:
+    """Return the tasks of a run, of an exported one or of a configuration.
+
+    Without either, those of the run whose folder holds the predictions, else FashionAI's. UsageError where
+    both are given, or the configuration does not list the tasks.
+    """
+    if run is not None and config is not None:
+        raise UsageError("--run and --config: both name the tasks; give one of them")
+    if run is None and config is None and _is_run(predictions.parent):
+        run = predictions.parent
+    if run is not None:
+        folder = RunFolder(run)
+        if folder.description.is_file() and not folder.config.is_file():
+            description = read_description(folder.description)
+            return [description.task(name) for name in description.tasks]
+        if tasks := known_tasks(folder):
+            return tasks
+        raise RunError(f"{folder.config}: its tasks are not known yet; finish the run first")
+    if config is None:
+        return FASHIONAI
+    found = read_config(config).known_tasks()
+    if found is None:
+        raise UsageError(
+            f"{config}: data.tasks is infer, so it lists no tasks; give the run instead: --run runs/<name>"
+        )
+    return found
 
 
 def finished_tasks(folder: RunFolder) -> list[Task]:

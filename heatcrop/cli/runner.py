@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
 import shutil
 import time
@@ -170,7 +169,7 @@ class StageRunner:
         self, stage: str, group: str, made_from: str, method: str, arguments: list[Any]
     ) -> dict[str, float]:
         """Do one job, here or in a worker process; return its seconds."""
-        return self._open(stage, self._group(group), made_from).perform(method, arguments)
+        return self._open(stage, self._group(stage, group), made_from).perform(method, arguments)
 
     def worker(self, executor: Executor, group: TaskGroup) -> Callable[..., dict[str, float]]:
         """Return the function that does a group's jobs where the executor runs them."""
@@ -237,10 +236,10 @@ class StageRunner:
 
         return FullImageNetwork(group.n_classes, heatmaps)
 
-    def _group(self, name: str) -> TaskGroup:
-        """Find a group by name; in stage 2 each task of a group is one."""
+    def _group(self, stage: str, name: str) -> TaskGroup:
+        """Find a group by name; in stage 2 each task of a group is one, and may have the group's name."""
         singles = (single_group(data) for group in self.groups for data in group.tasks)
-        return next(group for group in itertools.chain(self.groups, singles) if group.name == name)
+        return next(group for group in (singles if stage == "crop" else self.groups) if group.name == name)
 
     def _require_earlier(self, stage: str, group: TaskGroup) -> None:
         """Refuse a stage without the files of the one before it, or with those of other images."""

@@ -79,6 +79,20 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def end_soon(code: int) -> None:
+    """End the process with `code` within seconds, even where a library's threads wait for something."""
+
+    def end() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # closed
+                stream.flush()
+        os._exit(code)
+
+    timer = threading.Timer(_GRACE_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+
+
 def _exit() -> None:
     if not _reported.is_set():
         report_interruption()

@@ -7,29 +7,58 @@ then decoded by libjpeg-turbo directly (simplejpeg): the same pixels in two thir
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import io
 import os
 import stat
 import warnings
+from typing import Any
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from heatcrop.errors import HeatCropError
 from heatcrop.files import write_atomic
 
 MIN_SIDE_PX = 8
 MAX_PIXELS = 100_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # a phone's MPO opens as JPEG
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # a phone's MPO opens as JPEG
+# fmt: off
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp",
+    ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".avifs",
+    ".heic", ".heics", ".heif", ".heifs", ".hif",
+})
+"""Ends of the names of files that are read as images, in lower case."""
+OTHER_SUFFIXES = frozenset({
+    ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jpm", ".jxl", ".jxr", ".hdp", ".wdp", ".jls", ".psd",
+    ".psb", ".xcf", ".kra", ".ora", ".svg", ".svgz", ".eps", ".ai", ".ico", ".icns", ".cur", ".tga", ".pcx",
+    ".dcx", ".dds", ".exr", ".hdr", ".qoi", ".sgi", ".rgb", ".ras", ".xbm", ".xpm", ".wmf", ".emf", ".fits",
+    ".fit", ".dcm", ".dicom", ".nii", ".svs", ".ndpi", ".czi", ".lif", ".dng", ".cr2", ".cr3", ".crw", ".nef",
+    ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".rwl", ".pef", ".srw", ".x3f", ".3fr", ".fff",
+    ".iiq", ".mrw", ".kdc", ".dcr", ".erf", ".mef", ".mos", ".raw", ".bpg", ".flif", ".fpx", ".pcd", ".pict",
+    ".pct", ".insp",
+})
+"""Ends of the names of images in formats that are not read."""
+# fmt: on
 
 # `read_image` checks the number of pixels and reports damage itself.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# EXIF orientation -> turn a decoded (H, W, 3) array upright; 5 to 8 swap width and height.
+# In `Image.info` where an image may have an orientation; a PNG file may have it behind the pixels.
+_ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
+_ORIENTED_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+_TIFF = (b"II*\0", b"MM\0*")
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+
+# Orientation -> turn a decoded (H, W, 3) array upright; 5 to 8 swap width and height.
 _UPRIGHT = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -39,6 +68,10 @@ _UPRIGHT = {
     7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
     8: lambda a: a.transpose(1, 0, 2)[::-1],
 }
+# Pillow's decoders raise any of these, or OSError, on damaged data.
+_DAMAGE = (ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, RuntimeError)
+_COLOUR_MAP = 320  # the tag of a TIFF file
+_BITS = (8, 10, 12, 14, 16)
 _STRIP_PIXELS = 8_000_000
 # O_NONBLOCK: a pipe without a writer opens at once, to be refused. Windows has only O_BINARY.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -58,13 +91,15 @@ class ImageError(HeatCropError, ValueError):
 def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> NDArray[np.uint8]:
     """Read an image as RGB, upright.
 
-    Grey, palette, 16-bit and CMYK images become 8-bit RGB, transparent ones are composited on white, the EXIF
-    orientation is applied, and of several frames the first is read.
+    Grey, palette and CMYK images become 8-bit RGB; those of more bits and of floating point numbers are
+    scaled by the range that they use. Transparent ones are composited on white, the orientation in EXIF or
+    XMP is applied, and of several frames the first is read.
 
     Parameters
     ----------
     path : path
-        JPEG, PNG, WebP, BMP, TIFF, GIF or PPM; its content counts, not its name.
+        JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, AVIF or, with the package pi-heif, HEIC; its content counts, not
+        its name.
     at_least_px : int, optional
         The shorter side that is needed, at least 1. A plain 8-bit RGB JPEG is then decoded at 1/2, 1/4 or 1/8
         of its scale, the smallest that suffices; this is several times faster. Other images, and by default
@@ -90,7 +125,7 @@ def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> 
             )
         if min(width, height) < MIN_SIDE_PX:
             raise ImageError(path, f"{width} x {height} px; each side must have at least {MIN_SIDE_PX}")
-        orientation = _orientation(image)
+        orientation = 1 if image.format == "TIFF" else _orientation(data, image)  # Pillow turns TIFF
         plain = _is_jpeg(image) and image.mode == "RGB"
         array = _decode_jpeg(data, image.size, at_least_px) if plain else None
         if array is None:
@@ -123,9 +158,11 @@ def _decode(
         # Pillow reduces by the largest of 1, 2, 4, 8 that leaves both sides at least this long.
         image.draft(None, (at_least_px, at_least_px))
     try:
-        return np.require(_to_rgb(image), requirements=("C", "W"))
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
-        # Pillow's decoders raise any of these on damaged data.
+        rgb = _to_rgb(image)
+        if _has_deep_colours(data, image) and rgb.max() < 64:  # fewer than 14 of its 16 bits are used
+            rgb = _deep_colours(data, rgb)
+        return np.require(rgb, requirements=("C", "W"))
+    except (OSError, *_DAMAGE) as error:
         raise ImageError(path, f"the {image.format} file is damaged: {error}") from None
     except MemoryError:
         raise ImageError(path, f"no memory for {image.size[0]} x {image.size[1]} pixels") from None
@@ -133,9 +170,12 @@ def _decode(
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Read width and height in pixels, upright, from the header; ImageError where there is none."""
-    with _open(path, _read_bytes(path)) as image:
+    data = _read_bytes(path)
+    with _open(path, data) as image:
         width, height = image.size
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+        if image.format == "TIFF" and ExifTags.Base.Orientation in image.tag_v2:  # type: ignore[attr-defined]
+            return width, height  # upright already
+        return (height, width) if _orientation(data, image) >= 5 else (width, height)
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
@@ -178,14 +218,71 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
+    formats: tuple[str, ...] = FORMATS
+    if _is_heif(data):
+        if not _heif_support():
+            raise ImageError(
+                path,
+                "is a HEIC image, which needs the Python package pi-heif; install it (pip install pi-heif), "
+                "or save the image as JPEG",
+            )
+        formats = (*FORMATS, "HEIF")
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
-        raise ImageError(path, f"is not an image (none of {', '.join(FORMATS)})") from None
+        if data[8:12] in _AVIF_BRANDS and not features.check("avif"):
+            reason = (
+                "is an AVIF image, which this Pillow cannot read; update Pillow, or save the image as JPEG"
+            )
+            raise ImageError(path, reason) from None
+        if data[:4] in _TIFF:
+            reason = "is a TIFF image that is damaged, or of a kind that is not read; save it as PNG"
+            raise ImageError(path, reason) from None
+        raise ImageError(path, f"is not an image (none of {', '.join(formats)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(path, f"too many pixels: {error}") from None
     except Exception as error:  # damaged headers raise many kinds
         raise ImageError(path, f"the header is damaged: {error}") from None
+
+
+def _is_heif(data: bytes) -> bool:
+    """Check whether a file is in one of the HEIF formats other than AVIF."""
+    if data[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+    return not brands.isdisjoint(_HEIF_BRANDS) and brands.isdisjoint(_AVIF_BRANDS)
+
+
+@functools.cache
+def _heif_support() -> bool:
+    """Let Pillow open HEIC images where the package for them is installed."""
+    if importlib.util.find_spec("pi_heif") is None:
+        return False
+    import pi_heif
+
+    pi_heif.register_heif_opener(thumbnails=False)
+    return True
+
+
+def has_signature(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file starts as an image that is read; False where it cannot be opened."""
+    try:
+        descriptor = os.open(path, _READ)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return False
+            head = os.read(descriptor, 256)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError):
+        return False
+    return (
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *_TIFF))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[:2] == b"BM" and head[6:10] == b"\0\0\0\0")
+        or (head[4:8] == b"ftyp" and (head[8:12] in _AVIF_BRANDS or _is_heif(head)))
+    )
 
 
 def _is_jpeg(image: Image.Image) -> bool:
@@ -204,27 +301,31 @@ def _jpeg_is_cut(data: bytes) -> bool:
     return data.find(b"\xff\xd9", at) < 0
 
 
-def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation, 1 to 8; 1 (upright) where it is absent, invalid or already applied."""
-    if image.format == "TIFF" or "exif" not in image.info:
-        return 1  # Pillow turns TIFF upright itself; asking a PNG without EXIF would decode it
-    try:
+def _orientation(data: bytes, image: Image.Image) -> int:
+    """Read the orientation, 1 to 8, from EXIF or else XMP; 1 (upright) where it is absent or invalid."""
+    try:  # the pixels can be used in spite of damaged metadata
+        if image.format == "PNG" and any(name in data for name in _ORIENTED_PNG):
+            if image.width * image.height > MAX_PIXELS:
+                return 1
+            image.load()
+        if image.format != "TIFF" and _ORIENTED.isdisjoint(image.info):
+            return 1  # asking a PNG without EXIF would decode it
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # the pixels can be used in spite of damaged EXIF data
+        return value if value in _UPRIGHT else 1
+    except Exception:
         return 1
-    return value if value in _UPRIGHT else 1
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """Decode any mode to ``(H, W, 3) uint8``; not yet upright."""
+    if image.format == "TIFF" and image.mode == "P":
+        colours = image.tag_v2.get(_COLOUR_MAP, (0xFFFF,))  # type: ignore[attr-defined]
+        image.load()
+        if max(colours) <= 255:  # some programs write 8 bits a colour, where the format has 16
+            image.putpalette(bytes(colours), "RGB;L")
     image.load()
-    if image.mode == "F":
-        raise ValueError("its values are floating point numbers; save it with 8 bits a channel")
-    if image.mode.startswith("I"):  # one channel of 16 bits, which older Pillow widens to 32
-        grey = np.asarray(image)
-        if grey.min() < 0 or grey.max() > 0xFFFF:
-            raise ValueError("it has 32 bits a channel; save it with 8")
-        return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.repeat(_to_bytes(np.asarray(image))[:, :, None], 3, axis=2)
     width, height = image.size
     rows = max(1, _STRIP_PIXELS // width)
     if rows >= height:
@@ -234,6 +335,45 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     for top in range(0, height, rows):
         out[top : top + rows] = _strip(image.crop((0, top, width, min(height, top + rows))))
     return out
+
+
+def _has_deep_colours(data: bytes, image: Image.Image) -> bool:
+    """Return whether an image has three channels of 16 bits, of which Pillow keeps the upper 8."""
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        upright = tags.get(ExifTags.Base.Orientation, 1) == 1
+        return upright and image.mode == "RGB" and set(tags.get(ExifTags.Base.BitsPerSample, ())) == {16}
+    return image.format == "PNG" and data[24:26] == b"\x10\x02"
+
+
+def _deep_colours(data: bytes, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Decode an image with all its bits; return `rgb` where that fails."""
+    import cv2
+
+    wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if wide is None or wide.dtype != np.uint16 or wide.shape != rgb.shape:
+        return rgb
+    return _to_bytes(wide[:, :, ::-1])
+
+
+def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale numbers of any range to 0..255.
+
+    Of integers from 0 on, the bits that are used (8, 10, 12, 14 or 16 in the whole image) count; of floating
+    point numbers, 0..1, else the same bits. Other numbers are scaled from the least to the greatest one. What
+    is not finite becomes 0.
+    """
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ValueError("none of its values is a finite number")
+    low, high = float(values[finite].min()), float(values[finite].max())
+    if low >= 0:
+        bits = next((n for n in _BITS if high < 1 << n), None)
+        if bits and values.dtype.kind in "iu":
+            return np.asarray(values >> (bits - 8)).astype(np.uint8)
+        low, high = 0.0, 1.0 if high <= 1 else (1 << bits) - 1.0 if bits else high
+    share = (np.where(finite, values, low).astype(np.float64) - low) / ((high - low) or 1.0)
+    return np.asarray(np.rint(255 * share.clip(0, 1)), np.uint8)
 
 
 def _strip(image: Image.Image) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heatcrop.data.labels import parse_letters
-from heatcrop.data.readers.collect import clean_image
+from heatcrop.data.readers.collect import Collector, clean_image
 from heatcrop.data.readers.lines import read_lines
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
@@ -48,9 +49,11 @@ def read_submission(path: str | os.PathLike[str], tasks: Sequence[Task]) -> Rows
 def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> Rows:
     """Read ``image,task,letters`` rows, by full task name; a header ``image,task,label`` is allowed.
 
+    Instead of letters a row may have the name of its class, as in annotations.
+
     Raises DataError on the first fault, as in `read_submission`, or an invalid label.
     """
-    return _read(path, tasks, "label", _parse_answer)
+    return _read(path, tasks, "label", functools.partial(_parse_answer, Collector(tasks)))
 
 
 def score_files(
@@ -110,7 +113,7 @@ def _read(
     path: str | os.PathLike[str],
     tasks: Sequence[Task],
     column: str,
-    parse: Callable[[str, int], NDArray[Any]],
+    parse: Callable[[Task, str], NDArray[Any]],
 ) -> Rows:
     """Read the rows by task; raise the first fault of the file."""
     header: list[str] = []
@@ -133,7 +136,7 @@ def _read(
         name, image, text = (fields[header.index(key)] for key in ("task", "image", column))
         try:
             task = resolve(name, tasks)
-            parsed = parse(text, len(task.classes))
+            parsed = parse(task, text)
         except (DataError, ValueError) as error:
             raise DataError(f"{place}: {error}") from None
         image, reason = clean_image(image)
@@ -147,16 +150,20 @@ def _read(
     return rows
 
 
-def _parse_answer(text: str, n_classes: int) -> NDArray[np.int8]:
+def _parse_answer(known: Collector, task: Task, text: str) -> NDArray[np.int8]:
     if text == "?":
         raise ValueError("the label is '?': this is a list of questions; expected letters y, m and n")
-    return parse_letters(text, n_classes)
+    letters, reason = known.label(task, text)
+    try:
+        return parse_letters(text if reason else letters, len(task.classes))
+    except ValueError as error:
+        raise ValueError(f"{error}, or the name of a class: {', '.join(task.classes)}") from None
 
 
-def _parse_probabilities(text: str, n_classes: int) -> NDArray[np.float64]:
+def _parse_probabilities(task: Task, text: str) -> NDArray[np.float64]:
     parts = text.split(";")
-    if len(parts) != n_classes:
-        raise ValueError(f"{len(parts)} probabilities; the task has {n_classes} classes (p1;p2;…)")
+    if len(parts) != len(task.classes):
+        raise ValueError(f"{len(parts)} probabilities; the task has {len(task.classes)} classes (p1;p2;…)")
     try:
         values = np.array([float(part) for part in parts])
     except ValueError:

@@ -6,7 +6,6 @@ nor MXNet, so a pipeline can be used where only ONNX Runtime is installed.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,9 +33,6 @@ from stage2_crop.plan import CropRule
 
 FORMAT = 2
 """The newest format that is read; 1 is written where each task has its own networks."""
-
-UNFINISHED = {"format": 1, "finished": False}
-"""The description of an export until its last network is written."""
 
 for _plan in (TestViews, CropRule, Fusion):
     _plan.__pydantic_config__ = CHECKED  # type: ignore[attr-defined]
@@ -158,15 +154,6 @@ class Description(_Part):
             if task["outputs"] is None:
                 del task["outputs"]
         return values
-
-
-def is_description(text: str) -> bool:
-    """Return whether a file's text is a description, or that of an export that was interrupted."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(values, dict) and (values == UNFINISHED or {"input", "tasks"} <= set(values))
 
 
 def read_description(path: Path) -> Description:

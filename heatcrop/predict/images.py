@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
 
 from heatcrop.data.dataset import survey_images
 from heatcrop.data.images import SUFFIXES
+from heatcrop.data.listing import find_below, skip_lines
+from heatcrop.data.readers.lines import DELIMITERS, read_lines
+from heatcrop.data.readers.table import ENDINGS
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
@@ -37,44 +40,64 @@ class Image:
 
 
 def find_images(source: Path) -> list[Image]:
-    """List the images that an image file, a folder or a CSV names."""
+    """List the images that an image file, a folder or a CSV names; log what is skipped below a folder."""
     if source.is_dir():
-        found = [Image(name, f"{source}/{name}") for name in _below(str(source))]
-        if not found:
-            raise DataError(f"{source}: holds no image ({', '.join(sorted(SUFFIXES))})")
-        return found
+        names, skipped = find_below(source)
+        _report(source, names, skipped, f"holds no image ({', '.join(sorted(SUFFIXES))})")
+        return [Image(name, f"{source}/{name}") for name in names]
     if source.exists() and not source.is_file():  # opening a pipe would wait for its other end
         raise DataError(f"{source}: is no regular file; give an image, a folder of images or a CSV file")
-    if source.suffix.lower() == ".csv":
-        return [Image(name, str(source.parent / name)) for name in _from_csv(source)]
+    if source.suffix.casefold() in ENDINGS:
+        return [Image(name, _spelled(source.parent, name)) for name in _from_csv(source)]
     if not source.is_file():
         raise DataError(f"{source}: no such image, folder or CSV file")
     return [Image(source.name, str(source))]
 
 
-def _below(root: str) -> list[str]:
-    """List images below a folder, relative to it, folder by folder; unreadable folders are skipped."""
-    paths = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
-    images = (p for p in paths if os.path.splitext(p)[1].lower() in SUFFIXES and os.path.isfile(p))
-    parts = sorted(os.path.relpath(path, root).split(os.sep) for path in images)
-    return ["/".join(path) for path in parts]
-
-
 def _from_csv(source: Path) -> list[str]:
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or []
-            if "image" not in columns:
-                found = ", ".join(columns)[:200] or "nothing"
-                raise DataError(f"{source}:1: no column 'image'; found {found}")
-            names = [(row["image"] or "").strip().replace("\\", "/") for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
-    names = [name for name in dict.fromkeys(names) if name]
-    if not names:
-        raise DataError(f"{source}: names no image below its header; give one per row in the column 'image'")
-    return names
+    """List the images that a table names in its column ``image``, each once; log what is left out."""
+    column: int | None = None
+    names: dict[str, int] = {}  # with the line
+    skipped: list[tuple[str, str]] = []
+    for line, fields, fault in read_lines(source, delimiters=DELIMITERS):
+        place = f"{source.name}:{line}"
+        if fault:
+            skipped.append((place, fault))
+        elif fields and column is None:
+            header = [field.casefold() for field in fields]
+            if "image" not in header:
+                raise DataError(
+                    f"{source}:{line}: no column 'image'; found {','.join(fields)[:200]}; name the column of "
+                    "the images so"
+                )
+            column = header.index("image")
+        elif fields and column is not None:
+            name = fields[column].replace("\\", "/") if column < len(fields) else ""
+            if not name:
+                skipped.append((place, "rows without a name in the column 'image'; add it"))
+            elif names.setdefault(name, line) != line:
+                skipped.append((place, "rows that name an image again, which is predicted once"))
+    fix = "names no image below its header; give one per row in the column 'image'"
+    _report(source, names, skipped, fix)
+    return list(names)
+
+
+def _report(source: Path, found: Sized, skipped: Sequence[tuple[str, str]], empty: str) -> None:
+    """Log what is skipped; DataError, whose message has it, where nothing is found."""
+    lines = list(skip_lines(skipped))
+    if not found:
+        raise DataError("; ".join([f"{source}: {empty}", *lines]))
+    for line in lines:
+        log(f"{source}: {line}")
+
+
+def _spelled(folder: Path, name: str) -> str:
+    """Return the path of an image; where it is missing, of one whose name has the same letters.
+
+    Accents are stored as one character or as two: macOS writes them apart, most tables together.
+    """
+    paths = [str(folder / unicodedata.normalize(form, name)) for form in ("NFC", "NFD")]
+    return next(filter(os.path.exists, [str(folder / name), *paths]), str(folder / name))
 
 
 def predict_images(

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from heatcrop.data.listing import BOX_COLUMNS
+from heatcrop.data.listing import PREDICTION_COLUMNS as COLUMNS
 from heatcrop.errors import RunError, UsageError
 from heatcrop.files import atomic_path, remove_leftovers
-
-COLUMNS = ("image", "task", "class", "confidence", "probabilities")
-BOX_COLUMNS = ("image", "task", "x0", "y0", "x1", "y1", "fallback")
 
 
 def check_targets(source: Path, out: Path, boxes: Path | None = None) -> None:

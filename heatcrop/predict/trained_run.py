@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from heatcrop.data.listing import UNFINISHED
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import RunError
 from heatcrop.files import atomic_path, write_json
@@ -20,7 +21,6 @@ from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner, open_network
 from heatcrop.predict.description import (
     FORMAT,
-    UNFINISHED,
     Branch,
     Description,
     InputDescription,

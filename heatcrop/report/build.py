@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.listing import REPORT_RECORD
 from heatcrop.files import atomic_path
 from heatcrop.report.page import TaskPart, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
@@ -28,9 +29,6 @@ from heatcrop.runs.records import (
     write_record,
 )
 from heatcrop.runs.swap import staging_folder, swap_in
-
-RECORD = ".report.json"
-"""In the page's folder: the fingerprint of what the page was made from, and the files that belong to it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +58,7 @@ def build_report(
     """
     settings, home = read_settings(folder), folder.report.parent
     inputs = StageInputs({}, _fingerprint(folder, tasks, plan, _shown(metrics), _shown(settings)))
-    if not anew and is_current(home / RECORD, inputs.fingerprint):
+    if not anew and is_current(home / REPORT_RECORD, inputs.fingerprint):
         return folder.report
     from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
 
@@ -125,7 +123,7 @@ def _replacing(home: Path, inputs: StageInputs, others: Sequence[Path] = ()) -> 
         yield new
         files = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
         files += [Path(os.path.relpath(path, home)).as_posix() for path in others]
-        write_record(new / RECORD, inputs, files, {})
+        write_record(new / REPORT_RECORD, inputs, files, {})
         old = _files(home) or set()
         swap_in(home, lambda name: name.as_posix() in old)
     finally:
@@ -134,8 +132,8 @@ def _replacing(home: Path, inputs: StageInputs, others: Sequence[Path] = ()) -> 
 
 def _files(home: Path) -> set[str] | None:
     """Read which files of a folder belong to its page; None where there is no record."""
-    record = read_record(home / RECORD)
-    return None if record is None else {RECORD, *record["files"]}
+    record = read_record(home / REPORT_RECORD)
+    return None if record is None else {REPORT_RECORD, *record["files"]}
 
 
 def _copy_sheets(root: Path, home: Path, part: TaskPart) -> None:

@@ -10,6 +10,7 @@ ends all of them. What workers log is shown by this process.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import itertools
@@ -267,12 +268,24 @@ def _connect(scheduler: str) -> Client:
     from distributed import TimeoutError as NoAnswerError
 
     try:
+        # A client that could not connect would wait again, for minutes, when the process ends.
+        asyncio.run(_probe(scheduler))
         return Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, NoAnswerError) as error:
         raise RunError(
             f"{scheduler}: no Dask scheduler answers ({error}); start one (dask scheduler) and its workers "
             "(dask worker ADDRESS --nthreads 1), or omit --scheduler"
         ) from None
+
+
+async def _probe(scheduler: str) -> None:
+    """Connect to a scheduler and disconnect again."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    arguments = Security().get_connection_args("client")
+    comm = await connect(scheduler, timeout=_CONNECT_SECONDS, **arguments)
+    await comm.close()
 
 
 def _require_workers(client: Client, scheduler: str | None) -> None:

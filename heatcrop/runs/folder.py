@@ -17,10 +17,10 @@ class _Below:
     """An attribute of a folder: a path below it."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
 
     def __get__(self, folder: Any, kind: type) -> Path:
-        return Path(folder.path / self._name)
+        return Path(folder.path / self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,15 @@ class RunFolder:
     """Features that are computed once; safe to delete."""
 
     def task(self, name: str) -> TaskFolder:
-        return TaskFolder(self.path / name)
+        """Return a task's folder, which has the task's name.
+
+        A name that the run folder itself uses, whatever its case, gets ``_task`` at its end. So does such a
+        name with ``_task``, since that is the folder of another task.
+        """
+        stem = name.casefold()
+        while stem.endswith(_TASK_END):
+            stem = stem.removesuffix(_TASK_END)
+        return TaskFolder(self.path / (f"{name}{_TASK_END}" if stem in _RESERVED else name))
 
     @property
     def shared(self) -> TaskFolder:
@@ -123,3 +131,12 @@ class RunFolder:
     def networks(self, group: TaskGroup) -> TaskFolder:
         """Return the folder whose ``stage1/`` and ``stage3/`` hold the networks of a group."""
         return self.task(group.name) if len(group.tasks) == 1 else self.shared
+
+
+_TASK_END = "_task"
+# Names in a run folder, in lower case: of its own files, and of those that commands and benchmarks add. The
+# names of a task's folders that are replaced at once are not searched for leftovers.
+_RESERVED = frozenset(
+    {value.name.partition("/")[0] for value in vars(RunFolder).values() if isinstance(value, _Below)}
+    | {"export", "controls", "measured", "crops"}
+)

@@ -28,7 +28,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
+# Names of files, tasks and classes are printed as they are: `[red]` and `:cat:` are no markup.
+console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 _LINE_SECONDS, _FORWARD_SECONDS = 10.0, 0.2
 
 _silent = False
@@ -53,7 +54,7 @@ def log(line: str) -> None:
     if _forward is not None:
         _forward(("log", line))
     else:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -108,7 +109,7 @@ def show_forwarded(queue: Any) -> Iterator[None]:
 def _display() -> Iterator[Callable[[tuple[Any, ...]], None]]:
     """Yield a function that shows messages: as bars on a terminal, as lines elsewhere."""
     bars = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _RateColumn(),

@@ -213,6 +213,13 @@ def test_help_lists_the_commands_without_loading_an_engine():
     assert [command for command in COMMANDS if command not in done.stdout] == []
 
 
+def test_the_default_configuration_is_found_in_another_folder(call, monkeypatch):
+    monkeypatch.setattr("heatcrop.cli.check.check", lambda config, *_: config.name != "demo")
+    code, printed = call("check")
+    assert code == 0, printed
+    assert "configs/demo.yaml: is not in " in printed
+
+
 def test_images_of_a_folder_are_listed_folder_by_folder(tmp_path):
     names = ["b.jpg", "a/x.JPG", "a.jpg", "a-b/y.png", "a/c/z.jpg", "notes.txt", "trap.jpg/in.png"]
     for name in names:

@@ -112,3 +112,23 @@ def test_a_run_that_loads_its_libraries_ends_as_well(tiny_home, how):
     process.stderr.close()
     assert process.returncode == INTERRUPTED
     assert not (tiny_home / "loading").exists()
+
+
+WAITING = """
+import sys, threading, time
+from heatcrop.cli.main import main
+threading.Thread(target=time.sleep, args=(60,)).start()  # as a library's that waits for an answer
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [(["report", "--run", "absent"], 1), (["run", "--config", "absent.yaml"], 2)]
+)
+def test_a_failed_command_ends_within_seconds(words, expected):
+    started = time.monotonic()
+    done = run_code(sys.executable, "-c", WAITING, *words)
+    assert done.returncode == expected
+    assert "absent" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - started < 30

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from heatcrop.cli.errors import explain
 from heatcrop.errors import RunError
 from heatcrop.runs.executors import InlineExecutor, open_executor, run_calls
 from heatcrop.runs.folder import RunFolder
-from tests.tiny_run import ROOT, TASKS, differences, wait_until
+from tests.tiny_run import ROOT, TASKS, differences, pipeline, wait_until
 
 NECK = TASKS[0]
 
@@ -162,6 +163,23 @@ def test_a_scheduler_that_is_not_there_is_reported(monkeypatch):
     message = r"tcp://127.0.0.1:9: no Dask scheduler answers.*dask scheduler"
     with pytest.raises(RunError, match=message), open_executor(1, "tcp://127.0.0.1:9"):
         pass
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "localhost:abc", "tcp://127.0.0.1", "x://127.0.0.1:9", "::1"]
+)
+def test_an_address_that_is_none_ends_the_command_within_seconds(tiny_home, tmp_path, address):
+    words = pipeline(
+        "run", "--all", "--config", "tiny.yaml", "--out", tmp_path / "run", "--scheduler", address
+    )
+    with subprocess.Popen(words, cwd=tiny_home, stderr=subprocess.PIPE, text=True) as process:
+        message = next(line for line in process.stderr if line.startswith("error: "))
+        printed = time.monotonic()
+        rest = process.communicate(timeout=60)[1]
+    assert time.monotonic() - printed < 5
+    assert message.startswith(f"error: {address}: no Dask scheduler answers")
+    assert rest == ""
+    assert process.returncode == 1
 
 
 def connect():

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from heatcrop.data.listing import UNFINISHED, is_description
 from heatcrop.errors import RunError
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.nets.backbones import Backbone
 from heatcrop.predict.description import (
-    UNFINISHED,
     Branch,
     Description,
     InputDescription,
     TaskDescription,
-    is_description,
     read_description,
 )
 from heatcrop.training.inputs import TestViews

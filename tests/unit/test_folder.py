@@ -2,7 +2,7 @@
 
 import pytest
 
-from heatcrop.runs.folder import TaskFolder
+from heatcrop.runs.folder import RunFolder, TaskFolder
 
 
 @pytest.fixture
@@ -28,3 +28,26 @@ def test_a_task_is_finished_with_its_last_record_and_fusion(folder, missing):
     assert folder.finished
     (folder.record("finetune") if missing == "record" else folder.fusion).unlink()
     assert not folder.finished
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("neck_design_labels", "neck_design_labels"),
+        ("trunk", "trunk_task"),
+        ("Trunk", "Trunk_task"),
+        ("CACHE", "CACHE_task"),
+        ("report", "report_task"),
+        ("export", "export_task"),
+        ("controls", "controls_task"),
+        ("metrics.json", "metrics.json_task"),
+        ("crops", "crops_task"),
+        ("trunk_task", "trunk_task_task"),  # the folder of the task `trunk` is another
+        ("trunk_task_task", "trunk_task_task_task"),
+        ("neck_task", "neck_task"),
+        ("trunks", "trunks"),
+        ("shared_trunk", "shared_trunk"),
+    ],
+)
+def test_a_task_never_has_a_folder_of_the_run(tmp_path, name, expected):
+    assert RunFolder(tmp_path).task(name).path == tmp_path / expected

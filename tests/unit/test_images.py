@@ -5,14 +5,23 @@ import os
 import pickle
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from heatcrop.data.images import ImageError, encode_jpeg, image_size, read_image, write_jpeg
+from heatcrop.data.images import (
+    SUFFIXES,
+    ImageError,
+    encode_jpeg,
+    has_signature,
+    image_size,
+    read_image,
+    write_jpeg,
+)
 
 # pytest resets the warning filters of heatcrop.data.images.
 pytestmark = [
@@ -176,9 +185,184 @@ def test_sixteen_bits_in_colour(read):
     assert np.abs(image.astype(int) - (255, 100, 0)).max() <= 1
 
 
-def test_floating_point_images_are_refused(read):
-    with pytest.raises(ImageError, match="floating point"):
-        read(Image.fromarray(np.ones((10, 10), np.float32)), "f.tiff")
+def test_the_used_bits_of_colours_are_scaled(read):
+    row = b"\0" + struct.pack(">3H", 4095, 1600, 0) * 10
+    assert read(png(10, 10, 16, row * 10))[0, 0].tolist() == [255, 100, 0]
+
+
+def grey_of(values, dtype):
+    """Make 16 x 8 pixels of one channel whose first ones are the given values, and the rest the last one."""
+    pixels = np.full(16 * 8, values[-1], dtype)
+    pixels[: len(values)] = values
+    return pixels.reshape(8, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "values", "expected"),
+    [
+        ("eight.png", np.uint16, [0, 100, 255], [0, 100, 255]),  # 8 bits in a file of 16
+        ("ten.png", np.uint16, [0, 400, 1023], [0, 100, 255]),
+        ("twelve.png", np.uint16, [0, 1600, 4095], [0, 100, 255]),  # as many cameras and microscopes
+        ("fourteen.tiff", np.uint16, [0, 6400, 16383], [0, 100, 255]),
+        ("sixteen.tiff", np.uint16, [0, 25600, 65535], [0, 100, 255]),
+        ("signed.tiff", np.int32, [-100, 0, 100], [0, 128, 255]),
+        ("deep.tiff", np.int32, [0, 50_000, 200_000], [0, 64, 255]),
+        ("unit.tiff", np.float32, [0, 0.4, 0.8], [0, 102, 204]),  # 0..1: 0.8 is not the brightest
+        ("bytes.tiff", np.float32, [0, 100.4, 200], [0, 100, 200]),
+        ("counts.tiff", np.float32, [0, 2047.5, 4095], [0, 128, 255]),
+        ("centred.tiff", np.float32, [-1, 0.5, 1], [0, 191, 255]),
+        ("flat.tiff", np.float32, [-3], [0]),
+        ("holes.tiff", np.float32, [np.nan, 1, np.inf, 0.2], [0, 255, 0, 51]),
+    ],
+)
+def test_deep_and_floating_point_images_are_scaled_by_their_range(read, name, dtype, values, expected):
+    image = read(Image.fromarray(grey_of(values, dtype)), name)
+    assert image.shape == (8, 16, 3)
+    assert image[0, : len(expected), 0].tolist() == expected
+    assert (image == image[:, :, :1]).all()
+
+
+def test_an_image_without_a_finite_value_is_refused(read):
+    with pytest.raises(ImageError, match="none of its values is a finite number"):
+        read(Image.fromarray(np.full((10, 10), np.nan, np.float32)), "f.tiff")
+
+
+@pytest.mark.parametrize("unit", [1, 257])
+def test_a_tiff_palette_of_8_or_16_bits_a_colour(read, tmp_path, unit):
+    colours = [[200, 10], [100, 20], [50, 30]]  # red, green and blue of two colours
+    palette = Image.fromarray(np.tile(np.uint8([0, 1]), (8, 8)), "P")
+    palette.putpalette(bytes(np.transpose(colours).ravel().tolist()))
+    palette.save(tmp_path / "p.tiff")
+    data = bytearray((tmp_path / "p.tiff").read_bytes())
+    with Image.open(tmp_path / "p.tiff") as image:
+        stored = struct.pack("<768H", *image.tag_v2[320])
+    place = data.index(stored)
+    full = np.zeros((3, 256), int)
+    full[:, :2] = colours
+    data[place : place + len(stored)] = struct.pack("<768H", *(full * unit).ravel().tolist())
+    assert read(bytes(data), "q.tiff")[0, :2].tolist() == [[200, 100, 50], [10, 20, 30]]
+
+
+# --- other sources of the orientation
+
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/"{}</rdf:RDF></x:xmpmeta>'
+)
+ATTRIBUTE, ELEMENT = (
+    XMP.format(' tiff:Orientation="6"/>'),
+    XMP.format("><tiff:Orientation>6</tiff:Orientation></rdf:Description>"),
+)
+TURNED = Image.fromarray(quarters()).transpose(Image.Transpose.ROTATE_90)  # shown rotated to the right
+
+
+@pytest.mark.parametrize("xmp", [ATTRIBUTE, ELEMENT])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.jpg", lambda xmp: {"xmp": xmp.encode()}),
+        ("a.webp", lambda xmp: {"xmp": xmp.encode(), "lossless": True}),
+        ("a.avif", lambda xmp: {"xmp": xmp.encode()}),
+        ("a.tiff", lambda xmp: {"tiffinfo": {700: xmp.encode()}}),
+        ("a.png", lambda xmp: {"pnginfo": png_text("XML:com.adobe.xmp", xmp)}),
+    ],
+)
+def test_the_orientation_in_xmp_is_applied(read, tmp_path, name, options, xmp):
+    image = read(TURNED, name, **options(xmp))
+    assert image.shape == (48, 64, 3)
+    assert corners(image) == UPRIGHT
+    assert image_size(tmp_path / name) == (64, 48)
+
+
+def png_text(key, text):
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(key, text, zip=True)
+    return info
+
+
+def test_exif_comes_before_xmp(read, tmp_path):
+    image = read(TURNED, "a.jpg", exif=oriented(6), xmp=ATTRIBUTE.replace("6", "3").encode())
+    assert corners(image) == UPRIGHT
+    assert image_size(tmp_path / "a.jpg") == (64, 48)
+
+
+def test_the_orientation_behind_the_pixels_of_a_png_is_applied(read, tmp_path):
+    data = encode(TURNED, "PNG", exif=oriented(6))
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    last = data.index(b"IEND") - 4
+    image = read(data[:start] + data[end:last] + data[start:end] + data[last:], "late.png")
+    assert corners(image) == UPRIGHT
+    assert image_size(tmp_path / "late.png") == (64, 48)
+
+
+def test_an_orientation_as_imagemagick_writes_it_is_applied(read, tmp_path):
+    exif = oriented(6).tobytes().hex()
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(exif) // 2:8}\n{exif}\n")
+    assert corners(read(TURNED, "raw.png", pnginfo=info)) == UPRIGHT
+    assert image_size(tmp_path / "raw.png") == (64, 48)
+
+
+# --- formats of phones and of the web
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jfif", "a.jpe", "a.mpo", "a.pgm", "a.dib", "a.apng"])
+def test_formats_under_other_names(read, name):
+    form = {"jfif": "JPEG", "jpe": "JPEG", "apng": "PNG", "dib": "BMP", "pgm": "PPM"}
+    image = Image.fromarray(quarters())
+    suffix = name.partition(".")[2]
+    assert f".{suffix}" in SUFFIXES
+    assert corners(read(image, name, format=form.get(suffix))) == UPRIGHT
+
+
+# A HEIC file up to its brands; enough to be recognised.
+HEIC = struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"mif1", 0, b"mif1", b"heic")
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
+def test_heic_without_its_package_names_the_fix(read, monkeypatch, name):
+    monkeypatch.setattr("heatcrop.data.images._heif_support", lambda: False)
+    with pytest.raises(ImageError, match="HEIC image, which needs the Python package pi-heif"):
+        read(HEIC, name)
+
+
+@pytest.mark.parametrize("name", ["quarters.heic", "turned.heic"])
+def test_heic_is_read_upright(name):
+    pytest.importorskip("pi_heif")
+    path = Path(__file__).with_name(name)
+    image = read_image(path)
+    assert image.shape == (48, 64, 3)
+    assert corners(image) == UPRIGHT
+    assert image_size(path) == (64, 48)
+
+
+def test_a_cut_heic_file_is_refused(read):
+    pytest.importorskip("pi_heif")
+    with pytest.raises(ImageError, match="damaged|not an image"):
+        read(HEIC)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (encode_jpeg(quarters()), True),
+        (encode(Image.fromarray(quarters()), "PNG"), True),
+        (encode(Image.fromarray(quarters()), "WEBP"), True),
+        (encode(Image.fromarray(quarters()), "GIF"), True),
+        (encode(Image.fromarray(quarters()), "BMP"), True),
+        (encode(Image.fromarray(quarters()), "TIFF"), True),
+        (encode(Image.fromarray(quarters()), "AVIF"), True),
+        (HEIC, True),
+        (b"BMI,age\n1,2\n", False),
+        (b"", False),
+        (b"\x93NUMPY", False),
+        (struct.pack(">I4s4sI4s", 20, b"ftyp", b"isom", 0, b"mp41"), False),  # a film
+    ],
+)
+def test_the_signature_of_an_image(tmp_path, content, expected):
+    (tmp_path / "file").write_bytes(content)
+    assert has_signature(tmp_path / "file") == expected
 
 
 # --- damage
@@ -221,6 +405,7 @@ def test_bytes_after_the_end_of_a_jpeg_are_ignored(read):
         (b"<html>404</html>", "not an image"),
         (b"\xff\xd8\xff\xe0abc", "not an image|damaged"),
         (b"\x89PNG\r\n\x1a\n", "not an image|damaged"),
+        (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "a TIFF image that is damaged, or of a kind that is not read"),
         (b"version https://git-lfs.github.com/spec/v1\n", "not an image"),
     ],
 )

@@ -164,6 +164,27 @@ def test_a_folder_is_no_submission(tmp_path):
         read_submission(tmp_path, TASKS)
 
 
+def test_answers_may_be_class_names(tmp_path):
+    """AP of the beak: a right, b wrong, c wrong (flat is not certain here), d right: 1, 1/2, 1/3, 2/4."""
+    answers = [
+        "image,task,label",
+        "a.jpg,beak,hooked",
+        "b.jpg,beak,Long",
+        "c.jpg,beak,flat",
+        "d.jpg,beak,nny",
+        "a.jpg,wing_labels,blue",
+    ]
+    figures = score_files(*files(tmp_path, answers=answers), TASKS)
+    assert figures["tasks"]["beak"]["ap"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
+    assert figures["tasks"]["wing_labels"]["ap"] == 1
+
+
+def test_an_unknown_class_name_lists_the_classes(tmp_path):
+    paths = files(tmp_path, answers=["a.jpg,beak,hoked"])
+    with pytest.raises(DataError, match=r"answers\.csv:1: .*'hoked'.* a class: hooked, long, flat"):
+        score_files(*paths, TASKS)
+
+
 def test_a_submission_is_no_answer_file(tmp_path):
     with pytest.raises(DataError, match="only the letters"):
         read_answers(files(tmp_path)[0], TASKS)

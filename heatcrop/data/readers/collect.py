@@ -12,14 +12,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from heatcrop.data.labels import parse_letters
 from heatcrop.data.readers.lines import DELIMITERS, NOT_UTF8_ROW, load_text, parse_lines
 from heatcrop.data.readers.spelling import find_spelling, folded
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd  # not installed where only ONNX Runtime is
 
 COLUMNS = ("image", "path", "task", "label", "split", "group", "source")
 REJECTED = ("image", "task", "source", "reason")
@@ -410,6 +412,8 @@ class Collector:
 
     def finish(self) -> Annotations:
         """Return all rows; DataError when none can be used."""
+        import pandas as pd
+
         if not self._rows:
             raise DataError(self._no_rows())
         left_out = {

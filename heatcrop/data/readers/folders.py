@@ -7,12 +7,11 @@ Both may have folders of splits: ``<split>/<task>/<class>/<image>``, ``<split>/<
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from heatcrop.data.images import SUFFIXES
+from heatcrop.data.listing import FORMAT, NAME, OWN, SYSTEM, find_below, list_folder, skip_lines
 from heatcrop.data.readers.collect import Collector, match_label
 from heatcrop.data.tasks import folder_name
 from heatcrop.errors import DataError
@@ -129,6 +128,10 @@ class _Tree:
             notes.append(
                 f"{where}: {self.skipped:,} files or folders skipped, which are no images of a class"
             )
+        found = find_below(root.folder)[1]
+        for lines, reasons in ((notes, (SYSTEM, OWN)), (problems, (FORMAT, NAME))):
+            skipped = [one for one in found if one[1] in reasons]
+            lines += [f"{where}: {line}" for line in skip_lines(skipped)]
         if self.plain_task:
             notes.append(f"{where}: its folders are read as the classes of one task, {self.plain_task}")
         classes: dict[str, set[str]] = {}
@@ -245,22 +248,15 @@ def _has_image(folder: Path, contents: _Contents, levels: int = _MOST_LEVELS) ->
 
 
 def _images_below(folder: Path) -> list[Path]:
-    """List the images of a folder and all below it, hidden ones excepted; links are not followed."""
-    found = []
-    for place, folders, _ in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        found += [Path(place, name) for name in _contents(Path(place), [])[1]]
-    return found
+    """List the images of a folder and all below it, see :mod:`heatcrop.data.listing`."""
+    return [folder / name for name in find_below(folder)[0]]
 
 
 def _contents(folder: Path, faults: list[str]) -> tuple[list[Path], list[str], int]:
-    """List a folder's subfolders and the names of its images, and count its other files; skip hidden ones."""
+    """List a folder's subfolders and the names of its images, and count its other files."""
     try:
-        with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
+        listing = list_folder(folder)
     except OSError as error:
         faults.append(f"{printable(str(folder))}: cannot be read: {error.strerror}; change its permissions")
         return [], [], 0
-    files = [name for name, is_folder in found if not is_folder]
-    images = [name for name in files if os.path.splitext(name)[1].casefold() in SUFFIXES]
-    return [folder / name for name, is_folder in found if is_folder], images, len(files) - len(images)
+    return [folder / name for name in listing.folders], listing.images, len(listing.others)

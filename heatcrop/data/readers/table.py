@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from heatcrop.data.images import SUFFIXES
+from heatcrop.data.listing import OWN_TABLES, list_folder
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
 from heatcrop.errors import DataError
@@ -52,12 +53,12 @@ def fits(path: Path) -> bool:
 def report_unused(collector: Collector) -> None:
     """Add a problem for each table in the root's folder, or one below, that resembles unread annotations."""
     root = collector.root.folder
-    folders = [root, *sorted(path for path in root.iterdir() if path.name[0] != "." and path.is_dir())]
+    folders = [root, *(root / name for name in list_folder(root).folders)]
     for path in (path for folder in folders for path in _tables(folder, (*ENDINGS, ".txt"))):
         if path in collector.files:
             continue
         row = _first_row(path, faulty=True)
-        if _resembles(row):
+        if _resembles(row) and tuple(row) not in OWN_TABLES:
             missing = ", ".join(column for column in _NEEDED if column not in row)
             fault = f"its header {','.join(row)[:200]!r} lacks {missing}" if missing else "other data is read"
             collector.problems.append(
