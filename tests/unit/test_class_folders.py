@@ -121,7 +121,7 @@ def test_the_name_of_the_task(tmp_path, folder, task):
 # --- one stray item
 
 
-@pytest.mark.parametrize("stray", ["__MACOSX", "beak/none", "train", "other/inner"])
+@pytest.mark.parametrize("stray", ["empty", "beak/none", "train", "other/inner"])
 def test_a_folder_without_images_is_left_out(home, stray):
     root = home("beak/hooked/1.jpg", "beak/long/2.jpg")
     (root / stray).mkdir(parents=True)
