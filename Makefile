@@ -16,16 +16,18 @@ BIN    := $(VENV)/bin
 
 AUDIT  ?= .audit
 
-.PHONY: run test soak lint audit install lock test-bare clean
+.PHONY: run test coverage soak lint audit install lock test-bare clean
 
 run: $(VENV)/.run
 	$(BIN)/python pipeline.py run --all
 
-# Coverage is measured where it counts, in the unit tests: it takes two fifths more time.
 TESTS := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.test
+	$(BIN)/python $(TESTS)
+
+# Of the pure parts, by the unit tests; measuring it takes two fifths more time.
+coverage: $(VENV)/.test
 	$(BIN)/python $(TESTS) --ignore tests/runs --cov --cov-report=term
-	$(BIN)/python $(TESTS) tests/runs
 
 # Long tests: those marked so, fuzzing, full disks, runs killed at random moments (two tiny runs a size, two a
 # moment), prediction in a new environment without MXNet, and the environment for GPUs, about 5 GB.
