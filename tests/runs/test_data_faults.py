@@ -98,7 +98,7 @@ def checked(command):
 
 
 @pytest.fixture(scope="module")
-def finished(home, command, tmp_path_factory):
+def finished(home, command, tmp_path_factory, no_plots):
     """Run all tasks; return the run folder, the output, and the files in the data folder before."""
     run, before = tmp_path_factory.mktemp("out") / "run", sorted(home.rglob("*"))
     code, text = command("run", "--all", "--out", run, "--jobs", "1")

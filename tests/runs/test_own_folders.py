@@ -38,7 +38,7 @@ def images(home, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def finished(home, call, tmp_path_factory):
+def finished(home, call, tmp_path_factory, no_plots):
     """Run all tasks of the birds; return the run folder and the output."""
     run = tmp_path_factory.mktemp("out") / "run"
     with pytest.MonkeyPatch.context() as patch:

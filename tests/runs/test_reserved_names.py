@@ -30,8 +30,13 @@ def home(tmp_path_factory):
             rows += [f"{name},{task},{CLASSES[i % 2]},{split}" for task in FOLDERS]
     (home / "annotations.csv").write_text("\n".join(rows) + "\n")
     (home / "answers.csv").write_text("\n".join([rows[0], *(r for r in rows if r.endswith(",test"))]) + "\n")
-    data = {"source": "files", "roots": ["annotations.csv"], "tasks": "infer"}
-    (home / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"data": data}))
+    # Many tasks with as few networks as a run may have.
+    few = {
+        "data": {"source": "files", "roots": ["annotations.csv"], "tasks": "infer"},
+        "cam": CONFIG["cam"] | {"folds": 1, "training": {"epochs": 1}},
+        "finetune": CONFIG["finetune"] | {"cross_fit": False, "training": {"epochs": 1}},
+    }
+    (home / "config.yaml").write_text(yaml.safe_dump(CONFIG | few))
     return home
 
 
