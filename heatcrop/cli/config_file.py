@@ -66,7 +66,7 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
     changes = [_setting(setting) for setting in settings]
     try:
         for change in [*changes, *_search_turned_off(changes)]:
-            values = merge(values, change)
+            values = merge(_without_emptied(values, change), change)
             stages = {k: v for k, v in change.items() if k in ("cam", "crop", "finetune")}
             for place in _sections(values):  # the command line wins over the file's regimes and tasks
                 values = merge(values, _nest(place, stages))
@@ -98,6 +98,18 @@ def _sections(values: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
     found = {(): values, ("design",): values.get("design"), ("length",): values.get("length")}
     found |= {("tasks", name): section for name, section in tasks.items()} if isinstance(tasks, dict) else {}
     return {place: section for place, section in found.items() if isinstance(section, dict)}
+
+
+def _without_emptied(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a setting empties: merging ``data.splits={}`` alone would keep the file's splits."""
+    left: dict[str, Any] = {}
+    for key, value in values.items():
+        changed = change.get(key)
+        if isinstance(changed, dict) and isinstance(value, dict):
+            left |= {key: _without_emptied(value, changed)} if changed else {}
+        else:
+            left[key] = value
+    return left
 
 
 def _nest(keys: Sequence[str], value: Any) -> dict[str, Any]:

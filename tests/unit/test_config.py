@@ -193,6 +193,18 @@ def test_settings_change_what_the_file_sets(read, settings, key, value):
 
 
 @pytest.mark.parametrize(
+    ("setting", "splits"), [("data.splits={}", {}), ("data.splits.val=train", {"val": "train"})]
+)
+def test_an_empty_mapping_empties_what_the_file_sets(read, setting, splits):
+    assert read(RICH, [setting]).data.splits == splits
+
+
+def test_an_emptied_section_leaves_the_others(read):
+    config = read(RICH, ["crop.rule={}"])
+    assert (config.crop.rule.threshold, config.network.input_px) == (0.35, 64)
+
+
+@pytest.mark.parametrize(
     ("setting", "words"),
     [
         ("crop.rule.threshold", ["--set crop.rule.threshold", "key=value"]),
