@@ -12,7 +12,7 @@ from heatcrop.nets.engine import mxnet
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.limits import memory_fault
 from tests.soak.resource_limits import read_only
-from tests.tiny_run import TASKS, differences, finish, pipeline, start, tiny_run
+from tests.tiny_run import TASKS, finish, pipeline, start, tiny_run
 
 
 def errors(printed):
@@ -21,7 +21,7 @@ def errors(printed):
 
 
 @pytest.mark.soak
-def test_a_run_that_cannot_write_its_files_is_resumed_when_it_can(call, tiny_home, run_copy, undisturbed):
+def test_a_run_that_cannot_write_its_files_is_resumed_when_it_can(tiny_home, run_copy, resume):
     """A full disk behaves the same, see tests/soak/resource_limits.py."""
     RunFolder(run_copy).task(TASKS[0]).record("finetune").unlink()
 
@@ -34,8 +34,7 @@ def test_a_run_that_cannot_write_its_files_is_resumed_when_it_can(call, tiny_hom
     (error,) = errors(done.stderr)
     assert "File too large" in error
     assert "the same command continues" in error
-    assert call("run", "--all", "--config", "tiny.yaml", "--out", run_copy.name, "--jobs", "1")[0] == 0
-    assert differences(run_copy, undisturbed) == []
+    assert resume() == []
 
 
 def test_a_folder_that_cannot_be_written_to_is_reported(tiny_home, tmp_path):

@@ -13,6 +13,7 @@ import types
 from pathlib import Path
 
 import dask
+import distributed  # noqa: F401  its defaults would be lost with a setting under which it is first imported
 import pytest
 
 from heatcrop.cli.errors import explain
