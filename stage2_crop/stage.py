@@ -249,11 +249,9 @@ class CropStage(Stage):
 
     def join_zoomed(self) -> None:
         """Join what the jobs have zoomed into two files."""
-        parts = [self._zoomed(which) for which in ("first", "rest")]
-        rows, zoomed, regions = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        order = np.argsort(rows)
-        write_array(self.folder.zoomed, zoomed[order])
-        write_array(self.folder.regions, regions[order])
+        _, zoomed, regions = self._zoomed("first", "rest")
+        write_array(self.folder.zoomed, zoomed)
+        write_array(self.folder.regions, regions)
 
     def _zoom_rows(self, which: str, network: str) -> np.ndarray:
         """Return a network's rows: the ``first`` ones, which evaluate the rule, or the ``rest``.
@@ -276,13 +274,9 @@ class CropStage(Stage):
     def _zoom_file(self, which: str, network: str, first: int) -> Path:
         return self.cache / f"{which}.{network}.{first}.zoomed.npz"
 
-    def _zoomed(self, which: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Read the rows, in order, their zoomed heatmaps (R, h, w) and regions (R, 4)."""
-        files = [self._zoom_file(*part[:3]) for part in self._zoom_parts(which)]
-        if not files:
-            shape = self._heatmaps.maps.shape[1:]
-            return np.zeros(0, np.int64), np.zeros((0, *shape), np.float32), np.zeros((0, 4), np.int64)
-        parts = [read_arrays(file) for file in files]
+    def _zoomed(self, *which: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read rows, in order, and their zoomed heatmaps (R, h, w) and regions (R, 4)."""
+        parts = [read_arrays(self._zoom_file(*part[:3])) for one in which for part in self._zoom_parts(one)]
         rows, zoomed, regions = (
             np.concatenate([part[name] for part in parts]) for name in ("rows", "zoomed", "regions")
         )
