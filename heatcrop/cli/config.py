@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.nets.backbones import BACKBONES, unknown_backbone
 from heatcrop.nets.devices import DeviceName
-from heatcrop.nets.gradients import MapPlan
+from heatcrop.nets.maps import MapPlan
 from heatcrop.validation import CHECKED, error_line
 from stage1_cam.plan import CamPlan
 from stage2_crop.plan import CropPlan

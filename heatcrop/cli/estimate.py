@@ -100,7 +100,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
             items = n * (live.n_views + cam.views)
             cached = timeit(lambda: features.compute(0), number=1) / items
             cached_bytes = sum(path.stat().st_size for path in cache.rglob("*.npy")) / items
-        net = context.classifier(shape, len(data.task.classes)).net
+        classifier = context.classifier(shape, len(data.task.classes))
         # Two epochs, of which the first prepares.
         batch = min(cam.training.batch_size, n)
         plan = dataclasses.replace(cam.training, epochs=2, average=0, batch_size=batch)
@@ -108,9 +108,9 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         letters[:, 0] = 2
         soft = (letters == 2).astype(np.float32)
         devices = context.devices
-        history = fit(net, inputs, soft, letters, rows, rows[:0], plan, 0, "measured", devices=devices)
+        history = fit(classifier, inputs, soft, letters, rows, rows[:0], plan, 0, "measured", devices=devices)
         weights = Path(folder) / "weights.params"
-        net.save_parameters(str(weights))
+        classifier.save(weights)
         probe = 0.0
         if crop.search.pictures:
             runner = context.open_backbone(Path(folder) / "probe")

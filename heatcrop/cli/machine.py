@@ -54,11 +54,11 @@ def memory_lines(config: Config, tasks: dict[str, TaskData], devices: Devices) -
     largest = max(tasks.values(), key=lambda data: len(data.task.classes))
     context = network_context(config, RunFolder(Path()))
     shape = context.feature_shape()
-    net = context.classifier(shape, len(largest.task.classes)).net  # built, but not run
+    classifier = context.classifier(shape, len(largest.task.classes))  # built, but not run
     for section, stage in (("cam", 0), ("finetune", 2)):
         plans = {config.plans(data.task)[stage].training for data in tasks.values()}
         plan = max(plans, key=lambda one: rows_at_once(one, gpus))
-        need, rows = training_need(net, shape, plan, devices.amp), rows_at_once(plan, gpus)
+        need, rows = training_need(classifier, plan, devices.amp), rows_at_once(plan, gpus)
         lines.append(
             f"{section}: {rows} row{'s' * (rows > 1)} at once on a GPU take about "
             f"{need.at(rows) / 2**30:.1f} GB of {card.memory / 2**30:.1f} GB"

@@ -78,8 +78,8 @@ class Devices:
     """Whether a driver was queried: training on the CPU is then worth a message."""
 
     @property
-    def mxnet_gpu(self) -> int | None:
-        """The number of the card that MXNet infers on; None for the CPU."""
+    def training_gpu(self) -> int | None:
+        """The number of the card that the training engine infers on; None for the CPU."""
         return self.training[0].number if self.training else None
 
     @property
@@ -87,8 +87,8 @@ class Devices:
         """The number of the card that ONNX Runtime infers on; None for the CPU."""
         return None if self.inference is None else self.inference.number
 
-    def infer_by_mxnet(self, engine: str) -> bool:
-        """Return whether MXNet infers: ``auto`` takes it where it has a card, and ONNX Runtime otherwise."""
+    def infer_by_trainer(self, engine: str) -> bool:
+        """Return whether the training engine infers: with ``auto``, where it has a card."""
         return engine == "mxnet" or (engine == "auto" and bool(self.training))
 
 

@@ -163,7 +163,7 @@ def open_pipeline(
             "does not have; predict with --engine auto or mxnet"
         )
     description = describe_run(run, run.choose(wanted))
-    by_mxnet = devices.infer_by_mxnet(engine) or maps.by_gradient
+    by_mxnet = devices.infer_by_trainer(engine) or maps.by_gradient
     if only_onnx or (not by_mxnet and all(path.is_file() for path in description.networks())):
         return _open_onnx(description, run.context.form, wanted, devices.onnx_gpu, exported)
     return Pipeline(description, _choose(description, wanted), run.context.form, *open_networks(run))

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from heatcrop.errors import DataError
-from heatcrop.nets.engine import mxnet
 from heatcrop.runs.predictions import read_arrays, write_arrays
 
 _FORMAT = 2
@@ -68,45 +67,3 @@ class Checkpoint:
             }
         except (OSError, DataError, ValueError, KeyError, TypeError):
             return None
-
-
-def optimiser_arrays(trainer: Any, params: Any) -> list[np.ndarray]:
-    """Read an optimiser's state: the updates of each parameter, (P,) int64, -1 for untrained; the states.
-
-    The trainer was made from `params` with ``update_on_kvstore=False``, so that it holds the state. The order
-    is the network's: names and the trainer's order depend on how many networks the process made before.
-    """
-    states, counts = trainer._updaters[0].states, trainer._optimizer._index_update_count
-    places = [trainer._param2idx[p.name] for p in params.values()]
-    arrays = [np.array([counts.get(place, -1) for place in places], np.int64)]
-    for place in places:
-        arrays += [one.asnumpy() for one in _parts(states.get(place))]
-    return arrays
-
-
-def restore_optimiser(trainer: Any, params: Any, arrays: list[np.ndarray]) -> None:
-    """Restore the state that :func:`optimiser_arrays` has read; ValueError when it does not fit."""
-    mx = mxnet()
-    optimizer, rest = trainer._optimizer, iter(arrays[1:])
-    for p, count in zip(params.values(), arrays[0].tolist(), strict=True):
-        if count < 0:
-            continue
-        place = trainer._param2idx[p.name]
-        optimizer.num_update = max(optimizer.num_update, count)
-        fresh = _parts(optimizer.create_state_multi_precision(place, p.data(p.list_ctx()[0])))
-        values = [next(rest) for _ in fresh]
-        if any(a.shape != b.shape for a, b in zip(fresh, values, strict=True)):
-            raise ValueError("the optimiser's state belongs to other parameters")
-        for updater, context in zip(trainer._updaters, trainer._contexts, strict=True):
-            optimizer._set_current_context(context.device_id)
-            optimizer._index_update_count[place] = count
-            state = tuple(mx.nd.array(v, ctx=context, dtype=v.dtype) for v in values)
-            updater.states[place] = state if len(state) != 1 else state[0]
-            updater.states_synced[place] = True
-
-
-def _parts(state: Any) -> list[Any]:
-    """List one parameter's state: Adam keeps two arrays, momentum one, untrained parameters none."""
-    if state is None:
-        return []
-    return list(state) if isinstance(state, (list, tuple)) else [state]

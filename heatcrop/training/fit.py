@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,15 +11,15 @@ import numpy as np
 from heatcrop.errors import DivergedError
 from heatcrop.metrics.calibration import cross_entropy, softmax
 from heatcrop.metrics.score import accuracy, average_precision
+from heatcrop.nets.classifier import Classifier
 from heatcrop.nets.devices import ON_CPU, Devices
-from heatcrop.nets.engine import mxnet
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.inputs import INFERENCE_BATCH, Inputs
 from heatcrop.training.loop import TrainingPlan, train
 
 
 def fit(
-    net: Any,
+    classifier: Classifier,
     inputs: Inputs,
     soft: np.ndarray,
     letters: np.ndarray,
@@ -53,13 +52,10 @@ def fit(
         return validation_figures(np.concatenate(parts), soft[val_rows], letters[val_rows])
 
     if checkpoint is not None:
-        digest = hashlib.blake2b(digest_size=16)
-        for parameter in net.collect_params().values():
-            digest.update(parameter.data(parameter.list_ctx()[0]).asnumpy().tobytes())
-        fingerprint = f"{checkpoint.fingerprint} {digest.hexdigest()}"
+        fingerprint = f"{checkpoint.fingerprint} {classifier.digest()}"
         checkpoint = dataclasses.replace(checkpoint, fingerprint=fingerprint)
     history = train(
-        net,
+        classifier.updater(plan.optimiser, devices),
         batches,
         -(-len(train_rows) // plan.batch_size),
         validate,
@@ -67,8 +63,6 @@ def fit(
         seed,
         lambda _: done(1),
         checkpoint,
-        [mxnet().gpu(card.number) for card in devices.training],
-        devices.amp,
     )
     return [{"network": name, **dataclasses.asdict(epoch)} for epoch in history]
 

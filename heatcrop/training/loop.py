@@ -1,19 +1,19 @@
-"""The one training loop, which stage 1 and stage 3 both run, configured by a frozen dataclass."""
+"""The one training loop, of both stages and of all engines, configured by a frozen dataclass."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from heatcrop.errors import DivergedError
-from heatcrop.nets.engine import loss_scaler, mixed_block, mxnet
-from heatcrop.training.checkpoint import Checkpoint, optimiser_arrays, restore_optimiser
+from heatcrop.nets.updater import Optimiser, Updater
+from heatcrop.training.checkpoint import Checkpoint
 
 Pooling = Annotated[float, Field(gt=0, le=1)]
 
@@ -68,6 +68,11 @@ class TrainingPlan:
     average: Annotated[float, Field(ge=0, le=0.999999)] = 0.0
     accumulate: Annotated[int, Field(ge=1, le=1_000_000)] = 1
 
+    @property
+    def optimiser(self) -> Optimiser:
+        """How one batch changes the weights."""
+        return Optimiser(self.optimizer, self.head_rate, self.weight_decay, self.accumulate)
+
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
@@ -97,15 +102,12 @@ def rate_at(plan: TrainingPlan, progress: float) -> float:
     return rate * min(1.0, (progress + 1e-3) / plan.warmup) if plan.warmup else rate
 
 
-_MASKED = 1e4
-"""Subtracted from the logits of classes that do not belong to a row: probability 0, in float16 too."""
-
 Batches = Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]
 Validate = Callable[[Callable[[np.ndarray], np.ndarray]], tuple[float, float, float]]
 
 
 def train(
-    net: Any,
+    updater: Updater,
     batches: Batches,
     n_batches: int,
     validate: Validate,
@@ -113,10 +115,8 @@ def train(
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
-    contexts: Sequence[Any] = (),
-    amp: bool = False,
 ) -> list[Epoch]:
-    """Train an initialised classifier, (N, c, h, w) to (N, C); on return it holds the weights to keep.
+    """Train a classifier, (N, c, h, w) to (N, C); on return it holds the weights to keep.
 
     ``batches(epoch)`` yields pairs of input (B, c, h, w) float32 and soft labels (B, C) float32, `n_batches`
     of them and the same ones each time it is called for that epoch. A label below 0 marks a class that does
@@ -130,89 +130,22 @@ def train(
     on a CPU to the last bit, as an uninterrupted one: it holds weights, optimiser state, average and best
     epoch; rates, dropout and batches follow from seed and epoch. At the end it holds the weights to keep.
 
-    Each batch is split among the `contexts`, MXNet's devices; none for the CPU. Each normalises its share by
-    the share's own statistics; batch norm's running statistics are averaged over the devices after each
-    epoch, as Gluon does when it saves. `amp` is mixed precision, on GPUs only: float16 where that is safe,
-    float32 weights and updates.
-
     DivergedError names the epoch, before a checkpoint holds such weights. In mixed precision only the
     validation logits count: updates from a loss that overflowed are skipped there.
     """
-    mx = mxnet()
-    contexts = list(contexts) or [mx.cpu()]
-    params = net.collect_params()
-    params.reset_ctx(contexts)
-    forward = mixed_block(net) if amp else net  # (N, c, h, w) -> (N, C)
-    forward.hybridize(static_alloc=True, static_shape=len(contexts) == 1)
-    net.weight.lr_mult = net.bias.lr_mult = plan.head_rate
-    optimizer, momentum = ("nag", {"momentum": 0.9}) if plan.optimizer == "sgd" else ("adam", {})
-    options = {"learning_rate": plan.learning_rate, "wd": plan.weight_decay, **momentum}
-    # The trainer, not a key-value store, keeps the optimiser's state, so that a checkpoint can read it.
-    trainer = mx.gluon.Trainer(params, optimizer, options, update_on_kvstore=False)
-    scaler = trainer._amp_loss_scaler = loss_scaler() if amp else None
-    loss_of = mx.gluon.loss.SoftmaxCELoss(sparse_label=False)  # (N, C), (N, C) -> (N,)
-    trained = [p for p in params.values() if p.grad_req != "null"]
-    for p in trained:
-        p.grad_req = "write" if plan.accumulate == 1 else "add"
-    if len(contexts) > 1:
-        # The first use copies the first device's values to all. They are equal now; after a forward pass
-        # batch norm's statistics would be overwritten by the first device's.
-        trainer.allreduce_grads()
-
-    def scatter(array: np.ndarray) -> list[Any]:
-        """Split rows among the devices."""
-        parts = np.array_split(array, min(len(contexts), len(array)))
-        return [
-            mx.nd.array(part, ctx=context, dtype="float32")
-            for part, context in zip(parts, contexts, strict=False)
-        ]
-
-    def update(x: np.ndarray, y: np.ndarray) -> float:
-        """Update the weights from (B, c, h, w) and (B, C); return the sum of the losses before it."""
-        scale, losses = scaler.loss_scale if scaler else 1.0, []
-        masked = bool((y < 0).any())
-        n_parts = max(1, min(plan.accumulate, len(x) // len(contexts)))
-        for part_x, part_y in zip(np.array_split(x, n_parts), np.array_split(y, n_parts), strict=True):
-            part_losses = []
-            with mx.autograd.record():
-                for some_x, some_y in zip(scatter(part_x), scatter(part_y), strict=True):
-                    logits = forward(some_x)  # (b, C)
-                    if masked:
-                        own = some_y >= 0
-                        logits, some_y = logits + (own - 1) * _MASKED, some_y * own
-                    part_losses.append(loss_of(logits, some_y))  # (b,)
-                heads = [loss * scale for loss in part_losses] if scaler else part_losses
-            mx.autograd.backward(heads)
-            losses += part_losses
-        for p in trained:
-            for context in contexts[len(x) :]:  # no row was left for these devices: they add nothing
-                p.grad(context)[:] = 0
-                p.data(context)._fresh_grad = True
-        trainer.step(len(x) * scale)
-        if plan.accumulate > 1:
-            for p in trained:
-                p.zero_grad()
-        return sum(float(loss.sum().asscalar()) for loss in losses)
-
-    def logits_of(x: np.ndarray) -> np.ndarray:
-        return forward(mx.nd.array(x, ctx=contexts[0], dtype="float32")).asnumpy()
-
     history: list[Epoch] = []
     best_map, best = -math.inf, None
-    average = _snapshot(params) if plan.average else None
+    average = updater.weights() if plan.average else None
     saved = checkpoint.read() if checkpoint is not None else None
     if saved is not None:
         history = [Epoch(**row) for row in saved[0]]
         optimiser = saved[1].pop("optimiser", [])
-        groups = {
-            name: [mx.nd.array(a, ctx=contexts[0], dtype=a.dtype) for a in arrays]
-            for name, arrays in saved[1].items()
-        }
-        _restore(params, groups["weights"])
+        groups = {name: updater.from_numpy(arrays) for name, arrays in saved[1].items()}
+        updater.set_weights(groups["weights"])
         for row in history:
             on_epoch(row)
         if len(history) < plan.epochs:
-            restore_optimiser(trainer, params, optimiser)
+            updater.set_optimiser_state(optimiser)
             average, best = groups.get("average"), groups.get("best")
             scores = [row.val_map for row in history if not math.isnan(row.val_map)]
             best_map = max(scores, default=-math.inf)
@@ -220,15 +153,15 @@ def train(
     for epoch in range(resumed_at, plan.epochs):
         started = time.perf_counter()
         # Each epoch draws from its own seed, so that it is the same after an interruption.
-        mx.random.seed(seed * 1000 + epoch)
+        updater.begin_epoch(seed * 1000 + epoch)
         if plan.reload_best and best is not None and epoch in plan.steps and plan.schedule == "step":
-            _restore(params, best)
-        total, seen = 0.0, 0
+            updater.set_weights(best)
+        total, seen, rate = 0.0, 0, plan.learning_rate
         for number, (x, y) in enumerate(batches(epoch)):
-            trainer.set_learning_rate(rate_at(plan, epoch + number / n_batches))
-            total += update(x, y)
+            rate = rate_at(plan, epoch + number / n_batches)
+            total += updater.update(x, y, rate)
             seen += len(x)
-            if not (amp or math.isfinite(total)):
+            if not (updater.skips_overflow or math.isfinite(total)):
                 raise DivergedError(f"diverged in epoch {epoch + 1} (its loss is not finite)")
             if average is not None:
                 # In short trainings the average must forget its start, so it begins as a mean.
@@ -236,57 +169,35 @@ def train(
                 keep = min(plan.average, updates / (updates + 10))
                 average = [
                     keep * mean + (1 - keep) * value
-                    for mean, value in zip(average, _snapshot(params), strict=True)
+                    for mean, value in zip(average, updater.weights(), strict=True)
                 ]
-        if len(contexts) > 1:
-            _restore(params, _snapshot(params))  # each device has gathered its own statistics
+        updater.end_epoch()
         live = None
         if average is not None:
-            live = _snapshot(params)
-            _restore(params, average)
+            live = updater.weights()
+            updater.set_weights(average)
         try:
-            val_loss, val_map, val_accuracy = validate(logits_of)
+            val_loss, val_map, val_accuracy = validate(updater.logits)
         except DivergedError:
             reason = "its validation logits are not finite"
             raise DivergedError(f"diverged in epoch {epoch + 1} ({reason})") from None
-        seconds, rate = time.perf_counter() - started, trainer.learning_rate
+        seconds = time.perf_counter() - started
         row = Epoch(epoch + 1, rate, total / max(1, seen), val_loss, val_map, val_accuracy, seconds)
         history.append(row)
         if plan.reload_best and val_map >= best_map:
-            best_map, best = val_map, _snapshot(params)
+            best_map, best = val_map, updater.weights()
         if live is not None and epoch + 1 < plan.epochs:
-            _restore(params, live)
+            updater.set_weights(live)
         if checkpoint is not None and epoch + 1 < plan.epochs and checkpoint.due:
-            state = {"weights": _snapshot(params), "best": best, "average": average}
-            arrays = {
-                name: [v.asnumpy() for v in values] for name, values in state.items() if values is not None
-            }
-            arrays["optimiser"] = optimiser_arrays(trainer, params)
+            state = {"weights": updater.weights(), "best": best, "average": average}
+            arrays = {name: updater.to_numpy(values) for name, values in state.items() if values is not None}
+            arrays["optimiser"] = updater.optimiser_state()
             checkpoint.write([dataclasses.asdict(row) for row in history], arrays)
         on_epoch(row)
     if plan.reload_best and best is not None:
-        _restore(params, best)
+        updater.set_weights(best)
     if checkpoint is not None and resumed_at < plan.epochs:
-        weights = [value.asnumpy() for value in _snapshot(params)]
+        weights = updater.to_numpy(updater.weights())
         checkpoint.write([dataclasses.asdict(row) for row in history], {"weights": weights})
-    params.reset_ctx(mx.cpu())
-    for p in trained:
-        p.grad_req = "write"
+    updater.close()
     return history
-
-
-def _snapshot(params: Any) -> list[Any]:
-    """Copy the parameters; of what each device gathers for itself (batch norm's statistics), the mean."""
-    copies = []
-    for p in params.values():
-        values = p.list_data()
-        if len(values) == 1 or p.grad_req != "null":
-            copies.append(values[0].copy())
-        else:
-            copies.append(sum(value.as_in_context(values[0].context) for value in values) / len(values))
-    return copies
-
-
-def _restore(params: Any, values: list[Any]) -> None:
-    for p, value in zip(params.values(), values, strict=True):
-        p.set_data(value)

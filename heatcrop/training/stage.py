@@ -153,7 +153,7 @@ class BranchStage(Stage):
         """Train one network; leave its weights, its ONNX file and its history."""
         classifier = self.context.classifier(self.inputs.shape, self.group.n_classes)
         if self.number == 1:
-            self.context.maps.check(len(classifier.net.blocks))
+            self.context.maps.check(classifier.n_blocks)
         else:
             classifier.load(self.networks_folder.weights(1, network))
         others = (self.network_of[self.train_rows] != network) | (network == "final")
@@ -162,7 +162,7 @@ class BranchStage(Stage):
         with progress(title, self.plan.training.epochs) as bar:
             try:
                 history = fit(
-                    classifier.net,
+                    classifier,
                     self.inputs,
                     self.group.soft,
                     self.group.letters,

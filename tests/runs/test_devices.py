@@ -163,7 +163,7 @@ def test_the_engine_that_a_device_gets(tmp_path, monkeypatch, engine, devices, e
     form = InputForm(32, "pad", backbone("mobilenet0.25"))
     context = NetworkContext(NetworkPlan("mobilenet0.25", "none", 3), form, tmp_path, engine)
     assert context.open_trunk() == expected
-    assert devices.infer_by_mxnet(engine) == (expected[0] == "mxnet")
+    assert devices.infer_by_trainer(engine) == (expected[0] == "mxnet")
 
 
 def test_a_session_on_a_card_names_its_number(tmp_path, monkeypatch):

@@ -38,7 +38,8 @@ _TRAIN = """
 import numpy as np
 from heatcrop.nets.devices import find_devices
 from heatcrop.nets.engine import gpu_build, mxnet
-from heatcrop.nets.classifier import build_classifier
+from heatcrop.nets.mxnet_classifier import build_classifier
+from heatcrop.nets.mxnet_updater import MxnetUpdater
 from heatcrop.training.loop import TrainingPlan, train
 assert gpu_build()
 mx = mxnet()
@@ -52,7 +53,8 @@ def trained(devices, parts):
     net = build_classifier([block], (3, 6, 6), 3, 0.0, 0)
     plan = TrainingPlan(epochs=2, learning_rate=0.1, optimizer="sgd", accumulate=parts)
     contexts = [mx.cpu(i) for i in range(devices)]
-    train(net, lambda epoch: [(x, y)], 1, lambda f: (0.0, float(f(x)[0, 0]), 0.0), plan, 0, contexts=contexts)
+    updater = MxnetUpdater(net, plan.optimiser, contexts)
+    train(updater, lambda epoch: [(x, y)], 1, lambda f: (0.0, float(f(x)[0, 0]), 0.0), plan, 0)
     return net.weight.data().asnumpy()
 np.testing.assert_allclose(trained(2, 2), trained(1, 1), rtol=1e-4, atol=1e-6)
 print(mx.__version__, "|", find_devices().reason)

@@ -6,6 +6,8 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.images import write_jpeg
 from heatcrop.data.tasks import Task
 from heatcrop.metrics.calibration import softmax
+from heatcrop.nets.mxnet_updater import MxnetUpdater
+from heatcrop.training.loop import train
 
 
 def letters_of(truth, n_classes, rng=None):
@@ -44,3 +46,11 @@ def write_noise(folder, sizes):
     for path, (width, height) in zip(paths, sizes, strict=True):
         write_jpeg(path, rng.integers(0, 256, (height, width, 3), np.uint8))
     return paths
+
+
+def train_net(
+    net, batches, n_batches, validate, plan, seed, on_epoch=lambda _: None, checkpoint=None, amp=False
+):
+    """Train a Gluon classifier on the CPU."""
+    updater = MxnetUpdater(net, plan.optimiser, (), amp)
+    return train(updater, batches, n_batches, validate, plan, seed, on_epoch, checkpoint)

@@ -16,7 +16,9 @@ from heatcrop.nets.engine import chain, gluoncv_net, mxnet
 from heatcrop.nets.feature_blocks import feature_blocks
 from heatcrop.nets.inceptionv4 import inception_v4
 from heatcrop.nets.inference import open_network
-from heatcrop.training.loop import TrainingPlan, train
+from heatcrop.training.loop import TrainingPlan
+
+from .builders import train_net
 
 LITE0, SMALL = "efficientnet_lite0", "mobilenet0.25"
 # Name, input side, blocks (1 for a network that is no sequence), last map.
@@ -79,7 +81,7 @@ def check_training_and_export(folder, name, side, n_blocks, last_map):
     before = [p.data().asnumpy() for p in trained]
     batch, nothing = (x, np.eye(3, dtype=np.float32)), (0.0, float("nan"), 0.0)
     plan = TrainingPlan(1, 3, "sgd", 1e-3, head_rate=10)
-    (epoch,) = train(net, lambda _: iter([batch]), 1, lambda _: nothing, plan, 0)
+    (epoch,) = train_net(net, lambda _: iter([batch]), 1, lambda _: nothing, plan, 0)
     assert np.isfinite(epoch.train_loss)
     # The head's two parameters and the first layer's: gradients reached the input. (Some residual branches
     # start at zero, and the layers within them change one step later.)

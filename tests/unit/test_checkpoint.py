@@ -8,10 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from heatcrop.nets.classifier import build_classifier
 from heatcrop.nets.engine import mxnet
+from heatcrop.nets.mxnet_classifier import build_classifier
 from heatcrop.training.checkpoint import Checkpoint
-from heatcrop.training.loop import TrainingPlan, train
+from heatcrop.training.loop import TrainingPlan
+
+from .builders import train_net
 
 SHAPE, CLASSES, EPOCHS = (3, 6, 6), 3, 4
 
@@ -54,7 +56,7 @@ def fitted(checkpoint, settings, stop=None, scores=(0.3, 0.9, 0.5, 0.4), seed=3,
 
     net = network(extra)
     plan = TrainingPlan(**{"epochs": EPOCHS, "learning_rate": 0.02, **settings})
-    history = train(net, batches, 4, validate, plan, seed, on_epoch, checkpoint)
+    history = train_net(net, batches, 4, validate, plan, seed, on_epoch, checkpoint)
     assert seen == list(range(1, plan.epochs + 1))
     weights = [p.data().asnumpy() for p in net.collect_params().values()]
     return weights, [dataclasses.replace(row, seconds=0.0) for row in history], drawn

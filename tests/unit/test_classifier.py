@@ -8,16 +8,17 @@ import pytest
 
 from heatcrop.errors import RunError, WeightsError
 from heatcrop.nets.backbones import InputForm, backbone
-from heatcrop.nets.classifier import (
-    Classifier,
-    NetworkContext,
-    NetworkPlan,
+from heatcrop.nets.classifier import NetworkContext, NetworkPlan
+from heatcrop.nets.devices import ON_CPU
+from heatcrop.nets.engine import mxnet
+from heatcrop.nets.inference import mxnet_runner, open_network
+from heatcrop.nets.maps import MapPlan
+from heatcrop.nets.mxnet_classifier import (
+    MxnetClassifier,
     build_classifier,
     trained_blocks,
     trunk_blocks,
 )
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.inference import mxnet_runner, open_network
 
 BACKBONE = "mobilenet0.25"
 SHAPE = (5, 4, 6)
@@ -34,7 +35,7 @@ def small(tmp_path):
     """Make a linear layer alone, as it is behind a trunk that is frozen completely."""
 
     def make(seed=0, classes=3):
-        return Classifier(build_classifier([], SHAPE, classes, 0.0, seed), SHAPE, context(tmp_path))
+        return MxnetClassifier(build_classifier([], SHAPE, classes, 0.0, seed), SHAPE)
 
     return make
 
@@ -52,7 +53,7 @@ def image():
 def run(classifier, path, x, engine="onnx"):
     """Compute logits and maps by one of the engines; export to a path."""
     if engine == "mxnet":
-        return classifier.runner()(x)
+        return classifier.runner(ON_CPU, MapPlan())(x)
     classifier.export(path)
     return open_network(path)(x)
 
@@ -60,7 +61,7 @@ def run(classifier, path, x, engine="onnx"):
 @both_engines
 @pytest.mark.parametrize(("share", "k"), [(0.05, 1), (0.25, 6)])
 def test_with_top_k_pooling_logits_are_the_means_of_the_highest_positions(tmp_path, x, engine, share, k):
-    classifier = Classifier(build_classifier([], SHAPE, 3, 0.0, 0, share), SHAPE, context(tmp_path))
+    classifier = MxnetClassifier(build_classifier([], SHAPE, 3, 0.0, 0, share), SHAPE)
     logits, maps = run(classifier, tmp_path / "n.onnx", x, engine)
     flat = np.sort(maps.reshape(len(x), 3, -1), axis=2)
     np.testing.assert_allclose(logits, flat[:, :, -k:].mean(axis=2), atol=1e-5)
@@ -79,7 +80,9 @@ def test_logits_are_the_means_of_the_class_maps_plus_bias(tmp_path, small, x, en
 
 
 def test_the_logits_are_the_same_without_maps(small, x):
-    np.testing.assert_allclose(mxnet_runner(small().net)(x)[0], small().runner()(x)[0], atol=1e-5)
+    np.testing.assert_allclose(
+        mxnet_runner(small().net)(x)[0], small().runner(ON_CPU, MapPlan())(x)[0], atol=1e-5
+    )
 
 
 def test_dropout_acts_in_training_only():
@@ -103,7 +106,7 @@ def test_the_seed_decides_the_fresh_classifier(small):
 
 @pytest.mark.parametrize(("frozen", "sizes"), [(0, (0, 18)), (9, (9, 9)), (-1, (18, 0)), (99, (18, 0))])
 def test_a_plan_cuts_the_blocks(monkeypatch, frozen, sizes):
-    monkeypatch.setattr("heatcrop.nets.classifier.build_blocks", lambda *_: list(range(18)))
+    monkeypatch.setattr("heatcrop.nets.mxnet_classifier.build_blocks", lambda *_: list(range(18)))
     plan = NetworkPlan(BACKBONE, "none", frozen)
     trunk, rest = trunk_blocks(plan, seed=0), trained_blocks(plan, seed=0)
     assert (len(trunk), len(rest)) == sizes
@@ -215,5 +218,5 @@ def test_a_trained_classifier_is_opened_from_its_files(tmp_path, engine):
     one.save(tmp_path / "w.params")
     features = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     opened = here.open_classifier(tmp_path / "w.params", tmp_path / "n.onnx", shape, 3)
-    np.testing.assert_allclose(opened(features)[0], one.runner()(features)[0], atol=1e-4)
+    np.testing.assert_allclose(opened(features)[0], one.runner(ON_CPU, MapPlan())(features)[0], atol=1e-4)
     assert (tmp_path / "n.onnx").exists() == (engine == "onnx")

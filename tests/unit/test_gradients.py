@@ -5,10 +5,12 @@ import pytest
 
 from heatcrop.errors import EngineError
 from heatcrop.nets.backbones import InputForm, backbone, build_blocks
-from heatcrop.nets.classifier import NetworkContext, NetworkPlan, build_classifier
+from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.engine import mxnet
-from heatcrop.nets.gradients import MapPlan, gradient_runner
+from heatcrop.nets.gradients import gradient_runner
 from heatcrop.nets.inference import mxnet_runner
+from heatcrop.nets.maps import MapPlan
+from heatcrop.nets.mxnet_classifier import build_classifier
 from stage1_cam.heatmaps import class_heatmap
 from stage2_crop.component import scale_heat
 

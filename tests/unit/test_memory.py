@@ -8,11 +8,11 @@ import pytest
 from heatcrop.cli.config import Config
 from heatcrop.cli.machine import memory_lines
 from heatcrop.nets.backbones import build_blocks
-from heatcrop.nets.classifier import build_classifier
 from heatcrop.nets.devices import Card, Devices
 from heatcrop.nets.engine import mxnet
+from heatcrop.nets.mxnet_classifier import MxnetClassifier, activation_numbers, build_classifier
 from heatcrop.training.loop import TrainingPlan
-from heatcrop.training.memory import activation_numbers, training_need
+from heatcrop.training.memory import training_need
 
 ROWS, SIDE = 16, 64
 
@@ -32,11 +32,12 @@ def test_the_count_is_near_what_mxnet_plans(backbone):
 
 @pytest.fixture(scope="module")
 def need():
-    net = build_classifier([], (1000, 2, 2), 1000, 0.0, 0)
+    shape = (1000, 2, 2)
+    classifier = MxnetClassifier(build_classifier([], shape, 1000, 0.0, 0), shape)
 
     def of(amp=False, **settings):
         plan = TrainingPlan(**{"optimizer": "sgd", "reload_best": False, **settings})
-        return training_need(net, (1000, 2, 2), plan, amp)
+        return training_need(classifier, plan, amp)
 
     return of
 

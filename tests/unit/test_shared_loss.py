@@ -6,7 +6,9 @@ import pytest
 from heatcrop.data.groups import OTHER_TASK
 from heatcrop.nets.engine import mxnet
 from heatcrop.training.fit import validation_figures
-from heatcrop.training.loop import TrainingPlan, train
+from heatcrop.training.loop import TrainingPlan
+
+from .builders import train_net
 
 SPANS = (slice(0, 3), slice(3, 5))  # the classes of two tasks
 
@@ -35,7 +37,7 @@ def trained(weight, bias, x, soft):
     """Train one epoch on one batch; return the loss, weight and bias."""
     net = make_net(weight, bias)
     plan = TrainingPlan(epochs=1, optimizer="sgd", learning_rate=0.1, reload_best=False)
-    (epoch,) = train(net, lambda _: iter([(x, soft)]), 1, lambda _: (0.0, 0.0, 0.0), plan, 0)
+    (epoch,) = train_net(net, lambda _: iter([(x, soft)]), 1, lambda _: (0.0, 0.0, 0.0), plan, 0)
     return epoch.train_loss, net.weight.data().asnumpy(), net.bias.data().asnumpy()
 
 

@@ -7,11 +7,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from heatcrop.errors import DivergedError
 from heatcrop.metrics.calibration import cross_entropy, softmax
-from heatcrop.nets.classifier import build_classifier
 from heatcrop.nets.engine import mxnet
+from heatcrop.nets.mxnet_classifier import MxnetClassifier, build_classifier
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.fit import fit, validation_figures
-from heatcrop.training.loop import TrainingPlan, rate_at, train
+from heatcrop.training.loop import TrainingPlan, rate_at
+
+from .builders import train_net
 
 SHAPE, CLASSES = (6, 2, 2), 3
 NAN = float("nan")
@@ -50,7 +52,7 @@ class Toy:
 
     def train(self, seed=0, **settings):
         settings = {"epochs": 3, "learning_rate": 0.02, **settings}
-        self.history = train(self.net, self.batches, 6, self.validate, TrainingPlan(**settings), seed)
+        self.history = train_net(self.net, self.batches, 6, self.validate, TrainingPlan(**settings), seed)
         return self
 
     @property
@@ -246,7 +248,8 @@ def fitted(train_rows, val_rows, **settings):
     inputs, letters = ToyInputs(x), (2 * y).astype(np.int8)
     net = build_classifier([], SHAPE, CLASSES, 0.0, 0)
     plan = TrainingPlan(**{"epochs": 4, "batch_size": 10, "learning_rate": 0.05, **settings})
-    history = fit(net, inputs, y, letters, np.array(train_rows), np.array(val_rows, int), plan, 0, "fold 3")
+    rows = np.array(train_rows), np.array(val_rows, int)
+    history = fit(MxnetClassifier(net, SHAPE), inputs, y, letters, *rows, plan, 0, "fold 3")
     p = softmax(net(mxnet().nd.array(x)).asnumpy())
     return inputs, history, (p.argmax(axis=1) == truth).mean()
 
@@ -301,7 +304,7 @@ def test_divergence_is_reported_before_a_checkpoint_holds_it(tmp_path, batches, 
     validated = validation_of(done)
     for _ in range(2):  # the same command again
         with pytest.raises(DivergedError, match=message):
-            train(
+            train_net(
                 done.net,
                 lambda epoch: itertools.islice(done.batches(epoch), batches),
                 batches,
@@ -321,15 +324,15 @@ def validation_of(toy):
 
 def test_in_mixed_precision_steps_may_overflow(monkeypatch):
     """A CPU has no float16, so the network stays in float32 here."""
-    monkeypatch.setattr("heatcrop.training.loop.mixed_block", lambda net: net)
+    monkeypatch.setattr("heatcrop.nets.mxnet_updater.mixed_block", lambda net: net)
     done, plan = Toy(), TrainingPlan(epochs=1)
     validate = validation_of(done)
     done.x[0] = np.inf
     with pytest.raises(DivergedError, match="its loss"):
-        train(done.net, done.batches, 6, validate, plan, 0)
+        train_net(done.net, done.batches, 6, validate, plan, 0)
     done.net = Toy().net
-    (epoch,) = train(done.net, done.batches, 6, validate, plan, 0, amp=True)
+    (epoch,) = train_net(done.net, done.batches, 6, validate, plan, 0, amp=True)
     assert not math.isfinite(epoch.train_loss)
     done.x = done.x * np.inf
     with pytest.raises(DivergedError, match="epoch 1 .its validation logits"):
-        train(done.net, done.batches, 6, validation_of(done), plan, 0, amp=True)
+        train_net(done.net, done.batches, 6, validation_of(done), plan, 0, amp=True)

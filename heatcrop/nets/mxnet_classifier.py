@@ -1,0 +1,249 @@
+"""The classifier of :mod:`heatcrop.nets.classifier` in MXNet."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatcrop.errors import REMAKE, WeightsError
+from heatcrop.files import atomic_path
+from heatcrop.nets.backbones import build_blocks
+from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, TrainingEngine, Trunk
+from heatcrop.nets.devices import Devices
+from heatcrop.nets.dilation import dilate_last_stage
+from heatcrop.nets.engine import chain, mxnet
+from heatcrop.nets.feature_blocks import output_shape
+from heatcrop.nets.gradients import gradient_runner
+from heatcrop.nets.inference import Runner, mxnet_runner
+from heatcrop.nets.maps import MapPlan
+from heatcrop.nets.mxnet_updater import MxnetUpdater
+from heatcrop.nets.onnx_export import export_onnx
+from heatcrop.nets.updater import Optimiser, Updater
+
+# Operators whose output replaces their input in memory: the backward pass does not read that input.
+_IN_PLACE = {"Activation", "relu", "Flatten", "Reshape", "elemwise_add", "_plus", "broadcast_add"}
+
+
+class MxnetEngine(TrainingEngine):
+    """Builds networks of Gluon blocks."""
+
+    def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
+        return MxnetTrunk(trunk_blocks(plan, seed), image_shape)
+
+    def classifier(
+        self, plan: NetworkPlan, input_shape: Shape, n_classes: int, pooling: float, seed: int
+    ) -> Classifier:
+        blocks = trained_blocks(plan, seed)
+        net = build_classifier(blocks, input_shape, n_classes, plan.dropout, seed, pooling)
+        return MxnetClassifier(net, input_shape)
+
+
+class MxnetTrunk(Trunk):
+    """Gluon blocks whose weights stay."""
+
+    def __init__(self, blocks: list[Any], image_shape: Shape) -> None:
+        self.blocks, self._image_shape = blocks, image_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        return output_shape(self.blocks, self._image_shape)
+
+    def export(self, path: Path) -> None:
+        export_onnx(chain(*self.blocks), self._image_shape, path, ("features",))
+
+    def runner(self, devices: Devices) -> Runner:
+        return mxnet_runner(chain(*self.blocks), devices.training_gpu, devices.amp)
+
+
+class MxnetClassifier(Classifier):
+    """A Gluon block, see :func:`build_classifier`."""
+
+    def __init__(self, net: Any, input_shape: Shape) -> None:
+        self.net, self.input_shape = net, input_shape
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self.net.blocks)
+
+    def load(self, path: Path) -> MxnetClassifier:
+        mx = mxnet()
+        try:
+            self.net.load_parameters(str(path))
+        except (mx.MXNetError, AssertionError, ValueError, OSError) as error:
+            # MXNet's text begins with a traceback and ends with the cause.
+            cause = str(error).strip().splitlines()[-1].removeprefix("MXNetError: ")[:200]
+            raise WeightsError(f"{path}: weights do not fit this network ({cause}); {REMAKE}") from error
+        return self
+
+    def save(self, path: Path) -> None:
+        # MXNet does not see where the disk took a part only.
+        mx = mxnet()
+        parameters = self.net._collect_params_with_prefix()
+        with atomic_path(path) as partial:
+            try:
+                self.net.save_parameters(str(partial))
+                written = mx.nd.load(str(partial))
+                complete = all(
+                    np.array_equal(written[name].asnumpy(), p.list_data()[0].asnumpy(), equal_nan=True)
+                    for name, p in parameters.items()
+                )
+            except (mx.MXNetError, KeyError):
+                complete = False
+            if not complete:
+                raise OSError(errno.ENOSPC, "the weights could not be written completely", str(path))
+
+    def export(self, path: Path) -> None:
+        export_onnx(self._with_maps(), self.input_shape, path, OUTPUTS)
+
+    def runner(self, devices: Devices, maps: MapPlan) -> Runner:
+        if maps.by_gradient:
+            return gradient_runner(self.net, maps, devices.training_gpu)
+        return mxnet_runner(self._with_maps(), devices.training_gpu, devices.amp)
+
+    def digest(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for parameter in self.net.collect_params().values():
+            digest.update(parameter.data(parameter.list_ctx()[0]).asnumpy().tobytes())
+        return digest.hexdigest()
+
+    def updater(self, optimiser: Optimiser, devices: Devices) -> Updater:
+        contexts = [mxnet().gpu(card.number) for card in devices.training]
+        return MxnetUpdater(self.net, optimiser, contexts, devices.amp)
+
+    def activation_numbers(self) -> int:
+        return activation_numbers(self.net, self.input_shape)
+
+    def weight_numbers(self) -> int:
+        return sum(math.prod(p.shape) for p in self.net.collect_params().values())
+
+    def _with_maps(self) -> Any:
+        self.net.with_maps = True
+        self.net.hybridize(False)  # forget the graph of training, which has no maps
+        return self.net
+
+
+@functools.cache
+def _classifier_class() -> type:
+    mx = mxnet()
+
+    class ClassifierNet(mx.gluon.nn.HybridBlock):
+        """Blocks, then logits; with ``with_maps`` also the class maps, whose means they are.
+
+        The mean is that of all positions or, with `top_k`, of each class's highest ones.
+        """
+
+        def __init__(
+            self, blocks: list[Any], n_features: int, n_classes: int, dropout: float, top_k: int
+        ) -> None:
+            super().__init__(prefix="classifier0_")
+            self.with_maps = False
+            self.dropout, self.top_k = dropout, top_k
+            self.blocks = chain(*blocks)
+            with self.name_scope():
+                self.weight = self.params.get(
+                    "weight", shape=(n_classes, n_features), init=mx.init.Normal(0.01)
+                )
+                self.bias = self.params.get("bias", shape=(n_classes,), init="zeros")
+
+        def head(self, F: Any, features: Any, weight: Any, bias: Any) -> Any:
+            """Pool features (N, F, h, w) and weigh them into logits (N, C)."""
+            if self.top_k:
+                if self.dropout:  # of channels, as on pooled features
+                    features = F.Dropout(features, p=self.dropout, axes=(2, 3))
+                return self.logits_of(F, self.maps_of(F, features, weight), bias)
+            pooled = F.Flatten(F.Pooling(features, global_pool=True, pool_type="avg", kernel=(1, 1)))
+            if self.dropout:
+                pooled = F.Dropout(pooled, p=self.dropout)  # (N, F)
+            return F.FullyConnected(pooled, weight, bias, num_hidden=self.weight.shape[0])
+
+        def maps_of(self, F: Any, features: Any, weight: Any) -> Any:
+            """Weigh features (N, F, h, w) into class maps (N, C, h, w)."""
+            kernel = F.expand_dims(F.expand_dims(weight, 2), 3)  # (C, F, 1, 1)
+            return F.Convolution(
+                features, kernel, kernel=(1, 1), num_filter=self.weight.shape[0], no_bias=True
+            )
+
+        def logits_of(self, F: Any, maps: Any, bias: Any) -> Any:
+            """Average class maps over positions into logits (N, C)."""
+            if self.top_k:
+                flat = F.reshape(maps, shape=(0, 0, -1))  # (N, C, h * w)
+                highest = F.topk(flat, axis=2, k=self.top_k, ret_typ="value")
+                maps = F.expand_dims(highest, 3)  # (N, C, k, 1)
+            mean = F.Flatten(F.Pooling(maps, global_pool=True, pool_type="avg", kernel=(1, 1)))
+            return F.broadcast_add(mean, F.expand_dims(bias, 0))
+
+        def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any) -> Any:
+            features = self.blocks(x) if len(self.blocks) else x  # (N, F, h, w)
+            if not self.with_maps:
+                return self.head(F, features, weight, bias)
+            maps = self.maps_of(F, features, weight)
+            return self.logits_of(F, maps, bias), maps  # (N, C), (N, C, h, w)
+
+    return ClassifierNet
+
+
+def trunk_blocks(plan: NetworkPlan, seed: int) -> list[Any]:
+    """Build the trunk: the backbone's first blocks, whose weights stay."""
+    return _build_part(plan, seed, slice(plan.frozen_blocks if plan.frozen_blocks >= 0 else None))
+
+
+def trained_blocks(plan: NetworkPlan, seed: int) -> list[Any]:
+    """Build the backbone's blocks behind the trunk, none where all are frozen."""
+    return _build_part(plan, seed, slice(plan.frozen_blocks, None) if plan.frozen_blocks >= 0 else slice(0))
+
+
+def _build_part(plan: NetworkPlan, seed: int, part: slice) -> list[Any]:
+    with _fresh_names():
+        blocks = build_blocks(plan.backbone, plan.weights, seed, part)
+    if plan.dilated:
+        dilate_last_stage(blocks, plan.backbone)
+    return blocks[part]
+
+
+def build_classifier(
+    blocks: list[Any], input_shape: Shape, n_classes: int, dropout: float, seed: int, pooling: float = 1.0
+) -> Any:
+    """Put a fresh linear layer behind initialised blocks; there are none where all are frozen.
+
+    The result maps (N, c, h, w) to logits (N, C); with ``with_maps`` set also to class maps (N, C, h, w). A
+    logit is the mean of the share `pooling` of its map's positions that are highest.
+    """
+    mx = mxnet()
+    n_features, height, width = output_shape(blocks, input_shape)
+    top_k = max(1, round(pooling * height * width)) if pooling < 1 else 0
+    with _fresh_names():
+        net = _classifier_class()(blocks, n_features, n_classes, dropout, top_k)
+    mx.random.seed(seed)
+    net.weight.initialize()
+    net.bias.initialize()
+    return net
+
+
+def activation_numbers(net: Any, input_shape: tuple[int, ...]) -> int:
+    """Count the numbers of one row that stay in memory from the forward to the backward pass."""
+    symbol = net(mxnet().sym.var("data"))
+    operators = {node["name"]: node["op"] for node in json.loads(symbol.tojson())["nodes"]}
+    internals = symbol.get_internals()
+    _, shapes, _ = internals.infer_shape(data=(1, *input_shape))
+    total = math.prod(input_shape)
+    for name, shape in zip(internals.list_outputs(), shapes, strict=True):
+        operator = operators.get(name.removesuffix("_output"), "null")
+        if operator != "null" and operator not in _IN_PLACE:
+            total += math.prod(shape)
+    return total
+
+
+def _fresh_names() -> Any:
+    """Count the names of layers from 0 within a block.
+
+    MXNet otherwise counts for as long as a process lives, and exported files hold the names: they would
+    depend on which networks the process made before.
+    """
+    return mxnet().name.NameManager()
