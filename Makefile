@@ -1,7 +1,14 @@
 # `make run` and `make test` need git, make and any CPython from 3.10 to 3.13; they build the rest.
 # GPU=1: MXNet on NVIDIA cards from Maxwell to Ada. GPU=new: newer cards, for all that needs no training.
-GPU    ?=
-ifeq ($(GPU),1)
+# TRAINER=torch: PyTorch trains, on all cards.
+GPU     ?=
+TRAINER ?= mxnet
+ifeq ($(TRAINER),torch)
+VENV   ?= .venv-torch
+OTHER  := mxnet requirements/torch.txt
+else ifneq ($(TRAINER),mxnet)
+$(error TRAINER=$(TRAINER): expected TRAINER=mxnet or TRAINER=torch)
+else ifeq ($(GPU),1)
 VENV   ?= .venv-gpu
 OTHER  := mxnet requirements/gpu.txt
 else ifeq ($(GPU),new)
@@ -77,6 +84,8 @@ lock:
 	    $$f.in -o $$f.txt; done
 	cd requirements && uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.11 \
 	  --generate-hashes --no-deps gpu-new.in -o gpu-new.txt
+	cd requirements && uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 \
+	  --generate-hashes torch.in -o torch.txt
 	cd requirements && uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 \
 	  --generate-hashes onnx.in -o onnx.txt
 

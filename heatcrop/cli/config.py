@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from heatcrop.data.tasks import FASHIONAI, Task
-from heatcrop.nets.backbones import BACKBONES, unknown_backbone
+from heatcrop.errors import EngineError
+from heatcrop.nets.backbones import backbone
 from heatcrop.nets.devices import DeviceName
 from heatcrop.nets.maps import MapPlan
 from heatcrop.validation import CHECKED, error_line
@@ -95,7 +96,8 @@ class NetworkConfig(Section):
     """The backbone, its input, and how much of it is trained."""
 
     backbone: str = "efficientnet_lite0"
-    """`efficientnet_lite0`, `inceptionv4`, or the name of an image classifier in GluonCV's model zoo."""
+    """`efficientnet_lite0`, `inceptionv4`, the name of an image classifier in GluonCV's model zoo, or
+    `timm/<name>`, which PyTorch trains."""
     weights: str = "imagenet"
     """`imagenet`, `none` or a file."""
     frozen_blocks: int = Field(16, ge=-1, le=10_000)
@@ -115,13 +117,15 @@ class NetworkConfig(Section):
     @field_validator("backbone")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in BACKBONES:
-            raise ValueError(unknown_backbone(name))
+        try:
+            backbone(name)
+        except EngineError as error:
+            raise ValueError(str(error)) from None
         return name
 
     @model_validator(mode="after")
     def _fits(self) -> NetworkConfig:
-        if misfit := BACKBONES[self.backbone].misfit(self.input_px):
+        if misfit := backbone(self.backbone).misfit(self.input_px):
             raise ValueError(misfit)
         return self
 
@@ -153,8 +157,11 @@ class RuntimeConfig(Section):
     """`auto` uses the GPU if one works; `gpu` fails if none works."""
     amp: bool = False
     """Mixed precision, on GPUs only."""
+    trainer: Literal["auto", "mxnet", "torch"] = "auto"
+    """What trains: `auto` takes MXNet where it is installed and knows the backbone and the best device, and
+    PyTorch otherwise."""
     engine: Literal["auto", "onnx", "mxnet"] = "auto"
-    """For prediction; `auto` uses ONNX Runtime where the network allows it."""
+    """For prediction; `auto` uses ONNX Runtime where the network allows it, and `mxnet` is what trained."""
     threads: int = Field(default_factory=lambda: min(cores(), MOST_THREADS), ge=1, le=256)
     """Threads that read images; by default one a core and at most 8."""
     jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"

@@ -10,11 +10,10 @@ from pathlib import Path
 import onnxruntime
 
 from heatcrop.cli.config import Config
-from heatcrop.cli.runner import network_context
+from heatcrop.cli.runner import devices_of, network_context
 from heatcrop.data.dataset import TaskData
 from heatcrop.errors import EngineError
-from heatcrop.nets.devices import Devices, find_devices
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.devices import Devices
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import log
 from heatcrop.training.loop import TrainingPlan
@@ -26,15 +25,15 @@ def report_machine(config: Config) -> Devices | None:
     log(f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
     devices, gpus = None, 0
     try:
-        devices = find_devices(config.runtime.device, config.runtime.amp)
+        devices = devices_of(config)
         notes, gpus = devices.notes, len(devices.training)
     except EngineError as error:
         notes = (f"GPU: {error}",)
     try:
         found = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else "no GPU: training on the CPU"
-        log(f"MXNet {mxnet().__version__}, {found}")
+        log(f"{network_context(config, RunFolder(Path())).training_engine.version()}, {found}")
     except EngineError as error:
-        log(f"MXNet: {error}")
+        log(f"no training: {error}")
     for note in notes:
         log(note)
     log(f"ONNX Runtime {onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}")

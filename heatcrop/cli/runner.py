@@ -21,6 +21,7 @@ from heatcrop.errors import RunError
 from heatcrop.files import write_json
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
+from heatcrop.nets.devices import Devices
 from heatcrop.nets.inference import Runner as NetworkRunner
 from heatcrop.runs.executors import Executor, InlineExecutor, JobGraph
 from heatcrop.runs.folder import STAGES, RunFolder
@@ -58,8 +59,21 @@ def network_context(config: Config, folder: RunFolder) -> NetworkContext:
     plan = NetworkPlan(net.backbone, net.weights, net.frozen_blocks, net.dropout, net.dilated)
     form = InputForm(net.input_px, net.fit, backbone(net.backbone), runtime.threads)
     return NetworkContext(
-        plan, form, folder.trunk, runtime.engine, config.seed, runtime.device, runtime.amp, config.heatmap
+        plan,
+        form,
+        folder.trunk,
+        runtime.engine,
+        config.seed,
+        runtime.device,
+        runtime.trainer,
+        runtime.amp,
+        config.heatmap,
     )
+
+
+def devices_of(config: Config) -> Devices:
+    """Find where a run computes; EngineError where the device that it requires does not work."""
+    return network_context(config, RunFolder(Path())).devices
 
 
 class StageRunner:

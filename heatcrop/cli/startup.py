@@ -10,11 +10,11 @@ from heatcrop.cli.config_file import dump_config
 from heatcrop.cli.loading import Dataset, load_dataset, must_render
 from heatcrop.cli.prediction import trained_run
 from heatcrop.cli.run_folders import finished_tasks, refuse_foreign
-from heatcrop.cli.runner import StageRunner
+from heatcrop.cli.runner import StageRunner, devices_of
 from heatcrop.data.tasks import resolve
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_json, write_text
-from heatcrop.nets.devices import Devices, find_devices
+from heatcrop.nets.devices import Devices
 from heatcrop.predict.description import read_description
 from heatcrop.predict.trained_run import describe_run
 from heatcrop.report.tensorboard import event_writer, write_events
@@ -28,7 +28,7 @@ from heatcrop.runs.progress import log
 def begin_run(config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]) -> None:
     """Refuse what cannot run, and write the configuration of a new run."""
     refuse_single_of_shared(config, wanted, stages)
-    find_devices(config.runtime.device, config.runtime.amp)
+    devices_of(config)
     if config.runtime.tensorboard:
         event_writer()  # a missing package is reported now, not after hours
     if not folder.config.is_file():
@@ -58,7 +58,7 @@ def choose_executor(
     jobs = parallel_jobs(config, n_tasks)
     where = f"spread over the workers of {scheduler}" if scheduler else f"{jobs} at once"
     log(f"{n_images} images, {n_tasks} task{'s' * (n_tasks > 1)}, {where}; run folder {folder.path}")
-    for note in device_notes(find_devices(config.runtime.device, config.runtime.amp)):
+    for note in device_notes(devices_of(config)):
         log(note)
     if not any(runner.plan(stages, dataset.tasks).values()):
         return contextlib.nullcontext(InlineExecutor())
@@ -115,9 +115,9 @@ def device_notes(devices: Devices) -> list[str]:
 def parallel_jobs(config: Config, n_tasks: int) -> int:
     """Return how many jobs to run at once.
 
-    On a CPU MXNet trains on one core whatever its thread count; a GPU is not shared.
+    On a CPU each job trains on one core; a GPU is not shared.
     """
     if config.runtime.jobs != "auto":
         return config.runtime.jobs
-    on_gpu = find_devices(config.runtime.device, config.runtime.amp).training
+    on_gpu = devices_of(config).training
     return 1 if on_gpu else min(max(1, config.runtime.threads), n_tasks)

@@ -1,4 +1,4 @@
-"""Backbones: their names, how their input is prepared, and how to build their blocks with weights.
+"""Backbones: their names, and how their input is prepared.
 
 A backbone is a flat list of blocks that ends with the last feature map. Freezing the first k blocks,
 training the rest and reading the last feature map all work on that list, so a new backbone is one entry in
@@ -9,18 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import itertools
 import re
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
-from heatcrop.errors import EngineError, WeightsError
-from heatcrop.nets.engine import gluoncv_net, mxnet
-from heatcrop.nets.feature_blocks import feature_blocks
-from heatcrop.nets.inceptionv4 import inception_v4
-from heatcrop.nets.lite0 import lite0_blocks, load_lite0
+from heatcrop.errors import EngineError
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -40,7 +34,7 @@ class Backbone:
     """The input side is a multiple of the first, between the others."""
     head_px: int = 224
     """A side that the network's original head accepts."""
-    source: Literal["lite0", "inceptionv4", "gluoncv"] = "gluoncv"
+    source: Literal["lite0", "inceptionv4", "gluoncv", "timm"] = "gluoncv"
 
     def misfit(self, input_px: int) -> str:
         """Explain why an input side does not fit; '' where it does."""
@@ -127,6 +121,10 @@ BACKBONES = {
 }
 
 
+TIMM = "timm/"
+"""Before the name of a network of timm, which the PyTorch engine builds."""
+
+
 def unknown_backbone(name: str) -> str:
     """Explain that a backbone does not exist, and which ones do.
 
@@ -135,71 +133,35 @@ def unknown_backbone(name: str) -> str:
     """
     close = difflib.get_close_matches(name, BACKBONES, 3, 0.5)
     near = f"; near: {', '.join(close)}" if close else ""
-    return f"unknown backbone {name!r}{near}; known: efficientnet_lite0, inceptionv4, {', '.join(ZOO)}"
+    known = ", ".join(("efficientnet_lite0", "inceptionv4", f"{TIMM}<name>", *ZOO))
+    return f"unknown backbone {name!r}{near}; known: {known}"
 
 
+@functools.cache
 def backbone(name: str) -> Backbone:
     """Return a backbone by name; EngineError for an unknown one."""
+    if name.startswith(TIMM):
+        return _timm_backbone(name)
     if name not in BACKBONES:
         raise EngineError(unknown_backbone(name))
     return BACKBONES[name]
 
 
-def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slice = slice(None)) -> list[Any]:
-    """Build a backbone's blocks with their weights: initialised, on the CPU, ending with the last map.
-
-    Blocks outside `part` may be left uninitialised, which is faster.
-
-    `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a
-    ``.params`` file of the complete model zoo network (``.pth`` for efficientnet_lite0). EngineError where
-    there is no such backbone or it has no feature map, WeightsError where weights are missing or do not fit.
-    """
-    spec, mx = backbone(name), mxnet()
-    mx.random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  MXNet's initializers draw from numpy's global state
-    initializer = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
-    path = None if weights in ("imagenet", "none") else Path(weights)
-    if path is not None and not path.is_file():
-        raise WeightsError(f"{path}: no such weight file; give imagenet, none or an existing file")
-    if spec.source == "lite0":
-        blocks = lite0_blocks()
-        if weights != "none":
-            load_lite0(blocks, path, part)
-            return blocks
-        for block in blocks:
-            block.initialize(initializer)
-        return blocks
-    if weights == "imagenet":
-        if spec.source == "inceptionv4":
-            raise WeightsError(
-                "no ImageNet weights of inceptionv4 are published for MXNet; give a file "
-                "(--set network.weights=FILE.params), or --set network.weights=none"
-            )
-        try:
-            net = gluoncv_net(name, pretrained=True)
-        except EngineError:
-            raise
-        except Exception as error:  # the download may raise any error of its transport
-            cause = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-            raise WeightsError(
-                f"ImageNet weights of {name} could not be fetched ({cause}). On a machine with a network, "
-                f"run once to store them in ~/.mxnet/models; or give a local file "
-                f"(--set network.weights=FILE.params), or --set network.weights=none"
-            ) from error
-    else:
-        net = inception_v4() if spec.source == "inceptionv4" else gluoncv_net(name)
-        net.initialize(initializer)
-        if path is not None:
-            try:
-                net.load_parameters(str(path))
-            except (mx.MXNetError, AssertionError, ValueError) as error:
-                raise WeightsError(
-                    f"{path}: does not fit {name}: {str(error).splitlines()[0][:200]}"
-                ) from error
-    blocks = feature_blocks(net, spec.head_px, name)
-    # Model zoo layers learn their number of input channels from the first input: give them one.
-    side = max(64, spec.least_px)
-    x = mx.nd.zeros((1, 3, side, side))
-    for block in blocks:
-        x = block(x)
-    return blocks
+def _timm_backbone(name: str) -> Backbone:
+    """Describe the input of a network of timm, as its own configuration does."""
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise EngineError(
+            f"backbone {name!r} needs the Python package timm, which is not installed: "
+            "make install TRAINER=torch"
+        ) from None
+    plain = name.removeprefix(TIMM)
+    if not timm.is_model(plain.partition(".")[0]):
+        near = difflib.get_close_matches(plain.partition(".")[0], timm.list_models(), 3, 0.5)
+        hint = f"; near: {', '.join(f'{TIMM}{one}' for one in near)}" if near else ""
+        raise EngineError(f"timm has no model {plain!r}{hint}")
+    found = timm.models.get_pretrained_cfg(plain)
+    given = {"mean": tuple(found.mean), "std": tuple(found.std)} if found is not None else {}
+    patch = re.search(r"patch(\d+)", plain)
+    return Backbone(name, multiple_of=int(patch[1]) if patch else 32, source="timm", **given)

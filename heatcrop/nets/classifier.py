@@ -11,11 +11,12 @@ import abc
 import dataclasses
 import functools
 import importlib
+import importlib.util
 from pathlib import Path
-from typing import Literal
 
+from heatcrop.errors import EngineError
 from heatcrop.nets.backbones import InputForm
-from heatcrop.nets.devices import DeviceName, Devices, find_devices
+from heatcrop.nets.devices import DeviceName, Devices, TrainerName, choose_trainer, find_devices
 from heatcrop.nets.inference import Runner, open_network
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.updater import Optimiser, Updater
@@ -23,7 +24,6 @@ from heatcrop.nets.updater import Optimiser, Updater
 OUTPUTS = ("logits", "maps")
 """Names of an exported classifier's outputs."""
 Shape = tuple[int, ...]
-TrainerName = Literal["auto", "mxnet", "torch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NetworkPlan:
     backbone: str
     """A key of :data:`heatcrop.nets.backbones.BACKBONES`."""
     weights: str = "imagenet"
-    """See :func:`heatcrop.nets.backbones.build_blocks`."""
+    """See :func:`heatcrop.nets.gluon_blocks.build_blocks`."""
     frozen_blocks: int = 0
     """How many of the first blocks keep their weights, -1 for all. Their output is computed once an image."""
     dropout: float = 0.0
@@ -104,6 +104,14 @@ class TrainingEngine(abc.ABC):
     """What builds and trains networks. All else runs their ONNX files."""
 
     @abc.abstractmethod
+    def version(self) -> str:
+        """Return the name and version of the library; EngineError where it cannot be imported."""
+
+    @abc.abstractmethod
+    def use_threads(self, threads: int) -> None:
+        """Set how many cores of a CPU compute."""
+
+    @abc.abstractmethod
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
         """Build the backbone's first blocks, whose weights stay."""
 
@@ -117,13 +125,18 @@ class TrainingEngine(abc.ABC):
         """
 
 
-_ENGINES = {"mxnet": ("heatcrop.nets.mxnet_classifier", "MxnetEngine")}
+_ENGINES = {
+    "mxnet": ("heatcrop.nets.mxnet_classifier", "MxnetEngine"),
+    "torch": ("heatcrop.nets.torch_engine", "TorchEngine"),
+}
 
 
 @functools.cache
 def training_engine(name: str) -> TrainingEngine:
     """Return an engine by name; it is imported when it is first needed."""
     module, found = _ENGINES[name]
+    if name == "torch" and importlib.util.find_spec("torch") is None:
+        raise EngineError("PyTorch is not installed; install it: make install TRAINER=torch")
     engine: TrainingEngine = getattr(importlib.import_module(module), found)()
     return engine
 
@@ -140,6 +153,7 @@ class NetworkContext:
     """See :meth:`heatcrop.nets.devices.Devices.infer_by_trainer`."""
     seed: int = 0
     device: DeviceName = "auto"
+    trainer: TrainerName = "auto"
     amp: bool = False
     """Mixed precision."""
     maps: MapPlan = MapPlan()
@@ -150,7 +164,7 @@ class NetworkContext:
     @property
     def devices(self) -> Devices:
         """Where to compute; EngineError where the required device does not work."""
-        return find_devices(self.device, self.amp)
+        return find_devices(self.device, self.amp, self.trainer_name)
 
     @property
     def image_shape(self) -> Shape:
@@ -158,13 +172,20 @@ class NetworkContext:
         return 3, self.form.side_px, self.form.side_px
 
     @property
-    def trainer(self) -> TrainingEngine:
-        """The training engine."""
-        return training_engine("mxnet")
+    def trainer_name(self) -> str:
+        """``mxnet`` or ``torch``."""
+        return choose_trainer(self.trainer, self.network.backbone, self.device)
+
+    @property
+    def training_engine(self) -> TrainingEngine:
+        """What builds and trains the networks."""
+        engine = training_engine(self.trainer_name)
+        engine.use_threads(self.form.threads)
+        return engine
 
     def feature_shape(self) -> Shape:
         """Infer what enters the trained part: (F, h, w) behind the trunk, an image's shape without one."""
-        return self.trainer.trunk(self.network, self.image_shape, self.seed).output_shape
+        return self.training_engine.trunk(self.network, self.image_shape, self.seed).output_shape
 
     def open_trunk(self) -> Runner | None:
         """Build, export and open the frozen blocks: (B, 3, S, S) to (B, F, h, w); None without any."""
@@ -188,7 +209,7 @@ class NetworkContext:
         return self._open_blocks(plan, folder / "backbone.onnx", self.probe_form.side_px)
 
     def _open_blocks(self, plan: NetworkPlan, path: Path, side_px: int) -> Runner:
-        trunk = self.trainer.trunk(plan, (3, side_px, side_px), self.seed)
+        trunk = self.training_engine.trunk(plan, (3, side_px, side_px), self.seed)
         trunk.export(path)
         if self.devices.infer_by_trainer(self.engine):
             return trunk.runner(self.devices)
@@ -196,7 +217,7 @@ class NetworkContext:
 
     def classifier(self, input_shape: Shape, n_classes: int) -> Classifier:
         """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""
-        return self.trainer.classifier(self.network, input_shape, n_classes, self.pooling, self.seed)
+        return self.training_engine.classifier(self.network, input_shape, n_classes, self.pooling, self.seed)
 
     def open_classifier(
         self, weights: Path, exported: Path, input_shape: Shape, n_classes: int, maps: bool = False

@@ -9,15 +9,18 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
+import importlib.util
 import os
 from collections.abc import Callable
 from typing import Any, Literal
 
 from heatcrop.errors import EngineError
+from heatcrop.nets.backbones import TIMM
 from heatcrop.nets.engine import gpu_build, gpu_fault
 from heatcrop.nets.inference import onnx_cuda, onnx_fault
 
 DeviceName = Literal["auto", "cpu", "gpu"]
+TrainerName = Literal["auto", "mxnet", "torch"]
 
 # mxnet-cu112 holds machine code for 5.0, 6.0, 7.0, 8.0 and 8.6 and no PTX that a driver could translate.
 _MXNET_OLDEST, _MXNET_TOO_NEW = (5, 0), (9, 0)
@@ -76,6 +79,8 @@ class Devices:
     """Why MXNet trains on the CPU; '' where it does not."""
     driver: bool = False
     """Whether a driver was queried: training on the CPU is then worth a message."""
+    torch_device: str = "cpu"
+    """What PyTorch calls the device that it trains on."""
 
     @property
     def training_gpu(self) -> int | None:
@@ -228,12 +233,12 @@ def _found(device: DeviceName) -> Devices:
     return choose_devices(driver, gpu_build(), onnx_cuda(), device, gpu_fault, onnx_fault)
 
 
-def find_devices(device: DeviceName = "auto", amp: bool = False) -> Devices:
-    """Find the devices of this machine and installation to compute on.
+def find_devices(device: DeviceName = "auto", amp: bool = False, trainer: str = "mxnet") -> Devices:
+    """Find the devices of this machine and installation to compute on, where `trainer` trains.
 
     EngineError where `device` is ``gpu``, or mixed precision is on, and no GPU works.
     """
-    found = _found(device)
+    found = _found_for_torch(device) if trainer == "torch" else _found(device)
     if device == "gpu" and not found.training and found.inference is None:
         raise EngineError(f"runtime.device is gpu, but no GPU works: {found.reason}")
     if amp and not found.training:
@@ -241,3 +246,34 @@ def find_devices(device: DeviceName = "auto", amp: bool = False) -> Devices:
             f"runtime.amp (mixed precision) needs a GPU to train on, but there is none: {found.reason}"
         )
     return dataclasses.replace(found, amp=amp)
+
+
+def choose_trainer(trainer: TrainerName, backbone: str, device: DeviceName) -> Literal["mxnet", "torch"]:
+    """Choose what trains: ``auto`` takes MXNet where it is installed and knows backbone and best device."""
+    if trainer != "auto":
+        return trainer
+    if backbone.startswith(TIMM) or importlib.util.find_spec("mxnet") is None:
+        return "torch"
+    if importlib.util.find_spec("torch") is None or device == "cpu" or _found(device).training:
+        return "mxnet"
+    return "torch" if _found_for_torch(device).training else "mxnet"
+
+
+@functools.cache
+def _found_for_torch(device: DeviceName) -> Devices:
+    """Find the card that PyTorch trains on, beside that of ONNX Runtime."""
+    import torch
+
+    found = dataclasses.replace(_found(device), training=())
+    if device == "cpu":
+        return found
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        name = Card(0, card.name, (card.major, card.minor), card.total_memory)
+        note = f"GPU 0: {name} trains with PyTorch {torch.__version__}"
+        return dataclasses.replace(found, training=(name,), notes=(note,), reason="", torch_device="cuda:0")
+    if torch.backends.mps.is_available():
+        name = Card(0, "Apple GPU", (0, 0), int(torch.mps.recommended_max_memory()))
+        note = f"{name.name}: trains with PyTorch {torch.__version__}"
+        return dataclasses.replace(found, training=(name,), notes=(note,), reason="", torch_device="mps")
+    return found

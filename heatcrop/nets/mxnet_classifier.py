@@ -14,12 +14,12 @@ import numpy as np
 
 from heatcrop.errors import REMAKE, WeightsError
 from heatcrop.files import atomic_path
-from heatcrop.nets.backbones import build_blocks
 from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, TrainingEngine, Trunk
 from heatcrop.nets.devices import Devices
 from heatcrop.nets.dilation import dilate_last_stage
 from heatcrop.nets.engine import chain, mxnet
 from heatcrop.nets.feature_blocks import output_shape
+from heatcrop.nets.gluon_blocks import build_blocks
 from heatcrop.nets.gradients import gradient_runner
 from heatcrop.nets.inference import Runner, mxnet_runner
 from heatcrop.nets.maps import MapPlan
@@ -33,6 +33,12 @@ _IN_PLACE = {"Activation", "relu", "Flatten", "Reshape", "elemwise_add", "_plus"
 
 class MxnetEngine(TrainingEngine):
     """Builds networks of Gluon blocks."""
+
+    def version(self) -> str:
+        return f"MXNet {mxnet().__version__}"
+
+    def use_threads(self, threads: int) -> None:
+        """Do nothing: MXNet trains on one core whatever its thread count."""
 
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
         return MxnetTrunk(trunk_blocks(plan, seed), image_shape)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from heatcrop.nets.backbones import ZOO, build_blocks, expand
+from heatcrop.nets.backbones import ZOO, expand
+from heatcrop.nets.gluon_blocks import build_blocks
 from tests.unit.test_backbones import KINDS, check_training_and_export
 
 FAMILIES = [

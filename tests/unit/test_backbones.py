@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from heatcrop.errors import EngineError, WeightsError
-from heatcrop.nets.backbones import BACKBONES, ZOO, InputForm, backbone, build_blocks, expand
+from heatcrop.nets.backbones import BACKBONES, ZOO, InputForm, backbone, expand
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.dilation import dilate_last_stage
 from heatcrop.nets.engine import chain, gluoncv_net, mxnet
 from heatcrop.nets.feature_blocks import feature_blocks
+from heatcrop.nets.gluon_blocks import build_blocks
 from heatcrop.nets.inceptionv4 import inception_v4
 from heatcrop.nets.inference import open_network
 from heatcrop.training.loop import TrainingPlan
@@ -101,7 +102,7 @@ def test_each_kind_of_network_trains_and_exports(tmp_path, name, side, n_blocks,
 
 
 def test_a_network_that_is_no_sequence_trains_and_exports(tmp_path, monkeypatch):
-    monkeypatch.setattr("heatcrop.nets.backbones.gluoncv_net", branching_net)
+    monkeypatch.setattr("heatcrop.nets.gluon_blocks.gluoncv_net", branching_net)
     check_training_and_export(tmp_path, SMALL, 64, 1, (4, 32, 32))
 
 
@@ -223,7 +224,7 @@ def test_published_weights_that_cannot_be_fetched_are_reported_with_the_fix(monk
     def offline(name, **options):
         raise ConnectionError("no route to host\nsecond line")
 
-    monkeypatch.setattr("heatcrop.nets.backbones.gluoncv_net", offline)
+    monkeypatch.setattr("heatcrop.nets.gluon_blocks.gluoncv_net", offline)
     with pytest.raises(WeightsError, match=r"no route to host.*network\.weights=none$"):
         build_blocks(SMALL, "imagenet")
 

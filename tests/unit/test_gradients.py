@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from heatcrop.errors import EngineError
-from heatcrop.nets.backbones import InputForm, backbone, build_blocks
+from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.engine import mxnet
+from heatcrop.nets.gluon_blocks import build_blocks
 from heatcrop.nets.gradients import gradient_runner
 from heatcrop.nets.inference import mxnet_runner
 from heatcrop.nets.maps import MapPlan
@@ -23,15 +24,20 @@ def x():
 
 
 def bent_net(n_classes=3):
-    """A convolution, ReLU, a strided convolution, ReLU, then pooling and a linear layer."""
+    """A convolution, ReLU, a strided convolution, ReLU and batch norm, then pooling and a linear layer."""
     mx = mxnet()
     mx.random.seed(5)
     blocks = []
     for stride in (1, 2):
         block = mx.gluon.nn.HybridSequential()
         block.add(mx.gluon.nn.Conv2D(4, 3, stride, 1, activation="relu", in_channels=3 if stride == 1 else 4))
+        if stride == 2:
+            block.add(mx.gluon.nn.BatchNorm(in_channels=4))
         block.initialize(mx.init.Xavier())
         blocks.append(block)
+    norm = blocks[1][1]  # with statistics unlike those of a batch
+    norm.running_mean.set_data(mx.nd.array([0.5, -0.2, 0.1, 1.0]))
+    norm.running_var.set_data(mx.nd.array([2.0, 0.5, 1.5, 3.0]))
     net = build_classifier(blocks, (3, 8, 8), n_classes, 0.3, 0)
     net.weight.set_data(mx.nd.array(np.random.default_rng(2).normal(size=(n_classes, 4))))
     net.bias.set_data(mx.nd.array(np.arange(n_classes)))

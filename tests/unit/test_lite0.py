@@ -5,9 +5,9 @@ import skimage.data
 
 from heatcrop.errors import WeightsError
 from heatcrop.metrics.calibration import softmax
-from heatcrop.nets.backbones import build_blocks
 from heatcrop.nets.classifier import OUTPUTS
 from heatcrop.nets.engine import mxnet
+from heatcrop.nets.gluon_blocks import build_blocks
 from heatcrop.nets.inference import mxnet_runner, open_network
 from heatcrop.nets.lite0 import lite0_blocks, lite0_weights_file, load_lite0
 from heatcrop.nets.mxnet_classifier import build_classifier

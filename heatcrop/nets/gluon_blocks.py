@@ -1,0 +1,77 @@
+"""The backbones of the MXNet engine, as lists of Gluon blocks that end with the last feature map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatcrop.errors import EngineError, WeightsError
+from heatcrop.nets.backbones import backbone
+from heatcrop.nets.engine import gluoncv_net, mxnet
+from heatcrop.nets.feature_blocks import feature_blocks
+from heatcrop.nets.inceptionv4 import inception_v4
+from heatcrop.nets.lite0 import lite0_blocks, load_lite0
+
+
+def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slice = slice(None)) -> list[Any]:
+    """Build a backbone's blocks with their weights: initialised, on the CPU, ending with the last map.
+
+    Blocks outside `part` may be left uninitialised, which is faster.
+
+    `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a
+    ``.params`` file of the complete model zoo network (``.pth`` for efficientnet_lite0). EngineError where
+    there is no such backbone or it has no feature map, WeightsError where weights are missing or do not fit.
+    """
+    spec, mx = backbone(name), mxnet()
+    mx.random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  MXNet's initializers draw from numpy's global state
+    initializer = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
+    if spec.source == "timm":
+        raise EngineError(f"MXNet has no {name}; set runtime.trainer to torch")
+    path = None if weights in ("imagenet", "none") else Path(weights)
+    if path is not None and not path.is_file():
+        raise WeightsError(f"{path}: no such weight file; give imagenet, none or an existing file")
+    if spec.source == "lite0":
+        blocks = lite0_blocks()
+        if weights != "none":
+            load_lite0(blocks, path, part)
+            return blocks
+        for block in blocks:
+            block.initialize(initializer)
+        return blocks
+    if weights == "imagenet":
+        if spec.source == "inceptionv4":
+            raise WeightsError(
+                "no ImageNet weights of inceptionv4 are published for MXNet; give a file "
+                "(--set network.weights=FILE.params), or --set network.weights=none"
+            )
+        try:
+            net = gluoncv_net(name, pretrained=True)
+        except EngineError:
+            raise
+        except Exception as error:  # the download may raise any error of its transport
+            cause = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+            raise WeightsError(
+                f"ImageNet weights of {name} could not be fetched ({cause}). On a machine with a network, "
+                f"run once to store them in ~/.mxnet/models; or give a local file "
+                f"(--set network.weights=FILE.params), or --set network.weights=none"
+            ) from error
+    else:
+        net = inception_v4() if spec.source == "inceptionv4" else gluoncv_net(name)
+        net.initialize(initializer)
+        if path is not None:
+            try:
+                net.load_parameters(str(path))
+            except (mx.MXNetError, AssertionError, ValueError) as error:
+                raise WeightsError(
+                    f"{path}: does not fit {name}: {str(error).splitlines()[0][:200]}"
+                ) from error
+    blocks = feature_blocks(net, spec.head_px, name)
+    # Model zoo layers learn their number of input channels from the first input: give them one.
+    side = max(64, spec.least_px)
+    x = mx.nd.zeros((1, 3, side, side))
+    for block in blocks:
+        x = block(x)
+    return blocks

@@ -1,0 +1,94 @@
+"""Read and write MXNet's weight files with numpy alone: both engines keep their weights in this format.
+
+A file is a list of named arrays: two 64-bit words (a magic number, 0), the number of arrays, the arrays, the
+number of names, the names. An array has a magic number, its storage type (0: dense), its shape, the device
+it came from and its type, and then its bytes, all little-endian.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from heatcrop.errors import REMAKE, WeightsError
+from heatcrop.files import write_atomic
+
+_LIST, _ARRAY, _DENSE, _CPU = 0x112, 0xF993FAC9, 0, 1
+_DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")))
+"""By the number that stands for a type."""
+_MOST_AXES = 32
+
+
+def write_params(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays atomically, as ``mx.nd.save`` does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "w.params"
+    >>> write_params(file, {"weight": np.ones((2, 3), np.float32)})
+    >>> read_params(file)["weight"].shape
+    (2, 3)
+    """
+    parts = [struct.pack("<QQQ", _LIST, 0, len(arrays))]
+    for array in arrays.values():
+        dtype = array.dtype.newbyteorder("<")
+        shape = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
+        parts.append(struct.pack("<Ii", _ARRAY, _DENSE) + shape)
+        parts.append(struct.pack("<iii", _CPU, 0, _DTYPES.index(dtype)))
+        parts.append(np.ascontiguousarray(array, dtype).tobytes())
+    parts.append(struct.pack("<Q", len(arrays)))
+    for name in arrays:
+        text = name.encode()
+        parts.append(struct.pack("<Q", len(text)) + text)
+    write_atomic(path, b"".join(parts), durable=True)
+
+
+def read_params(path: Path) -> dict[str, np.ndarray]:
+    """Read named arrays; WeightsError where the file is missing, damaged or of another kind."""
+    try:
+        file = io.BytesIO(path.read_bytes())
+        if _unpack(file, "<QQ")[0] != _LIST:
+            raise ValueError("it is no file of MXNet's arrays")
+        arrays = [_read_array(file) for _ in range(_count(file))]
+        names = [_take(file, _unpack(file, "<Q")[0]).decode() for _ in range(_count(file))]
+        if len(set(names)) != len(arrays):
+            raise ValueError(f"it holds {len(arrays)} arrays and {len(set(names))} names")
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); {REMAKE}") from None
+    except ValueError as error:  # a UnicodeDecodeError too
+        raise WeightsError(f"{path}: cannot be read as weights ({error}); {REMAKE}") from None
+    return dict(zip(names, arrays, strict=True))
+
+
+def _read_array(file: IO[bytes]) -> np.ndarray:
+    magic, storage, n_axes = _unpack(file, "<Iii")
+    if magic != _ARRAY or storage != _DENSE or not 0 <= n_axes <= _MOST_AXES:
+        raise ValueError("an array has an unknown form")
+    shape = _unpack(file, f"<{n_axes}q")
+    _, _, number = _unpack(file, "<iii")
+    if not 0 <= number < len(_DTYPES) or min(shape, default=0) < 0:
+        raise ValueError("an array has an unknown type or shape")
+    data = _take(file, math.prod(shape) * _DTYPES[number].itemsize)
+    return np.frombuffer(data, _DTYPES[number]).reshape(shape).copy()
+
+
+def _count(file: IO[bytes]) -> int:
+    return int(_unpack(file, "<Q")[0])
+
+
+def _unpack(file: IO[bytes], form: str) -> tuple[int, ...]:
+    return struct.unpack(form, _take(file, struct.calcsize(form)))
+
+
+def _take(file: IO[bytes], size: int) -> bytes:
+    data = file.read(size) if size < 2**62 else b""
+    if len(data) != size:
+        raise ValueError("it ends early")
+    return data

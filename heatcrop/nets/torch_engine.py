@@ -1,0 +1,372 @@
+"""The training engine of PyTorch: the classifier of :mod:`heatcrop.nets.classifier`, and its updates."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import math
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from heatcrop.errors import REMAKE
+from heatcrop.files import atomic_path
+from heatcrop.nets.backbones import TIMM
+from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, TrainingEngine, Trunk
+from heatcrop.nets.devices import Devices
+from heatcrop.nets.inference import Runner
+from heatcrop.nets.maps import MapPlan
+from heatcrop.nets.params_file import read_params, write_params
+from heatcrop.nets.torch_blocks import build_modules, load_arrays, named_tensors
+from heatcrop.nets.updater import MASKED, Optimiser, Updater
+
+_OPSET = 17
+_IMAGES_TIMES_CLASSES = 64
+"""Of one backward pass."""
+
+
+class TorchEngine(TrainingEngine):
+    """Builds networks of PyTorch's modules."""
+
+    def version(self) -> str:
+        return f"PyTorch {torch.__version__}"
+
+    def use_threads(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+
+    def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
+        blocks = build_modules(plan.backbone, plan.weights, seed, image_shape[1])
+        end = plan.frozen_blocks if plan.frozen_blocks >= 0 else None
+        return TorchTrunk(nn.Sequential(*blocks[:end]).eval(), image_shape)
+
+    def classifier(
+        self, plan: NetworkPlan, input_shape: Shape, n_classes: int, pooling: float, seed: int
+    ) -> Classifier:
+        blocks: list[nn.Module] = []
+        # Networks of timm are one block.
+        if plan.frozen_blocks == 0 or (plan.frozen_blocks > 0 and not plan.backbone.startswith(TIMM)):
+            blocks = build_modules(plan.backbone, plan.weights, seed, input_shape[1])[plan.frozen_blocks :]
+        return build_classifier(blocks, input_shape, n_classes, plan.dropout, seed, pooling)
+
+
+class TorchTrunk(Trunk):
+    """Modules whose weights stay."""
+
+    def __init__(self, net: nn.Module, image_shape: Shape) -> None:
+        self._net, self._image_shape = net, image_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        with torch.no_grad():
+            return tuple(self._net(torch.zeros(1, *self._image_shape)).shape[1:])
+
+    def export(self, path: Path) -> None:
+        export_onnx(self._net, self._image_shape, path, ("features",))
+
+    def runner(self, devices: Devices) -> Runner:
+        return torch_runner(self._net, devices)
+
+
+class ClassifierNet(nn.Module):
+    """Blocks, then logits, which are the means of class maps."""
+
+    def __init__(
+        self, blocks: list[nn.Module], n_features: int, n_classes: int, dropout: float, top_k: int
+    ) -> None:
+        super().__init__()
+        self.dropout, self.top_k = dropout, top_k
+        self.blocks = nn.Sequential(*blocks)
+        self.weight = nn.Parameter(torch.empty(n_classes, n_features))
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        """Pool features (N, F, h, w) and weigh them into logits (N, C)."""
+        if self.top_k:
+            return self.logits_of(self.maps_of(F.dropout2d(features, self.dropout, self.training)))
+        pooled = F.dropout(features.mean(dim=(2, 3)), self.dropout, self.training)  # (N, F)
+        return F.linear(pooled, self.weight, self.bias)
+
+    def maps_of(self, features: torch.Tensor) -> torch.Tensor:
+        """Weigh features (N, F, h, w) into class maps (N, C, h, w)."""
+        return F.conv2d(features, self.weight[:, :, None, None])
+
+    def logits_of(self, maps: torch.Tensor) -> torch.Tensor:
+        """Average class maps over positions into logits (N, C)."""
+        flat = maps.flatten(2)  # (N, C, h * w)
+        highest = flat.topk(self.top_k, dim=2).values if self.top_k else flat
+        return highest.mean(dim=2) + self.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(x))
+
+
+class WithMaps(nn.Module):
+    """A classifier that returns logits (N, C) and class maps (N, C, h, w)."""
+
+    def __init__(self, net: ClassifierNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = self.net.maps_of(self.net.blocks(x))
+        return self.net.logits_of(maps), maps
+
+
+def build_classifier(
+    blocks: list[nn.Module],
+    input_shape: Shape,
+    n_classes: int,
+    dropout: float,
+    seed: int,
+    pooling: float = 1.0,
+) -> TorchClassifier:
+    """Put a fresh linear layer behind modules; there are none where all are frozen."""
+    with torch.no_grad():
+        shape = nn.Sequential(*blocks).eval()(torch.zeros(1, *input_shape)).shape
+    n_features, height, width = shape[1:]
+    top_k = max(1, round(pooling * height * width)) if pooling < 1 else 0
+    net = ClassifierNet(blocks, n_features, n_classes, dropout, top_k)
+    nn.init.normal_(net.weight, std=0.01, generator=torch.Generator().manual_seed(seed))
+    return TorchClassifier(net, input_shape)
+
+
+class TorchClassifier(Classifier):
+    """A :class:`ClassifierNet`."""
+
+    def __init__(self, net: ClassifierNet, input_shape: Shape) -> None:
+        self.net, self.input_shape = net.eval(), input_shape
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self.net.blocks)
+
+    def load(self, path: Path) -> TorchClassifier:
+        load_arrays(self.net, read_params(path), path, f"; {REMAKE}")
+        return self
+
+    def save(self, path: Path) -> None:
+        write_params(path, {name: _array(tensor) for name, tensor in named_tensors(self.net).items()})
+
+    def export(self, path: Path) -> None:
+        export_onnx(WithMaps(self.net), self.input_shape, path, OUTPUTS)
+
+    def runner(self, devices: Devices, maps: MapPlan) -> Runner:
+        if maps.by_gradient:
+            return gradient_runner(self.net, maps, devices)
+        return torch_runner(WithMaps(self.net), devices)
+
+    def digest(self) -> str:
+        digest = hashlib.blake2b(b"torch", digest_size=16)
+        for tensor in named_tensors(self.net).values():
+            digest.update(_array(tensor).tobytes())
+        return digest.hexdigest()
+
+    def updater(self, optimiser: Optimiser, devices: Devices) -> Updater:
+        return TorchUpdater(self.net, optimiser, devices)
+
+    def weight_numbers(self) -> int:
+        return sum(tensor.numel() for tensor in named_tensors(self.net).values())
+
+    def activation_numbers(self) -> int:
+        """Count what autograd keeps of one row, by running it once."""
+        kept: dict[int, int] = {}
+        own = {tensor.data_ptr() for tensor in named_tensors(self.net).values()}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.data_ptr() not in own:
+                kept[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            self.net(torch.zeros(1, *self.input_shape))
+        return math.prod(self.input_shape) + sum(kept.values())
+
+
+class TorchUpdater(Updater):
+    """A :class:`ClassifierNet` in training, on one device.
+
+    With `devices.amp` convolutions and matrix products compute in bfloat16, whose range needs no scaling of
+    the loss; weights and updates are float32 (Kalamkar et al., "A Study of BFLOAT16 for Deep Learning
+    Training", 2019).
+    """
+
+    def __init__(self, net: ClassifierNet, optimiser: Optimiser, devices: Devices) -> None:
+        self._device, self._amp, self._net = torch.device(devices.torch_device), devices.amp, net
+        self._trainable = [p for p in net.parameters() if p.requires_grad]
+        net.to(self._device, memory_format=torch.channels_last)
+        self._tensors = list(named_tensors(net).values())
+        head = [net.weight, net.bias]
+        rest = [p for p in self._trainable if all(p is not one for one in head)]
+        self._rates = {"head": optimiser.head_rate, "rest": 1.0}
+        groups = [{"params": head, "name": "head"}, {"params": rest, "name": "rest"}]
+        groups = [group for group in groups if group["params"]]
+        self._decay, self._accumulate = optimiser.weight_decay, optimiser.accumulate
+        self._optimizer: torch.optim.Optimizer
+        if optimiser.optimizer == "sgd":
+            self._optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.9, nesterov=True)
+        else:
+            self._optimizer = torch.optim.Adam(groups, lr=1.0, weight_decay=self._decay)
+
+    def begin_epoch(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def update(self, x: np.ndarray, y: np.ndarray, rate: float) -> float:
+        self._net.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        n_parts, total = max(1, min(self._accumulate, len(x))), 0.0
+        for part_x, part_y in zip(np.array_split(x, n_parts), np.array_split(y, n_parts), strict=True):
+            targets = torch.from_numpy(np.ascontiguousarray(part_y, np.float32)).to(self._device)
+            with self._autocast():
+                logits = self._net(self._input(part_x)).float()  # (b, C)
+            own = targets >= 0
+            logits, targets = logits - MASKED * ~own, targets * own
+            loss = -(targets * F.log_softmax(logits, dim=1)).sum()
+            (loss / len(x)).backward()
+            total += float(loss.detach())
+        self._set_rate(rate)
+        self._optimizer.step()
+        return total
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            own = rate * self._rates[group["name"]]
+            if isinstance(self._optimizer, torch.optim.Adam):
+                group["lr"] = own
+                continue
+            # The momentum is that of updates, each with the rate of its time, not of gradients: as in MXNet.
+            group["weight_decay"] = own * self._decay
+            torch._foreach_mul_([p.grad for p in group["params"] if p.grad is not None], own)
+
+    def end_epoch(self) -> None:
+        pass
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        self._net.eval()
+        with torch.no_grad(), self._autocast():
+            return _array(self._net(self._input(x)).float())
+
+    def weights(self) -> list[Any]:
+        return [tensor.detach().clone() for tensor in self._tensors]
+
+    def set_weights(self, weights: list[Any]) -> None:
+        with torch.no_grad():
+            for tensor, value in zip(self._tensors, weights, strict=True):
+                tensor.copy_(value)
+
+    def to_numpy(self, weights: list[Any]) -> list[np.ndarray]:
+        return [_array(value) for value in weights]
+
+    def from_numpy(self, arrays: list[np.ndarray]) -> list[Any]:
+        return [torch.from_numpy(array).to(self._device) for array in arrays]
+
+    def optimiser_state(self) -> list[np.ndarray]:
+        """Read the arrays of each trained weight: for Adam step and two moments, for SGD its momentum."""
+        state = self._optimizer.state
+        return [_array(state[p][name]) for p in self._trainable for name in sorted(state[p])]
+
+    def set_optimiser_state(self, arrays: list[np.ndarray]) -> None:
+        names = ["exp_avg", "exp_avg_sq", "step"]
+        if isinstance(self._optimizer, torch.optim.SGD):
+            names = ["momentum_buffer"]
+        if len(arrays) != len(names) * len(self._trainable):
+            raise ValueError("the optimiser's state belongs to other parameters")
+        rest = iter(arrays)
+        for p in self._trainable:
+            for name in names:
+                value = torch.from_numpy(next(rest).copy())
+                if name == "step":
+                    self._optimizer.state[p][name] = value
+                    continue
+                if value.shape != p.shape:
+                    raise ValueError("the optimiser's state belongs to other parameters")
+                moment = torch.empty_like(p, memory_format=torch.preserve_format)
+                self._optimizer.state[p][name] = moment.copy_(value)
+
+    def close(self) -> None:
+        self._net.to("cpu", memory_format=torch.contiguous_format).eval()
+
+    def _input(self, x: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32))
+        return tensor.to(self._device, memory_format=torch.channels_last)
+
+    def _autocast(self) -> Any:
+        if not self._amp:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, torch.bfloat16)
+
+
+def torch_runner(net: nn.Module, devices: Devices) -> Runner:
+    """Run a module on a device, as a function from arrays to a tuple of arrays."""
+    net, device = net.to(devices.torch_device).eval(), torch.device(devices.torch_device)
+
+    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        with torch.no_grad():
+            out = net(torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(device))
+        return tuple(map(_array, out)) if isinstance(out, tuple) else (_array(out),)
+
+    return run
+
+
+def gradient_runner(net: ClassifierNet, plan: MapPlan, devices: Devices) -> Runner:
+    """Run a trained classifier for its logits (N, C), and its class maps (N, C, h, w) by a backward pass.
+
+    See :func:`heatcrop.nets.gradients.gradient_runner`, which computes the same with MXNet.
+    """
+    device = torch.device(devices.torch_device)
+    net = net.to(device).eval()
+    plan.check(len(net.blocks))
+    cut = len(net.blocks) - plan.layer
+    lock, n_classes = threading.Lock(), net.weight.shape[0]
+
+    def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            features = net.blocks[:cut](torch.from_numpy(x).to(device))  # (n, F, h, w)
+        # Repeat each image for each class: one backward pass serves the logits of all classes.
+        tiled = features.repeat_interleave(n_classes, dim=0).requires_grad_()  # (n * C, F, h, w)
+        logits = net.head(net.blocks[cut:](tiled))  # (n * C, C)
+        classes = torch.arange(n_classes, device=device).repeat(len(x))
+        own = logits.gather(1, classes[:, None]).sum()
+        (gradient,) = torch.autograd.grad(own, tiled)
+        if plan.method == "grad_cam":
+            weights = gradient.sum(dim=(2, 3), keepdim=True)  # (n * C, F, 1, 1)
+        else:
+            weights = F.relu(gradient) * (gradient.shape[2] * gradient.shape[3])
+        maps = (tiled * weights).sum(dim=1)  # (n * C, h, w)
+        return _array(logits[::n_classes]), _array(maps.reshape(len(x), n_classes, *maps.shape[1:]))
+
+    def in_parts(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, step = np.ascontiguousarray(x, np.float32), max(1, _IMAGES_TIMES_CLASSES // n_classes)
+        with lock:
+            parts = [run(x[i : i + step]) for i in range(0, len(x), step)]
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+    return in_parts
+
+
+def export_onnx(net: nn.Module, input_shape: Shape, path: Path, outputs: tuple[str, ...]) -> None:
+    """Export a module with a free batch size and named outputs, atomically."""
+    net = copy.deepcopy(net).cpu().eval().to(memory_format=torch.contiguous_format)
+    names = ("data", *outputs)
+    with atomic_path(path) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about traced sizes, which do not change
+        torch.onnx.export(
+            net,
+            (torch.zeros(2, *input_shape),),
+            str(partial),
+            input_names=["data"],
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "N"} for name in names},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())
