@@ -46,8 +46,8 @@ class CropRule:
         A map whose peak is not above its median by this share of its range has no location: the image is
         not cropped.
     prior_weight : float
-        Power of the location prior that the heat is multiplied by to choose the component; its extent is that
-        of the heat itself. 0 is the heatmap alone; a large one chooses what is nearest to the usual place.
+        Power of the location prior that the heat is multiplied by. 0 is the heatmap alone; with a large one
+        the crop is nearly the usual place.
     prior : tuple of float (x, y, dx, dy), or None
         The location prior: mean and standard deviation of where the heat is highest, as shares of the
         image's width and height. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
