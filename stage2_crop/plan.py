@@ -107,7 +107,7 @@ class SearchPlan:
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
     prior_weights: Annotated[tuple[PriorWeight, ...], Field(min_length=1)] = (0.0, 0.5, 1.0, 2.0)
-    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.45, 0.6, 0.75)
+    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.3, 0.45, 0.6, 0.75)
     margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.05, 0.1, 0.2)
     least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.3, 0.45)
     greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)
