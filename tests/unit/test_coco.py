@@ -7,6 +7,7 @@ import pytest
 from heatcrop.data.readers import infer_tasks, read_annotations
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
+from tests.unit.builders import reasons_of, regions_of, rows_of, touch
 
 WING = Task("wing", ("plain", "striped"))
 BEAK = Task("beak", ("hooked", "long"))
@@ -34,25 +35,9 @@ def write(root, images, annotations, categories=CATEGORIES, file="annotations.js
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"images": images, "annotations": annotations, "categories": categories, **more}
     path.write_text(json.dumps(document))
-    for one in images:
-        if isinstance(one, dict) and isinstance(one.get("file_name"), str):
-            (path.parent / one["file_name"]).parent.mkdir(parents=True, exist_ok=True)
-            (path.parent / one["file_name"]).touch()
+    names = [one.get("file_name") for one in images if isinstance(one, dict)]
+    touch(path.parent, *filter(None, names))
     return root
-
-
-def rows(found):
-    columns = ["image", "task", "label", "split"]
-    return sorted(map(tuple, found.rows[columns].to_numpy().tolist()))
-
-
-def regions(found):
-    columns = ["image", "task", "x0", "y0", "x1", "y1"]
-    return sorted(map(tuple, found.regions[columns].to_numpy().tolist()))
-
-
-def reasons(found):
-    return dict(zip(found.rejected["source"], found.rejected["reason"], strict=True))
 
 
 def test_supercategories_are_tasks_and_boxes_are_true_regions(tmp_path):
@@ -66,13 +51,13 @@ def test_supercategories_are_tasks_and_boxes_are_true_regions(tmp_path):
     root = write(tmp_path / "birds", images, annotations)
     assert infer_tasks(root) == (BEAK, WING)
     found = read_annotations([root], None)
-    assert rows(found) == [
+    assert rows_of(found) == [
         ("1.jpg", "beak", "yn", ""),
         ("1.jpg", "wing", "ny", ""),
         ("2.jpg", "wing", "yn", ""),
         ("3.jpg", "beak", "ny", "train"),
     ]
-    assert regions(found) == [("1.jpg", "beak", 90, 0, 100, 8.5), ("1.jpg", "wing", 10, 20, 40, 60)]
+    assert regions_of(found) == [("1.jpg", "beak", 90, 0, 100, 8.5), ("1.jpg", "wing", 10, 20, 40, 60)]
     assert found.rejected.empty
     assert found.problems == []
 
@@ -88,7 +73,7 @@ def test_a_useless_supercategory_gives_way_to_the_folders_name(tmp_path, superca
     annotations = [annotation(1, 1), annotation(2, 2)]
     root = write(tmp_path / "wing", [image(1), image(2)], annotations, categories)
     assert infer_tasks(root) == (WING,)
-    assert rows(read_annotations([root], [WING])) == [
+    assert rows_of(read_annotations([root], [WING])) == [
         ("1.jpg", "wing", "yn", ""),
         ("2.jpg", "wing", "ny", ""),
     ]
@@ -109,8 +94,8 @@ def test_text_in_attributes_is_a_class_and_other_values_are_not(tmp_path):
         [write(tmp_path / "wing", [image(1), image(2)], annotations, CATEGORIES[:2])], None
     )
     assert [task.name for task in found.tasks] == ["tail", "wing"]
-    assert ("1.jpg", "tail", "yn", "") in rows(found)
-    assert ("1.jpg", "tail", 0, 0, 9, 9) in regions(found)
+    assert ("1.jpg", "tail", "yn", "") in rows_of(found)
+    assert ("1.jpg", "tail", 0, 0, 9, 9) in regions_of(found)
 
 
 def test_of_several_boxes_the_largest_counts_and_several_classes_are_rejected(tmp_path):
@@ -123,14 +108,14 @@ def test_of_several_boxes_the_largest_counts_and_several_classes_are_rejected(tm
         annotation(3, 2),
     ]
     found = read_annotations([write(tmp_path, [image(1), image(2), image(3)], annotations)], [WING, BEAK])
-    assert rows(found) == [
+    assert rows_of(found) == [
         ("1.jpg", "wing", "yn", ""),
         ("2.jpg", "beak", "yn", ""),
         ("3.jpg", "wing", "ny", ""),
     ]
-    assert regions(found) == [("1.jpg", "wing", 10, 10, 30, 30)]
+    assert regions_of(found) == [("1.jpg", "wing", 10, 10, 30, 30)]
     different = "its annotations have different classes of wing: plain, striped; keep one of them"
-    assert reasons(found) == {"annotations.json:images[1]": different}
+    assert reasons_of(found) == {"annotations.json:images[1]": different}
     assert any(note.startswith("1 images have several annotations with one class") for note in found.notes)
 
 
@@ -138,8 +123,8 @@ def test_an_image_without_annotations_has_no_label_and_is_tested(tmp_path):
     annotations = [annotation(1, 1), annotation(2, 2)]
     images = [image(1), image(2), image(3), image(4, split="train")]
     found = read_annotations([write(tmp_path, images, annotations)], [WING, BEAK])
-    assert ("3.jpg", "wing", "", "test") in rows(found)
-    assert len(rows(found)) == 3
+    assert ("3.jpg", "wing", "", "test") in rows_of(found)
+    assert len(rows_of(found)) == 3
     assert any("1 images of train or val have no annotation" in note for note in found.notes)
 
 
@@ -160,14 +145,14 @@ def test_the_split_is_in_the_files_name_and_the_images_are_beside(tmp_path):
         (tmp_path / part / "same.jpg").write_bytes(part.encode())
         (tmp_path / f"annotations/captions_{part}.json").write_text(json.dumps(document))
     found = read_annotations([tmp_path], [WING])
-    assert rows(found) == [
+    assert rows_of(found) == [
         ("same.jpg", "wing", "yn", "train"),
         (f"{tmp_path.name}/val2017/same.jpg", "wing", "ny", "val"),
     ]
     assert any(note.startswith("2 files of other annotations beside instances_") for note in found.notes)
     assert set(found.rows["path"]) == {f"{tmp_path}/{part}/same.jpg" for part in ("train2017", "val2017")}
     alone = read_annotations([tmp_path / "annotations/instances_val2017.json"], [WING])
-    assert rows(alone) == [("same.jpg", "wing", "ny", "val")]
+    assert rows_of(alone) == [("same.jpg", "wing", "ny", "val")]
 
 
 def test_documents_in_folders_of_splits(tmp_path):
@@ -176,13 +161,11 @@ def test_documents_in_folders_of_splits(tmp_path):
             tmp_path / part, [image(1, f"{part}.jpg")], [annotation(1, number)], file="_annotations.coco.json"
         )
     found = read_annotations([tmp_path], [WING])
-    assert rows(found) == [("train.jpg", "wing", "yn", "train"), ("valid.jpg", "wing", "ny", "val")]
+    assert rows_of(found) == [("train.jpg", "wing", "yn", "train"), ("valid.jpg", "wing", "ny", "val")]
 
 
 def test_an_image_is_found_by_the_end_of_its_path_and_by_its_name(tmp_path):
-    for name in ("photos/1.jpg", "deep/er/2.jpg", "a/3.jpg", "b/3.jpg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+    touch(tmp_path, "photos/1.jpg", "deep/er/2.jpg", "a/3.jpg", "b/3.jpg")
     images = [image(1, "/home/me/photos/1.jpg"), image(2, "2.jpg"), image(3, "3.jpg"), image(4, "../4.jpg")]
     (tmp_path / "annotations.json").write_text(
         json.dumps(
@@ -194,8 +177,8 @@ def test_an_image_is_found_by_the_end_of_its_path_and_by_its_name(tmp_path):
         )
     )
     found = read_annotations([tmp_path], [WING])
-    assert [row[0] for row in rows(found)] == ["deep/er/2.jpg", "photos/1.jpg"]
-    assert reasons(found) == {
+    assert [row[0] for row in rows_of(found)] == ["deep/er/2.jpg", "photos/1.jpg"]
+    assert reasons_of(found) == {
         "annotations.json:images[2]": "the image could be any of 2: a/3.jpg, b/3.jpg; write its path",
         "annotations.json:images[3]": "the path leaves the data folder; give one below it",
     }
@@ -206,7 +189,7 @@ def test_an_image_that_is_renamed_keeps_its_region(tmp_path):
         root = write(tmp_path / name, [image(1)], [annotation(1, number, [number, 2, 3, 4])])
         (root / "1.jpg").write_text(name)
     found = read_annotations([tmp_path / "one", tmp_path / "two"], [WING])
-    assert regions(found) == [("1.jpg", "wing", 1, 2, 4, 6), ("two/1.jpg", "wing", 2, 2, 5, 6)]
+    assert regions_of(found) == [("1.jpg", "wing", 1, 2, 4, 6), ("two/1.jpg", "wing", 2, 2, 5, 6)]
 
 
 def test_a_table_of_true_regions_is_read_in_every_root_and_layout(tmp_path):
@@ -216,7 +199,7 @@ def test_a_table_of_true_regions_is_read_in_every_root_and_layout(tmp_path):
     table = "image,task,x0,y0,x1,y1\nwing/plain/1.jpg,wing,1,2,3,4\nwing/plain/2.jpg,wing,1,2,x,4\n"
     (tmp_path / "two" / "boxes_true.csv").write_text(table)
     found = read_annotations([tmp_path / "one", tmp_path / "two"], [WING])
-    assert regions(found) == [("two/wing/plain/1.jpg", "wing", 1, 2, 3, 4)]
+    assert regions_of(found) == [("two/wing/plain/1.jpg", "wing", 1, 2, 3, 4)]
     (reason,) = found.rejected["reason"]
     assert reason == "the box 1, 2, x, 4 is not four numbers; expected x0, y0, x1, y1 in pixels"
 
@@ -248,9 +231,9 @@ MANY = "1" + "0" * 400
 def test_an_entry_that_cannot_be_used_is_rejected_alone(tmp_path, images, annotations, source, reason):
     root = write(tmp_path, images, [annotation(1, 1), *annotations])
     found = read_annotations([root], [WING, BEAK])
-    assert ("1.jpg", "wing", "yn", "") in rows(found)
+    assert ("1.jpg", "wing", "yn", "") in rows_of(found)
     (found_reason,) = [
-        text for place, text in reasons(found).items() if place == f"annotations.json:{source}"
+        text for place, text in reasons_of(found).items() if place == f"annotations.json:{source}"
     ]
     assert reason in found_reason
 
@@ -273,3 +256,14 @@ def test_a_file_that_is_no_document_is_an_error_in_one_line(tmp_path, text, mess
         read_annotations([tmp_path / "instances.json"], [WING], "coco")
     assert f"instances.json: {message}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_document_beside_a_table_of_annotations_is_a_problem(tmp_path):
+    root = write(tmp_path, [image(1)], [annotation(1, 1)])
+    (root / "a.csv").write_text("image,task,label\n1.jpg,wing,striped\n")
+    found = read_annotations([root], [WING])
+    assert rows_of(found) == [("1.jpg", "wing", "ny", "")]
+    (problem,) = found.problems
+    assert "holds a COCO file" in problem
+    assert problem.endswith("to use it, set data.layout=coco")
+    assert rows_of(read_annotations([root], [WING], "coco")) == [("1.jpg", "wing", "yn", "")]

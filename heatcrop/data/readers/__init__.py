@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from heatcrop.data.readers import coco, fashionai, folders, table
+from heatcrop.data.readers import coco, cvat, fashionai, folders, label_studio, metadata, parquet, table
 from heatcrop.data.readers.collect import NO_ACCESS, Access, Annotations, Collector, Root, find_split
 from heatcrop.data.readers.infer import Inferred, tasks_of
 from heatcrop.data.tasks import FASHIONAI, Task
@@ -16,15 +17,30 @@ from heatcrop.errors import DataError
 _READERS = {  # in the order of ``auto``
     "fashionai": fashionai,
     "csv": table,
+    "metadata": metadata,
     "coco": coco,
+    "labelstudio": label_studio,
+    "cvat": cvat,
+    "parquet": parquet,
     "folders": folders,
 }
-_FILES = {"csv": table, "coco": coco}
+_FILES = {
+    "csv": table,
+    "metadata": metadata,
+    "coco": coco,
+    "labelstudio": label_studio,
+    "cvat": cvat,
+    "parquet": parquet,
+}
 """Those that read a file, and not only a folder."""
 _EXPECTED = {
     "fashionai": "base/Annotations/label.csv (or rank/Tests/question.csv)",
     "csv": "a CSV file with the header image,task,label",
+    "metadata": "metadata.csv, .jsonl or .parquet with a column file_name",
     "coco": "a COCO file (JSON with images, annotations and categories)",
+    "labelstudio": "a Label Studio export (a JSON list of tasks)",
+    "cvat": "annotations.xml of CVAT for images 1.1",
+    "parquet": "a Parquet file with the columns image,task,label",
     "folders": "<task>/<class>/<image> or <class>/<image>",
 }
 
@@ -93,9 +109,26 @@ def read_annotations(
             collector.problems.append(f"{error}; the rest of this data is left out")
         if not root.given_file:
             table.report_unused(collector)
+            if layout == "auto":
+                _report_others(collector, how)
     if faults and len(faults) == len(opened):
         raise faults[0]
     return collector.finish()
+
+
+def _report_others(collector: Collector, how: str) -> None:
+    """Add a problem for each other layout whose files are in the root's folder."""
+    root = collector.root
+    for other, reader in _FILES.items():
+        if other in (how, "csv"):  # of tables, `table.report_unused` does
+            continue
+        with contextlib.suppress(DataError):
+            if (source := reader.find(root.folder)) and source not in collector.files:
+                where = root.prefix if source == root.folder else root.name(source)
+                collector.problems.append(
+                    f"{where or root.folder}: holds {_EXPECTED[other]}, which is not used, since data in "
+                    f"layout {how} is; to use it, set data.layout={other}"
+                )
 
 
 def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:

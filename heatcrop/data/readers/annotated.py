@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +16,7 @@ from heatcrop.data.readers.naming import name_task, safe_task
 from heatcrop.data.readers.regions import Region
 
 _SHOWN = 3
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Annotated:
     labels: list[Label] = field(default_factory=list)
     places: Sequence[str] = ("",)
     """Folders below the root, with ``/`` at their end, in which the image may be."""
+    group: str = ""
 
 
 def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequence[str] = ()) -> None:
@@ -54,6 +58,8 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
         if reason:
             collector.reject(one.image, "", one.source, reason)
             continue
+        if image != clean_image(one.image)[0]:
+            collector.count("images are found by the end of their path, or by their name", one.source)
         if not one.labels and collector.split(one.split or collector.root.split) in ("train", "val"):
             collector.count("images of train or val have no annotation and are not used", one.source)
             continue
@@ -73,7 +79,7 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
             regions = [label.region for label in labels if label.region is not None]
             region = max(regions, key=lambda one: one.area, default=None)
             name = names[0] if names else ""
-            collector.add(one.source, image, task, name, one.split, sub=sub, region=region)
+            collector.add(one.source, image, task, name, one.split, one.group, sub, region)
 
 
 def labels_of(collector: Collector, images: Sequence[Annotated]) -> list[tuple[str, str, str]]:
@@ -87,16 +93,11 @@ def _named(collector: Collector, images: Sequence[Annotated]) -> list[Annotated]
     plain = {_one_line(label.name) for one in images for label in one.labels if not label.task}
     default = name_task(collector, plain) if plain else ""
     names = functools.cache(lambda text: safe_task(text) if text else default)
-    return [
-        Annotated(
-            one.source,
-            one.image,
-            one.split,
-            [Label(names(label.task), _one_line(label.name), label.region) for label in one.labels],
-            one.places,
-        )
-        for one in images
-    ]
+
+    def named(label: Label) -> Label:
+        return Label(names(label.task), _one_line(label.name), label.region)
+
+    return [dataclasses.replace(one, labels=list(map(named, one.labels))) for one in images]
 
 
 def _one_line(text: str) -> str:
@@ -117,20 +118,23 @@ class Finder:
         why it cannot be found, or ``''``. Of an image that is not there, the collector gives the reason.
         """
         image, reason = clean_image(text)
-        if self.root.access.absolute_paths and os.path.isabs(text):
+        if self.root.access.absolute_paths and os.path.isabs(text) and os.path.isfile(text):
             return text, "", ""
         for place in () if reason else places:
             if not self.root.find(place + image)[1]:
                 return image, place, ""
-        for end in _ends(image):
-            if not clean_image(end)[1] and not self.root.find(end)[1]:
-                return end, "", ""
-        found = self._named(posixpath.basename(image))
-        if len(found) == 1:
-            return found[0], "", ""
-        if found:
-            shown = ", ".join(found[:_SHOWN]) + ", …" * (len(found) > _SHOWN)
-            return image, "", f"the image could be any of {len(found)}: {shown}; write its path"
+        folder, name = posixpath.split(image)
+        # Label Studio puts such a prefix before the name of an uploaded file.
+        for path in dict.fromkeys((image, posixpath.join(folder, _UPLOADED.sub("", name)))):
+            for end in _ends(path):
+                if not clean_image(end)[1] and not self.root.find(end)[1]:
+                    return end, "", ""
+            found = self._named(posixpath.basename(path))
+            if len(found) == 1:
+                return found[0], "", ""
+            if found:
+                shown = ", ".join(found[:_SHOWN]) + ", …" * (len(found) > _SHOWN)
+                return image, "", f"the image could be any of {len(found)}: {shown}; write its path"
         return text, places[0], ""
 
     def _named(self, name: str) -> list[str]:

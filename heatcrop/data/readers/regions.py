@@ -49,7 +49,7 @@ def make_region(values: Sequence[object], size: tuple[int, int] = (0, 0)) -> tup
     if not all(abs(value) <= MOST_PX for value in (x0, y0, x1, y1)):
         return None, f"the box {shown} holds a number that is no pixel; expected x0, y0, x1, y1 in pixels"
     right, bottom = (side or math.inf for side in size)
-    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, right), min(y1, bottom)
+    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(right)), min(y1, float(bottom))
     if x0 >= x1 or y0 >= y1:
         return None, f"the box {shown} (x0, y0, x1, y1) has no area inside the image"
     return Region((x0, y0, x1, y1), size), ""
@@ -68,3 +68,18 @@ def enclose(
     xs = [corner[0] + dx for dx in (0.0, right[0], down[0], right[0] + down[0])]
     ys = [corner[1] + dy for dy in (0.0, right[1], down[1], right[1] + down[1])]
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def turn(box: tuple[float, float, float, float], degrees: float) -> tuple[float, float, float, float]:
+    """Return the box around a box that is turned clockwise around its centre.
+
+    >>> [round(value, 6) for value in turn((0, 0, 4, 2), 90)]
+    [1.0, -1.0, 3.0, 3.0]
+    """
+    if not degrees or not math.isfinite(degrees):
+        return box
+    x0, y0, x1, y1 = box
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    across, down = (x1 - x0) / 2, (y1 - y0) / 2
+    corner = (x0 + across - across * cos + down * sin, y0 + down - across * sin - down * cos)
+    return enclose(corner, x1 - x0, y1 - y0, degrees)

@@ -14,6 +14,7 @@ from heatcrop.data.images import SUFFIXES
 from heatcrop.data.listing import OWN_TABLES, list_folder
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
+from heatcrop.data.readers.naming import LABEL_COLUMNS, choose_file
 from heatcrop.errors import DataError
 
 USUAL_NAME = "annotations.csv"
@@ -26,7 +27,6 @@ _IMAGE_WORDS = {"image", "images", "image_id", "image_name", "image_path", "img"
     "filename",
     "file_name",
 }
-_LABEL_WORDS = {"label", "labels", "class", "classes", "class_name", "category", "target"}
 
 
 def find(folder: Path) -> Path | None:
@@ -34,15 +34,7 @@ def find(folder: Path) -> Path | None:
 
     Raises DataError when several files fit and none has the usual name.
     """
-    fitting = [path for path in _tables(folder) if fits(path)]
-    usual = [path for path in fitting if path.name.casefold() == USUAL_NAME]
-    if len(fitting) > 1 and len(usual) != 1:
-        names = ", ".join(path.name for path in fitting)
-        raise DataError(
-            f"{folder}: several files could hold the annotations ({names}); give one of them as the data, "
-            f"or call it {USUAL_NAME}"
-        )
-    return next(iter(usual or fitting), None)
+    return choose_file(folder, [path for path in _tables(folder) if fits(path)], USUAL_NAME)
 
 
 def fits(path: Path) -> bool:
@@ -91,7 +83,7 @@ def _resembles(row: list[str]) -> bool:
         return True
     return all(
         any(difflib.get_close_matches(word, known, n=1, cutoff=0.8) for word in words)
-        for known in (_IMAGE_WORDS, _LABEL_WORDS)
+        for known in (_IMAGE_WORDS, LABEL_COLUMNS)
     )
 
 
