@@ -196,7 +196,9 @@ def test_a_table_of_true_regions_is_read_in_every_root_and_layout(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name / "wing" / "plain").mkdir(parents=True)
         (tmp_path / name / "wing" / "plain" / "1.jpg").write_text(name)
-    table = "image,task,x0,y0,x1,y1\nwing/plain/1.jpg,wing,1,2,3,4\nwing/plain/2.jpg,wing,1,2,x,4\n"
+    table = (
+        "image,task,x0,y0,x1,y1\nwing/plain/1.jpg,wing,1,2,3,4\nwing/plain/2.jpg,wing,1,2,x,4\n3,wing,,,,\n"
+    )
     (tmp_path / "two" / "boxes_true.csv").write_text(table)
     found = read_annotations([tmp_path / "one", tmp_path / "two"], [WING])
     assert regions_of(found) == [("two/wing/plain/1.jpg", "wing", 1, 2, 3, 4)]

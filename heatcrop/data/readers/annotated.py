@@ -27,6 +27,10 @@ class Label:
     """``''``: the task that is named after the data folder."""
     name: str
     region: Region | None = None
+    split: str = ""
+    """Where it differs from that of the image."""
+    maybe: tuple[str, ...] = ()
+    """Classes that may be right too."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,16 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
             regions = [label.region for label in labels if label.region is not None]
             region = max(regions, key=lambda one: one.area, default=None)
             name = names[0] if names else ""
-            collector.add(one.source, image, task, name, one.split, one.group, sub, region)
+            split = next((label.split for label in labels if label.split), one.split)
+            if maybe := [other for label in labels for other in label.maybe]:
+                name = _with_maybe(collector, one.source, task, name, maybe)
+            collector.add(one.source, image, task, name, split, one.group, sub, region)
 
 
 def labels_of(collector: Collector, images: Sequence[Annotated]) -> list[tuple[str, str, str]]:
     """List ``(split, task, class)`` of the images, sorted by task."""
-    found = [(one.split, label.task, label.name) for one in _named(collector, images) for label in one.labels]
+    named = _named(collector, images)
+    found = [(label.split or one.split, label.task, label.name) for one in named for label in one.labels]
     return sorted(found, key=lambda row: row[1])
 
 
@@ -95,9 +103,25 @@ def _named(collector: Collector, images: Sequence[Annotated]) -> list[Annotated]
     names = functools.cache(lambda text: safe_task(text) if text else default)
 
     def named(label: Label) -> Label:
-        return Label(names(label.task), _one_line(label.name), label.region)
+        task, maybe = names(label.task), tuple(map(_one_line, label.maybe))
+        return dataclasses.replace(label, task=task, name=_one_line(label.name), maybe=maybe)
 
     return [dataclasses.replace(one, labels=list(map(named, one.labels))) for one in images]
+
+
+def _with_maybe(collector: Collector, source: str, name: str, label: str, maybe: Sequence[str]) -> str:
+    """Return the letters of a class with others that may be right too; the class where they are unknown."""
+    task = collector.task(name)
+    letters = collector.label(task, label)[0] if task is not None else ""
+    if task is None or not letters:
+        return label
+    for other in maybe:
+        place = collector.label(task, other)[0].find("y")
+        if place < 0:
+            collector.count("classes that may be right too are no classes of the task", source)
+        elif letters[place] == "n":
+            letters = f"{letters[:place]}m{letters[place + 1 :]}"
+    return letters
 
 
 def _one_line(text: str) -> str:

@@ -54,6 +54,8 @@ class _Annotation(BaseModel):
     category_id: int | str
     bbox: list[Any] | None = None
     attributes: dict[str, Any] | None = None
+    split: str = ""
+    maybe: tuple[str, ...] = ()
 
 
 def find(folder: Path) -> Path | None:
@@ -151,10 +153,10 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
                 faulty.add(str(annotation.image_id))
                 continue
             task = tasks.get(known_category.supercategory or "", "")
-            one.labels.append(Label(task, known_category.name, region))
+            one.labels.append(Label(task, known_category.name, region, annotation.split, annotation.maybe))
             attributes = annotation.attributes or {}
             one.labels.extend(
-                Label(name, value, region)
+                Label(name, value, region, annotation.split)
                 for name, value in attributes.items()
                 if isinstance(value, str) and value.strip() and name.strip()
             )

@@ -277,7 +277,10 @@ class Collector:
             return
         try:
             for source, row in self.table(path, REGIONS[:6]):
-                region, reason = make_region([row[column] for column in REGIONS[2:6]])
+                corners = [row[column] for column in REGIONS[2:6]]
+                if not any(corners):  # of an image that does not show the region
+                    continue
+                region, reason = make_region(corners)
                 if region is None:
                     self.reject(row["image"], row["task"], source, reason)
                 elif task := self.task(row["task"]):

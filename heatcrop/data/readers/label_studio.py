@@ -27,6 +27,10 @@ _USUAL_NAME = "label_studio.json"
 _Pixels = With[int, Field(ge=1, le=MOST_PX)]
 
 
+class _Meta(BaseModel):
+    maybe: tuple[str, ...] = ()
+
+
 class _Result(BaseModel):
     id: str = ""
     from_name: str = Field(min_length=1)
@@ -34,6 +38,7 @@ class _Result(BaseModel):
     value: dict[str, Any]
     original_width: _Pixels | None = None
     original_height: _Pixels | None = None
+    meta: _Meta | None = None
 
 
 class _Annotation(BaseModel):
@@ -124,7 +129,7 @@ def _images(collector: Collector) -> Iterator[Annotated]:
             collector.reject(image, "", source, str(error))
             continue
         labels = [label for part in parts for label in part]
-        yield Annotated(source, image, split if isinstance(split, str) else "", labels)
+        yield Annotated(source, image, split if isinstance(split, str) else "", labels, ("", "images/"))
 
 
 def _all(task: _Task) -> list[_Annotation]:
@@ -174,7 +179,8 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
             own = [by_id[result.id]] if result.id in by_id else by_task.pop(result.from_name, [])
             region = max(own, key=lambda one: one.area, default=None)
             names = _Choices.model_validate(result.value).choices
-            found += [Label(result.from_name, name, region) for name in names]
+            maybe = result.meta.maybe if result.meta is not None else ()
+            found += [Label(result.from_name, name, region, maybe=maybe) for name in names]
     for _ in by_task:
         collector.count("boxes belong to a task whose class is not chosen, and are not used", source)
     return found
