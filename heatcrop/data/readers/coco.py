@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from heatcrop.data.listing import list_folder
 from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
-from heatcrop.data.readers.collect import Collector, find_split
+from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import entries, read_head, read_json
+from heatcrop.data.readers.places import files_in, with_splits
 from heatcrop.data.readers.regions import MOST_PX, Region, make_region
 from heatcrop.errors import DataError
 
@@ -87,13 +87,10 @@ def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
 
 def _documents(folder: Path) -> tuple[list[Path], list[Path]]:
     """List a folder's documents, and others beside them that are not read."""
-    listing = list_folder(folder)
-    below = [name for name in listing.folders if name in FOLDERS or find_split(name, {})]
     found: list[Path] = []
     others: list[Path] = []
-    for place in (folder, *(folder / name for name in below)):
-        names = (listing if place == folder else list_folder(place)).others
-        fitting = [place / name for name in names if name.casefold().endswith(ENDINGS) and fits(place / name)]
+    for place in with_splits(folder, FOLDERS):
+        fitting = [path for path in files_in(place, ENDINGS) if fits(path)]
         # Beside COCO's instances there are captions and keypoints of the same images.
         instances = [path for path in fitting if path.name.startswith(_INSTANCES)] or fitting
         found += instances

@@ -14,11 +14,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from heatcrop.data.images import SUFFIXES
-from heatcrop.data.listing import list_folder
 from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import entries, fault, read_head, read_json
-from heatcrop.data.readers.naming import choose_file
+from heatcrop.data.readers.places import choose_file, files_in
 from heatcrop.data.readers.regions import MOST_PX, Region, enclose, make_region
 from heatcrop.errors import DataError
 
@@ -75,8 +74,7 @@ def find(folder: Path) -> Path | None:
 
     Raises DataError when there are several.
     """
-    names = [name for name in list_folder(folder).others if name.casefold().endswith(ENDINGS)]
-    return choose_file(folder, [folder / name for name in names if fits(folder / name)], _USUAL_NAME)
+    return choose_file(folder, [path for path in files_in(folder, ENDINGS) if fits(path)], _USUAL_NAME)
 
 
 def fits(path: Path) -> bool:

@@ -12,18 +12,19 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from heatcrop.data.listing import list_folder
 from heatcrop.data.readers import parquet
 from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
-from heatcrop.data.readers.collect import Collector, find_split
+from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import read_head
 from heatcrop.data.readers.lines import load_text, parse_lines
-from heatcrop.data.readers.naming import LABEL_COLUMNS, choose_file
+from heatcrop.data.readers.naming import LABEL_COLUMNS
+from heatcrop.data.readers.places import choose_file, files_in, with_splits
 from heatcrop.errors import DataError
 
 ENDINGS = (".jsonl",)
 IMAGE = "file_name"
 _STEM = "metadata"
+_ALL_ENDINGS = tuple(f"{_STEM}{ending}" for ending in (".csv", ".jsonl", ".parquet"))
 _NO_TASK = (IMAGE, "split", "group")
 _SIZES = frozenset({"width", "height", "size", "image_width", "image_height"})
 _MOST_CLASSES = 20
@@ -77,13 +78,10 @@ class _Row:
 
 
 def _tables(folder: Path) -> list[Path]:
-    listing = list_folder(folder)
-    parts = [name for name in listing.folders if find_split(name, {})]
     found = []
-    for place in (folder, *(folder / name for name in parts)):
-        names = (listing if place == folder else list_folder(place)).others
-        named = [place / name for name in names if Path(name).stem.casefold() == _STEM]
-        found.append(choose_file(place, [path for path in named if fits(path)], f"{_STEM}.csv"))
+    for place in with_splits(folder):
+        fitting = [path for path in files_in(place, _ALL_ENDINGS) if fits(path)]
+        found.append(choose_file(place, fitting, f"{_STEM}.csv"))
     return [path for path in found if path is not None]
 
 

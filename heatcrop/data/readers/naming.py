@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection
 
 from heatcrop.data.readers.collect import Collector, match_label
 from heatcrop.data.tasks import folder_name
-from heatcrop.errors import DataError
 
 LABEL_COLUMNS = frozenset({"label", "labels", "class", "classes", "class_name", "category", "target"})
 """Names that say only that something is a class, not of which task."""
@@ -34,18 +32,3 @@ def name_task(collector: Collector, classes: Collection[str]) -> str:
     name = safe_task(folder.name)
     fitting = [task for task in collector.tasks if not any(match_label(task, label)[1] for label in classes)]
     return fitting[0].name if collector.task(name) is None and len(fitting) == 1 else name
-
-
-def choose_file(folder: Path, fitting: Sequence[Path], usual_name: str) -> Path | None:
-    """Choose the only one of some files that hold annotations, or the one with the usual name.
-
-    Raises DataError when several files fit and none has the usual name.
-    """
-    usual = [path for path in fitting if path.name.casefold() == usual_name]
-    if len(fitting) > 1 and len(usual) != 1:
-        names = ", ".join(path.name for path in fitting)
-        raise DataError(
-            f"{folder}: several files could hold the annotations ({names}); give one of them as the data, "
-            f"or call it {usual_name}"
-        )
-    return next(iter(usual or fitting), None)

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from heatcrop.data.listing import list_folder
 from heatcrop.data.readers.collect import Collector
-from heatcrop.data.readers.naming import choose_file
+from heatcrop.data.readers.places import choose_file, files_in
 from heatcrop.errors import DataError
 
 ENDINGS = (".parquet",)
@@ -28,8 +27,7 @@ def find(folder: Path) -> Path | None:
 
     Raises DataError when several files fit, or pyarrow is missing.
     """
-    names = [name for name in list_folder(folder).others if name.casefold().endswith(ENDINGS)]
-    return choose_file(folder, [folder / name for name in names if fits(folder / name)], _USUAL_NAME)
+    return choose_file(folder, [path for path in files_in(folder, ENDINGS) if fits(path)], _USUAL_NAME)
 
 
 def fits(path: Path) -> bool:

@@ -6,7 +6,6 @@ Columns are separated by commas, semicolons or tabs, see `heatcrop.data.readers.
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from heatcrop.data.images import SUFFIXES
 from heatcrop.data.listing import OWN_TABLES, list_folder
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
-from heatcrop.data.readers.naming import LABEL_COLUMNS, choose_file
+from heatcrop.data.readers.naming import LABEL_COLUMNS
+from heatcrop.data.readers.places import choose_file, files_in
 from heatcrop.errors import DataError
 
 USUAL_NAME = "annotations.csv"
@@ -34,7 +34,7 @@ def find(folder: Path) -> Path | None:
 
     Raises DataError when several files fit and none has the usual name.
     """
-    return choose_file(folder, [path for path in _tables(folder) if fits(path)], USUAL_NAME)
+    return choose_file(folder, [path for path in files_in(folder, ENDINGS) if fits(path)], USUAL_NAME)
 
 
 def fits(path: Path) -> bool:
@@ -46,7 +46,7 @@ def report_unused(collector: Collector) -> None:
     """Add a problem for each table in the root's folder, or one below, that resembles unread annotations."""
     root = collector.root.folder
     folders = [root, *(root / name for name in list_folder(root).folders)]
-    for path in (path for folder in folders for path in _tables(folder, (*ENDINGS, ".txt"))):
+    for path in (path for folder in folders for path in files_in(folder, (*ENDINGS, ".txt"))):
         if path in collector.files:
             continue
         row = _first_row(path, faulty=True)
@@ -85,16 +85,6 @@ def _resembles(row: list[str]) -> bool:
         any(difflib.get_close_matches(word, known, n=1, cutoff=0.8) for word in words)
         for known in (_IMAGE_WORDS, LABEL_COLUMNS)
     )
-
-
-def _tables(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
-    """List a folder's tables, hidden ones excepted."""
-    try:
-        names = os.listdir(folder)
-    except OSError:  # reported by whoever reads the images
-        return []
-    found = [folder / name for name in sorted(names) if name[0] != "." and name.casefold().endswith(endings)]
-    return [path for path in found if path.is_file()]
 
 
 def _first_row(path: Path, faulty: bool = False) -> list[str]:
