@@ -96,6 +96,7 @@ def test_text_in_attributes_is_a_class_and_other_values_are_not(tmp_path):
     assert [task.name for task in found.tasks] == ["tail", "wing"]
     assert ("1.jpg", "tail", "yn", "") in rows_of(found)
     assert ("1.jpg", "tail", 0, 0, 9, 9) in regions_of(found)
+    assert any(note.startswith("2 annotations have an attribute that is no text") for note in found.notes)
 
 
 def test_of_several_boxes_the_largest_counts_and_several_classes_are_rejected(tmp_path):
@@ -126,6 +127,16 @@ def test_an_image_without_annotations_has_no_label_and_is_tested(tmp_path):
     assert ("3.jpg", "wing", "", "test") in rows_of(found)
     assert len(rows_of(found)) == 3
     assert any("1 images of train or val have no annotation" in note for note in found.notes)
+
+
+def test_images_alone_are_tested_for_the_tasks_of_the_categories(tmp_path):
+    root = write(tmp_path / "several", [image(1)], [])
+    assert rows_of(read_annotations([root], [WING, BEAK])) == [
+        ("1.jpg", "beak", "", "test"),
+        ("1.jpg", "wing", "", "test"),
+    ]
+    root = write(tmp_path / "one", [image(1)], [], CATEGORIES[:2])
+    assert rows_of(read_annotations([root], [WING])) == [("1.jpg", "wing", "", "test")]
 
 
 def test_a_box_of_the_full_image_is_no_region(tmp_path):

@@ -51,12 +51,13 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
     """Add the rows of images to the collector, one for each image and task.
 
     An image whose annotations contradict each other is rejected for that task. Of several boxes, the largest
-    one counts. An image without annotations has a row without a label for every task of the others, or where
-    they have none for `tasks`.
+    one counts. An image without annotations has a row without a label for every task of the others or, where
+    they have none, for `tasks`, by default the one that is named after the data folder.
     """
     finder = Finder(collector.root)
     images = _named(collector, images)
     known = list(dict.fromkeys(label.task for one in images for label in one.labels))
+    known = known or [safe_task(task) if task else name_task(collector, ()) for task in tasks or [""]]
     for one in images:
         image, sub, reason = finder.find(one.image, one.places)
         if reason:
@@ -67,7 +68,7 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
         if not one.labels and collector.split(one.split or collector.root.split) in ("train", "val"):
             collector.count("images of train or val have no annotation and are not used", one.source)
             continue
-        by_task: dict[str, list[Label]] = {} if one.labels else {task: [] for task in known or tasks}
+        by_task: dict[str, list[Label]] = {} if one.labels else {task: [] for task in known}
         for label in one.labels:
             by_task.setdefault(label.task, []).append(label)
         for task, labels in by_task.items():

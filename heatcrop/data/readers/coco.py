@@ -6,7 +6,8 @@ A category is a class, and its supercategory the task. A box is the true region.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated as With
 from typing import Any
@@ -98,78 +99,91 @@ def _documents(folder: Path) -> tuple[list[Path], list[Path]]:
     return found, others
 
 
+@dataclass(frozen=True)
+class _Document:
+    """The entries of a file that have the expected form, with their sources."""
+
+    path: Path
+    images: list[tuple[str, _Image]]
+    annotations: list[tuple[str, _Annotation]]
+    categories: dict[str, _Category]
+    """By id."""
+    declared: bool
+    """Whether supercategories are tasks even if there is only one."""
+
+
 def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     """Return the images of all documents, and the tasks of their categories."""
     root = collector.root
     paths, others = ([root.source], []) if root.source.is_file() else _documents(root.folder)
     for path in others:
         collector.count(f"files of other annotations beside {_INSTANCES}*.json are not read", root.name(path))
-    documents = [(path, _document(collector, path)) for path in paths]
-    categories: dict[tuple[Path, str], _Category] = {}
-    for path, document in documents:
-        where = f"{root.name(path)}:categories"
-        for _, category in entries(collector, document["categories"], _Category, where):
-            categories[path, str(category.id)] = category
-    annotations = {
-        path: list(
-            entries(
-                collector, document.get("annotations") or (), _Annotation, f"{root.name(path)}:annotations"
-            )
-        )
-        for path, document in documents
-    }
-    used = {(path, str(one.category_id)) for path, found in annotations.items() for _, one in found}
-    declared = any(
-        isinstance(document.get("info"), dict) and document["info"].items() >= SUPERCATEGORY_IS_TASK.items()
-        for _, document in documents
-    )
-    tasks = _tasks([one for key, one in categories.items() if key in used or not used], declared)
-    images: list[Annotated] = []
-    for path, document in documents:
-        by_id: dict[str, tuple[_Image, Annotated]] = {}
-        faulty: set[str] = set()
-        split, places = _split_and_places(collector, path)
-        for source, image in entries(collector, document["images"], _Image, f"{root.name(path)}:images"):
-            one = Annotated(source, image.file_name, image.split or split, places=places)
-            if (known := by_id.setdefault(str(image.id), (image, one)))[1] is not one:
-                collector.reject(
-                    image.file_name, "", source, f"has the id of {known[1].source}; give it its own"
-                )
-        for source, annotation in annotations[path]:
-            known_category = categories.get((path, str(annotation.category_id)))
-            if str(annotation.image_id) not in by_id:
-                reason = f"image_id {_short(annotation.image_id)} is not in images; add it there"
-                collector.reject("", "", source, reason)
-                continue
-            image, one = by_id[str(annotation.image_id)]
-            region, reason = _region(annotation, image)
-            if known_category is None:
-                reason = f"category_id {_short(annotation.category_id)} is not in categories; add it"
-            if known_category is None or reason:
-                collector.reject(image.file_name, "", source, reason)
-                faulty.add(str(annotation.image_id))
-                continue
-            task = tasks.get(known_category.supercategory or "", "")
-            one.labels.append(Label(task, known_category.name, region, annotation.split, annotation.maybe))
-            attributes = annotation.attributes or {}
-            one.labels.extend(
-                Label(name, value, region, annotation.split)
-                for name, value in attributes.items()
-                if isinstance(value, str) and value.strip() and name.strip()
-            )
-        images += [one for key, (_, one) in by_id.items() if one.labels or key not in faulty]
-    return images, [task for task in dict.fromkeys(tasks.values()) if task]
+    documents = [_read_document(collector, path) for path in paths]
+    categories = [one for document in documents for one in document.categories.values()]
+    used = [
+        document.categories[str(one.category_id)]
+        for document in documents
+        for _, one in document.annotations
+        if str(one.category_id) in document.categories
+    ]
+    tasks = _tasks(used or categories, any(document.declared for document in documents))
+    images = [one for document in documents for one in _annotated(collector, document, tasks)]
+    return images, list(dict.fromkeys(tasks.values()))
 
 
-def _document(collector: Collector, path: Path) -> dict[str, Any]:
-    document, name = read_json(collector, path), collector.root.name(path)
-    if not isinstance(document, dict):
-        raise DataError(f"{name}: is a JSON {type(document).__name__}; {_EXPECTED}")
+def _read_document(collector: Collector, path: Path) -> _Document:
+    values, name = read_json(collector, path), collector.root.name(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{name}: is a JSON {type(values).__name__}; {_EXPECTED}")
+    values.setdefault("annotations", [])
     for key in ("images", "categories", "annotations"):
-        if not isinstance(document.get(key), list) and (key != "annotations" or key in document):
-            found = f"{key!r} is no list" if key in document else f"has no {key!r}"
+        if not isinstance(values.get(key), list):
+            found = f"{key!r} is no list" if key in values else f"has no {key!r}"
             raise DataError(f"{name}: {found}; {_EXPECTED}")
-    return document
+    info = values.get("info")
+    categories = entries(collector, values["categories"], _Category, f"{name}:categories")
+    return _Document(
+        path,
+        list(entries(collector, values["images"], _Image, f"{name}:images")),
+        list(entries(collector, values["annotations"], _Annotation, f"{name}:annotations")),
+        {str(one.id): one for _, one in categories},
+        isinstance(info, dict) and info.get("supercategory") == SUPERCATEGORY_IS_TASK["supercategory"],
+    )
+
+
+def _annotated(collector: Collector, document: _Document, tasks: Mapping[str, str]) -> list[Annotated]:
+    """Return a document's images with the classes and boxes of their annotations; reject the others."""
+    split, places = _split_and_places(collector, document.path)
+    images: dict[str, tuple[_Image, Annotated]] = {}
+    for source, image in document.images:
+        one = Annotated(source, image.file_name, image.split or split, places=places)
+        first = images.setdefault(str(image.id), (image, one))[1]
+        if first is not one:
+            reason = f"has the id of {first.source}; give it its own"
+            collector.reject(image.file_name, "", source, reason)
+    faulty: set[str] = set()
+    for source, annotation in document.annotations:
+        key, category = str(annotation.image_id), document.categories.get(str(annotation.category_id))
+        if key not in images:
+            reason = f"image_id {_short(annotation.image_id)} is not in images; add it there"
+            collector.reject("", "", source, reason)
+            continue
+        image, one = images[key]
+        region, reason = _region(annotation, image)
+        if category is None:
+            reason = f"category_id {_short(annotation.category_id)} is not in categories; add it"
+        if category is None or reason:
+            collector.reject(image.file_name, "", source, reason)
+            faulty.add(key)
+            continue
+        task, split_here = tasks.get(category.supercategory or "", ""), annotation.split
+        one.labels.append(Label(task, category.name, region, split_here, annotation.maybe))
+        for name, value in (annotation.attributes or {}).items():
+            if not isinstance(value, str):
+                collector.count("annotations have an attribute that is no text, and is not read", source)
+            elif value.strip() and name.strip():
+                one.labels.append(Label(name, value, region, split_here))
+    return [one for key, (_, one) in images.items() if one.labels or key not in faulty]
 
 
 def _tasks(categories: Iterable[_Category], declared: bool) -> dict[str, str]:

@@ -115,7 +115,7 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
         by_folder = inside[:-1] if collector.split(inside[:-1]) else ""
         split, group = (parquet.as_text(row.values.get(name)) for name in ("split", "group"))
         images.append(Annotated(row.source, image, split or by_folder, labels, (row.folder, ""), group))
-    return images, [task for task in tasks.values() if task]
+    return images, list(tasks.values())
 
 
 def _rows(collector: Collector, path: Path) -> Iterator[_Row]:
