@@ -51,6 +51,7 @@ def test_attributes_are_tasks_and_a_label_without_them_is_a_class(tmp_path):
     ]
     assert regions_of(found) == [("2.jpg", "beak", 0, 0, 9, 9), ("2.jpg", "wing", 10, 20, 30.5, 40)]
     assert found.rejected.empty
+    assert any(note.startswith("2 tags or boxes of label 'bird' are read by their") for note in found.notes)
     assert any("1 images are in a subset that is no split" in note for note in found.notes)
 
 

@@ -103,10 +103,19 @@ def test_cancelled_annotations_are_skipped_and_counted(tmp_path):
 
 def test_tasks_are_inferred_and_other_results_are_counted(tmp_path):
     polygon = {"from_name": "p", "type": "polygonlabels", "value": {"points": [], "polygonlabels": ["x"]}}
-    tasks = [task("1.jpg", [choice("wing", "plain"), polygon]), task("2.jpg", [choice("wing", "striped")])]
+    relation = {"type": "relation", "from_id": "a", "to_id": "b"}
+    tasks = [
+        task("1.jpg", [choice("wing", "plain"), polygon, relation]),
+        task("2.jpg", [choice("wing", "striped")]),
+        {"data": {"image": "3.jpg"}, "predictions": [{"result": []}]},
+    ]
     assert infer_tasks(write(tmp_path, *tasks)) == (WING,)
     found = read(tmp_path, *tasks)
-    assert "1 results of type polygonlabels are not read, for instance export.json:tasks[0]" in found.notes
+    assert found.notes[:3] == [
+        "1 results of type polygonlabels are not read, for instance export.json:tasks[0]",
+        "1 results of type relation are not read, for instance export.json:tasks[0]",
+        "1 tasks have predictions alone, which are no labels, for instance export.json:tasks[2]",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -139,10 +148,9 @@ def test_boxes_without_the_images_size_are_counted(tmp_path):
         ({"data": {"text": "no image"}}, "its data names no image"),
         ({"annotations": []}, "data: is missing"),
         ("x", "is 'x'; expected a valid dictionary"),
-        (
-            task("2.jpg", [{"from_name": "wing", "type": "choices"}]),
-            "result.0.value: is missing",
-        ),
+        (task("2.jpg", [{"from_name": "wing", "type": "choices"}]), "choices: is missing"),
+        (task("2.jpg", [{"type": "choices"}]), "a result of type choices has no from_name; expected"),
+        (task("2.jpg", [{"value": {}}]), "annotations.0.result.0.type: is missing"),
         (task("2.jpg", [choice("wing", 7)]), "choices.0: is 7; expected a valid string"),
         (task("2.jpg", [rectangle("p", "wing", "a", 0, 1, 1)]), "x: is 'a'; expected a valid number"),
         (task("2.jpg", [rectangle("p", "wing", 0, 0, 0, 1)]), "has no area inside the image"),

@@ -162,6 +162,9 @@ class _Document:
             self.attribute = None
         elif tag in ("tag", "box") and self.mark is not None and self.image is not None:
             values = {name: text.strip() for name, text in self.mark.attributes.items() if name.strip()}
+            if values:
+                what = f"tags or boxes of label {self.mark.label!r} are read by their attributes alone"
+                self.collector.count(what, self.place)
             tasks = values.items() or [("", self.mark.label)]
             self.image.labels.extend(
                 Label(name, text, self.mark.region) for name, text in tasks if text not in _NO_VALUE

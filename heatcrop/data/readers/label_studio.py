@@ -32,9 +32,10 @@ class _Meta(BaseModel):
 
 class _Result(BaseModel):
     id: str = ""
-    from_name: str = Field(min_length=1)
+    from_name: str = ""
     type: str
-    value: dict[str, Any]
+    value: dict[str, Any] = Field(default_factory=dict)
+    """Relations of regions have neither."""
     original_width: _Pixels | None = None
     original_height: _Pixels | None = None
     meta: _Meta | None = None
@@ -51,6 +52,7 @@ class _Task(BaseModel):
     annotations: list[_Annotation] | None = None
     completions: list[_Annotation] | None = None
     """Their name in old versions."""
+    predictions: list[Any] | None = None
 
 
 class _Rectangle(BaseModel):
@@ -114,6 +116,8 @@ def _images(collector: Collector) -> Iterator[Annotated]:
             collector.reject("", "", source, reason)
             continue
         annotations = _valid(task)
+        if task.predictions and not annotations:
+            collector.count("tasks have predictions alone, which are no labels", source)
         for _ in range(len(_all(task)) - len(annotations)):
             collector.count("annotations were cancelled and are skipped", source)
         if any(one.ground_truth for one in annotations):
@@ -161,6 +165,8 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
     chosen = {result.id for result in results if result.type == "choices" and result.id}
     found: list[Label] = []
     for result in results:
+        if not result.from_name and result.type in ("choices", "rectanglelabels"):
+            raise ValueError(f"a result of type {result.type} has no from_name; expected the task's name")
         region = _region(collector, source, result) if "x" in result.value else None
         if region is not None and result.id:
             by_id[result.id] = region
