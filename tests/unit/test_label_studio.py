@@ -135,6 +135,17 @@ def test_an_image_is_found_below_the_root(tmp_path, text, image):
     assert [row[0] for row in rows_of(read(tmp_path, task(text, [choice("wing", "plain")])))] == [image]
 
 
+def test_the_choice_of_a_region_of_another_shape_has_no_box(tmp_path):
+    ellipse = {"x": 1, "y": 2, "radiusX": 3, "radiusY": 4, "rotation": 0}
+    labels = {"from_name": "part", "id": "e", "type": "ellipselabels"}
+    chosen = choice("wing", "plain", id="e")
+    results = [{**labels, "value": {**ellipse, "ellipselabels": ["left"]}}, chosen]
+    chosen["value"] |= ellipse
+    found = read(tmp_path, task("1.jpg", results))
+    assert rows_of(found) == [("1.jpg", "wing", "yn", "")]
+    assert found.regions.empty
+
+
 def test_boxes_without_the_images_size_are_counted(tmp_path):
     box = rectangle("p", "wing", 0, 0, 10, 10, original_width=None)
     found = read(tmp_path, task("1.jpg", [choice("wing", "plain"), box]))
@@ -153,6 +164,8 @@ def test_boxes_without_the_images_size_are_counted(tmp_path):
         (task("2.jpg", [{"value": {}}]), "annotations.0.result.0.type: is missing"),
         (task("2.jpg", [choice("wing", 7)]), "choices.0: is 7; expected a valid string"),
         (task("2.jpg", [rectangle("p", "wing", "a", 0, 1, 1)]), "x: is 'a'; expected a valid number"),
+        (task("2.jpg", [rectangle("p", "wing", 1e300, 0, 1, 1)]), "x: is 1e+300; expected at most 10,000"),
+        (task("2.jpg", [rectangle("p", "wing", float("nan"), 0, 1, 1)]), "x: is nan; expected"),
         (task("2.jpg", [rectangle("p", "wing", 0, 0, 0, 1)]), "has no area inside the image"),
         (task("nowhere.jpg", [choice("wing", "plain")]), "the image is missing: there is no nowhere.jpg"),
     ],

@@ -11,7 +11,7 @@ from typing import Annotated as With
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from heatcrop.data.images import SUFFIXES
 from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
@@ -23,7 +23,9 @@ from heatcrop.errors import DataError
 
 ENDINGS = (".json",)
 _USUAL_NAME = "label_studio.json"
+_RECTANGLES = ("rectanglelabels", "rectangle")
 _Pixels = With[int, Field(ge=1, le=MOST_PX)]
+_Percent = With[float, Field(ge=-10_000, le=10_000)]
 
 
 class _Meta(BaseModel):
@@ -56,11 +58,12 @@ class _Task(BaseModel):
 
 
 class _Rectangle(BaseModel):
-    x: FiniteFloat
-    y: FiniteFloat
-    width: FiniteFloat
-    height: FiniteFloat
-    rotation: FiniteFloat | None = 0.0
+    x: _Percent
+    y: _Percent
+    width: _Percent
+    height: _Percent
+    rotation: _Percent | None = 0.0
+    """In degrees, clockwise."""
 
 
 class _Choices(BaseModel):
@@ -167,7 +170,9 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
     for result in results:
         if not result.from_name and result.type in ("choices", "rectanglelabels"):
             raise ValueError(f"a result of type {result.type} has no from_name; expected the task's name")
-        region = _region(collector, source, result) if "x" in result.value else None
+        # The choices of a region repeat it, and it may have another shape.
+        is_rectangle = result.type in _RECTANGLES or _Rectangle.model_fields.keys() <= result.value.keys()
+        region = _region(collector, source, result) if is_rectangle else None
         if region is not None and result.id:
             by_id[result.id] = region
         if result.type == "rectanglelabels" and result.id not in chosen:
@@ -176,7 +181,7 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
                     found.append(Label(result.from_name, name, region))
                 elif region is not None:
                     by_task.setdefault(name, []).append(region)
-        elif result.type not in ("choices", "rectanglelabels", "rectangle"):
+        elif result.type not in ("choices", *_RECTANGLES):
             collector.count(f"results of type {result.type} are not read", source)
     for result in results:
         if result.type == "choices":
