@@ -224,7 +224,6 @@ def check(
         "predict photos/ --run runs/demo --out answers.csv",
         "predict one.jpg --run runs/demo --task neck --out one.csv --no-gallery",
         "predict photos/ --run runs/demo/export --engine onnx --out answers.csv",
-        "predict photos/ --run runs/demo --out answers.csv --format coco --format labelstudio",
     )
 )
 def predict(

@@ -99,13 +99,14 @@ def labels_of(collector: Collector, images: Sequence[Annotated]) -> list[tuple[s
 
 def _named(collector: Collector, images: Sequence[Annotated]) -> list[Annotated]:
     """Name every label's task so that it can serve, and write classes on one line."""
-    plain = {_one_line(label.name) for one in images for label in one.labels if not label.task}
+    one_line = functools.cache(lambda text: " ".join(text.split()))
+    plain = {one_line(label.name) for one in images for label in one.labels if not label.task}
     default = name_task(collector, plain) if plain else ""
     names = functools.cache(lambda text: safe_task(text) if text else default)
 
     def named(label: Label) -> Label:
-        task, maybe = names(label.task), tuple(map(_one_line, label.maybe))
-        return dataclasses.replace(label, task=task, name=_one_line(label.name), maybe=maybe)
+        maybe = tuple(map(one_line, label.maybe))
+        return Label(names(label.task), one_line(label.name), label.region, label.split, maybe)
 
     return [dataclasses.replace(one, labels=list(map(named, one.labels))) for one in images]
 
@@ -123,10 +124,6 @@ def _with_maybe(collector: Collector, source: str, name: str, label: str, maybe:
         elif letters[place] == "n":
             letters = f"{letters[:place]}m{letters[place + 1 :]}"
     return letters
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 class Finder:
