@@ -207,12 +207,14 @@ def test_a_table_of_true_regions_is_read_in_every_root_and_layout(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name / "wing" / "plain").mkdir(parents=True)
         (tmp_path / name / "wing" / "plain" / "1.jpg").write_text(name)
-    table = (
-        "image,task,x0,y0,x1,y1\nwing/plain/1.jpg,wing,1,2,3,4\nwing/plain/2.jpg,wing,1,2,x,4\n3,wing,,,,\n"
-    )
+    rows = ["wing/plain/1.jpg,wing,1,2,3,4", "wing/plain/2.jpg,wing,1,2,x,4", "3.jpg,wing,,,,"]
+    rows += ["4.jpg,wing,1,2,3,4", "1.jpg,toe,1,2,3,4"]
+    table = "\n".join(["image,task,x0,y0,x1,y1", *rows])
     (tmp_path / "two" / "boxes_true.csv").write_text(table)
     found = read_annotations([tmp_path / "one", tmp_path / "two"], [WING])
     assert regions_of(found) == [("two/wing/plain/1.jpg", "wing", 1, 2, 3, 4)]
+    assert any("1 true regions are of images that are not used, for" in note for note in found.notes)
+    assert any("1 true regions are of tasks that the run does not" in note for note in found.notes)
     (reason,) = found.rejected["reason"]
     assert reason == "the box 1, 2, x, 4 is not four numbers; expected x0, y0, x1, y1 in pixels"
 
@@ -280,3 +282,12 @@ def test_a_document_beside_a_table_of_annotations_is_a_problem(tmp_path):
     assert "holds a COCO file" in problem
     assert problem.endswith("to use it, set data.layout=coco")
     assert rows_of(read_annotations([root], [WING], "coco")) == [("1.jpg", "wing", "yn", "")]
+
+
+@pytest.mark.parametrize("text", ["image,task,x0,y0\n", "", "image;x\n"])
+def test_a_table_of_true_regions_that_cannot_be_read_is_a_problem(tmp_path, text):
+    root = write(tmp_path, [image(1)], [annotation(1, 1)])
+    (root / "boxes_true.csv").write_text(text)
+    found = read_annotations([root], [WING])
+    assert rows_of(found) == [("1.jpg", "wing", "yn", "")]
+    assert any(problem.endswith("the true regions of this file are left out") for problem in found.problems)

@@ -24,14 +24,7 @@ _READERS = {  # in the order of ``auto``
     "parquet": parquet,
     "folders": folders,
 }
-_FILES = {
-    "csv": table,
-    "metadata": metadata,
-    "coco": coco,
-    "labelstudio": label_studio,
-    "cvat": cvat,
-    "parquet": parquet,
-}
+_FILES = {how: reader for how, reader in _READERS.items() if how not in ("fashionai", "folders")}
 """Those that read a file, and not only a folder."""
 _EXPECTED = {
     "fashionai": "base/Annotations/label.csv (or rank/Tests/question.csv)",

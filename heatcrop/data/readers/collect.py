@@ -255,17 +255,18 @@ class Collector:
         self._respelt_labels: list[str] = []
         self._guessed: set[str] = set()  # rows whose letters depend on a guessed encoding
         self._read_by_guess: list[str] = []
-        self._counted: dict[str, list[str]] = {}  # sources by what they have in common
+        self._counted: dict[str, tuple[int, str]] = {}  # number and first source, by what they have in common
         self._regions: dict[int, Region] = {}  # by row
-        self._table_of_regions: dict[tuple[str, str], Region] = {}  # of the current root, by task and image
+        # Of the current root's table, by task and image, with their sources.
+        self._table_of_regions: dict[tuple[str, str], tuple[Region, str]] = {}
         self.label = functools.cache(self._label)
         self.split = functools.cache(lambda name: find_split(name, renamed_splits or {}))
 
     def start(self, root: Root) -> None:
         """Start the next root: its rows yield to those of earlier roots."""
+        self._count_unused_regions()
         self.root = root
         self._root_start = len(self._rows)
-        self._table_of_regions = {}
 
     def read_regions(self) -> None:
         """Read the current root's table of true regions, where it has one; call it before its rows are added.
@@ -284,13 +285,22 @@ class Collector:
                 if region is None:
                     self.reject(row["image"], row["task"], source, reason)
                 elif task := self.task(row["task"]):
-                    self._table_of_regions[task.name, composed(clean_image(row["image"])[0])] = region
+                    key = task.name, composed(clean_image(row["image"])[0])
+                    self._table_of_regions[key] = region, source
+                else:
+                    self.count("true regions are of tasks that the run does not have", source)
         except DataError as error:
             self.problems.append(f"{error}; the true regions of this file are left out")
 
+    def _count_unused_regions(self) -> None:
+        for _, source in self._table_of_regions.values():
+            self.count("true regions are of images that are not used", source)
+        self._table_of_regions = {}
+
     def count(self, what: str, source: str) -> None:
         """Count what is left out of a row that is used, or a row that is none; reported as a note."""
-        self._counted.setdefault(what, []).append(source)
+        n, first = self._counted.get(what, (0, source))
+        self._counted[what] = n + 1, first
 
     def read(self, path: Path) -> Iterator[tuple[str, list[str]]]:
         """Yield ``(source, fields)`` of a file's rows; reject lines that cannot be parsed."""
@@ -411,7 +421,7 @@ class Collector:
             self.reject(image, name, source, reason)
             return
         if region is None and self._table_of_regions:
-            region = self._table_of_regions.get((task.name, composed(annotated)))
+            region, _ = self._table_of_regions.pop((task.name, composed(annotated)), (None, ""))
         if region is not None and region.is_full:
             self.count("boxes are the full image, and are not used as true regions", source)
         elif region is not None:
@@ -465,6 +475,7 @@ class Collector:
         """Return all rows; DataError when none can be used."""
         import pandas as pd
 
+        self._count_unused_regions()
         if not self._rows:
             raise DataError(self._no_rows())
         left_out = {
@@ -502,7 +513,7 @@ class Collector:
     def _add_notes(self) -> None:
         """Report what was read under another name, dropped or left out."""
         counted = self._counted.items()
-        self.notes += [f"{len(places):,} {what}, for instance {places[0]}" for what, places in counted]
+        self.notes += [f"{n:,} {what}, for instance {first}" for what, (n, first) in counted]
         if self._read_by_guess:
             self.notes.append(
                 f"{len(self._read_by_guess):,} rows, for instance {self._read_by_guess[0]}, are not in UTF-8 "
