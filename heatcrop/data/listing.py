@@ -102,8 +102,7 @@ def is_description(text: str) -> bool:
 
 
 def is_own_folder(path: Path, beside: Collection[str] = ()) -> bool:
-    """Return whether this program wrote a folder: a run, an export, a report, a gallery, crops, sheets, or
-    labels and predictions in another tool's format.
+    """Return whether this program wrote a folder: a run or a part of it, an export, a page, a format's files.
 
     `beside` are the names of the files in the same folder, which show whether that one is a task's.
     """

@@ -10,7 +10,10 @@ import pytest
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
 from heatcrop.data.readers import read_annotations
+from heatcrop.data.readers.collect import Access
 from heatcrop.data.tasks import resolve
+from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.metrics import task_metrics
 from tests.tiny_run import TASKS
 from tests.unit.builders import regions_of, rows_of
 
@@ -57,6 +60,8 @@ def test_a_conversion_has_predictions_crops_and_splits(call, finished_run, tmp_p
     results = json.loads((tmp_path / "x" / "predictions.json").read_text())
     images = {one["id"]: one for one in document["images"]}
     assert all(one["file_name"].startswith("/") for one in images.values())
+    access = Access(absolute_paths=True)
+    assert len(read_annotations([tmp_path / "x"], KNOWN, access=access).rows) == len(document["annotations"])
     with (finished_run / TASKS[0] / "stage3" / "fused.csv").open() as file:
         fused = {(row["image"], row["class"], float(row["confidence"])) for row in csv.DictReader(file)}
     names = {one["id"]: one["name"] for one in document["categories"]}
@@ -126,16 +131,20 @@ def test_true_regions_of_a_document_are_those_of_the_run(call, home, tiny_home, 
     assert code == 0, text
 
     def regions():
-        settings = ["data.roots=" + json.dumps([str(out)])]
-        dataset = load_dataset(read_config(tiny_home / "tiny.yaml", settings), [], None)
+        dataset = load_dataset(config_of(tiny_home, out), [], None)
         return dataset.boxes_true, dataset.problems
 
-    expected = load_dataset(config_of_data(tiny_home), [], None).boxes_true
+    expected = load_dataset(config_of(tiny_home, tiny_home / "data"), [], None).boxes_true
     found, problems = regions()
     key = ["task", "image"]
     one, other = (table.sort_values(key, ignore_index=True) for table in (found, expected))
     pd.testing.assert_frame_equal(one, other, check_dtype=False)
     assert problems == []
+    figures = json.loads((home / "run" / "metrics.json").read_text())["tasks"]
+    for name, data in load_dataset(config_of(tiny_home, out), [], None).tasks.items():
+        scored = task_metrics(data, RunFolder(home / "run").task(name), "test", found)
+        assert scored["localisation"] == pytest.approx(figures[name]["localisation"])
+        assert scored["localisation"]["n"] > 0
 
     document = json.loads((out / "annotations.json").read_text())
     document["images"][0]["height"] += 1
@@ -146,5 +155,5 @@ def test_true_regions_of_a_document_are_those_of_the_run(call, home, tiny_home, 
     assert f"1 true regions left out, for instance of {name}: it was annotated at 96x97" in problems[0]
 
 
-def config_of_data(home):
-    return read_config(home / "tiny.yaml", ["data.roots=" + json.dumps([str(home / "data")])])
+def config_of(home, data):
+    return read_config(home / "tiny.yaml", ["data.roots=" + json.dumps([str(data)])])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from heatcrop.data.listing import OWN, find_below
 from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import Task
 from heatcrop.data.writers import FORMATS
@@ -209,6 +210,14 @@ def test_a_folder_is_written_again_and_a_users_files_stay(tmp_path):
     write_format(out, {"a.json": [2]})
     assert json.loads((out / "a.json").read_text()) == [2]
     assert sorted(path.name for path in out.rglob("*")) == [".converted.json", "a.json", "images", "mine.txt"]
+
+
+def test_a_folder_that_was_written_is_skipped_below_and_read_itself(tmp_path):
+    touch(tmp_path, "a/1.jpg", "2.jpg")
+    images = {f"images/{one.image}": f"{tmp_path}/{one.image}" for one in RECORDS}
+    write_format(tmp_path / "out", FORMATS["coco"].dataset(RECORDS), images)
+    assert find_below(tmp_path) == (["2.jpg", "a/1.jpg"], [("out", OWN)])
+    assert len(rows_of(read_annotations([tmp_path / "out"], [WING, BEAK]))) == 3
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):

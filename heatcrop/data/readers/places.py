@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from heatcrop.data.listing import list_folder
+from heatcrop.data.listing import is_own_folder
 from heatcrop.data.readers.collect import find_split
 from heatcrop.errors import DataError
 
@@ -24,10 +24,12 @@ def files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
 def with_splits(folder: Path, others: Sequence[str] = ()) -> list[Path]:
     """List a folder and, of those in it, the folders of splits and `others`."""
     try:
-        inside = list_folder(folder).folders
+        with os.scandir(folder) as entries:  # of many images, only folders with such a name are examined
+            named = [one for one in entries if one.name in others or find_split(one.name, {})]
+            inside = sorted(one.name for one in named if one.is_dir())
     except OSError:
         return [folder]
-    return [folder, *(folder / name for name in inside if name in others or find_split(name, {}))]
+    return [folder, *(folder / name for name in inside if not is_own_folder(folder / name))]
 
 
 def choose_file(folder: Path, fitting: Sequence[Path], usual_name: str) -> Path | None:

@@ -48,7 +48,7 @@ def tasks(records: Sequence[Record]) -> list[dict[str, Any]]:
         found.append(
             {
                 "id": number,
-                "data": {"image": _LOCAL + quote(name), "split": split_of(same)},
+                "data": {"image": _LOCAL + quote(name.lstrip("/")), "split": split_of(same)},
                 "annotations": [{"result": truth}] if truth else [],
                 "predictions": [{"model_version": "HeatCrop", "score": least, "result": guess}]
                 if guess
