@@ -78,6 +78,6 @@ def _records(folder: RunFolder, data: TaskData, dataset: Dataset, files: Sequenc
 
 
 def _plain(box: np.ndarray) -> tuple[float, float, float, float]:
-    """Return a box's numbers, whole ones as integers."""
+    """Return a box's numbers, as integers where they are."""
     x0, y0, x1, y1 = (int(value) if value == int(value) else value for value in box.tolist())
     return x0, y0, x1, y1

@@ -17,9 +17,9 @@ def write(root, *images, head="<annotations><version>1.1</version>", names=("1.j
     return root
 
 
-def image(name, *marks, subset=""):
+def image(name, *elements, subset=""):
     given = f' subset="{subset}"' if subset else ""
-    return f'<image id="0" name="{name}"{given} width="100" height="80">{"".join(marks)}</image>'
+    return f'<image id="0" name="{name}"{given} width="100" height="80">{"".join(elements)}</image>'
 
 
 def box(label, corners, attributes="", rotation=""):
@@ -70,7 +70,7 @@ def test_images_may_be_in_a_folder_of_their_subset(tmp_path):
     assert found.rows["path"].tolist() == [f"{tmp_path}/images/train/1.jpg"]
 
 
-def test_an_image_without_marks_has_no_label_and_shapes_are_counted(tmp_path):
+def test_an_image_without_tags_has_no_label_and_shapes_are_counted(tmp_path):
     polygon = '<polygon label="plain" points="1,2;3,4;5,6"/>'
     texts = [image("1.jpg", '<tag label="plain"/>'), image("2.jpg", polygon)]
     found = read_annotations([write(tmp_path, *texts)], [WING])

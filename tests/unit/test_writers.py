@@ -108,7 +108,7 @@ def test_label_studio_tasks_and_configuration():
     files = FORMATS["labelstudio"].dataset(RECORDS)
     first, second = files["tasks.json"]
     assert first["data"] == {"image": "/data/local-files/?d=a/1.jpg", "split": ""}
-    (annotation,), (guess,) = first["annotations"], first["predictions"]
+    (annotation,), (prediction,) = first["annotations"], first["predictions"]
     values = [(one["from_name"], one["type"], one["value"]) for one in annotation["result"]]
     box = {"x": 5, "y": 20, "width": 20, "height": 20, "rotation": 0, "rectanglelabels": ["wing"]}
     assert values == [
@@ -116,9 +116,9 @@ def test_label_studio_tasks_and_configuration():
         ("region", "rectanglelabels", box),
         ("beak", "choices", {"choices": ["long"]}),
     ]
-    assert [one["id"] for one in guess["result"]] == ["beak-class", "beak-box"]
-    assert {one["score"] for one in guess["result"]} == {0.6}
-    assert (guess["model_version"], guess["score"]) == ("HeatCrop", 0.6)
+    assert [one["id"] for one in prediction["result"]] == ["beak-class", "beak-box"]
+    assert {one["score"] for one in prediction["result"]} == {0.6}
+    assert (prediction["model_version"], prediction["score"]) == ("HeatCrop", 0.6)
     assert second["predictions"][0]["result"][0]["value"] == {"choices": ["plain"]}
     controls = {one.get("name") for one in ElementTree.fromstring(files["labelling_config.xml"]).iter()}
     assert controls >= {"image", "region", "wing", "beak"}

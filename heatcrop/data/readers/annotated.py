@@ -35,7 +35,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Annotated:
-    """An image, and what its annotations say of it."""
+    """An image with the classes and boxes of its annotations."""
 
     source: str
     image: str
@@ -82,7 +82,7 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
                 what = "images have several annotations with one class; the largest box of each counts"
                 collector.count(what, one.source)
             regions = [label.region for label in labels if label.region is not None]
-            region = max(regions, key=lambda one: one.area, default=None)
+            region = max(regions, key=lambda region: region.area, default=None)
             name = names[0] if names else ""
             split = next((label.split for label in labels if label.split), one.split)
             if maybe := [other for label in labels for other in label.maybe]:

@@ -68,8 +68,8 @@ def _images(collector: Collector) -> list[Annotated]:
 
 
 @dataclass
-class _Mark:
-    """A tag or box that is being read."""
+class _Element:
+    """A tag or box while it is parsed."""
 
     label: str
     region: Region | None = None
@@ -86,7 +86,7 @@ class _Document:
         self.image: Annotated | None = None
         self.size = (0, 0)
         self.faulty = False
-        self.mark: _Mark | None = None
+        self.element: _Element | None = None
         self.attribute: str | None = None
         self.depth = 0
         self.parser = expat.ParserCreate()
@@ -118,10 +118,10 @@ class _Document:
         elif self.image is None:
             return
         elif tag in ("tag", "box"):
-            self.start_mark(tag, self.image, values)
-        elif tag == "attribute" and self.mark is not None:
+            self.start_element(tag, self.image, values)
+        elif tag == "attribute" and self.element is not None:
             self.attribute = values.get("name", "")
-            self.mark.attributes[self.attribute] = ""
+            self.element.attributes[self.attribute] = ""
         elif tag in _SHAPES:
             self.collector.count(f"annotations of type {tag} are not read", self.place)
 
@@ -142,7 +142,7 @@ class _Document:
             width = height = 0
         self.size = (max(width, 0), max(height, 0))
 
-    def start_mark(self, tag: str, image: Annotated, values: dict[str, str]) -> None:
+    def start_element(self, tag: str, image: Annotated, values: dict[str, str]) -> None:
         region, reason = _region(values, self.size) if tag == "box" else (None, "")
         if not values.get("label", "").strip():
             reason = f"the {tag} has no label; give it one"
@@ -150,26 +150,26 @@ class _Document:
             self.faulty = True
             self.collector.reject(image.image, "", self.place, reason)
         else:
-            self.mark = _Mark(values["label"], region)
+            self.element = _Element(values["label"], region)
 
     def text(self, text: str) -> None:
-        if self.mark is not None and self.attribute is not None:
-            self.mark.attributes[self.attribute] += text
+        if self.element is not None and self.attribute is not None:
+            self.element.attributes[self.attribute] += text
 
     def end(self, tag: str) -> None:
         self.depth -= 1
         if tag == "attribute":
             self.attribute = None
-        elif tag in ("tag", "box") and self.mark is not None and self.image is not None:
-            values = {name: text.strip() for name, text in self.mark.attributes.items() if name.strip()}
+        elif tag in ("tag", "box") and self.element is not None and self.image is not None:
+            values = {name: text.strip() for name, text in self.element.attributes.items() if name.strip()}
             if values:
-                what = f"tags or boxes of label {self.mark.label!r} are read by their attributes alone"
+                what = f"tags or boxes of label {self.element.label!r} are read by their attributes alone"
                 self.collector.count(what, self.place)
-            tasks = values.items() or [("", self.mark.label)]
+            tasks = values.items() or [("", self.element.label)]
             self.image.labels.extend(
-                Label(name, text, self.mark.region) for name, text in tasks if text not in _NO_VALUE
+                Label(name, text, self.element.region) for name, text in tasks if text not in _NO_VALUE
             )
-            self.mark = None
+            self.element = None
         elif tag == "image" and self.image is not None:
             if self.image.labels or not self.faulty:
                 self.images.append(self.image)

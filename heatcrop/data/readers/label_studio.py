@@ -186,7 +186,7 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
     for result in results:
         if result.type == "choices":
             own = [by_id[result.id]] if result.id in by_id else by_task.pop(result.from_name, [])
-            region = max(own, key=lambda one: one.area, default=None)
+            region = max(own, key=lambda region: region.area, default=None)
             names = _Choices.model_validate(result.value).choices
             maybe = result.meta.maybe if result.meta is not None else ()
             found += [Label(result.from_name, name, region, maybe=maybe) for name in names]
@@ -196,7 +196,7 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
 
 
 def _region(collector: Collector, source: str, result: _Result) -> Region | None:
-    """Return the box, in whole pixels, around a rectangle whose numbers are percent of the image's sides."""
+    """Return the box, rounded to pixels, around a rectangle in percent of the image's sides."""
     rectangle = _Rectangle.model_validate(result.value)
     if result.original_width is None or result.original_height is None:
         collector.count("boxes without original_width and original_height are not used", source)

@@ -9,7 +9,7 @@ from heatcrop.data.readers.collect import Collector, match_label
 from heatcrop.data.tasks import folder_name
 
 LABEL_COLUMNS = frozenset({"label", "labels", "class", "classes", "class_name", "category", "target"})
-"""Names that say only that something is a class, not of which task."""
+"""Names of a column of classes that do not name the task."""
 
 
 def safe_task(text: str) -> str:

@@ -27,7 +27,7 @@ class Region:
 
     @property
     def is_full(self) -> bool:
-        """Whether the box is the full image, so that it says nothing about the place."""
+        """Whether the box is the full image, as of an image that was only classified."""
         return 0 < self.size[0] * self.size[1] <= self.area
 
 

@@ -23,38 +23,23 @@ def tasks(records: Sequence[Record]) -> list[dict[str, Any]]:
     Labels and true regions are an annotation, predictions and crops a pre-annotation. A class is a choice of
     the control that is called like the task; a rectangle is labelled with the task's name.
     """
-    image, region = _control_names(tasks_of(records))
+    controls = _control_names(tasks_of(records))
     found = []
     for number, (name, same) in enumerate(by_image(records).items(), 1):
-        known = [one for one in same if one.label]
-        predicted = [one for one in same if one.probabilities]
-        truth = [
-            part
-            for one in known
-            for part in _results(
-                one,
-                one.label,
-                one.region,
-                (image, region),
-                **({"meta": {"maybe": list(one.maybe)}} if one.maybe else {}),
-            )
-        ]
-        guess = [
-            part
-            for one in predicted
-            for part in _results(one, one.predicted, one.crop, (image, region), score=one.score)
-        ]
-        least = min((one.score for one in predicted), default=0.0)
-        found.append(
-            {
-                "id": number,
-                "data": {"image": _LOCAL + quote(name.lstrip("/")), "split": split_of(same)},
-                "annotations": [{"result": truth}] if truth else [],
-                "predictions": [{"model_version": "HeatCrop", "score": least, "result": guess}]
-                if guess
-                else [],
-            }
-        )
+        task: dict[str, Any] = {
+            "id": number,
+            "data": {"image": _LOCAL + quote(name.lstrip("/")), "split": split_of(same)},
+            "annotations": [],
+            "predictions": [],
+        }
+        if known := [one for one in same if one.label]:
+            results = [part for one in known for part in _truth(one, controls)]
+            task["annotations"].append({"result": results})
+        if predicted := [one for one in same if one.probabilities]:
+            results = [part for one in predicted for part in _prediction(one, controls)]
+            least = min(one.score for one in predicted)
+            task["predictions"].append({"model_version": "HeatCrop", "score": least, "result": results})
+        found.append(task)
     return found
 
 
@@ -96,8 +81,17 @@ def _control_names(tasks: Iterable[str]) -> tuple[str, str]:
     return image, region
 
 
+def _truth(record: Record, controls: tuple[str, str]) -> list[dict[str, Any]]:
+    more = {"meta": {"maybe": list(record.maybe)}} if record.maybe else {}
+    return _results(record, record.label, record.region, controls, more)
+
+
+def _prediction(record: Record, controls: tuple[str, str]) -> list[dict[str, Any]]:
+    return _results(record, record.predicted, record.crop, controls, {"score": record.score})
+
+
 def _results(
-    record: Record, label: str, box: Box | None, controls: tuple[str, str], **more: Any
+    record: Record, label: str, box: Box | None, controls: tuple[str, str], more: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Make the choice of a class and, with a box, its rectangle in percent of the image's sides."""
     image, region = controls
