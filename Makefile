@@ -33,8 +33,8 @@ test: $(VENV)/.test
 	$(BIN)/python $(TESTS)
 
 # Of the pure parts, by their own tests: measuring it takes two fifths more time.
-PURE := calibration class_folders component dataset ensemble fusion groups heatmaps images labels listing readers \
-  rule score several_roots splits square submissions tables tasks
+PURE := calibration class_folders coco component cvat dataset ensemble fusion groups heatmaps images label_studio \
+  labels listing metadata parquet readers rule score several_roots splits square submissions tables tasks writers
 coverage: $(VENV)/.test
 	$(BIN)/python $(TESTS) $(PURE:%=tests/unit/test_%.py) --cov --cov-report=term
 

@@ -83,7 +83,7 @@ def pointing(
     for i, (heatmap, (width, height)) in enumerate(zip(heatmaps, sizes.tolist(), strict=True)):
         view = framed((0, 0, width, height) if regions is None else regions[i].tolist(), fit)
         frame = view.x0, view.y0, view.x1, view.y1
-        heat = weigh_heat(heatmap, frame, width, height, rule)[1]
+        heat = weigh_heat(heatmap, frame, width, height, rule)
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         x = view.x0 + (column + 0.5) / GRID * view.width
         y = view.y0 + (row + 0.5) / GRID * view.height

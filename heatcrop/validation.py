@@ -18,8 +18,10 @@ _BOUNDS = {
 }
 
 
-def reason_of(error: Any) -> str:
+def reason_of(error: Any, yaml: bool = True) -> str:
     """Describe what was found and what was expected, given an entry of pydantic's list of errors.
+
+    `yaml` adds how to write a text in YAML, where a text was expected.
 
     >>> reason_of({"type": "less_than_equal", "msg": "", "loc": ("a",), "input": 5000, "ctx": {"le": 1000.0}})
     'is 5000; expected at most 1000'
@@ -40,13 +42,16 @@ def reason_of(error: Any) -> str:
         return f"is {found}; expected {_BOUNDS[kind]} {f'{bound:,}' if bound > 1000 else f'{bound:g}'}"
     if message.startswith("Input should be "):
         expected = message.removeprefix("Input should be ")
-        unquoted = kind == "string_type" and not isinstance(error["input"], (list, dict))
+        unquoted = yaml and kind == "string_type" and not isinstance(error["input"], (list, dict))
         return f"is {found}; expected {expected}{_QUOTE if unquoted else ''}"
     return f"{message} (found {found})"
 
 
-def error_line(error: Any, prefix: str = "") -> str:
-    """Word an entry of pydantic's list of errors as ``key: reason``, with the dotted key below `prefix`."""
+def error_line(error: Any, prefix: str = "", yaml: bool = True) -> str:
+    """Word an entry of pydantic's list of errors as ``key: reason``, with the dotted key below `prefix`.
+
+    For `yaml` see `reason_of`.
+    """
     parts = map(str, (prefix, *error["loc"]))
     key = ".".join(part for part in parts if part and "[" not in part)  # names of types have brackets
-    return f"{key}: {reason_of(error)}" if key else reason_of(error)
+    return f"{key}: {reason_of(error, yaml)}" if key else reason_of(error, yaml)

@@ -113,7 +113,7 @@ def fit_prior(heatmaps: Heatmaps) -> tuple[float, float, float, float]:
     peaks = np.empty((len(heatmaps.maps), 2))
     for i, (heatmap, size) in enumerate(zip(heatmaps.maps, heatmaps.sizes.tolist(), strict=True)):
         x0, y0, x1, y1 = frame = _frame((0, 0, *size), heatmaps.fit)
-        heat = weigh_heat(np.asarray(heatmap), frame, *size, CropRule(prior_weight=0.0))[0]
+        heat = weigh_heat(np.asarray(heatmap), frame, *size, CropRule(prior_weight=0.0))
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         peaks[i] = x0 + (column + 0.5) / GRID * (x1 - x0), y0 + (row + 0.5) / GRID * (y1 - y0)
         peaks[i] /= size

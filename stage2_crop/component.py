@@ -65,7 +65,7 @@ class Component:
     """Its share of the map's total heat, 0..1."""
 
 
-def components(heat: np.ndarray, threshold: float, weighted: np.ndarray | None = None) -> list[Component]:
+def components(heat: np.ndarray, threshold: float) -> list[Component]:
     """Find the 8-connected components of the positions whose heat is at least `threshold`.
 
     Parameters
@@ -73,8 +73,6 @@ def components(heat: np.ndarray, threshold: float, weighted: np.ndarray | None =
     heat : ndarray of float, shape (h, w)
     threshold : float
         In the unit of `heat`; must be above 0, or positions without heat would count.
-    weighted : ndarray of float, shape (h, w), optional
-        What a component's mass is measured with instead of `heat`.
 
     Returns
     -------
@@ -102,9 +100,8 @@ def components(heat: np.ndarray, threshold: float, weighted: np.ndarray | None =
         raise ValueError(f"threshold is {threshold}; it must be above 0")
     heat = np.asarray(heat, np.float32)
     labels = label(heat >= threshold, connectivity=2)
-    weights = heat if weighted is None else weighted
-    mass = np.bincount(labels.ravel(), weights=weights.ravel())
-    total = np.maximum(weights, 0).sum(dtype=np.float64)
+    mass = np.bincount(labels.ravel(), weights=heat.ravel())
+    total = np.maximum(heat, 0).sum(dtype=np.float64)
     found = []
     for region in regionprops(labels):
         y0, x0, y1, x1 = region.bbox

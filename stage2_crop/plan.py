@@ -46,8 +46,8 @@ class CropRule:
         A map whose peak is not above its median by this share of its range has no location: the image is
         not cropped.
     prior_weight : float
-        Power of the location prior that the heat is multiplied by to choose the component; its extent is that
-        of the heat itself. 0 is the heatmap alone; a large one chooses what is nearest to the usual place.
+        Power of the location prior that the heat is multiplied by. 0 is the heatmap alone; with a large one
+        the crop is nearly the usual place.
     prior : tuple of float (x, y, dx, dy), or None
         The location prior: mean and standard deviation of where the heat is highest, as shares of the
         image's width and height. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
@@ -107,7 +107,7 @@ class SearchPlan:
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
     prior_weights: Annotated[tuple[PriorWeight, ...], Field(min_length=1)] = (0.0, 0.5, 1.0, 2.0)
-    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.45, 0.6, 0.75)
+    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.3, 0.45, 0.6, 0.75)
     margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.05, 0.1, 0.2)
     least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.3, 0.45)
     greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)

@@ -76,14 +76,13 @@ def find_crop(
         return Crop(usual_box(rule.usual, width, height), "usual", 0.0)
     if is_flat(heatmap, rule.least_contrast):
         return Crop(uncropped, "flat", 0.0)
-    heat, weighted = weigh_heat(heatmap, frame, width, height, rule)
-    # Where the prior is, a region may be less hot than elsewhere.
-    threshold = rule.threshold * float(heat.flat[int(weighted.argmax())])
+    heat = weigh_heat(heatmap, frame, width, height, rule)
+    threshold = rule.threshold * float(heat.max())
     if threshold <= 0:
         return Crop(uncropped, "empty", 0.0)
     fx0, fy0, fx1, fy1 = frame
     step_x, step_y = (fx1 - fx0) / GRID, (fy1 - fy0) / GRID
-    chosen = choose(components(heat, threshold, weighted), rule.by, rule.together)
+    chosen = choose(components(heat, threshold), rule.by, rule.together)
     if chosen is None:
         return Crop(uncropped, "empty", 0.0)
     if chosen.area < rule.least_area:
@@ -99,17 +98,17 @@ def find_crop(
 
 def weigh_heat(
     heatmap: np.ndarray, frame: tuple[float, float, float, float], width: int, height: int, rule: CropRule
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Scale and upsample a heatmap, and multiply it by the location prior.
 
-    Returns the heat and the product, both (GRID, GRID) float32 in 0..1, and 0 outside the image. The
-    parameters are those of :func:`find_crop`.
+    Returns (GRID, GRID) float32 in 0..1, and 0 outside the image. The parameters are those of
+    :func:`find_crop`.
     """
     heat = upsample(scale_heat(heatmap, rule.percentile), GRID)
     _zero_padding(heat, frame, width, height)
     if rule.prior is None or not rule.prior_weight:
-        return heat, heat
-    return heat, heat * location_prior(rule.prior, frame, width, height) ** rule.prior_weight
+        return heat
+    return heat * location_prior(rule.prior, frame, width, height) ** rule.prior_weight
 
 
 def usual_box(usual: tuple[float, float, float], width: int, height: int) -> tuple[int, int, int, int]:

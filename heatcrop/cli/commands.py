@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,10 @@ from heatcrop.runs.progress import console, log
 
 if TYPE_CHECKING:
     from heatcrop.cli.config import Config
+    from heatcrop.data.tasks import Task
+    from heatcrop.data.writers.records import Record
+    from heatcrop.predict.images import Image
+    from heatcrop.predict.predictor import Prediction
     from heatcrop.predict.trained_run import TrainedRun
     from heatcrop.report.results import TaskResults
 
@@ -42,6 +47,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog=_examples("check --data birds/", "run --all", "predict photos/ --run runs/demo --out answers.csv"),
 )
+
+
+class Format(str, enum.Enum):  # the parser allows no list of literals
+    """Formats of other tools, see :data:`heatcrop.data.writers.FORMATS`."""
+
+    COCO = "coco"
+    LABELSTUDIO = "labelstudio"
+    FIFTYONE = "fiftyone"
+
 
 Configured = Annotated[Path, typer.Option("--config", help="Configuration file.")]
 Data = Annotated[
@@ -225,8 +239,14 @@ def predict(
     ] = "auto",
     gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
     boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of the crops.")] = None,
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option("--format", help="Write <out>_<format>/ for another tool too; repeatable."),
+    ] = None,
 ) -> None:
     """Predict unlabelled images with both networks fused; write a CSV and a gallery."""
+    from heatcrop.data.writers import FORMATS
+    from heatcrop.predict.formats import format_folder, prediction_records, write_format
     from heatcrop.predict.images import predict_images
     from heatcrop.predict.outputs import check_targets
     from heatcrop.predict.predictor import open_pipeline
@@ -235,6 +255,8 @@ def predict(
     check_targets(source, out, boxes)
     page = None
     rows: list[TaskResults] = []
+    folders = {name: format_folder(out, name) for name in (one.value for one in formats or ())}
+    records: dict[str, list[Record]] = {name: [] for name in folders}
     if gallery:
         try:
             from heatcrop.predict.gallery import gallery_page, gallery_rows
@@ -251,10 +273,20 @@ def predict(
         return read_trained_run(folder, engine, device)
 
     pipeline = open_pipeline(folder, task or [], engine, device, read_run)
-    collect = None if page is None else lambda *found: rows.append(gallery_rows(pipeline, *found))
-    count, bad = predict_images(source, pipeline, out, boxes, collect)
+
+    def collect(task: Task, images: Sequence[Image], predictions: Sequence[Prediction]) -> None:
+        if page is not None:
+            rows.append(gallery_rows(pipeline, task, images, predictions))
+        for name in folders:
+            records[name] += prediction_records(name, task, images, predictions)
+
+    needed = page is not None or folders
+    count, bad = predict_images(source, pipeline, out, boxes, collect if needed else None)
     skipped = f"; {len(bad)} images could not be read" if bad else ""
     log(f"{count} images, {count * len(pipeline.tasks)} rows: {out}{skipped}")
+    for name, path in folders.items():
+        write_format(path, FORMATS[name].predictions(records[name]))
+        log(f"{name}: {path}")
     if page is not None:
         title = printable(source.name or str(source))
         log(f"gallery: {build_gallery(page, title, read_settings(folder), rows)}")
@@ -324,13 +356,34 @@ def export(
 ) -> None:
     """Write ONNX networks and one JSON that describes how to run them."""
     from heatcrop.cli.prediction import read_trained_run
-    from heatcrop.cli.run_folders import refuse_others
     from heatcrop.data.listing import is_description
     from heatcrop.predict.trained_run import export_run
+    from heatcrop.runs.ownership import refuse_others
 
     run, out = read_trained_run(RunFolder(run_)), out or run_ / "export"
     refuse_others(out, RunFolder(out).description, "an export's", is_description)
     log(f"exported: {export_run(run, out)}")
+
+
+@app.command(
+    epilog=_examples(
+        "convert --run runs/birds --to coco --out birds-coco",
+        "convert --run runs/birds --to labelstudio --task wing --no-images --out birds-labelstudio",
+    )
+)
+def convert(
+    run_: Finished,
+    to: Annotated[Format, typer.Option("--to", help="Format of another tool.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    task: Tasks = None,
+    images: Annotated[
+        bool, typer.Option(help="Copy the images; otherwise name their absolute paths.")
+    ] = True,
+) -> None:
+    """Write a run's labels, predictions, crops and true regions for another tool."""
+    from heatcrop.cli.conversion import convert_run
+
+    log(f"{convert_run(RunFolder(run_), to.value, out, task or [], images)} rows: {out}")
 
 
 @app.command(

@@ -51,7 +51,9 @@ class DataConfig(Section):
     roots: tuple[str, ...] = ()
     """Folders of data, or CSV files; `~` and environment variables are replaced. The first one that has a row
     wins."""
-    layout: Literal["auto", "fashionai", "csv", "folders"] = "auto"
+    layout: Literal[
+        "auto", "fashionai", "csv", "metadata", "coco", "labelstudio", "cvat", "parquet", "folders"
+    ] = "auto"
     """Layout of the folders; `auto` detects it."""
     tasks: Literal["fashionai", "infer"] | tuple[Task, ...] = "fashionai"
     """`fashionai`: the eight tasks of the competition; `infer`: those of the data; or a list of `{name,

@@ -45,7 +45,7 @@ class Dataset:
     problems: list[str]
     """What does not stop the run: a task that is skipped, a class without a training image."""
     boxes_true: pd.DataFrame | None
-    """image, task, x0, y0, x1, y1 of rendered data."""
+    """image, task, x0, y0, x1, y1 of the true regions, in pixels; None where none is known."""
     stamps: dict[str, str]
     """Fingerprint of each task's image files: their sizes and modification times."""
 
@@ -134,8 +134,8 @@ def load_dataset(
     if not found:
         empty = f"no task has a usable image in {places}"
         raise DataError(problems[0].removeprefix("skipped: ") if problems else empty)
-    truth = roots[0] / "boxes_true.csv"
-    boxes = pd.read_csv(truth, dtype={"image": str, "task": str}) if truth.is_file() else None
+    boxes, misfits = _true_boxes(read.regions, rows)
+    problems += misfits
     groups = (shared_group(list(found.values())),) if shared else tuple(map(single_group, found.values()))
     if held_out := int(sum((group.splits == HELD_OUT).sum() for group in groups)):
         notes.append(
@@ -233,6 +233,42 @@ def _known_survey(folder: RunFolder | None) -> pd.DataFrame:
             table = pd.read_csv(folder.survey, dtype=kinds, keep_default_na=False, usecols=list(kinds))
             return table.drop_duplicates("path").set_index("path")
     return pd.DataFrame(columns=list(kinds)).astype(kinds).set_index("path")
+
+
+def _true_boxes(regions: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame | None, list[str]]:
+    """Cut the true regions of usable images off at their edges; leave out those of another image size.
+
+    Returns image, task, x0, y0, x1, y1, or None where no region is left, and problems.
+    """
+    sizes = rows[["image", "task", "width", "height"]]
+    found = regions.merge(sizes, on=["image", "task"], suffixes=("_annotated", ""))
+    width, height = found["width"], found["height"]
+    other = (found["width_annotated"] > 0) & (
+        (found["width_annotated"] != width) | (found["height_annotated"] != height)
+    )
+    boxes = found[["image", "task", "x0", "y0", "x1", "y1"]].assign(
+        x0=found["x0"].clip(lower=0),
+        y0=found["y0"].clip(lower=0),
+        x1=np.minimum(found["x1"], width),
+        y1=np.minimum(found["y1"], height),
+    )
+    outside = ~other & ((boxes["x0"] >= boxes["x1"]) | (boxes["y0"] >= boxes["y1"]))
+    problems = []
+    if other.any():
+        first = found[other].iloc[0]
+        problems.append(
+            f"{other.sum():,} true regions left out, for instance of {first['image']}: it was annotated at "
+            f"{first['width_annotated']}x{first['height_annotated']} pixels and has {first['width']}x"
+            f"{first['height']} (upright); annotate the image as it is"
+        )
+    if outside.any():
+        first = found[outside].iloc[0]
+        problems.append(
+            f"{outside.sum():,} true regions left out, for instance of {first['image']}: outside the image, "
+            f"which has {first['width']}x{first['height']} pixels; correct the box"
+        )
+    boxes = boxes[~(other | outside)].reset_index(drop=True)
+    return (boxes if len(boxes) else None), problems
 
 
 def _untrainable(data: TaskData) -> str:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import config_of_run, load_dataset
-from heatcrop.cli.run_folders import known_tasks, refuse_no_run, refuse_others, require_finished
+from heatcrop.cli.run_folders import known_tasks, refuse_no_run, require_finished
 from heatcrop.cli.runner import network_context
 from heatcrop.nets.devices import DeviceName, find_devices
 from heatcrop.predict.fuse import WEIGHTS, is_weights, write_ensemble
 from heatcrop.predict.members import file_member, member_names, run_member
 from heatcrop.predict.trained_run import TrainedRun
 from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.ownership import refuse_others
 
 if TYPE_CHECKING:
     import pandas as pd

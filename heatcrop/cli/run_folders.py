@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from heatcrop.cli.config import Config
@@ -15,9 +15,10 @@ from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.predict.description import read_description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import locked
+from heatcrop.runs.ownership import refuse_others
 from heatcrop.runs.progress import log
 from heatcrop.runs.records import refuse_old_records, rows_fingerprint
-from heatcrop.runs.swap import is_remnant, remove_remnants
+from heatcrop.runs.swap import remove_remnants
 
 
 def run_folder(config: Config, out: Path | None) -> RunFolder:
@@ -46,23 +47,6 @@ def owned(folder: RunFolder, new: bool = True) -> Iterator[None]:
 def refuse_foreign(folder: RunFolder) -> None:
     """Raise RunError where a folder has files that are not a run's."""
     refuse_others(folder.path, folder.config, "a run's", is_resolved)
-
-
-def refuse_others(path: Path, first_file: Path, whose: str, is_own: Callable[[str], bool]) -> None:
-    """Raise RunError where a folder to be written has files that are not `whose`, such as "a run's".
-
-    `first_file` is written into such a folder first: where `is_own` accepts its text, the folder is the
-    program's.
-    """
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path}: is a file; give --out a folder")
-    if first_file.is_file():
-        if not is_own(first_file.read_text(encoding="utf-8", errors="replace")):
-            raise RunError(
-                f"{first_file}: was not written by this program; give --out a new or an empty folder"
-            )
-    elif path.is_dir() and not all(map(is_remnant, path.iterdir())):
-        raise RunError(f"{path}: has files that are not {whose}; give --out a new or an empty folder")
 
 
 def refuse_no_run(folder: RunFolder) -> None:
@@ -130,13 +114,14 @@ def require_finished(folder: RunFolder, wanted: Sequence[str] = ()) -> list[Task
     return chosen or finished
 
 
-def reload_dataset(folder: RunFolder) -> Dataset:
-    """Load the data of a run's finished tasks again, from its configuration.
+def reload_dataset(folder: RunFolder, wanted: Sequence[str] = (), keep: bool = True) -> Dataset:
+    """Load the data of a run's finished tasks again, or of those `wanted`, from its configuration.
 
-    RunError where the folder is not a run's, nothing in it is finished, or the data has changed.
+    For `keep` see `load_dataset`. RunError where the folder is not a run's, a task is not finished, or the
+    data has changed.
     """
-    finished = [task.name for task in require_finished(folder)]
-    dataset = load_dataset(config_of_run(folder), finished, folder)
+    finished = [task.name for task in require_finished(folder, wanted)]
+    dataset = load_dataset(config_of_run(folder), finished, folder, keep=keep)
     for name, data in dataset.tasks.items():
         require_same_rows(folder, name, rows_fingerprint(data))
     return dataset

@@ -55,6 +55,8 @@ UNREADABLE = "folders that cannot be read; change their permissions"
 
 REPORT_RECORD = ".report.json"
 """In the page's folder: the fingerprint of what the page was made from, and the files that belong to it."""
+CONVERSION_RECORD = ".converted.json"
+"""In a folder in another tool's format: the files that were written."""
 RUN_HEADER = "# What this run was made with, written anew each time: put settings into a file of your own.\n"
 """The first line of a run folder's ``config.yaml``."""
 UNFINISHED: dict[str, Any] = {"format": 1, "finished": False}
@@ -100,13 +102,13 @@ def is_description(text: str) -> bool:
 
 
 def is_own_folder(path: Path, beside: Collection[str] = ()) -> bool:
-    """Return whether this program wrote a folder: a run, an export, a report, a gallery, crops or sheets.
+    """Return whether this program wrote a folder: a run or a part of it, an export, a page, a format's files.
 
     `beside` are the names of the files in the same folder, which show whether that one is a task's.
     """
     if path.name in _TASK_FOLDERS and not _TASK_FILES.isdisjoint(beside):
         return True
-    if os.path.lexists(path / REPORT_RECORD):
+    if os.path.lexists(path / REPORT_RECORD) or os.path.lexists(path / CONVERSION_RECORD):
         return True
     if _head(path / "config.yaml", len(RUN_HEADER)) == RUN_HEADER:
         return True

@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from heatcrop.errors import RunError
 from heatcrop.files import write_json
 
@@ -28,6 +26,8 @@ def locked(path: Path) -> Iterator[None]:
     The operating system releases the lock when the process ends in whatever way, so a dead process leaves
     none. A note beside the lock names the owner. RunError at once, naming the owner, where there is another.
     """
+    from filelock import FileLock, Timeout  # not installed where only ONNX Runtime is
+
     lock, note = FileLock(path / LOCK, timeout=0), path / NOTE
     try:
         lock.acquire()

@@ -197,7 +197,7 @@ def test_the_shell_completes_commands_and_tasks():
     assert done.stdout.split("\n")[:2] == ["coat collar", "predict"], done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "stage", "check", "predict", "score", "fuse"])
+@pytest.mark.parametrize("command", ["run", "stage", "check", "predict", "score", "convert", "fuse"])
 def test_help_fits_a_screen_and_has_examples(call, command):
     code, printed = call(command, "--help")
     assert code == 0

@@ -178,7 +178,7 @@ def test_the_test_images_are_really_cropped(by_mxnet):
 @pytest.mark.parametrize(("folder", "engine"), [("exported", "auto"), ("run", "onnx")])
 def test_prediction_works_without_mxnet(home, exported, by_mxnet, folder, engine):
     name = f"bare {folder} {engine}"
-    out = ("--out", f"{name}.csv", "--boxes", f"{name}_boxes.csv")
+    out = ("--out", f"{name}.csv", "--boxes", f"{name}_boxes.csv", "--format", "coco")
     done = bare("predict", "photos", "--run", folder, "--engine", engine, *out, cwd=home)
     assert done.returncode == 0, done.stderr
     used = set(done.stdout.partition("used:")[2].split())

@@ -101,6 +101,21 @@ def fashionai_tasks(folder: Path, data: bytes) -> bool:
     return _accepted(lambda: infer_tasks(root, "fashionai"))
 
 
+def _document(name: str) -> Target:
+    """Make a target that infers the tasks of a file and reads it; accepted where no row is rejected."""
+
+    def read(folder: Path, data: bytes) -> bool:
+        for image in ("0.jpg", "1.jpg"):
+            (folder / image).touch()
+        path = folder / name
+        path.write_bytes(data)
+        with contextlib.suppress(HeatCropError):
+            infer_tasks(path)
+        return _all_rows([path], TASKS)
+
+    return read
+
+
 def names(folder: Path, data: bytes) -> bool:
     """Convert a name to a folder name; it can be created and lies within its parent."""
     text = data.decode("utf-8", "replace")
@@ -197,6 +212,11 @@ TARGETS: dict[str, Target] = {
         weights,
         description,
     )
+} | {
+    "coco": _document("annotations.json"),
+    "label_studio": _document("export.json"),
+    "cvat": _document("annotations.xml"),
+    "metadata": _document("metadata.jsonl"),
 }
 
 _CSV_WITH_NAMES = (
@@ -246,6 +266,31 @@ def seeds(target: str) -> list[bytes]:
             b"image,task,probabilities\na.jpg,beak,1;2;3\n\x1eimage,task,label\na.jpg,beak,ynm\n",
         ],
         "weights": [GOOD],
+        "coco": [
+            b'{"images": [{"id": 1, "file_name": "0.jpg", "width": 9, "height": 9}], "annotations": '
+            b'[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3.5, 4], "attributes": {"tail": "long"}}, '
+            b'{"image_id": 1, "category_id": 1, "maybe": ["broad"]}], "categories": [{"id": 1, "name": '
+            b'"hooked", "supercategory": "beak"}, {"id": 2, "name": "broad", "supercategory": "beak"}], '
+            b'"info": {"supercategory": "task"}}'
+        ],
+        "label_studio": [
+            b'[{"data": {"image": "/data/upload/1/0.jpg"}, "annotations": [{"was_cancelled": false, '
+            b'"result": [{"id": "a", "from_name": "beak", "type": "choices", '
+            b'"value": {"choices": ["hooked"]}}, '
+            b'{"id": "b", "from_name": "r", "type": "rectanglelabels", "original_width": 90, '
+            b'"original_height": 50, "value": {"x": 1, "y": 2, "width": 30, "height": 40, "rotation": 20, '
+            b'"rectanglelabels": ["beak"]}}]}]}]'
+        ],
+        "cvat": [
+            b'<?xml version="1.0" encoding="utf-8"?><annotations><image id="0" name="0.jpg" width="9" '
+            b'height="9" subset="train"><tag label="bird"><attribute name="beak">hooked</attribute></tag>'
+            b'<box label="x" xtl="1" ytl="2" xbr="3" ybr="4" rotation="30"><attribute name="tail">short'
+            b"</attribute></box></image></annotations>"
+        ],
+        "metadata": [
+            b'{"file_name": "0.jpg", "beak": "hooked", "tail": "long"}\n'
+            b'{"file_name": "1.jpg", "beak": "broad"}\n'
+        ],
     }[target]
 
 

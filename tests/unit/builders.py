@@ -54,3 +54,27 @@ def train_net(
     """Train a Gluon classifier on the CPU."""
     updater = MxnetUpdater(net, plan.optimiser, (), amp)
     return train(updater, batches, n_batches, validate, plan, seed, on_epoch, checkpoint)
+
+
+def touch(root, *names):
+    """Write empty files for images, which readers never open."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def rows_of(annotations):
+    """List image, task, label and split of accepted rows, sorted."""
+    return sorted(map(tuple, annotations.rows[["image", "task", "label", "split"]].to_numpy().tolist()))
+
+
+def regions_of(annotations):
+    """List image, task and corners of the true regions, sorted."""
+    columns = ["image", "task", "x0", "y0", "x1", "y1"]
+    return sorted(map(tuple, annotations.regions[columns].to_numpy().tolist()))
+
+
+def reasons_of(annotations):
+    """Return why rows are rejected, by source."""
+    return dict(zip(annotations.rejected["source"], annotations.rejected["reason"], strict=True))

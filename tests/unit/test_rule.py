@@ -320,6 +320,14 @@ def test_a_location_prior_decides_between_two_regions(weight, place):
     assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((place, place), abs=5)
 
 
+def test_a_location_prior_narrows_the_region():
+    """Of even heat, the region ends where the prior is half its maximum, 1.177 deviations away."""
+    rule = CropRule(threshold=0.5, margin=0.0, least_side=0.0, least_contrast=0.0)
+    rule = dataclasses.replace(rule, prior_weight=1.0, prior=(0.5, 0.5, 0.1, 0.1))
+    found = find_crop(np.ones((14, 14), np.float32), SQUARE, 200, 200, rule)
+    assert found.box == pytest.approx((76, 76, 124, 124), abs=2)
+
+
 def test_a_prior_far_away_leaves_the_only_region():
     rule = CropRule(threshold=0.5, prior_weight=1.0, prior=(5.0, 5.0, 0.01, 0.01))
     own = find_crop(peak(0.25, 0.25), SQUARE, 200, 200, dataclasses.replace(rule, prior_weight=0.0))

@@ -1,21 +1,39 @@
-"""Read annotations from any of three layouts into one table."""
+"""Read annotations from any of several layouts into one table."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from heatcrop.data.readers import fashionai, folders, table
+from heatcrop.data.readers import coco, cvat, fashionai, folders, label_studio, metadata, parquet, table
 from heatcrop.data.readers.collect import NO_ACCESS, Access, Annotations, Collector, Root, find_split
 from heatcrop.data.readers.infer import Inferred, tasks_of
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 
-_READERS = {"fashionai": fashionai, "csv": table, "folders": folders}  # in the order of ``auto``
+_READERS = {  # in the order of ``auto``
+    "fashionai": fashionai,
+    "csv": table,
+    "metadata": metadata,
+    "coco": coco,
+    "labelstudio": label_studio,
+    "cvat": cvat,
+    "parquet": parquet,
+    "folders": folders,
+}
+_FILES = {how: reader for how, reader in _READERS.items() if how not in ("fashionai", "folders")}
+"""Those that read a file, and not only a folder."""
 _EXPECTED = {
     "fashionai": "base/Annotations/label.csv (or rank/Tests/question.csv)",
     "csv": "a CSV file with the header image,task,label",
+    "metadata": "metadata.csv, .jsonl or .parquet with a column file_name",
+    "coco": "a COCO file (JSON with images, annotations and categories)",
+    "labelstudio": "a Label Studio export (a JSON list of tasks)",
+    "cvat": "annotations.xml of CVAT for images 1.1",
+    "parquet": "a Parquet file with the columns image,task,label",
     "folders": "<task>/<class>/<image> or <class>/<image>",
 }
 
@@ -40,7 +58,7 @@ def read_annotations(
     tasks : sequence of Task, optional
         Rows of other FashionAI tasks are left out and counted. None infers them, see `infer_tasks`; tasks
         that cannot be inferred are problems.
-    layout : {"auto", "fashionai", "csv", "folders"}
+    layout : {"auto", "fashionai", "csv", "metadata", "coco", "labelstudio", "cvat", "parquet", "folders"}
         See the modules of these names, for ``csv`` :mod:`heatcrop.data.readers.table`. ``auto``: for each
         root, the first of them that fits.
     splits : mapping, optional
@@ -73,6 +91,7 @@ def read_annotations(
     faults: list[DataError] = []
     for root, how in opened:
         collector.start(root)
+        collector.read_regions()
         if root.split:
             where = f"{root.prefix}{root.source.name}" if root.given_file else root.prefix
             collector.notes.append(f"{where}: rows without a split are in {root.split}, by its name")
@@ -83,9 +102,26 @@ def read_annotations(
             collector.problems.append(f"{error}; the rest of this data is left out")
         if not root.given_file:
             table.report_unused(collector)
+            if layout == "auto":
+                _report_others(collector, how)
     if faults and len(faults) == len(opened):
         raise faults[0]
     return collector.finish()
+
+
+def _report_others(collector: Collector, how: str) -> None:
+    """Add a problem for each other layout whose files are in the root's folder."""
+    root = collector.root
+    for other, reader in _FILES.items():
+        if other in (how, "csv"):  # of tables, `table.report_unused` does
+            continue
+        with contextlib.suppress(DataError):
+            if (source := reader.find(root.folder)) and source not in collector.files:
+                where = root.prefix if source == root.folder else root.name(source)
+                collector.problems.append(
+                    f"{where or root.folder}: holds {_EXPECTED[other]}, which is not used, since data in "
+                    f"layout {how} is; to use it, set data.layout={other}"
+                )
 
 
 def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:
@@ -131,8 +167,8 @@ def _open_roots(
         raise DataError("no data folder is given; name one with --data")
     if layout not in ("auto", *_READERS):
         raise DataError(f"layout {layout!r} is unknown; expected one of auto, {', '.join(_READERS)}")
-    paths = [Path(root) for root in roots]
-    folders = [path if path.is_dir() else path.parent for path in paths]
+    paths = [_openable(Path(root)) for root in roots]
+    folders = [_folder(path) for path in paths]
     # Of several roots, sources start with the name of the folder if it is unique, otherwise with its path.
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -154,6 +190,22 @@ def _open_roots(
     return opened, [f"{error}; this data is left out" for error in faults]
 
 
+def _folder(path: Path) -> Path:
+    """Return the folder of a root's images."""
+    return path if path.is_dir() else path.parent.parent if _is_beside(path) else path.parent
+
+
+def _openable(path: Path) -> Path:
+    """Write a path so that `_folder` has a name even where it is the one above the current folder."""
+    return Path(os.path.abspath(path)) if _is_beside(path) else path
+
+
+def _is_beside(path: Path) -> bool:
+    """Return whether a file is in a folder of its own, beside those of the images."""
+    named = path.suffix.casefold() in coco.ENDINGS and path.resolve().parent.name in coco.FOLDERS
+    return named and not path.is_dir()
+
+
 def _labels(folders: Sequence[Path]) -> list[str]:
     """Name each folder by the last parts of its path, as many as distinguish them."""
     real = [folder.resolve() for folder in folders]
@@ -170,13 +222,14 @@ def _layout(path: Path, layout: str) -> tuple[str, Path]:
         unset = "; a variable in it is not set" if "$" in str(path) else ""
         raise DataError(f"{path}: there is no such data folder{unset}; correct the path after --data")
     if path.is_file():
-        named = path.suffix.casefold() in table.ENDINGS
-        if layout not in ("auto", "csv") or not (named or table.fits(path)):
-            raise DataError(
-                f"{path}: is a file; expected a folder, or a file with the header image,task,label in layout "
-                "auto or csv"
-            )
-        return "csv", path
+        readers = {how: reader for how, reader in _FILES.items() if layout in ("auto", how)}
+        fitting = [how for how, reader in readers.items() if reader.fits(path)]
+        # Of a file with a known ending, the reader reports what is wrong with it.
+        fitting += [how for how, reader in readers.items() if path.suffix.casefold() in reader.ENDINGS]
+        if not fitting:
+            wanted = ", or ".join(_EXPECTED[how] for how in readers)
+            raise DataError(f"{path}: is a file; expected a folder" + f", or {wanted}" * bool(wanted))
+        return fitting[0], path
     for how, reader in _READERS.items():
         if layout in ("auto", how) and (source := reader.find(path)):
             return how, source

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from heatcrop.data.labels import parse_letters
 from heatcrop.data.readers.lines import DELIMITERS, NOT_UTF8_ROW, load_text, parse_lines
-from heatcrop.data.readers.spelling import find_spelling, folded
+from heatcrop.data.readers.regions import Region, make_region
+from heatcrop.data.readers.spelling import composed, find_spelling, folded
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("image", "path", "task", "label", "split", "group", "source")
 REJECTED = ("image", "task", "source", "reason")
+REGIONS = ("image", "task", "x0", "y0", "x1", "y1", "width", "height")
 SPLITS = {
     "": "",
     **dict.fromkeys(("train", "training"), "train"),
@@ -32,6 +34,8 @@ SPLITS = {
     **dict.fromkeys(("test", "testing", "holdout", "eval", "evaluation"), "test"),
 }
 NO_LABEL = ("", "?")
+REGIONS_TABLE = "boxes_true.csv"
+"""A root's table of true regions."""
 
 _ENDING = re.compile(r"[-_ ]?(set|split|data|images)$")
 _FIRST_ROWS = 20
@@ -58,6 +62,9 @@ class Annotations:
     """Those of the run, given or inferred."""
     left_out: tuple[str, ...]
     """Names of tasks that the data holds and that cannot be inferred."""
+    regions: pd.DataFrame
+    """The true regions that are known: ``image, task, x0, y0, x1, y1`` in pixels, and ``width, height`` of
+    the image when it was annotated, 0 when unknown."""
 
 
 def find_split(name: str, renamed: Mapping[str, str]) -> str | None:
@@ -248,13 +255,52 @@ class Collector:
         self._respelt_labels: list[str] = []
         self._guessed: set[str] = set()  # rows whose letters depend on a guessed encoding
         self._read_by_guess: list[str] = []
+        self._counted: dict[str, tuple[int, str]] = {}  # number and first source, by what they have in common
+        self._regions: dict[int, Region] = {}  # by row
+        # Of the current root's table, by task and image, with their sources.
+        self._table_of_regions: dict[tuple[str, str], tuple[Region, str]] = {}
         self.label = functools.cache(self._label)
         self.split = functools.cache(lambda name: find_split(name, renamed_splits or {}))
 
     def start(self, root: Root) -> None:
         """Start the next root: its rows yield to those of earlier roots."""
+        self._count_unused_regions()
         self.root = root
         self._root_start = len(self._rows)
+
+    def read_regions(self) -> None:
+        """Read the current root's table of true regions, where it has one; call it before its rows are added.
+
+        A table that cannot be read is a problem, and its rows that cannot be used are rejected.
+        """
+        path = self.root.folder / REGIONS_TABLE
+        if not path.is_file():
+            return
+        try:
+            for source, row in self.table(path, REGIONS[:6]):
+                corners = [row[column] for column in REGIONS[2:6]]
+                if not any(corners):  # of an image that does not show the region
+                    continue
+                region, reason = make_region(corners)
+                if region is None:
+                    self.reject(row["image"], row["task"], source, reason)
+                elif task := self.task(row["task"]):
+                    key = task.name, composed(clean_image(row["image"])[0])
+                    self._table_of_regions[key] = region, source
+                else:
+                    self.count("true regions are of tasks that the run does not have", source)
+        except DataError as error:
+            self.problems.append(f"{error}; the true regions of this file are left out")
+
+    def _count_unused_regions(self) -> None:
+        for _, source in self._table_of_regions.values():
+            self.count("true regions are of images that are not used", source)
+        self._table_of_regions = {}
+
+    def count(self, what: str, source: str) -> None:
+        """Count what is left out of a row that is used, or a row that is none; reported as a note."""
+        n, first = self._counted.get(what, (0, source))
+        self._counted[what] = n + 1, first
 
     def read(self, path: Path) -> Iterator[tuple[str, list[str]]]:
         """Yield ``(source, fields)`` of a file's rows; reject lines that cannot be parsed."""
@@ -319,7 +365,15 @@ class Collector:
         return self._tasks[text]
 
     def add(
-        self, source: str, image: str, name: str, label: str, split: str, group: str = "", sub: str = ""
+        self,
+        source: str,
+        image: str,
+        name: str,
+        label: str,
+        split: str,
+        group: str = "",
+        sub: str = "",
+        region: Region | None = None,
     ) -> None:
         """Check one row as its file has it; its image is relative to `sub` (``base/``) within the root."""
         if self.root.access.absolute_paths:
@@ -348,8 +402,9 @@ class Collector:
             path, reason = self._find(image, sub) if not outside else _find_outside(image)
             if reason and source in self._guessed:
                 reason = NOT_UTF8_ROW
+        annotated = image
         if not reason:
-            annotated, image = image, self._name(path, image, sub)
+            image = self._name(path, image, sub)
             place = self._places.get((task.name, image))
             if place is not None:
                 *_, known, known_split, _, first = self._rows[place]
@@ -365,6 +420,12 @@ class Collector:
         if reason:
             self.reject(image, name, source, reason)
             return
+        if region is None and self._table_of_regions:
+            region, _ = self._table_of_regions.pop((task.name, composed(annotated)), (None, ""))
+        if region is not None and region.is_full:
+            self.count("boxes are the full image, and are not used as true regions", source)
+        elif region is not None:
+            self._regions[len(self._rows)] = region
         self._places[task.name, image] = len(self._rows)
         self._rows.append((image, path, task.name, label, str(given), group, source))
         if source in self._guessed:
@@ -414,6 +475,7 @@ class Collector:
         """Return all rows; DataError when none can be used."""
         import pandas as pd
 
+        self._count_unused_regions()
         if not self._rows:
             raise DataError(self._no_rows())
         left_out = {
@@ -439,10 +501,19 @@ class Collector:
             self.problems,
             self.tasks,
             tuple(self._left_out),
+            pd.DataFrame(
+                [
+                    (self._rows[place][0], self._rows[place][2], *region.box, *region.size)
+                    for place, region in self._regions.items()
+                ],
+                columns=list(REGIONS),
+            ),
         )
 
     def _add_notes(self) -> None:
         """Report what was read under another name, dropped or left out."""
+        counted = self._counted.items()
+        self.notes += [f"{n:,} {what}, for instance {first}" for what, (n, first) in counted]
         if self._read_by_guess:
             self.notes.append(
                 f"{len(self._read_by_guess):,} rows, for instance {self._read_by_guess[0]}, are not in UTF-8 "

@@ -7,13 +7,12 @@ Both may have folders of splits: ``<split>/<task>/<class>/<image>``, ``<split>/<
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from heatcrop.data.listing import FORMAT, NAME, OWN, SYSTEM, find_below, list_folder, skip_lines
-from heatcrop.data.readers.collect import Collector, match_label
-from heatcrop.data.tasks import folder_name
+from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.naming import name_task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
 
@@ -95,14 +94,14 @@ class _Tree:
         parts = self._parts()
         inner = [(split, folder) for split, part in parts for folder in self._filled(part)]
         if self._has_splits_in_classes([folder for _, folder in inner]):
-            self.plain_task = self._one_task({folder.name for _, folder in inner})
+            self.plain_task = name_task(collector, {folder.name for _, folder in inner})
             for split, folder in inner:
                 for below in self._filled(folder):
                     self._add_class(below.name, self.plain_task, below, folder.name)
                 self._add_class(split, self.plain_task, folder, deeper=[])
             return
         if self._is_plain([folder for _, folder in inner]):
-            self.plain_task = self._one_task({folder.name for _, folder in inner})
+            self.plain_task = name_task(collector, {folder.name for _, folder in inner})
             for split, folder in inner:
                 self._add_class(split, self.plain_task, folder)
             for split, part in parts:
@@ -197,14 +196,6 @@ class _Tree:
         stray = all(len(self._classes(folder)) < 2 for folder in labelled)
         return bool(direct) and (not labelled or (len(direct) > 1 and stray))
 
-    def _one_task(self, classes: set[str]) -> str:
-        """Name the task of the root after its folder, or take the only one of the run with these classes."""
-        collector, name = self.collector, _task_name(self.collector)
-        fitting = [
-            task for task in collector.tasks if not any(match_label(task, label)[1] for label in classes)
-        ]
-        return fitting[0].name if collector.task(name) is None and len(fitting) == 1 else name
-
     def _classes(self, folder: Path) -> list[Path]:
         return [below for below in self.contents(folder)[0] if self.contents(below)[1]]
 
@@ -232,14 +223,6 @@ class _Tree:
     def _lose(self, reason: str, images: Iterable[Path]) -> None:
         if found := list(images):
             self.lost.setdefault(reason, []).extend(found)
-
-
-def _task_name(collector: Collector) -> str:
-    """Name a task after the root's folder; after the one above where it is called like a split."""
-    folder = collector.root.folder.resolve()
-    if collector.split(folder.name) and folder.parent.name:
-        folder = folder.parent
-    return re.sub("[,;]", "-", folder_name(folder.name))
 
 
 def _has_image(folder: Path, contents: _Contents, levels: int = _MOST_LEVELS) -> bool:

@@ -6,7 +6,6 @@ Columns are separated by commas, semicolons or tabs, see `heatcrop.data.readers.
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from heatcrop.data.images import SUFFIXES
 from heatcrop.data.listing import OWN_TABLES, list_folder
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
+from heatcrop.data.readers.naming import LABEL_COLUMNS
+from heatcrop.data.readers.places import choose_file, files_in
 from heatcrop.errors import DataError
 
 USUAL_NAME = "annotations.csv"
@@ -26,7 +27,6 @@ _IMAGE_WORDS = {"image", "images", "image_id", "image_name", "image_path", "img"
     "filename",
     "file_name",
 }
-_LABEL_WORDS = {"label", "labels", "class", "classes", "class_name", "category", "target"}
 
 
 def find(folder: Path) -> Path | None:
@@ -34,15 +34,7 @@ def find(folder: Path) -> Path | None:
 
     Raises DataError when several files fit and none has the usual name.
     """
-    fitting = [path for path in _tables(folder) if fits(path)]
-    usual = [path for path in fitting if path.name.casefold() == USUAL_NAME]
-    if len(fitting) > 1 and len(usual) != 1:
-        names = ", ".join(path.name for path in fitting)
-        raise DataError(
-            f"{folder}: several files could hold the annotations ({names}); give one of them as the data, "
-            f"or call it {USUAL_NAME}"
-        )
-    return next(iter(usual or fitting), None)
+    return choose_file(folder, [path for path in files_in(folder, ENDINGS) if fits(path)], USUAL_NAME)
 
 
 def fits(path: Path) -> bool:
@@ -54,7 +46,7 @@ def report_unused(collector: Collector) -> None:
     """Add a problem for each table in the root's folder, or one below, that resembles unread annotations."""
     root = collector.root.folder
     folders = [root, *(root / name for name in list_folder(root).folders)]
-    for path in (path for folder in folders for path in _tables(folder, (*ENDINGS, ".txt"))):
+    for path in (path for folder in folders for path in files_in(folder, (*ENDINGS, ".txt"))):
         if path in collector.files:
             continue
         row = _first_row(path, faulty=True)
@@ -91,18 +83,8 @@ def _resembles(row: list[str]) -> bool:
         return True
     return all(
         any(difflib.get_close_matches(word, known, n=1, cutoff=0.8) for word in words)
-        for known in (_IMAGE_WORDS, _LABEL_WORDS)
+        for known in (_IMAGE_WORDS, LABEL_COLUMNS)
     )
-
-
-def _tables(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
-    """List a folder's tables, hidden ones excepted."""
-    try:
-        names = os.listdir(folder)
-    except OSError:  # reported by whoever reads the images
-        return []
-    found = [folder / name for name in sorted(names) if name[0] != "." and name.casefold().endswith(endings)]
-    return [path for path in found if path.is_file()]
 
 
 def _first_row(path: Path, faulty: bool = False) -> list[str]:

@@ -1,0 +1,232 @@
+"""COCO: one JSON document with ``images``, ``annotations`` and ``categories``.
+
+A category is a class, and its supercategory the task. A box is the true region.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated as With
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
+from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.json_files import entries, read_head, read_json
+from heatcrop.data.readers.places import files_in, with_splits
+from heatcrop.data.readers.regions import MOST_PX, Region, make_region
+from heatcrop.errors import DataError
+
+ENDINGS = (".json",)
+SUPERCATEGORY_IS_TASK = {"supercategory": "task"}
+"""In a document's ``info``: its supercategories are tasks, even if there is only one."""
+_USUAL = re.compile(r"annotations\.json|instances_.*\.json|_annotations\.coco\.json", re.IGNORECASE)
+_LIST = re.compile(r'"(images|annotations|categories)"\s*:\s*\[')
+_INSTANCES = "instances_"
+FOLDERS = ("annotations",)
+"""Folders of documents whose images are beside the folder."""
+# What tools write where nobody gave a supercategory.
+_NO_TASK = {"", "none", "null", "default", "object", "objects", "thing", "things", "root", "supercategory"}
+_EXPECTED = "expected a COCO document with the lists images, annotations and categories"
+
+_Pixels = With[int, Field(ge=0, le=MOST_PX)]
+
+
+class _Image(BaseModel):
+    id: int | str
+    file_name: str = Field(min_length=1)
+    width: _Pixels | None = None
+    height: _Pixels | None = None
+    split: str = ""
+
+
+class _Category(BaseModel):
+    id: int | str
+    name: str = Field(min_length=1)
+    supercategory: str | None = ""
+
+
+class _Annotation(BaseModel):
+    image_id: int | str
+    category_id: int | str
+    bbox: list[Any] | None = None
+    attributes: dict[str, Any] | None = None
+    split: str = ""
+    maybe: tuple[str, ...] = ()
+
+
+def find(folder: Path) -> Path | None:
+    """Return the folder if it, its ``annotations/`` or its folders of splits have a document."""
+    return folder if _documents(folder)[0] else None
+
+
+def fits(path: Path) -> bool:
+    """Return whether the start of a file is a COCO document's."""
+    head = read_head(path)
+    lists = set(_LIST.findall(head)) if head.startswith("{") else set()
+    return len(lists) > 1 or bool(lists and _USUAL.fullmatch(path.name))
+
+
+def read(collector: Collector) -> None:
+    """Add the images of all documents to the collector.
+
+    The split is that of the file's name (``instances_val2017.json``) or of its folder. Text in
+    ``attributes`` is the class of the task that the attribute names.
+    """
+    images, tasks = _images(collector)
+    add_images(collector, images, tasks)
+
+
+def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
+    """List ``(split, task, class)`` of the annotations, sorted by task."""
+    return labels_of(collector, _images(collector)[0])
+
+
+def _documents(folder: Path) -> tuple[list[Path], list[Path]]:
+    """List a folder's documents, and others beside them that are not read."""
+    found: list[Path] = []
+    others: list[Path] = []
+    for place in with_splits(folder, FOLDERS):
+        fitting = [path for path in files_in(place, ENDINGS) if fits(path)]
+        # Beside COCO's instances there are captions and keypoints of the same images.
+        instances = [path for path in fitting if path.name.startswith(_INSTANCES)] or fitting
+        found += instances
+        others += [path for path in fitting if path not in instances]
+    return found, others
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The entries of a file that have the expected form, with their sources."""
+
+    path: Path
+    images: list[tuple[str, _Image]]
+    annotations: list[tuple[str, _Annotation]]
+    categories: dict[str, _Category]
+    """By id."""
+    declared: bool
+    """Whether supercategories are tasks even if there is only one."""
+
+
+def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
+    """Return the images of all documents, and the tasks of their categories."""
+    root = collector.root
+    paths, others = ([root.source], []) if root.source.is_file() else _documents(root.folder)
+    for path in others:
+        collector.count(f"files of other annotations beside {_INSTANCES}*.json are not read", root.name(path))
+    documents = [_read_document(collector, path) for path in paths]
+    categories = [one for document in documents for one in document.categories.values()]
+    used = [
+        document.categories[str(one.category_id)]
+        for document in documents
+        for _, one in document.annotations
+        if str(one.category_id) in document.categories
+    ]
+    tasks = _tasks(used or categories, any(document.declared for document in documents))
+    images = [one for document in documents for one in _annotated(collector, document, tasks)]
+    return images, list(dict.fromkeys(tasks.values()))
+
+
+def _read_document(collector: Collector, path: Path) -> _Document:
+    values, name = read_json(collector, path), collector.root.name(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{name}: is a JSON {type(values).__name__}; {_EXPECTED}")
+    values.setdefault("annotations", [])
+    for key in ("images", "categories", "annotations"):
+        if not isinstance(values.get(key), list):
+            found = f"{key!r} is no list" if key in values else f"has no {key!r}"
+            raise DataError(f"{name}: {found}; {_EXPECTED}")
+    info = values.get("info")
+    categories = entries(collector, values["categories"], _Category, f"{name}:categories")
+    return _Document(
+        path,
+        list(entries(collector, values["images"], _Image, f"{name}:images")),
+        list(entries(collector, values["annotations"], _Annotation, f"{name}:annotations")),
+        {str(one.id): one for _, one in categories},
+        isinstance(info, dict) and info.get("supercategory") == SUPERCATEGORY_IS_TASK["supercategory"],
+    )
+
+
+def _annotated(collector: Collector, document: _Document, tasks: Mapping[str, str]) -> list[Annotated]:
+    """Return a document's images with the classes and boxes of their annotations; reject the others."""
+    split, places = _split_and_places(collector, document.path)
+    images: dict[str, tuple[_Image, Annotated]] = {}
+    for source, image in document.images:
+        one = Annotated(source, image.file_name, image.split or split, places=places)
+        first = images.setdefault(str(image.id), (image, one))[1]
+        if first is not one:
+            reason = f"has the id of {first.source}; give it its own"
+            collector.reject(image.file_name, "", source, reason)
+    faulty: set[str] = set()
+    for source, annotation in document.annotations:
+        key, category = str(annotation.image_id), document.categories.get(str(annotation.category_id))
+        if key not in images:
+            reason = f"image_id {_short(annotation.image_id)} is not in images; add it there"
+            collector.reject("", "", source, reason)
+            continue
+        image, one = images[key]
+        region, reason = _region(annotation, image)
+        if category is None:
+            reason = f"category_id {_short(annotation.category_id)} is not in categories; add it"
+        if category is None or reason:
+            collector.reject(image.file_name, "", source, reason)
+            faulty.add(key)
+            continue
+        task, split_here = tasks.get(category.supercategory or "", ""), annotation.split
+        one.labels.append(Label(task, category.name, region, split_here, annotation.maybe))
+        for name, value in (annotation.attributes or {}).items():
+            if not isinstance(value, str):
+                collector.count("annotations have an attribute that is no text, and is not read", source)
+            elif value.strip() and name.strip():
+                one.labels.append(Label(name, value, region, split_here))
+    return [one for key, (_, one) in images.items() if one.labels or key not in faulty]
+
+
+def _tasks(categories: Iterable[_Category], declared: bool) -> dict[str, str]:
+    """Return the task of each supercategory, ``''`` for that of the data folder.
+
+    Supercategories are tasks where there are several, and one has more than one class; or where it is
+    `declared`.
+    """
+    classes: dict[str, set[str]] = {}
+    for one in categories:
+        classes.setdefault(one.supercategory or "", set()).add(one.name)
+    useful = {name for name in classes if name.strip().casefold() not in _NO_TASK}
+    if not declared and (len(useful) < 2 or all(len(classes[name]) < 2 for name in useful)):
+        useful = set()
+    return {name: name if name in useful else "" for name in classes}
+
+
+def _region(annotation: _Annotation, image: _Image) -> tuple[Region | None, str]:
+    """Return an annotation's region, None without a box, and why it cannot be used."""
+    if not annotation.bbox or not any(annotation.bbox):  # zeros: of an image's class without a box
+        return None, ""
+    if len(annotation.bbox) != 4:
+        return None, f"bbox has {len(annotation.bbox)} numbers; expected x, y, width, height in pixels"
+    try:
+        x, y, width, height = map(float, annotation.bbox)
+    except (TypeError, ValueError, OverflowError):
+        return (
+            None,
+            f"bbox {_short(annotation.bbox)} holds no numbers; expected x, y, width, height in pixels",
+        )
+    return make_region((x, y, x + width, y + height), (image.width or 0, image.height or 0))
+
+
+def _split_and_places(collector: Collector, path: Path) -> tuple[str, list[str]]:
+    """Return a document's split, and the folders that its images may be in."""
+    inside = path.parent.relative_to(collector.root.folder).as_posix()
+    part = path.stem.removeprefix(_INSTANCES)
+    names = (part, re.sub(r"[-_]?\d+$", "", part), inside)
+    split = next((name for name in names if name and collector.split(name)), "")
+    base = "" if inside in (".", *FOLDERS) else f"{inside}/"
+    return split, [f"{base}{folder}" for folder in ("", f"{part}/", "images/", f"images/{part}/", "data/")]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,120 @@
+"""A Parquet table with the columns ``image, task, label``, and optionally ``split`` and ``group``.
+
+Parquet is read with pyarrow, which is optional.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.places import choose_file, files_in
+from heatcrop.errors import DataError
+
+ENDINGS = (".parquet",)
+_USUAL_NAME = "annotations.parquet"
+_NEEDED = ("image", "task", "label")
+_NO_PYARROW = (
+    "Parquet is read with the Python package pyarrow, which is not installed: python -m pip install pyarrow"
+)
+
+
+def find(folder: Path) -> Path | None:
+    """Find a folder's only file that has the columns; `_USUAL_NAME` comes before others.
+
+    Raises DataError when several files fit, or pyarrow is missing.
+    """
+    return choose_file(folder, [path for path in files_in(folder, ENDINGS) if fits(path)], _USUAL_NAME)
+
+
+def fits(path: Path) -> bool:
+    """Return whether a file is Parquet and has the columns."""
+    return path.suffix.casefold() in ENDINGS and set(_NEEDED) <= set(columns(path))
+
+
+def read(collector: Collector) -> None:
+    """Add the rows of a table to the collector, like those of a CSV file."""
+    for source, row in _rows(collector):
+        image, task, label = (as_text(row[column]) for column in _NEEDED)
+        split, group = (as_text(row.get(column)) for column in ("split", "group"))
+        collector.add(source, image, task, label, split, group)
+
+
+def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
+    """List ``(split, task, label)`` of the rows, sorted by task."""
+    found = [
+        (as_text(row.get("split")), as_text(row["task"]), as_text(row["label"]))
+        for _, row in _rows(collector)
+    ]
+    return sorted(found, key=lambda row: row[1])
+
+
+def _rows(collector: Collector) -> Iterator[tuple[str, dict[str, Any]]]:
+    return read_rows(collector, collector.root.source, _NEEDED)
+
+
+def columns(path: Path) -> list[str]:
+    """List the columns of a Parquet file, without those of bytes; none of another file."""
+    parquet = _import(str(path))
+    try:
+        return _names(parquet.read_schema(path))
+    except (OSError, ValueError):  # what pyarrow raises of a damaged file
+        return []
+
+
+def _names(schema: Any) -> list[str]:
+    return [str(field.name) for field in schema if "binary" not in str(field.type)]
+
+
+def read_rows(
+    collector: Collector, path: Path, needed: tuple[str, ...]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ``(source, {column: value})`` of the rows of a Parquet file.
+
+    Raises DataError when it lacks a column that is `needed`, or cannot be read.
+    """
+    name = collector.root.name(path)
+    parquet = _import(name)
+    collector.files[path] = name
+    try:
+        with parquet.ParquetFile(path) as file:
+            found = _names(file.schema_arrow)
+            if missing := [column for column in needed if column not in found]:
+                raise DataError(
+                    f"{name}: the columns {', '.join(found)[:200]} lack {', '.join(missing)}; expected "
+                    f"{', '.join(needed)}, with the names of image files"
+                )
+            number = 0
+            for batch in file.iter_batches(columns=found):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{name}:row {number}", row
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError(f"{name}: is not a complete Parquet file ({reason}); write it again") from None
+
+
+def as_text(value: object) -> str:
+    """Write a value as it would be in a CSV file; nothing for none.
+
+    >>> as_text(None), as_text(3.0), as_text(True), as_text(" a ")
+    ('', '3', 'true', 'a')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _import(name: str) -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise DataError(f"{name}: {_NO_PYARROW}") from None
+    return parquet

@@ -1,0 +1,47 @@
+"""Files that may hold annotations: in a folder, and in its folders of splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from heatcrop.data.listing import is_own_folder
+from heatcrop.data.readers.collect import find_split
+from heatcrop.errors import DataError
+
+
+def files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """List a folder's files whose names have one of some endings, in lower case; hidden ones excepted."""
+    try:
+        names = os.listdir(folder)
+    except OSError:  # reported by whoever reads the images
+        return []
+    found = [folder / name for name in sorted(names) if name[0] != "." and name.casefold().endswith(endings)]
+    return [path for path in found if path.is_file()]
+
+
+def with_splits(folder: Path, others: Sequence[str] = ()) -> list[Path]:
+    """List a folder and, of those in it, the folders of splits and `others`."""
+    try:
+        with os.scandir(folder) as entries:  # of many images, only folders with such a name are examined
+            named = [one for one in entries if one.name in others or find_split(one.name, {})]
+            inside = sorted(one.name for one in named if one.is_dir())
+    except OSError:
+        return [folder]
+    return [folder, *(folder / name for name in inside if not is_own_folder(folder / name))]
+
+
+def choose_file(folder: Path, fitting: Sequence[Path], usual_name: str) -> Path | None:
+    """Choose the only one of some files that hold annotations, or the one with the usual name.
+
+    Raises DataError when several files fit and none has the usual name.
+    """
+    usual = [path for path in fitting if path.name.casefold() == usual_name]
+    if len(fitting) > 1 and len(usual) != 1:
+        names = ", ".join(path.name for path in fitting)
+        raise DataError(
+            f"{folder}: several files could hold the annotations ({names}); give one of them as the data, "
+            f"or call it {usual_name}"
+        )
+    return next(iter(usual or fitting), None)

@@ -1,0 +1,94 @@
+"""Parquet: tables of annotations and of metadata, and a machine without pyarrow."""
+
+import sys
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.tasks import Task
+from heatcrop.errors import DataError
+from tests.unit.builders import reasons_of, rows_of, touch
+
+WING = Task("wing", ("plain", "striped"))
+
+
+def write(root, columns, file="birds.parquet"):
+    root.mkdir(exist_ok=True)
+    parquet.write_table(pyarrow.table(columns), root / file)
+    return root
+
+
+def test_a_table_is_read_like_a_csv(tmp_path):
+    columns = {
+        "image": ["1.jpg", "2.jpg", "3.jpg", "4.jpg"],
+        "task": ["wing"] * 4,
+        "label": ["plain", "striped", None, "spotted"],
+        "split": ["train", "validation", None, None],
+        "group": [7, 7, None, None],
+        "note": ["", "", "x", ""],
+    }
+    root = write(touch(tmp_path / "birds", "1.jpg", "2.jpg", "3.jpg", "4.jpg"), columns)
+    found = read_annotations([root], [WING])
+    assert rows_of(found) == [
+        ("1.jpg", "wing", "yn", "train"),
+        ("2.jpg", "wing", "ny", "val"),
+        ("3.jpg", "wing", "", "test"),
+    ]
+    assert found.rows["group"].tolist() == ["7", "7", ""]
+    assert list(reasons_of(found)) == ["birds.parquet:row 4"]
+    assert infer_tasks(root / "birds.parquet") == (Task("wing", ("plain", "spotted", "striped")),)
+
+
+def test_numbers_are_classes(tmp_path):
+    columns = {"image": ["1.jpg", "2.jpg"], "task": ["wing", "wing"], "label": [0.0, 1.0]}
+    assert infer_tasks(write(touch(tmp_path, "1.jpg", "2.jpg"), columns)) == (Task("wing", ("0", "1")),)
+
+
+def test_metadata_may_be_parquet_and_bytes_are_not_read(tmp_path):
+    columns = {"file_name": ["1.jpg", "2.jpg"], "wing": ["plain", "striped"], "raw": [b"\x00", b"\xff"]}
+    root = write(touch(tmp_path, "1.jpg", "2.jpg"), columns, "metadata.parquet")
+    assert rows_of(read_annotations([root], None)) == [
+        ("1.jpg", "wing", "yn", ""),
+        ("2.jpg", "wing", "ny", ""),
+    ]
+
+
+def damaged(root):
+    path = write(root, {"image": ["1.jpg"], "task": ["wing"], "label": ["plain"]}) / "birds.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def no_parquet(root):
+    (root / "birds.parquet").write_text("image,task,label\n1.jpg,wing,plain\n")
+
+
+def other_columns(root):
+    write(root, {"image": ["1.jpg"], "class": ["plain"]})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (damaged, "birds.parquet: is not a complete Parquet file"),
+        (no_parquet, "birds.parquet: is not a complete Parquet file"),
+        (
+            other_columns,
+            "birds.parquet: the columns image, class lack task, label; expected image",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error_in_one_line(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(DataError) as error:
+        read_annotations([tmp_path / "birds.parquet"], [WING], "parquet")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_without_pyarrow_the_error_names_the_command(tmp_path, monkeypatch):
+    write(tmp_path, {"image": ["1.jpg"], "task": ["wing"], "label": ["plain"]})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match="birds.parquet: Parquet is .* python -m pip install pyarrow"):
+        read_annotations([tmp_path], [WING])
