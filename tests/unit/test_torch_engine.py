@@ -24,8 +24,8 @@ SIDE = 64
 NETWORKS = ["efficientnet_lite0", "resnet18_v2", "resnet50_v2"]
 
 
-def context(folder, trainer, name="resnet18_v2", frozen=0, **options):
-    plan = NetworkPlan(name, "none", frozen)
+def context(folder, trainer, name="resnet18_v2", frozen=0, weights="none", **options):
+    plan = NetworkPlan(name, weights, frozen)
     return NetworkContext(plan, InputForm(SIDE, "pad", backbone(name)), folder, trainer=trainer, **options)
 
 
@@ -148,17 +148,18 @@ def trained(classifier, plan, n_rows=32, masked=False, seed=5, checkpoint=None, 
     return train(updater, batches, n_batches, validate, plan, seed, on_epoch, checkpoint)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18_v2"])
-@pytest.mark.parametrize("settings", [{"optimizer": "sgd", "learning_rate": 0.002}, {"learning_rate": 1e-4}])
-def test_both_engines_have_the_same_losses_over_twenty_steps(tmp_path, name, settings):
-    plan = TrainingPlan(
-        **{"epochs": 20, "batch_size": 16, "reload_best": False, "head_rate": 3.0, **settings}
-    )
-    plan = dataclasses.replace(plan, weight_decay=1e-3)
-    histories = [trained(one, plan, n_rows=16) for one in pair(tmp_path, name)]
+@pytest.mark.parametrize(
+    ("name", "weights", "rate"),
+    [("efficientnet_lite0", "imagenet", 5e-4), ("resnet18_v2", "none", 2e-3)],
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_both_engines_have_the_same_losses_over_twenty_steps(tmp_path, name, weights, rate, optimizer):
+    rate = rate if optimizer == "sgd" else rate / 20
+    plan = TrainingPlan(20, 16, optimizer, rate, head_rate=3.0, weight_decay=1e-3, reload_best=False)
+    histories = [trained(one, plan, n_rows=16) for one in pair(tmp_path, name, weights=weights)]
     losses = np.array([[row.train_loss for row in history] for history in histories])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
-    assert losses[0, -1] < 0.8 * losses[0, 0]
+    assert losses[0, -1] < 0.9 * losses[0, 0]
 
 
 def test_both_engines_leave_out_classes_that_do_not_belong_to_a_row(tmp_path):

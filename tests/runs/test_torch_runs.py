@@ -1,0 +1,86 @@
+"""Runs that PyTorch trains, alone or after MXNet."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("torch")
+
+from heatcrop.cli.config_file import read_config
+from heatcrop.cli.prediction import trained_run
+from heatcrop.nets.inference import open_network
+from heatcrop.predict.trained_run import open_networks
+from heatcrop.runs.folder import RunFolder
+from tests.conftest import without_plots
+from tests.tiny_run import TASKS, TINY, parse_probabilities
+
+NECK = TASKS[0]
+TORCH = ("--set", "runtime.trainer=torch")
+
+
+@pytest.fixture(scope="module")
+def torch_run(call, home):
+    with without_plots():
+        code, printed = call("run", "--all", *TINY, "--out", "torch", "--jobs", "1", *TORCH)
+    assert code == 0, printed
+    return home / "torch"
+
+
+def test_a_run_has_the_files_of_mxnets(torch_run, finished_run):
+    found, expected = (
+        {
+            path.relative_to(run).as_posix()
+            for path in run.rglob("*")
+            if path.is_file() and path.suffix != ".jpg"
+        }
+        for run in (torch_run, finished_run)
+    )
+    assert found == expected
+
+
+def test_a_run_learns(torch_run):
+    history = pd.read_csv(RunFolder(torch_run).task(NECK).history(3))
+    final = history[history["network"] == "final"]
+    assert final["train_loss"].iloc[-1] < final["train_loss"].iloc[0]
+
+
+def test_the_exported_networks_predict_what_the_run_has_predicted(torch_run, call, home):
+    images = home / "data" / "rank" / "Images" / NECK
+    code, printed = call("predict", images, "--run", "torch", "--task", "neck", "--out", "torch.csv")
+    assert code == 0, printed
+    found = pd.read_csv(home / "torch.csv").set_index("image")
+    fused = pd.read_csv(RunFolder(torch_run).task(NECK).fused_csv).set_index("image")
+    for image, row in found.iterrows():
+        (own,) = [name for name in fused.index if name.endswith(image.rpartition("/")[2])]
+        known = parse_probabilities(fused.loc[own, "probabilities"])
+        np.testing.assert_allclose(parse_probabilities(row["probabilities"]), known, atol=2e-4)
+
+
+@pytest.mark.parametrize("trainer", ["mxnet", "torch"])
+def test_each_engine_opens_the_weights_of_the_other(torch_run, finished_run, trainer):
+    """ONNX files of one run against the networks that the other engine builds from its weights."""
+    folder = RunFolder(finished_run if trainer == "torch" else torch_run)
+    config = read_config(folder.config, [f"runtime.trainer={trainer}"])
+    run = trained_run(config, folder)
+    _, branches = open_networks(run)
+    (task,) = [task for task in run.tasks if task.name == NECK]
+    x = np.random.default_rng(0).normal(size=(3, *run.context.feature_shape())).astype(np.float32)
+    for network, number in zip(branches(task), (1, 3), strict=True):
+        exported = open_network(folder.task(NECK).network(number))
+        for one, other in zip(network(x), exported(x), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4 * max(1, np.abs(other).max()))
+
+
+def test_pytorch_continues_what_mxnet_has_begun(call, run_copy, home):
+    folder = RunFolder(run_copy).task(NECK)
+    before = folder.weights(1).read_bytes()
+    folder.record("finetune").unlink()
+    with without_plots():
+        code, printed = call("run", "--task", "neck", *TINY, "--out", run_copy, "--jobs", "1", *TORCH)
+    assert code == 0, printed
+    assert "neck: cam, crop up to date" in printed
+    assert "neck: finetune in" in printed
+    assert folder.weights(1).read_bytes() == before
+    assert json.loads(RunFolder(run_copy).metrics.read_text())["tasks"][NECK]["fused"]["map"] > 0
