@@ -1,12 +1,12 @@
-"""Choose a task's crop rule on rows that no network trained on, by fused AP.
+"""Choose a task's crop rule on rows that no network trained on, by AP.
 
 One setting at a time, the others held: the location prior's weight, threshold, margin, least side, greatest
 side, whether to crop a fixed place instead or as well, and whether to crop at all. Each candidate is
 evaluated by a linear probe on the crops' features: by the mean of its AP alone and fused with stage 1's
 predictions. The probe is weaker than the network that stage 3 fine-tunes, and its fusion leans on the full
-image: there, crops that show less of the attribute can seem as good as any. Whether to crop at all is decided by
-the fused AP. Rows are training images whose heatmaps and predictions come from networks that did not train on
-them, and validation images; test images are not used.
+image: there, crops that show less of the attribute can seem as good as any. Whether to crop at all is decided
+by the fused AP. Rows are training images whose heatmaps and predictions come from networks that did not train
+on them, and validation images; test images are not used.
 
 Validation sets are small and the best of a dozen noisy figures is an optimistic choice. So a candidate must
 be better than the configured value by more than one standard error of the difference (Breiman et al.,
@@ -87,7 +87,7 @@ def search_rule(
 
     @functools.cache
     def evaluate(boxes: tuple[tuple[Box, ...], ...]) -> tuple[np.ndarray, np.ndarray, float]:
-        """Compute AP of the crops and fused, (2,), the same on the resamples, (2, R), and the crops' weight."""
+        """Compute AP of crops and fused, (2,), the same on the resamples, (2, R), and the crops' weight."""
         features = np.stack([np.mean([known[i][box] for box in row], axis=0) for i, row in enumerate(boxes)])
         crop = probe_predictions(features, rows.letters.argmax(axis=1), n_classes, rows.folds)
         fusion = fit_fusion(rows.full, crop, rows.letters, rows.soft)
