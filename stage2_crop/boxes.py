@@ -16,6 +16,7 @@ from stage2_crop.plan import CropRule
 from stage2_crop.rule import GRID, NO_CROP, Crop, find_crop, usual_box, weigh_heat
 
 _LEAST_SPREAD = 0.05
+_CENTRES = (np.arange(GRID) + 0.5) / GRID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,7 @@ def complete_rule(rule: CropRule, heatmaps: Heatmaps) -> CropRule:
 
 
 def fit_prior(heatmaps: Heatmaps) -> tuple[float, float, float, float]:
-    """Estimate where the heat of some images is highest: mean and standard deviation of a Gaussian.
+    """Estimate where the attribute is in some images: mean and standard deviation of a Gaussian.
 
     Parameters
     ----------
@@ -108,17 +109,26 @@ def fit_prior(heatmaps: Heatmaps) -> tuple[float, float, float, float]:
     -------
     tuple of float (x, y, dx, dy)
         Shares of the image's width and height. Robust, since heat peaks at a wrong place in some images: the
-        median of the peaks, and their median absolute deviation scaled to a Gaussian's standard deviation.
+        median of the peaks, and their median absolute deviation scaled to a Gaussian's standard deviation. To
+        the variance of the peaks the median variance of the heat within an image is added, above half its
+        maximum: the prior is that of all positions of a region, not of its middle.
     """
-    peaks = np.empty((len(heatmaps.maps), 2))
+    peaks, within = np.empty((2, len(heatmaps.maps), 2))
     for i, (heatmap, size) in enumerate(zip(heatmaps.maps, heatmaps.sizes.tolist(), strict=True)):
         x0, y0, x1, y1 = frame = _frame((0, 0, *size), heatmaps.fit)
         heat = weigh_heat(np.asarray(heatmap), frame, *size, CropRule(prior_weight=0.0))
+        across, down = (x0 + _CENTRES * (x1 - x0)) / size[0], (y0 + _CENTRES * (y1 - y0)) / size[1]
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-        peaks[i] = x0 + (column + 0.5) / GRID * (x1 - x0), y0 + (row + 0.5) / GRID * (y1 - y0)
-        peaks[i] /= size
+        peaks[i] = across[column], down[row]
+        heat = np.where(heat >= heat.max() / 2, heat, 0)
+        total = max(float(heat.sum()), 1e-12)
+        within[i] = (
+            np.sum(heat.sum(axis=0) * (across - across[column]) ** 2) / total,
+            np.sum(heat.sum(axis=1) * (down - down[row]) ** 2) / total,
+        )
     middle = np.median(peaks, axis=0)
-    spread = np.maximum(1.4826 * np.median(np.abs(peaks - middle), axis=0), _LEAST_SPREAD)
+    between = 1.4826 * np.median(np.abs(peaks - middle), axis=0)
+    spread = np.maximum(np.hypot(between, np.sqrt(np.median(within, axis=0))), _LEAST_SPREAD)
     x, y, dx, dy = map(float, (*middle, *spread))
     return x, y, dx, dy
 

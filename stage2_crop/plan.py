@@ -78,7 +78,7 @@ class CropRule:
     greatest_side: GreatestSide = 0.95
     least_area: Share = 0.002
     least_contrast: UpTo1000 = 0.05
-    prior_weight: PriorWeight = 0.5
+    prior_weight: PriorWeight = 1.0
     prior: tuple[float, float, Spread, Spread] | None = None
     zoom: Zoom = 0.0
     place: Place = "heatmap"

@@ -1,10 +1,12 @@
-"""Choose a task's crop rule on rows that no network trained on, by fused AP.
+"""Choose a task's crop rule on rows that no network trained on, by AP.
 
 One setting at a time, the others held: the location prior's weight, threshold, margin, least side, greatest
 side, whether to crop a fixed place instead or as well, and whether to crop at all. Each candidate is
-evaluated by what its crops add to the full image: a linear probe on the crops' features, fused with stage 1's
-predictions. Rows are training images whose heatmaps and predictions come from networks that did not train on
-them, and validation images; test images are not used.
+evaluated by a linear probe on the crops' features: by the mean of its AP alone and fused with stage 1's
+predictions. The probe is weaker than the network that stage 3 fine-tunes, and its fusion leans on the full
+image: there, crops that show less of the attribute can seem as good as any. Whether to crop at all is decided
+by the fused AP. Rows are training images whose heatmaps and predictions come from networks that did not train
+on them, and validation images; test images are not used.
 
 Validation sets are small and the best of a dozen noisy figures is an optimistic choice. So a candidate must
 be better than the configured value by more than one standard error of the difference (Breiman et al.,
@@ -40,9 +42,11 @@ class Candidate:
     """AP of the probe on the crops alone, and fused with the full image."""
     weight: float
     """Of the crops in the fusion."""
+    score: float
+    """What candidates are compared by: the mean of both, or the fused AP."""
     difference: float
     error: float
-    """Mean and standard error (bootstrap over rows) of its fused AP less the configured value's."""
+    """Mean and standard error (bootstrap over rows) of its score less the configured value's."""
     side: float
     """Median side of its crops as a share of the image's shorter side."""
     chosen: bool = False
@@ -82,15 +86,16 @@ def search_rule(
     resamples = np.random.default_rng(seed).integers(0, n_rows, (_RESAMPLES, n_rows))
 
     @functools.cache
-    def evaluate(boxes: tuple[tuple[Box, ...], ...]) -> tuple[np.ndarray, tuple[float, float, float]]:
-        """Compute fused AP on the resamples; AP of the crops, fused AP, and the crops' weight."""
+    def evaluate(boxes: tuple[tuple[Box, ...], ...]) -> tuple[np.ndarray, np.ndarray, float]:
+        """Compute AP of crops and fused, (2,), the same on the resamples, (2, R), and the crops' weight."""
         features = np.stack([np.mean([known[i][box] for box in row], axis=0) for i, row in enumerate(boxes)])
         crop = probe_predictions(features, rows.letters.argmax(axis=1), n_classes, rows.folds)
         fusion = fit_fusion(rows.full, crop, rows.letters, rows.soft)
         fused = fuse(rows.full, crop, fusion)
-        resampled = np.array([average_precision(fused[r], rows.letters[r]) for r in resamples])
-        crop_ap, fused_ap = (average_precision(branch, rows.letters) for branch in (crop, fused))
-        return resampled, (crop_ap, fused_ap, fusion.weight)
+        both = crop, fused
+        scores = np.array([average_precision(branch, rows.letters) for branch in both])
+        resampled = [[average_precision(branch[r], rows.letters[r]) for r in resamples] for branch in both]
+        return scores, np.array(resampled), fusion.weight
 
     rule, curve = start, []
     for setting, values in steps:
@@ -105,19 +110,20 @@ def search_rule(
         ]
         for i, (new, found) in enumerate(zip(missing, features_of(missing), strict=True)):
             known[i].update(zip(new, found, strict=True))
-        base = evaluate(boxes[0])[0]
+        shares = np.array([0.0, 1.0] if setting == "enabled" else [0.5, 0.5])
+        base = evaluate(boxes[0])[1]
         tried = []
         for value, cut in zip(values, boxes, strict=True):
-            resampled, scores = evaluate(cut)
-            gain = resampled - base
+            scores, resampled, weight = evaluate(cut)
+            gain = shares @ (resampled - base)
             side = np.median(np.array([crop[2] - crop[0] for crop, *_ in cut]) / rows.shorter_side)
-            figures = map(float, (gain.mean(), gain.std(), side))
-            tried.append(Candidate(setting, value, *scores, *figures))
-        best = int(np.argmax([one.fused_ap for one in tried]))
+            figures = map(float, (*scores, weight, shares @ scores, gain.mean(), gain.std(), side))
+            tried.append(Candidate(setting, value, *figures))
+        best = int(np.argmax([one.score for one in tried]))
         # A fixed place, or no zoom, is the simpler rule: it needs to be better, not clearly so.
         simpler = (setting, values[best]) in (("place", "fixed"), ("zoom", 0.0))
         clearly = 0.0 if simpler else _STANDARD_ERRORS * tried[best].error
-        if tried[best].fused_ap - tried[0].fused_ap <= clearly:
+        if tried[best].score - tried[0].score <= clearly:
             best = 0
         tried[best] = dataclasses.replace(tried[best], chosen=True)
         curve += tried

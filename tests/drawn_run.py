@@ -65,6 +65,7 @@ def draw_task(
             "value": value,
             "crop_ap": 0.5,
             "fused_ap": 0.5 + i / 50,
+            "score": 0.5 + i / 50,
             "weight": 0.5,
             "difference": i / 50,
             "error": 0.01 * i,

@@ -146,18 +146,19 @@ def _curves(history: dict[str, pd.DataFrame], column: str, title: str) -> Axes:
 
 
 def _search(curve: list[dict[str, Any]]) -> tuple[str, Axes]:
-    """Fused AP of the probe for every candidate, setting by setting; what was kept is large."""
-    title = "crop rule: fused AP of a linear probe on unseen rows; large: kept; bars: error of the change"
+    """The probe's score of every candidate, setting by setting; what was kept is large."""
+    title = "crop rule: AP of a linear probe on unseen rows; large: kept; bars: error of the change"
     axes, place, kept = _axes((12.4, 2.9), title=title), 0.0, []
     ticks: dict[float, str] = {}
     for setting, tried in pd.DataFrame(curve).groupby("setting", sort=False):
         name = str(setting).replace("_", " ")
         tried = tried.sort_values("value")
+        scores = tried.get("score", tried["fused_ap"])  # which runs of earlier versions lack
         x = place + np.arange(len(tried))
         style: dict[str, Any] = {"color": COLOURS["full"], "linewidth": 1.4, "elinewidth": 1, "capsize": 2}
-        axes.errorbar(x, tried["fused_ap"], tried["error"], **style, marker="o", markersize=5)
+        axes.errorbar(x, scores, tried["error"], **style, marker="o", markersize=5)
         chosen = tried["chosen"].to_numpy(bool)
-        axes.plot(x[chosen], tried["fused_ap"][chosen], "o", color=COLOURS["fused"], markersize=9, zorder=3)
+        axes.plot(x[chosen], scores[chosen], "o", color=COLOURS["fused"], markersize=9, zorder=3)
         names = {"True": "yes", "False": "no"}
         labels = [v if isinstance(v, str) else names.get(str(v), f"{v:g}") for v in tried["value"]]
         kept += [f"{name} {label}" for label, one in zip(labels, chosen, strict=True) if one]

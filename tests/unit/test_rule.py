@@ -1,6 +1,7 @@
 """The crop rule: from a heatmap to a box, for one image, for many, and for training."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -355,6 +356,16 @@ def test_a_fitted_prior_finds_the_common_place_in_spite_of_stray_peaks():
     x, y, dx, dy = fit_prior(heatmaps)
     assert (x, y) == pytest.approx((0.3, 0.6), abs=0.04)
     assert 0.05 <= min(dx, dy) <= max(dx, dy) < 0.12
+
+
+def test_a_fitted_prior_is_as_wide_as_the_region():
+    """Of even heat over half the width; the least deviation is 0.05."""
+    bar = np.zeros((112, 112), np.float32)
+    bar[50:62, 28:84] = 1
+    bar[56, 56] = 1.01
+    _, _, dx, dy = fit_prior(Heatmaps(bar[None], np.array([[100, 100]]), "stretch", np.zeros(1, bool)))
+    assert dx == pytest.approx(0.5 / math.sqrt(12), abs=0.01)
+    assert dy == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(

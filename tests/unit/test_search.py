@@ -58,7 +58,8 @@ def test_the_best_threshold_is_found(rows):
     assert rule.threshold == 0.6
     chosen = [one for one in curve if one.chosen]
     assert [one.value for one in chosen] == [0.6]
-    assert chosen[0].fused_ap == max(one.fused_ap for one in curve)
+    assert chosen[0].score == max(one.score for one in curve)
+    assert chosen[0].score == pytest.approx((chosen[0].crop_ap + chosen[0].fused_ap) / 2)
     assert chosen[0].difference > 2 * chosen[0].error > 0
     assert chosen[0].side == pytest.approx(0.4)
     assert curve[0].value == 0.25
@@ -104,6 +105,7 @@ def test_a_task_that_crops_do_not_help_is_not_cropped(rows):
     )
     assert not rule.enabled
     assert curve[-1].chosen
+    assert curve[-1].score == curve[-1].fused_ap
     assert curve[-1].side == 1
 
 
