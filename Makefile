@@ -94,4 +94,4 @@ test-bare:
 	sh tools/test-bare
 
 clean:
-	rm -rf $(VENV) .venv-gpu .venv-gpu-new $(AUDIT)
+	rm -rf $(VENV) .venv-gpu .venv-gpu-new .venv-torch $(AUDIT)
