@@ -150,7 +150,7 @@ def trained(classifier, plan, n_rows=32, masked=False, seed=5, checkpoint=None, 
 
 @pytest.mark.parametrize(
     ("name", "weights", "rate"),
-    [("efficientnet_lite0", "imagenet", 5e-4), ("resnet18_v2", "none", 2e-3)],
+    [("efficientnet_lite0", "imagenet", 2e-4), ("resnet18_v2", "none", 2e-3)],
 )
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_both_engines_have_the_same_losses_over_twenty_steps(tmp_path, name, weights, rate, optimizer):
@@ -158,7 +158,7 @@ def test_both_engines_have_the_same_losses_over_twenty_steps(tmp_path, name, wei
     plan = TrainingPlan(20, 16, optimizer, rate, head_rate=3.0, weight_decay=1e-3, reload_best=False)
     histories = [trained(one, plan, n_rows=16) for one in pair(tmp_path, name, weights=weights)]
     losses = np.array([[row.train_loss for row in history] for history in histories])
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-3 * losses[0, 0])
     assert losses[0, -1] < 0.9 * losses[0, 0]
 
 
