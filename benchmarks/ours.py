@@ -19,8 +19,10 @@ from heatcrop.data.tasks import Task
 from heatcrop.files import write_array
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import Classifier, NetworkContext, NetworkPlan
+from heatcrop.nets.devices import ON_CPU
 from heatcrop.nets.engine import mxnet
 from heatcrop.nets.inference import Runner, open_network
+from heatcrop.nets.maps import MapPlan
 from heatcrop.predict.predictor import open_pipeline
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import write_arrays
@@ -91,7 +93,7 @@ def mxnet_forward(net: str, px: int, threads: int, images: int) -> Workload:
     """Run the same network hybridized on MXNet; exit where its outputs differ."""
     context = _context(net, px, threads)
     classifier, x = _classifier(context), _batch(context, images)
-    ours, theirs = _runner(context, classifier), classifier.runner()
+    ours, theirs = _runner(context, classifier), classifier.runner(ON_CPU, MapPlan())
     for a, b in zip(ours(x[:4]), theirs(x[:4]), strict=True):
         error = float(np.abs(a - b).max() / max(1e-9, float(np.abs(b).max())))
         if error > 1e-4:
@@ -140,11 +142,11 @@ class _Memory:
 
 
 def _training(context: NetworkContext, inputs: Any, data: TaskData, batch: int) -> Workload:
-    net, rows, none = _classifier(context).net, np.arange(len(data)), np.array([], np.int64)
+    classifier, rows, none = _classifier(context), np.arange(len(data)), np.array([], np.int64)
     plan = TrainingPlan(epochs=1, batch_size=batch, learning_rate=1e-5, reload_best=False)
 
     def work() -> int:
-        fit(net, inputs, data.soft, data.letters, rows, none, plan, 0, "speed")
+        fit(classifier, inputs, data.soft, data.letters, rows, none, plan, 0, "speed")
         return len(data)
 
     return work

@@ -158,8 +158,9 @@ def test_the_cuda_of_onnx_runtime(monkeypatch, cuda_version, providers, expected
 def test_the_engine_that_a_device_gets(tmp_path, monkeypatch, engine, devices, expected):
     module = heatcrop.nets.classifier
     monkeypatch.setattr(module, "open_network", lambda path, gpu: ("onnx", gpu))
-    monkeypatch.setattr(module, "mxnet_runner", lambda block, gpu, amp: ("mxnet", gpu, amp))
-    monkeypatch.setattr(module, "find_devices", lambda device, amp: devices)
+    mxnet = "heatcrop.nets.mxnet_classifier.mxnet_runner"
+    monkeypatch.setattr(mxnet, lambda block, gpu, amp: ("mxnet", gpu, amp))
+    monkeypatch.setattr(module, "find_devices", lambda device, amp, trainer: devices)
     form = InputForm(32, "pad", backbone("mobilenet0.25"))
     context = NetworkContext(NetworkPlan("mobilenet0.25", "none", 3), form, tmp_path, engine)
     assert context.open_trunk() == expected
