@@ -10,7 +10,8 @@ on them, and validation images; test images are not used.
 
 Validation sets are small and the best of a dozen noisy figures is an optimistic choice. So a candidate must
 be better than the configured value by more than one standard error of the difference (Breiman et al.,
-"Classification and Regression Trees", 1984, section 3.4.3).
+"Classification and Regression Trees", 1984, section 3.4.3). A simpler rule, without prior or zoom or with the
+fixed place, needs to be better only.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from stage2_crop.plan import CropRule
 
 _RESAMPLES = 200
 _STANDARD_ERRORS = 1.0
+_SIMPLER: dict[str, Any] = {"place": "fixed", "zoom": 0.0, "prior_weight": 0.0}
+"""Values of a setting that make the rule simpler: fewer forward passes, or less that is estimated."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +122,21 @@ def search_rule(
             side = np.median(np.array([crop[2] - crop[0] for crop, *_ in cut]) / rows.shorter_side)
             figures = map(float, (*scores, weight, shares @ scores, gain.mean(), gain.std(), side))
             tried.append(Candidate(setting, value, *figures))
-        best = int(np.argmax([one.score for one in tried]))
-        # A fixed place, or no zoom, is the simpler rule: it needs to be better, not clearly so.
-        simpler = (setting, values[best]) in (("place", "fixed"), ("zoom", 0.0))
-        clearly = 0.0 if simpler else _STANDARD_ERRORS * tried[best].error
-        if tried[best].score - tried[0].score <= clearly:
-            best = 0
+        best = choose_candidate(tried)
         tried[best] = dataclasses.replace(tried[best], chosen=True)
         curve += tried
         rule = rules[best]
     return rule, curve
+
+
+def choose_candidate(tried: Sequence[Candidate]) -> int:
+    """Return the place of the chosen candidate among those of one setting, the configured value first.
+
+    The best one is chosen if it is clearly better; otherwise a simpler rule if it is better at all.
+    """
+    configured = tried[0]
+    best = max(range(len(tried)), key=lambda place: tried[place].score)
+    if tried[best].score - configured.score > _STANDARD_ERRORS * tried[best].error:
+        return best
+    simpler = (place for place, one in enumerate(tried) if one.value == _SIMPLER.get(one.setting, configured))
+    return next((place for place in simpler if tried[place].score > configured.score), 0)

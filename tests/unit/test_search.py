@@ -7,7 +7,7 @@ import pytest
 
 from heatcrop.training.probe import box_features, probe_predictions
 from stage2_crop.plan import CropRule, SearchPlan
-from stage2_crop.search import SearchRows, search_rule
+from stage2_crop.search import Candidate, SearchRows, choose_candidate, search_rule
 
 N, CLASSES = 160, 4
 
@@ -90,6 +90,23 @@ def test_a_second_crop_is_chosen_where_each_sees_what_the_other_does_not(rows):
     assert rule.place == "both"
     assert [one.side for one in curve] == pytest.approx([0.5, 0.4, 0.5])
     assert len(features.computed) == 2 * N
+
+
+@pytest.mark.parametrize(
+    ("setting", "scores", "expected"),
+    [
+        # The configured value, the simpler one, another one; each with an error of 0.02.
+        ("prior_weight", (0.50, 0.51, 0.519), 1),  # the best is not clearly better: the simpler one
+        ("prior_weight", (0.50, 0.49, 0.519), 0),
+        ("prior_weight", (0.50, 0.51, 0.53), 2),
+        ("zoom", (0.50, 0.501, 0.49), 1),
+        ("margin", (0.50, 0.51, 0.519), 0),  # no value of it is simpler
+    ],
+)
+def test_the_simpler_rule_needs_to_be_better_but_not_clearly(setting, scores, expected):
+    values = zip((1.0, 0.0, 2.0), scores, strict=True)
+    tried = [Candidate(setting, value, 0, 0, 0, score, 0, 0.02 * (value != 1), 0) for value, score in values]
+    assert choose_candidate(tried) == expected
 
 
 def test_a_second_crop_of_the_same_place_is_not_chosen(rows):
