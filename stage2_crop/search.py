@@ -138,5 +138,5 @@ def choose_candidate(tried: Sequence[Candidate]) -> int:
     best = max(range(len(tried)), key=lambda place: tried[place].score)
     if tried[best].score - configured.score > _STANDARD_ERRORS * tried[best].error:
         return best
-    simpler = (place for place, one in enumerate(tried) if one.value == _SIMPLER.get(one.setting, configured))
+    simpler = (place for place, one in enumerate(tried) if one.value == _SIMPLER.get(one.setting))
     return next((place for place in simpler if tried[place].score > configured.score), 0)

@@ -11,10 +11,8 @@ import abc
 import dataclasses
 import functools
 import importlib
-import importlib.util
 from pathlib import Path
 
-from heatcrop.errors import EngineError
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, Devices, TrainerName, choose_trainer, find_devices
 from heatcrop.nets.inference import Runner, open_network
@@ -135,8 +133,6 @@ _ENGINES = {
 def training_engine(name: str) -> TrainingEngine:
     """Return an engine by name; it is imported when it is first needed."""
     module, found = _ENGINES[name]
-    if name == "torch" and importlib.util.find_spec("torch") is None:
-        raise EngineError("PyTorch is not installed; install it: make install TRAINER=torch")
     engine: TrainingEngine = getattr(importlib.import_module(module), found)()
     return engine
 

@@ -249,12 +249,17 @@ def find_devices(device: DeviceName = "auto", amp: bool = False, trainer: str = 
 
 
 def choose_trainer(trainer: TrainerName, backbone: str, device: DeviceName) -> Literal["mxnet", "torch"]:
-    """Choose what trains: ``auto`` takes MXNet where it is installed and knows backbone and best device."""
-    if trainer != "auto":
-        return trainer
-    if backbone.startswith(TIMM) or importlib.util.find_spec("mxnet") is None:
+    """Choose what trains: ``auto`` takes MXNet where it is installed and knows backbone and best device.
+
+    EngineError where PyTorch would train and is not installed.
+    """
+    no_torch = importlib.util.find_spec("torch") is None
+    unknown = backbone.startswith(TIMM) or importlib.util.find_spec("mxnet") is None
+    if trainer == "torch" or (trainer == "auto" and unknown):
+        if no_torch:
+            raise EngineError("PyTorch is to train and is not installed: make install TRAINER=torch")
         return "torch"
-    if importlib.util.find_spec("torch") is None or device == "cpu" or _found(device).training:
+    if trainer == "mxnet" or no_torch or device == "cpu" or _found(device).training:
         return "mxnet"
     return "torch" if _found_for_torch(device).training else "mxnet"
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from heatcrop.errors import REMAKE
+from heatcrop.errors import REMAKE, EngineError
 from heatcrop.files import atomic_path
 from heatcrop.nets.backbones import TIMM
 from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, TrainingEngine, Trunk
@@ -42,6 +42,7 @@ class TorchEngine(TrainingEngine):
         torch.set_num_threads(threads)
 
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
+        _refuse_dilation(plan)
         blocks = build_modules(plan.backbone, plan.weights, seed, image_shape[1])
         end = plan.frozen_blocks if plan.frozen_blocks >= 0 else None
         return TorchTrunk(nn.Sequential(*blocks[:end]).eval(), image_shape)
@@ -49,11 +50,20 @@ class TorchEngine(TrainingEngine):
     def classifier(
         self, plan: NetworkPlan, input_shape: Shape, n_classes: int, pooling: float, seed: int
     ) -> Classifier:
+        _refuse_dilation(plan)
         blocks: list[nn.Module] = []
         # Networks of timm are one block.
         if plan.frozen_blocks == 0 or (plan.frozen_blocks > 0 and not plan.backbone.startswith(TIMM)):
             blocks = build_modules(plan.backbone, plan.weights, seed, input_shape[1])[plan.frozen_blocks :]
         return build_classifier(blocks, input_shape, n_classes, plan.dropout, seed, pooling)
+
+
+def _refuse_dilation(plan: NetworkPlan) -> None:
+    if plan.dilated:
+        raise EngineError(
+            "network.dilated is true, which the PyTorch engine does not have; set it to false, or "
+            "runtime.trainer to mxnet"
+        )
 
 
 class TorchTrunk(Trunk):

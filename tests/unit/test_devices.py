@@ -6,7 +6,8 @@ import types
 
 import pytest
 
-from heatcrop.nets.devices import Card, Devices, Driver, choose_devices, query_driver
+from heatcrop.errors import EngineError
+from heatcrop.nets.devices import Card, Devices, Driver, choose_devices, choose_trainer, query_driver
 from tests.soak.stub_cuda import build_stub, compiler
 
 GB = 2**30
@@ -201,3 +202,11 @@ def test_a_missing_driver_is_only_a_note():
     found = choose_devices(Driver(None, fault="no NVIDIA driver"), True, CU13)
     assert found == Devices(notes=("GPU: no NVIDIA driver",), reason="no NVIDIA driver", driver=False)
     assert choose_devices(Driver(CU11, fault="finds no card"), False, None).driver
+
+
+@pytest.mark.parametrize(("trainer", "backbone"), [("torch", "resnet18_v2"), ("auto", "timm/resnet18")])
+def test_a_missing_pytorch_is_reported_with_the_command(monkeypatch, trainer, backbone):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
+    with pytest.raises(EngineError, match="not installed: make install TRAINER=torch"):
+        choose_trainer(trainer, backbone, "cpu")
+    assert choose_trainer("auto", "resnet18_v2", "cpu") == "mxnet"

@@ -274,6 +274,13 @@ def test_a_network_that_pytorch_lacks_is_refused_with_the_setting(tmp_path):
         context(tmp_path, "torch", "densenet121").feature_shape()
 
 
+def test_dilation_is_refused_with_the_setting(tmp_path):
+    plan = NetworkPlan("resnet18_v2", "none", dilated=True)
+    own = dataclasses.replace(context(tmp_path, "torch"), network=plan)
+    with pytest.raises(EngineError, match=r"network\.dilated is true.*runtime\.trainer to mxnet"):
+        own.classifier((3, SIDE, SIDE), 3)
+
+
 # --- networks of timm
 
 
