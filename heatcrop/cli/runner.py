@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from stage2_crop.zoom import FullImageNetwork
 
 # Raised when a stage's code makes something else from the same settings and data.
-_CODE = {"cam": 6, "crop": 10, "finetune": 6}
+_CODE = {"cam": 7, "crop": 10, "finetune": 6}
 _NEEDS = {"crop": ("cam", "heatmaps"), "finetune": ("crop", "boxes")}
 
 
@@ -226,10 +226,8 @@ class StageRunner:
 
             self._stage = None
             classes: dict[str, type[Stage]] = {"cam": CamStage, "crop": CropStage, "finetune": FinetuneStage}
-            all_plans = [self.config.plans(data.task) for data in group.tasks]
-            plans = [plans[STAGES.index(stage)] for plans in all_plans]
-            context = dataclasses.replace(self.context, pooling=all_plans[0][0].pooling)
-            arguments = (group, self.folder, plans, context, lambda: self.trunk, made_from)
+            plans = [self.config.plans(data.task)[STAGES.index(stage)] for data in group.tasks]
+            arguments = (group, self.folder, plans, self.context, lambda: self.trunk, made_from)
             self._stage = key, classes[stage](*arguments)
             if isinstance(self._stage[1], CropStage):
                 self._stage[1].full_image = self._full_image_network(group.tasks[0])

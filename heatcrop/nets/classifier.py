@@ -59,19 +59,21 @@ class Classifier(abc.ABC):
     """The trained part of a network: images or the trunk's maps to logits (B, C)."""
 
     input_shape: Shape
+    pooling: float
+    """A logit is the mean of the share `pooling` of its class map's positions that are highest."""
     n_blocks: int
     """Of the backbone, without the linear layer."""
 
     @abc.abstractmethod
     def load(self, path: Path) -> Classifier:
-        """Load weights that :meth:`save` has written, and return the classifier.
+        """Load weights and the pooling that :meth:`save` has written, and return the classifier.
 
         WeightsError where the file is missing, damaged or of another network.
         """
 
     @abc.abstractmethod
     def save(self, path: Path) -> None:
-        """Write the weights atomically; OSError where the disk took a part only."""
+        """Write the weights and the pooling atomically."""
 
     @abc.abstractmethod
     def export(self, path: Path) -> None:
@@ -117,10 +119,7 @@ class TrainingEngine(abc.ABC):
     def classifier(
         self, plan: NetworkPlan, input_shape: Shape, n_classes: int, pooling: float, seed: int
     ) -> Classifier:
-        """Build the other blocks with their weights, and a fresh linear layer.
-
-        A logit is the mean of the share `pooling` of its class map's positions that are highest.
-        """
+        """Build the other blocks with their weights, and a fresh linear layer."""
 
 
 _ENGINES = {
@@ -154,8 +153,6 @@ class NetworkContext:
     """Mixed precision."""
     maps: MapPlan = MapPlan()
     """How the class maps of full images are made."""
-    pooling: float = 1.0
-    """See :class:`stage1_cam.plan.CamPlan`; a task's own, for both of its branches."""
 
     @property
     def devices(self) -> Devices:
@@ -211,9 +208,9 @@ class NetworkContext:
             return trunk.runner(self.devices)
         return open_network(path, self.devices.onnx_gpu)
 
-    def classifier(self, input_shape: Shape, n_classes: int) -> Classifier:
+    def classifier(self, input_shape: Shape, n_classes: int, pooling: float = 1.0) -> Classifier:
         """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""
-        return self.training_engine.classifier(self.network, input_shape, n_classes, self.pooling, self.seed)
+        return self.training_engine.classifier(self.network, input_shape, n_classes, pooling, self.seed)
 
     def open_classifier(
         self, weights: Path, exported: Path, input_shape: Shape, n_classes: int, maps: bool = False

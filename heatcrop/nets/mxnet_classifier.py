@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import json
@@ -10,10 +9,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from heatcrop.errors import REMAKE, WeightsError
-from heatcrop.files import atomic_path
 from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, TrainingEngine, Trunk
 from heatcrop.nets.devices import Devices
 from heatcrop.nets.dilation import dilate_last_stage
@@ -25,6 +20,7 @@ from heatcrop.nets.inference import Runner, mxnet_runner
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.mxnet_updater import MxnetUpdater
 from heatcrop.nets.onnx_export import export_onnx
+from heatcrop.nets.params_file import read_classifier, write_classifier
 from heatcrop.nets.updater import Optimiser, Updater
 
 # Operators whose output replaces their input in memory: the backward pass does not read that input.
@@ -78,32 +74,22 @@ class MxnetClassifier(Classifier):
     def n_blocks(self) -> int:
         return len(self.net.blocks)
 
+    @property
+    def pooling(self) -> float:
+        return float(self.net.pooling)
+
     def load(self, path: Path) -> MxnetClassifier:
-        mx = mxnet()
-        try:
-            self.net.load_parameters(str(path))
-        except (mx.MXNetError, AssertionError, ValueError, OSError) as error:
-            # MXNet's text begins with a traceback and ends with the cause.
-            cause = str(error).strip().splitlines()[-1].removeprefix("MXNetError: ")[:200]
-            raise WeightsError(f"{path}: weights do not fit this network ({cause}); {REMAKE}") from error
+        parameters = self.net._collect_params_with_prefix()
+        arrays, self.net.pooling = read_classifier(path, {name: p.shape for name, p in parameters.items()})
+        for name, parameter in parameters.items():
+            parameter.set_data(mxnet().nd.array(arrays[name], dtype=arrays[name].dtype))
         return self
 
     def save(self, path: Path) -> None:
-        # MXNet does not see where the disk took a part only.
-        mx = mxnet()
+        # Not by MXNet, which does not see where the disk took a part only.
         parameters = self.net._collect_params_with_prefix()
-        with atomic_path(path) as partial:
-            try:
-                self.net.save_parameters(str(partial))
-                written = mx.nd.load(str(partial))
-                complete = all(
-                    np.array_equal(written[name].asnumpy(), p.list_data()[0].asnumpy(), equal_nan=True)
-                    for name, p in parameters.items()
-                )
-            except (mx.MXNetError, KeyError):
-                complete = False
-            if not complete:
-                raise OSError(errno.ENOSPC, "the weights could not be written completely", str(path))
+        arrays = {name: p.list_data()[0].asnumpy() for name, p in parameters.items()}
+        write_classifier(path, arrays, self.pooling)
 
     def export(self, path: Path) -> None:
         export_onnx(self._with_maps(), self.input_shape, path, OUTPUTS)
@@ -142,15 +128,21 @@ def _classifier_class() -> type:
     class ClassifierNet(mx.gluon.nn.HybridBlock):
         """Blocks, then logits; with ``with_maps`` also the class maps, whose means they are.
 
-        The mean is that of all positions or, with `top_k`, of each class's highest ones.
+        The mean is that of all positions or, with `pooling` below 1, of each class's highest ones.
         """
 
         def __init__(
-            self, blocks: list[Any], n_features: int, n_classes: int, dropout: float, top_k: int
+            self,
+            blocks: list[Any],
+            n_features: int,
+            n_classes: int,
+            n_positions: int,
+            dropout: float,
+            pooling: float,
         ) -> None:
             super().__init__(prefix="classifier0_")
             self.with_maps = False
-            self.dropout, self.top_k = dropout, top_k
+            self.n_positions, self.dropout, self.pooling = n_positions, dropout, pooling
             self.blocks = chain(*blocks)
             with self.name_scope():
                 self.weight = self.params.get(
@@ -160,7 +152,7 @@ def _classifier_class() -> type:
 
         def head(self, F: Any, features: Any, weight: Any, bias: Any) -> Any:
             """Pool features (N, F, h, w) and weigh them into logits (N, C)."""
-            if self.top_k:
+            if self.pooling < 1:
                 if self.dropout:  # of channels, as on pooled features
                     features = F.Dropout(features, p=self.dropout, axes=(2, 3))
                 return self.logits_of(F, self.maps_of(F, features, weight), bias)
@@ -178,9 +170,10 @@ def _classifier_class() -> type:
 
         def logits_of(self, F: Any, maps: Any, bias: Any) -> Any:
             """Average class maps over positions into logits (N, C)."""
-            if self.top_k:
+            if self.pooling < 1:
                 flat = F.reshape(maps, shape=(0, 0, -1))  # (N, C, h * w)
-                highest = F.topk(flat, axis=2, k=self.top_k, ret_typ="value")
+                n_highest = max(1, round(self.pooling * self.n_positions))
+                highest = F.topk(flat, axis=2, k=n_highest, ret_typ="value")
                 maps = F.expand_dims(highest, 3)  # (N, C, k, 1)
             mean = F.Flatten(F.Pooling(maps, global_pool=True, pool_type="avg", kernel=(1, 1)))
             return F.broadcast_add(mean, F.expand_dims(bias, 0))
@@ -223,9 +216,8 @@ def build_classifier(
     """
     mx = mxnet()
     n_features, height, width = output_shape(blocks, input_shape)
-    top_k = max(1, round(pooling * height * width)) if pooling < 1 else 0
     with _fresh_names():
-        net = _classifier_class()(blocks, n_features, n_classes, dropout, top_k)
+        net = _classifier_class()(blocks, n_features, n_classes, height * width, dropout, pooling)
     mx.random.seed(seed)
     net.weight.initialize()
     net.bias.initialize()

@@ -2,7 +2,8 @@
 
 A file is a list of named arrays: two 64-bit words (a magic number, 0), the number of arrays, the arrays, the
 number of names, the names. An array has a magic number, its storage type (0: dense), its shape, the device
-it came from and its type, and then its bytes, all little-endian.
+it came from and its type, and then its bytes, all little-endian. A classifier's file also holds its pooling,
+where that is not the average.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _LIST, _ARRAY, _DENSE, _CPU = 0x112, 0xF993FAC9, 0, 1
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")))
 """By the number that stands for a type."""
 _MOST_AXES = 32
+_POOLING = "pooling"
 
 
 def write_params(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -65,6 +67,39 @@ def read_params(path: Path) -> dict[str, np.ndarray]:
     except ValueError as error:  # a UnicodeDecodeError too
         raise WeightsError(f"{path}: cannot be read as weights ({error}); {REMAKE}") from None
     return dict(zip(names, arrays, strict=True))
+
+
+def write_classifier(path: Path, arrays: Mapping[str, np.ndarray], pooling: float) -> None:
+    """Write a classifier's weights, and its pooling where that is below 1."""
+    own = {_POOLING: np.array([pooling])} if pooling < 1 else {}
+    write_params(path, {**arrays, **own})
+
+
+def read_classifier(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], float]:
+    """Read what :func:`write_classifier` has written; WeightsError where it does not fit the weights."""
+    arrays = read_params(path)
+    pooling = arrays.pop(_POOLING, np.ones(1))
+    if pooling.shape != (1,) or not 0 < pooling[0] <= 1:
+        raise WeightsError(
+            f"{path}: its pooling is {pooling.tolist()}, expected one share in (0, 1]; {REMAKE}"
+        )
+    require_fit(arrays, shapes, path, f"; {REMAKE}")
+    return arrays, float(pooling[0])
+
+
+def require_fit(
+    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], path: Path, fix: str = ""
+) -> None:
+    """Raise WeightsError, whose message ends with `fix`, where arrays are not those that a network expects."""
+    faults = [f"{name} is missing" for name in shapes if name not in arrays]
+    faults += [f"{name} belongs to no layer" for name in arrays if name not in shapes]
+    faults += [
+        f"{name} has shape {arrays[name].shape}, the network expects {shape}"
+        for name, shape in shapes.items()
+        if name in arrays and shape != arrays[name].shape
+    ]
+    if faults:
+        raise WeightsError(f"{path}: weights do not fit this network ({faults[0]}){fix}")
 
 
 def _read_array(file: IO[bytes]) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import nn
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import TIMM, backbone
 from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_weights_file
-from heatcrop.nets.params_file import read_params
+from heatcrop.nets.params_file import read_params, require_fit
 from heatcrop.nets.torch_weights import read_torch_weights
 
 _RESNETS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -279,7 +279,9 @@ def _load_zoo(blocks: Sequence[nn.Module], path: Path, name: str) -> None:
         for rest in named_tensors(block)
         if f"features.{place}.{rest}" in arrays
     }
-    load_arrays(nn.Sequential(*blocks), found, path)
+    net = nn.Sequential(*blocks)
+    require_fit(found, shapes_of(net), path)
+    load_arrays(net, found)
 
 
 def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -295,18 +297,13 @@ def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray], path: Path, fix: str = "") -> None:
-    """Load arrays by the names of :func:`named_tensors`; WeightsError where they do not fit."""
-    own = named_tensors(module)
-    faults = [f"{name} is missing" for name in own if name not in arrays]
-    faults += [f"{name} belongs to no layer" for name in arrays if name not in own]
-    faults += [
-        f"{name} has shape {arrays[name].shape}, the network expects {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in arrays and tuple(tensor.shape) != arrays[name].shape
-    ]
-    if faults:
-        raise WeightsError(f"{path}: weights do not fit this network ({faults[0]}){fix}")
+def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Load arrays by the names of :func:`named_tensors`."""
     with torch.no_grad():
-        for name, tensor in own.items():
+        for name, tensor in named_tensors(module).items():
             tensor.copy_(torch.from_numpy(np.array(arrays[name])))
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """List the shapes of :func:`named_tensors`."""
+    return {name: tuple(tensor.shape) for name, tensor in named_tensors(module).items()}

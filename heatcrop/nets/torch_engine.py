@@ -16,15 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from heatcrop.errors import REMAKE, EngineError
+from heatcrop.errors import EngineError
 from heatcrop.files import atomic_path
 from heatcrop.nets.backbones import TIMM
 from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, TrainingEngine, Trunk
 from heatcrop.nets.devices import Devices
 from heatcrop.nets.inference import Runner
 from heatcrop.nets.maps import MapPlan
-from heatcrop.nets.params_file import read_params, write_params
-from heatcrop.nets.torch_blocks import build_modules, load_arrays, named_tensors
+from heatcrop.nets.params_file import read_classifier, write_classifier
+from heatcrop.nets.torch_blocks import build_modules, load_arrays, named_tensors, shapes_of
 from heatcrop.nets.updater import MASKED, Optimiser, Updater
 
 _OPSET = 17
@@ -88,17 +88,17 @@ class ClassifierNet(nn.Module):
     """Blocks, then logits, which are the means of class maps."""
 
     def __init__(
-        self, blocks: list[nn.Module], n_features: int, n_classes: int, dropout: float, top_k: int
+        self, blocks: list[nn.Module], n_features: int, n_classes: int, dropout: float, pooling: float
     ) -> None:
         super().__init__()
-        self.dropout, self.top_k = dropout, top_k
+        self.dropout, self.pooling = dropout, pooling
         self.blocks = nn.Sequential(*blocks)
         self.weight = nn.Parameter(torch.empty(n_classes, n_features))
         self.bias = nn.Parameter(torch.zeros(n_classes))
 
     def head(self, features: torch.Tensor) -> torch.Tensor:
         """Pool features (N, F, h, w) and weigh them into logits (N, C)."""
-        if self.top_k:
+        if self.pooling < 1:
             return self.logits_of(self.maps_of(F.dropout2d(features, self.dropout, self.training)))
         pooled = F.dropout(features.mean(dim=(2, 3)), self.dropout, self.training)  # (N, F)
         return F.linear(pooled, self.weight, self.bias)
@@ -110,8 +110,9 @@ class ClassifierNet(nn.Module):
     def logits_of(self, maps: torch.Tensor) -> torch.Tensor:
         """Average class maps over positions into logits (N, C)."""
         flat = maps.flatten(2)  # (N, C, h * w)
-        highest = flat.topk(self.top_k, dim=2).values if self.top_k else flat
-        return highest.mean(dim=2) + self.bias
+        if self.pooling < 1:
+            flat = flat.topk(max(1, round(self.pooling * int(flat.shape[2]))), dim=2).values
+        return flat.mean(dim=2) + self.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.blocks(x))
@@ -140,9 +141,7 @@ def build_classifier(
     """Put a fresh linear layer behind modules; there are none where all are frozen."""
     with torch.no_grad():
         shape = nn.Sequential(*blocks).eval()(torch.zeros(1, *input_shape)).shape
-    n_features, height, width = shape[1:]
-    top_k = max(1, round(pooling * height * width)) if pooling < 1 else 0
-    net = ClassifierNet(blocks, n_features, n_classes, dropout, top_k)
+    net = ClassifierNet(blocks, shape[1], n_classes, dropout, pooling)
     nn.init.normal_(net.weight, std=0.01, generator=torch.Generator().manual_seed(seed))
     return TorchClassifier(net, input_shape)
 
@@ -157,12 +156,18 @@ class TorchClassifier(Classifier):
     def n_blocks(self) -> int:
         return len(self.net.blocks)
 
+    @property
+    def pooling(self) -> float:
+        return self.net.pooling
+
     def load(self, path: Path) -> TorchClassifier:
-        load_arrays(self.net, read_params(path), path, f"; {REMAKE}")
+        arrays, self.net.pooling = read_classifier(path, shapes_of(self.net))
+        load_arrays(self.net, arrays)
         return self
 
     def save(self, path: Path) -> None:
-        write_params(path, {name: _array(tensor) for name, tensor in named_tensors(self.net).items()})
+        arrays = {name: _array(tensor) for name, tensor in named_tensors(self.net).items()}
+        write_classifier(path, arrays, self.pooling)
 
     def export(self, path: Path) -> None:
         export_onnx(WithMaps(self.net), self.input_shape, path, OUTPUTS)

@@ -152,18 +152,16 @@ def open_networks(run: TrainedRun) -> tuple[Runner | None, Callable[[Task], tupl
         shape = trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
 
     @functools.lru_cache(maxsize=1)  # tasks that share their networks follow one another
-    def opened(files: TaskFolder, n_outputs: int, pooling: float) -> tuple[Runner, Runner]:
-        context = dataclasses.replace(run.context, pooling=pooling)
+    def opened(files: TaskFolder, n_outputs: int) -> tuple[Runner, Runner]:
         with tempfile.TemporaryDirectory() as scratch:
             files_1, files_3 = ((files.weights(n), Path(scratch) / f"{n}.onnx") for n in (1, 3))
-            full = context.open_classifier(*files_1, shape, n_outputs, maps=True)
-            return full, context.open_classifier(*files_3, shape, n_outputs)
+            full = run.context.open_classifier(*files_1, shape, n_outputs, maps=True)
+            return full, run.context.open_classifier(*files_3, shape, n_outputs)
 
     def branches(task: Task) -> tuple[Runner, Runner]:
-        pooling = run.plans(task)[0].pooling
         if run.shared:
             n_outputs = max(end for _, end in read_outputs(run.folder).values())
-            return opened(run.folder.shared, n_outputs, pooling)
-        return opened(run.folder.task(task.name), len(task.classes), pooling)
+            return opened(run.folder.shared, n_outputs)
+        return opened(run.folder.task(task.name), len(task.classes))
 
     return trunk, branches

@@ -1,6 +1,8 @@
 """The classifier: logits and class maps, freezing, weights on disk, export."""
 
 import dataclasses
+import errno
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,6 +21,7 @@ from heatcrop.nets.mxnet_classifier import (
     trained_blocks,
     trunk_blocks,
 )
+from heatcrop.nets.params_file import read_params, write_params
 
 BACKBONE = "mobilenet0.25"
 SHAPE = (5, 4, 6)
@@ -34,8 +37,8 @@ def context(folder, frozen=-1, engine="onnx"):
 def small(tmp_path):
     """Make a linear layer alone, as it is behind a trunk that is frozen completely."""
 
-    def make(seed=0, classes=3):
-        return MxnetClassifier(build_classifier([], SHAPE, classes, 0.0, seed), SHAPE)
+    def make(seed=0, classes=3, pooling=1.0):
+        return MxnetClassifier(build_classifier([], SHAPE, classes, 0.0, seed, pooling), SHAPE)
 
     return make
 
@@ -157,7 +160,8 @@ def test_saved_weights_are_loaded_also_where_they_are_not_finite(tmp_path, small
 
 
 @pytest.mark.parametrize(
-    ("name", "cause"), [("w.params", r".*shape incompatible"), ("missing.params", ".*No such file")]
+    ("name", "cause"),
+    [("w.params", r".*has shape \(3, 5\), the network expects"), ("missing.params", ".*No such file")],
 )
 def test_weights_that_are_missing_or_of_another_network_are_reported(tmp_path, small, name, cause):
     small().save(tmp_path / "w.params")
@@ -165,18 +169,32 @@ def test_weights_that_are_missing_or_of_another_network_are_reported(tmp_path, s
         small(classes=7).load(tmp_path / name)
 
 
-def test_weights_that_the_disk_cut_short_are_reported_and_leave_no_file(tmp_path, monkeypatch, small):
+def test_weights_keep_their_pooling(tmp_path, small, x):
+    one = small(pooling=0.25)
+    one.save(tmp_path / "w.params")
+    loaded = small().load(tmp_path / "w.params")
+    assert loaded.pooling == 0.25
+    np.testing.assert_array_equal(run(one, tmp_path / "a.onnx", x)[0], run(loaded, tmp_path / "b.onnx", x)[0])
+
+
+@pytest.mark.parametrize("pooling", [np.zeros(1), np.full(1, 1.5), np.ones(2)])
+def test_an_impossible_pooling_is_reported(tmp_path, small, pooling):
     one = small()
-    original = type(one.net).save_parameters
+    one.save(tmp_path / "w.params")
+    write_params(tmp_path / "w.params", {**read_params(tmp_path / "w.params"), "pooling": pooling})
+    with pytest.raises(WeightsError, match=r"w.params: its pooling is .*expected one share"):
+        one.load(tmp_path / "w.params")
 
-    def cut(self, path):
-        original(self, path)
-        with open(path, "rb+") as file:
-            file.truncate(60)
 
-    monkeypatch.setattr(type(one.net), "save_parameters", cut)
-    with pytest.raises(OSError, match="could not be written completely"):
-        one.save(tmp_path / "w.params")
+def test_weights_that_the_disk_cut_short_are_reported_and_leave_no_file(tmp_path, monkeypatch, small):
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(data[:60])
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        small().save(tmp_path / "w.params")
     assert not list(tmp_path.iterdir())
 
 

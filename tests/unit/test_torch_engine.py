@@ -29,10 +29,10 @@ def context(folder, trainer, name="resnet18_v2", frozen=0, weights="none", **opt
     return NetworkContext(plan, InputForm(SIDE, "pad", backbone(name)), folder, trainer=trainer, **options)
 
 
-def pair(folder, name="resnet18_v2", n_classes=3, **options):
+def pair(folder, name="resnet18_v2", n_classes=3, pooling=1.0, **options):
     """Make one classifier of each engine, with the same weights."""
     shape = (3, SIDE, SIDE)
-    one = context(folder, "mxnet", name, **options).classifier(shape, n_classes)
+    one = context(folder, "mxnet", name, **options).classifier(shape, n_classes, pooling)
     other = context(folder, "torch", name, **options).classifier(shape, n_classes)
     one.save(folder / "mxnet.params")
     return one, other.load(folder / "mxnet.params")
