@@ -22,6 +22,9 @@ class CamPlan:
     pooling : float
         A logit is the mean of its class map over this share of the positions, the highest ones; 1 is average
         pooling. A small share finds small objects, whose evidence an average over the image would dilute.
+    poolings : tuple of float
+        Values tried beside `pooling`: the one whose network scores best on images that it did not train on is
+        taken, if it is clearly better. Each costs one training more.
     augment : Augmentation
     views : int
         Augmented views of each training image that are cached behind a frozen trunk.
@@ -36,6 +39,7 @@ class CamPlan:
 
     training: TrainingPlan = TrainingPlan()
     pooling: Pooling = 1.0
+    poolings: tuple[Pooling, ...] = ()
     augment: Augmentation = Augmentation()
     views: Annotated[int, Field(ge=1, le=1000)] = 4
     folds: Annotated[int, Field(ge=1, le=1000)] = 3

@@ -4,31 +4,43 @@ Training images get their heatmaps from networks that did not train on them: the
 folds, and each fold is predicted by a network that trained on the others. A network draws sharper maps on
 images that it has memorised than on new ones, and crops from such maps would teach stage 3 a precision that
 no test image has.
+
+Where several poolings are to be tried, the first fold's network is trained with each of them first, and they
+are compared on the images that it has not seen: its fold and the validation split.
 """
 
 from __future__ import annotations
 
+import functools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heatcrop.data.groups import TaskGroup
 from heatcrop.data.splits import assign_folds
-from heatcrop.files import atomic_array
+from heatcrop.files import atomic_array, atomic_path, write_json
 from heatcrop.metrics.calibration import softmax
+from heatcrop.nets.classifier import Classifier
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.runs.predictions import write_arrays, write_predictions
+from heatcrop.runs.predictions import read_arrays, write_arrays, write_predictions
 from heatcrop.runs.progress import log
+from heatcrop.runs.reading import read_json
 from heatcrop.training.batches import Images
-from heatcrop.training.stage import BranchStage
+from heatcrop.training.inputs import CachedInputs
+from heatcrop.training.stage import BranchStage, Job
 from stage1_cam.heatmaps import heatmaps_of
+from stage1_cam.pooling import PoolingFigures, choose_pooling
 
 
 class CamStage(BranchStage):
     """Stage 1 of one group of tasks.
 
     Each task's folder gets ``stage1/``: weights.params, network.onnx, the folds' weights, history.csv,
-    predictions (.npz and .csv) and heatmaps.npy; tasks that share networks get links to them.
+    predictions (.npz and .csv), heatmaps.npy and, where several were tried, pooling.json; tasks that share
+    networks get links to them.
     """
 
     name, number = "cam", 1
@@ -45,6 +57,73 @@ class CamStage(BranchStage):
                 f"{self.group.short}: all training images are one group; "
                 "their heatmaps come from the network that they trained"
             )
+        self.compared = self.networks[1 if len(self.networks) > 1 else 0]
+        """The network that is trained with each pooling."""
+        poolings = dict.fromkeys((self.plan.pooling, *self.plan.poolings))
+        self.trials = {f"pooling {pooling:g}": pooling for pooling in poolings}
+        if len(self.trials) == 1 or not len(self._compared_rows):
+            self.trials = {}
+        self._figures = self.cache / "pooling.json"
+
+    def jobs(self) -> Iterator[list[Job]]:
+        steps = super().jobs()
+        if self.trials:
+            if isinstance(self.inputs, CachedInputs):
+                yield next(steps)
+            yield [("train", [trial]) for trial in self.trials]
+            yield [("infer", list(part)) for part in self.parts(list(self.trials))]
+            yield [("choose_pooling", [])]
+        yield from steps
+
+    def initial_classifier(self, network: str) -> Classifier:
+        pooling = self.trials.get(network) or self.trials.get(self._chosen()) or self.plan.pooling
+        classifier = self.context.classifier(self.inputs.shape, self.group.n_classes, pooling)
+        self.context.maps.check(classifier.n_blocks)
+        return classifier
+
+    def training_rows(self, network: str) -> np.ndarray:
+        return super().training_rows(self.compared if network in self.trials else network)
+
+    def predicted_rows(self, network: str) -> np.ndarray:
+        return self._compared_rows if network in self.trials else super().predicted_rows(network)
+
+    def train(self, network: str) -> None:
+        if not self.trials or network != self.compared:
+            super().train(network)
+            return
+        chosen = self._chosen()  # it is this network already
+        for file in (self.weights, self.exported, self.history):
+            with atomic_path(file(network)) as partial:
+                shutil.copyfile(file(chosen), partial)
+
+    def weights(self, network: str) -> Path:
+        return self.cache / f"{network}.params" if network in self.trials else super().weights(network)
+
+    def choose_pooling(self) -> None:
+        """Compare the networks that were trained with several poolings."""
+        parts: dict[float, list[np.ndarray]] = {pooling: [] for pooling in self.trials.values()}
+        for trial, first, _ in self.parts(list(self.trials)):
+            parts[self.trials[trial]].append(read_arrays(self.predicted(trial, first), ("logits",))["logits"])
+        logits = {pooling: np.concatenate(found) for pooling, found in parts.items()}
+        rows = self._compared_rows
+        tried = choose_pooling(logits, self.group.soft[rows], self.group.letters[rows], self.context.seed)
+        write_json(self._figures, PoolingFigures(len(rows), tuple(tried)))
+        found = ", ".join(f"{one.pooling:g}: {one.ap:.3f}" for one in tried)
+        chosen = next(one.pooling for one in tried if one.chosen)
+        log(f"{self.group.short}: AP by pooling {found} on {len(rows)} images; {chosen:g} is taken")
+
+    @functools.cached_property
+    def _compared_rows(self) -> np.ndarray:
+        """The rows that the compared network has not trained on."""
+        own = self.network_of[self.train_rows] == self.compared
+        return np.union1d(self.val_rows, self.train_rows[own & (self.compared != "final")])
+
+    def _chosen(self) -> str:
+        """Return the trial whose pooling was chosen; an empty name without trials."""
+        if not self.trials:
+            return ""
+        tried = read_json(self._figures, PoolingFigures).tried
+        return next(f"pooling {one.pooling:g}" for one in tried if one.chosen)
 
     def images(self) -> Images:
         return Images(self.group.paths)
@@ -69,6 +148,10 @@ class CamStage(BranchStage):
         with atomic_array(folder.heatmaps, (len(data), *shape), np.float32) as heatmaps:
             for network, rows, part in self.predictions(number):
                 heatmaps[rows], logits[rows], networks[rows] = part["heatmaps"], part["logits"], network
+        if self.trials:
+            write_json(folder.pooling, read_json(self._figures, PoolingFigures))
+        else:
+            folder.pooling.unlink(missing_ok=True)
         probabilities = softmax(logits.astype(np.float64))
         full = write_predictions(folder.predictions_csv(1), data, probabilities, networks)
         write_arrays(folder.predictions(1), full=full, networks=networks)

@@ -43,19 +43,38 @@ class Heatmaps:
 
 def find_crops(heatmaps: Heatmaps, rule: CropRule) -> list[Crop]:
     """Apply one rule to many heatmaps: to the zoomed ones if it zooms, unless such a map gives no crop."""
-    crops = []
-    maps = np.asarray(heatmaps.maps)  # a view of a memory map, which costs less to index
-    rows = zip(heatmaps.sizes.tolist(), heatmaps.invisible.tolist(), strict=True)
-    for i, ((width, height), invisible) in enumerate(rows):
-        size = width, height
-        if rule.zoom and heatmaps.zoomed is not None and heatmaps.regions is not None:
-            frame = _frame(heatmaps.regions[i].tolist(), heatmaps.fit)
-            crop = find_crop(np.asarray(heatmaps.zoomed[i]), frame, *size, rule, invisible)
-            if crop.fallback not in NO_CROP:
-                crops.append(crop)
-                continue
-        crops.append(find_crop(maps[i], _frame((0, 0, *size), heatmaps.fit), *size, rule, invisible))
-    return crops
+    # A view of a memory map costs less to index.
+    heatmaps = dataclasses.replace(heatmaps, maps=np.asarray(heatmaps.maps))
+    return [_find(heatmaps, row, rule)[0] for row in range(len(heatmaps.maps))]
+
+
+def deciding_heat(
+    heatmaps: Heatmaps, row: int, rule: CropRule
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """Return the heat that the threshold was applied to, and the rectangle of the image that it covers.
+
+    The heat is (GRID, GRID) float32, scaled so that its maximum is 1; all zero where there is none.
+    """
+    _, heatmap, frame = _find(heatmaps, row, rule)
+    heat = weigh_heat(heatmap, frame, *heatmaps.sizes[row].tolist(), rule)
+    return heat / max(float(heat.max()), 1e-12), frame
+
+
+def _find(
+    heatmaps: Heatmaps, row: int, rule: CropRule
+) -> tuple[Crop, np.ndarray, tuple[float, float, float, float]]:
+    """Apply a rule to one image; return the crop, the map that it came from, and what that covers."""
+    size, invisible = heatmaps.sizes[row].tolist(), bool(heatmaps.invisible[row])
+    if rule.zoom and heatmaps.zoomed is not None and heatmaps.regions is not None:
+        heatmap, frame = (
+            np.asarray(heatmaps.zoomed[row]),
+            _frame(heatmaps.regions[row].tolist(), heatmaps.fit),
+        )
+        crop = find_crop(heatmap, frame, *size, rule, invisible)
+        if crop.fallback not in NO_CROP:
+            return crop, heatmap, frame
+    heatmap, frame = heatmaps.maps[row], _frame((0, 0, *size), heatmaps.fit)
+    return find_crop(heatmap, frame, *size, rule, invisible), heatmap, frame
 
 
 def predicted_boxes(boxes: np.ndarray, sizes: np.ndarray, rule: CropRule) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from heatcrop.files import write_json
 from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import fit_fusion, fuse
+from heatcrop.nets.classifier import Classifier
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import read_arrays, write_arrays, write_predictions
 from heatcrop.runs.reading import read_array
@@ -44,6 +45,10 @@ class FinetuneStage(BranchStage):
         self.network_of = np.where((self.group.splits == "train") & (network_of == "final"), "", network_of)
         folds = sorted(set(network_of[self.train_rows].tolist()) - {"final"})
         self.networks = ["final", *(folds if self.plan.cross_fit else ())]
+
+    def initial_classifier(self, network: str) -> Classifier:
+        classifier = self.context.classifier(self.inputs.shape, self.group.n_classes)
+        return classifier.load(self.networks_folder.weights(1, network))
 
     def images(self) -> Images:
         boxes = [

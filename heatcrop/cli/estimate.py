@@ -132,6 +132,8 @@ def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
         views = len(plan.test.unit())
         total += speed.cached * (len(data) * views + train * plan.views)
         total += _FORWARD * speed.train * len(data) * views
+    others = set(cam.poolings) - {cam.pooling}
+    total += len(others) * cam.training.epochs * speed.train * train * (1 - 1 / max(2, folds))
     search = crop.search
     zoom = search.zoom_steps(crop.zoom) if crop.zoom else []
     tried = sum(len(values) for _, values in [*search.first_steps(), *zoom, *search.last_steps()])

@@ -90,7 +90,7 @@ def read_classifier(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[
 def require_fit(
     arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], path: Path, fix: str = ""
 ) -> None:
-    """Raise WeightsError, whose message ends with `fix`, where arrays are not those that a network expects."""
+    """Raise WeightsError, whose message ends with `fix`, where arrays are not what a network expects."""
     faults = [f"{name} is missing" for name in shapes if name not in arrays]
     faults += [f"{name} belongs to no layer" for name in arrays if name not in shapes]
     faults += [

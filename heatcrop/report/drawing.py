@@ -146,7 +146,7 @@ def heat_on(
     """Interpolate a map at every pixel of a scaled image of `shape` (H, W).
 
     `frame` (x0, y0, x1, y1) is what the map covers, in pixels of the original image of `size` (width,
-    height); it may reach beyond the image.
+    height); it may reach beyond the image. Beyond it there is no heat.
     """
     rows, columns = heat.shape
     x = (np.arange(shape[1]) + 0.5) / shape[1] * size[0]
@@ -154,7 +154,10 @@ def heat_on(
     x = (x - frame[0]) / (frame[2] - frame[0]) * columns - 0.5
     y = (y - frame[1]) / (frame[3] - frame[1]) * rows - 0.5
     grid = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
-    return cv2.remap(heat, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found = cv2.remap(heat, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found[(y < -0.5) | (y > rows - 0.5)] = 0
+    found[:, (x < -0.5) | (x > columns - 0.5)] = 0
+    return found
 
 
 def heat_colours(threshold: float) -> np.ndarray:

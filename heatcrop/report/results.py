@@ -14,8 +14,7 @@ from heatcrop.data.labels import YES
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import read_array, read_json
-from heatcrop.training.views import framed
-from stage2_crop.component import scale_heat
+from stage2_crop.boxes import Heatmaps, deciding_heat
 from stage2_crop.plan import CropRule, SearchedRule
 
 UNKNOWN = -1
@@ -32,11 +31,8 @@ class TaskResults:
     """(N, 4) int: x0, y0, x1, y1 in pixels of the image, x1/y1 exclusive."""
     fallback: np.ndarray
     """(N,) str: '' for a heatmap crop."""
-    heatmaps: np.ndarray
-    """(N, h, w), a memory map."""
+    heatmaps: Heatmaps
     rule: CropRule
-    fit: str
-    """How stage 1 framed the images: stretch or pad."""
     trained: np.ndarray
     """(N,) bool: whether the full-image prediction comes from a network that trained on the image."""
 
@@ -86,14 +82,9 @@ class TaskResults:
         kind = str(self.fallback[row])
         return f"not cropped: {kind}" if self.uncropped[row] else "usual place" if kind else ""
 
-    def frame(self, row: int) -> tuple[float, float, float, float]:
-        """Compute the rectangle of an image, in its pixels, that its heatmap covers."""
-        view = framed((0, 0, *self.data.sizes[row].tolist()), self.fit)
-        return view.x0, view.y0, view.x1, view.y1
-
-    def heat(self, row: int) -> np.ndarray:
-        """Scale an image's heatmap to 0..1 as the crop rule does, (h, w) float32."""
-        return scale_heat(self.heatmaps[row], self.rule.percentile)
+    def heat(self, row: int) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+        """Return the heat that decided an image's crop, see :func:`stage2_crop.boxes.deciding_heat`."""
+        return deciding_heat(self.heatmaps, row, self.rule)
 
     def counts(self, split: str) -> dict[str, int]:
         """Count the images of a split, and those of each kind that the gallery filters by."""
@@ -126,15 +117,18 @@ def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) ->
     network = settings.get("network")
     crops = read_arrays(task.boxes, ("boxes", "fallback"), len(data))
     networks = read_arrays(task.predictions(1), ("networks",), len(data))["networks"]
+    probabilities, rule = read_branches(task, data), read_json(task.rule, SearchedRule).rule
+    fit = str((network.get("fit") if isinstance(network, dict) else None) or "pad")
+    invisible = probabilities["full"].argmax(axis=1) == data.task.invisible
+    zoomed = [read_array(one) if rule.zoom and one.is_file() else None for one in (task.zoomed, task.regions)]
     return TaskResults(
         data=data,
-        probabilities=read_branches(task, data),
+        probabilities=probabilities,
         trained=(data.splits == "train") & ~np.char.startswith(networks, "fold"),
         boxes=crops["boxes"],
         fallback=crops["fallback"],
-        heatmaps=read_array(task.heatmaps),
-        rule=read_json(task.rule, SearchedRule).rule,
-        fit=str((network.get("fit") if isinstance(network, dict) else None) or "pad"),
+        heatmaps=Heatmaps(read_array(task.heatmaps), data.sizes, fit, invisible, *zoomed),
+        rule=rule,
     )
 
 

@@ -155,7 +155,7 @@ def _draw_panels(
     def panels(row: int) -> tuple[np.ndarray, np.ndarray]:
         size = data.sizes[row]
         image, crop = drawing.read_panels(data.paths[row], size, results.boxes[row], cell, cell)
-        heat = drawing.heat_on(results.heat(row), results.frame(row), size, image.shape[:2])
+        heat = drawing.heat_on(*results.heat(row), size, image.shape[:2])
         image = drawing.overlay(image, heat, results.rule.threshold)
         if not results.uncropped[row]:
             drawing.outline(image, results.boxes[row] * (image.shape[1::-1] / size)[[0, 1, 0, 1]])

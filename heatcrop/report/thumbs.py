@@ -39,6 +39,7 @@ def write_gallery(
     def describe(number: int, row: int) -> dict[str, Any]:
         file = f"thumbs/{task.name}/{number:04d}.jpg"
         size, panels = _write_thumb(root / file, results, row)
+        heat, frame = results.heat(row)
         shares = [None if np.isnan(p[row, 0]) else p[row] for p in results.probabilities.values()]
         return {
             "name": data.images[row],
@@ -51,8 +52,8 @@ def write_gallery(
             "size": data.sizes[row].tolist(),
             "box": results.boxes[row].tolist(),
             "note": results.note(row),
-            "frame": [round(v, 1) for v in results.frame(row)],
-            "heat": heat_text(results.heat(row)),
+            "frame": [round(v, 1) for v in frame],
+            "heat": heat_text(heat),
             "thumb": {"file": quote(file), "size": size, "panels": panels},
             "original": _address(data.paths[row], home),
         }

@@ -31,6 +31,8 @@ class TaskFolder:
 
     heatmaps = _Below("stage1/heatmaps.npy")
     """Array of float32, shape (N, h, w)."""
+    pooling = _Below("stage1/pooling.json")
+    """The poolings that were tried, and the figures that chose one; absent where none were."""
     rule = _Below("rule.json")
     """The crop rule that was used and, where it was searched, the figures that chose it."""
     zoomed, regions = _Below("zoomed.npy"), _Below("regions.npy")
@@ -76,7 +78,7 @@ class TaskFolder:
             number = 1 if stage == "cam" else 3
             files = (self.weights, self.network, self.history, self.predictions, self.predictions_csv)
             found = [file(number) for file in files]
-            found += [self.heatmaps, *self.stage(1).glob("fold*.params")] if number == 1 else []
+            found += [self.heatmaps, self.pooling, *self.stage(1).glob("fold*.params")] if number == 1 else []
             found += [self.fused_csv, self.fusion] if number == 3 else []
         return sorted(path.relative_to(self.path).as_posix() for path in found if path.exists())
 

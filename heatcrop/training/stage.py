@@ -21,7 +21,7 @@ import pandas as pd
 from heatcrop.data.groups import TaskGroup
 from heatcrop.errors import DivergedError
 from heatcrop.files import link, write_table
-from heatcrop.nets.classifier import NetworkContext
+from heatcrop.nets.classifier import Classifier, NetworkContext
 from heatcrop.nets.inference import Runner
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.predictions import read_arrays, write_arrays
@@ -102,6 +102,15 @@ class BranchStage(Stage):
         """Return what is kept of some predictions: ``logits`` and others, one row an image."""
         return {"logits": logits}
 
+    @abc.abstractmethod
+    def initial_classifier(self, network: str) -> Classifier:
+        """Build what a network's training begins with."""
+
+    def training_rows(self, network: str) -> np.ndarray:
+        """Return the rows that a network trains on."""
+        own = self.network_of[self.train_rows] == network
+        return self.train_rows[~own | (network == "final")]
+
     def predicted_rows(self, network: str) -> np.ndarray:
         """Return the rows that a network predicts."""
         return np.flatnonzero(self.network_of == network)
@@ -111,17 +120,17 @@ class BranchStage(Stage):
         if isinstance(self.inputs, CachedInputs):
             yield [("compute_features", [part]) for part in range(self.inputs.parts)]
         yield [("train", [network]) for network in self.networks]
-        yield [("infer", list(part)) for part in self.parts()]
+        yield [("infer", list(part)) for part in self.parts(self.networks)]
         yield [("finish", [])]
 
-    def parts(self) -> list[tuple[str, int, int]]:
-        """Divide the predictions: network, first and end of its :meth:`predicted_rows`."""
+    def parts(self, networks: Sequence[str]) -> list[tuple[str, int, int]]:
+        """Divide the predictions of some networks: network, first and end of its :meth:`predicted_rows`."""
         views = len(self.plan.test.unit())
         batch = max(1, 32 // views)
         size = batch * max(1, IMAGES_PER_JOB // (batch * views))
         return [
             (network, first, first + size)
-            for network in self.networks
+            for network in networks
             for first in range(0, len(self.predicted_rows(network)), size)
         ]
 
@@ -151,12 +160,7 @@ class BranchStage(Stage):
 
     def train(self, network: str) -> None:
         """Train one network; leave its weights, its ONNX file and its history."""
-        classifier = self.context.classifier(self.inputs.shape, self.group.n_classes)
-        if self.number == 1:
-            self.context.maps.check(classifier.n_blocks)
-        else:
-            classifier.load(self.networks_folder.weights(1, network))
-        others = (self.network_of[self.train_rows] != network) | (network == "final")
+        classifier = self.initial_classifier(network)
         checkpoint = Checkpoint(self.cache / f"{network}.checkpoint", f"{self.fingerprint} {network}")
         title = f"{self.group.short}: {self.titles['train']} {network}"
         with progress(title, self.plan.training.epochs) as bar:
@@ -166,7 +170,7 @@ class BranchStage(Stage):
                     self.inputs,
                     self.group.soft,
                     self.group.letters,
-                    self.train_rows[others],
+                    self.training_rows(network),
                     self.val_rows,
                     self.plan.training,
                     self.context.seed + (self.number == 3),
@@ -179,7 +183,7 @@ class BranchStage(Stage):
                 raise self._diverged(network, str(error)) from None
         classifier.save(self.weights(network))
         classifier.export(self.exported(network))
-        write_arrays(self.cache / f"{network}.history.npz", rows=np.array(json.dumps(history)))
+        write_arrays(self.history(network), rows=np.array(json.dumps(history)))
 
     def infer(self, network: str, first: int, end: int) -> None:
         """Predict a part of a network's rows."""
@@ -193,12 +197,12 @@ class BranchStage(Stage):
         arrays = {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
         if not np.isfinite(arrays["logits"]).all():  # after the last update, which no validation has seen
             raise self._diverged(network, "has diverged (its logits are not finite)")
-        write_arrays(self.cache / f"{network}.{first}.predictions.npz", **arrays)
+        write_arrays(self.predicted(network, first), **arrays)
 
     def finish(self) -> None:
         """Join the predictions of all networks, and write each task's artefacts."""
-        files = [self.cache / f"{network}.history.npz" for network in self.networks]
-        history = pd.DataFrame(row for file in files for row in json.loads(str(read_arrays(file)["rows"])))
+        rows = {one: json.loads(str(read_arrays(self.history(one))["rows"])) for one in self.networks}
+        history = pd.DataFrame(row | {"network": one} for one, found in rows.items() for row in found)
         made = (self.exported("final"), *map(self.weights, self.networks))
         for number, folder in enumerate(self.tasks):
             self.write_task(number, folder)
@@ -209,12 +213,20 @@ class BranchStage(Stage):
     def predictions(self, number: int) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
         """Yield one task's predictions part by part: network, rows of the task, what :meth:`keep` kept."""
         span, classes = self.group.rows_of(number), self.group.columns(number)
-        for network, first, end in self.parts():
+        for network, first, end in self.parts(self.networks):
             rows = self.predicted_rows(network)[first:end]
             own = (rows >= span.start) & (rows < span.stop)
-            part = read_arrays(self.cache / f"{network}.{first}.predictions.npz")
+            part = read_arrays(self.predicted(network, first))
             part = {name: array[own] for name, array in part.items()}
             yield network, rows[own] - span.start, part | {"logits": part["logits"][:, classes]}
+
+    def history(self, network: str) -> Path:
+        """Return where the history of a network's training is, until it is joined with the others."""
+        return self.cache / f"{network}.history.npz"
+
+    def predicted(self, network: str, first: int) -> Path:
+        """Return where a part of a network's predictions is, until it is joined with the others."""
+        return self.cache / f"{network}.{first}.predictions.npz"
 
     def weights(self, network: str) -> Path:
         """Return where a network's weights are."""

@@ -254,6 +254,13 @@ def test_heat_is_drawn_at_its_position():
     assert column in (24, 25)
 
 
+def test_there_is_no_heat_beyond_a_map_of_a_part_of_the_image():
+    shown = heat_on(np.ones((4, 4), np.float32), (50, 0, 100, 100), np.array([200, 100]), (20, 40))
+    assert shown[:, 10:20].min() == 1
+    assert shown[:, :10].max() == 0
+    assert shown[:, 20:].max() == 0
+
+
 def test_overlay_without_heat_changes_nothing():
     image = np.full((20, 40, 3), 90, np.uint8)
     assert np.array_equal(overlay(image, np.zeros((20, 40)), 0.35), image)

@@ -1,13 +1,17 @@
 """Settings that change how a run trains: nothing frozen, nothing held out, gradients, divergence."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import stage1_cam.stage
+from heatcrop.nets.params_file import read_params
 from heatcrop.runs.folder import RunFolder
-from tests.tiny_run import TASKS
+from stage1_cam.pooling import choose_pooling
+from tests.tiny_run import TASKS, parse_probabilities
 
 NECK = TASKS[0]
 
@@ -38,6 +42,45 @@ def test_all_blocks_are_trained_on_images_that_are_read_live(call, tiny_home, tm
 @pytest.fixture
 def neck(run_copy):
     return RunFolder(run_copy).task(NECK)
+
+
+def test_a_pooling_that_is_clearly_better_is_taken_by_all_networks(
+    call, tiny_home, tmp_path, no_plots, monkeypatch
+):
+    """The compared network is not trained twice, and both engines of prediction pool in the same way."""
+
+    def second(logits, soft, letters, seed):
+        assert {len(one) for one in logits.values()} == {len(letters)}
+        tried = choose_pooling(logits, soft, letters, seed)
+        return [dataclasses.replace(one, chosen=number == 1) for number, one in enumerate(tried)]
+
+    monkeypatch.setattr(stage1_cam.stage, "choose_pooling", second)
+    out = tmp_path / "pooled"
+    words = ("run", "--task", "neck", "--config", "tiny.yaml", "--out", out, "--jobs", "1")
+    small = {"cam.poolings": "[0.25]", "runtime.keep_cache": "true"}
+    code, printed = call(*words, *settings(**small))
+    assert code == 0, printed
+    assert "0.25 is taken" in printed
+    files = RunFolder(out).task(NECK)
+    figures = json.loads(files.pooling.read_text())
+    train = (pd.read_csv(files.boxes_csv)["split"] != "test").sum()
+    assert figures["rows"] < train
+    assert [(one["pooling"], one["chosen"]) for one in figures["tried"]] == [(1.0, False), (0.25, True)]
+    cache = out / "cache" / NECK / "cam"
+    assert files.weights(1, "fold 0").read_bytes() == (cache / "pooling 0.25.params").read_bytes()
+    weights = [files.weights(1), files.weights(1, "fold 1"), files.weights(3)]
+    assert [read_params(path)["pooling"].tolist() for path in weights] == [[0.25]] * 3
+    history = pd.read_csv(files.history(1))
+    assert history["network"].value_counts().to_dict() == {"final": 2, "fold 0": 2, "fold 1": 2}
+    image, found = next((tiny_home / "data" / "rank").rglob("*.jpg")), {}
+    for engine in ("onnx", "mxnet"):
+        options = ("--run", out, "--engine", engine, "--no-gallery", "--out", tmp_path / f"{engine}.csv")
+        code, printed = call("predict", image, *options)
+        assert code == 0, printed
+        found[engine] = parse_probabilities(pd.read_csv(tmp_path / f"{engine}.csv")["probabilities"])
+    np.testing.assert_allclose(found["onnx"], found["mxnet"], atol=1e-4)
+    code, printed = call(*words, *settings(**small))
+    assert "up to date" in printed
 
 
 @pytest.mark.soak

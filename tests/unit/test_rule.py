@@ -14,6 +14,7 @@ from heatcrop.training.views import framed
 from stage2_crop.boxes import (
     Heatmaps,
     complete_rule,
+    deciding_heat,
     find_crops,
     fit_prior,
     jitter_boxes,
@@ -424,6 +425,29 @@ def test_a_flat_zoomed_heatmap_leaves_the_first_crop():
     first = zoomed(np.ones((9, 9)), (0, 0, 100, 100), dataclasses.replace(ZOOM_RULE, zoom=0.0))
     assert zoomed(np.ones((9, 9)), (0, 0, 100, 100), ZOOM_RULE) == first
     assert first.fallback == ""
+
+
+@pytest.mark.parametrize("zoomed_heat", [peak(0.25, 0.75, 9), np.ones((9, 9))], ids=["zoomed", "first"])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_deciding_heat_reaches_the_threshold_in_the_crop_alone(zoomed_heat, weight):
+    maps, sizes = peak(0.5, 0.5)[None], np.full((1, 2), 400)
+    region = np.array([(100, 200, 300, 400)])
+    heatmaps = Heatmaps(maps, sizes, "stretch", np.zeros(1, bool), zoomed_heat[None], region)
+    rule = dataclasses.replace(ZOOM_RULE, margin=0.0, prior=(0.4, 0.7, 0.2, 0.2), prior_weight=weight)
+    heat, (x0, y0, x1, y1) = deciding_heat(heatmaps, 0, rule)
+    assert heat.shape == (GRID, GRID)
+    assert heat.max() == 1
+    rows, columns = np.nonzero(heat >= rule.threshold)
+    hot = (
+        x0 + columns.min() / GRID * (x1 - x0),
+        y0 + rows.min() / GRID * (y1 - y0),
+        x0 + (columns.max() + 1) / GRID * (x1 - x0),
+        y0 + (rows.max() + 1) / GRID * (y1 - y0),
+    )
+    box = find_crops(heatmaps, rule)[0].box
+    middle = ((hot[0] + hot[2]) / 2, (hot[1] + hot[3]) / 2)
+    assert ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) == pytest.approx(middle, abs=1.5)
+    assert box[2] - box[0] == pytest.approx(max(hot[2] - hot[0], hot[3] - hot[1]), abs=2)
 
 
 def test_a_disabled_rule_crops_no_image():

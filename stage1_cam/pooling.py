@@ -1,0 +1,77 @@
+"""Choose how a task's class maps are pooled, on images that the compared networks did not train on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from heatcrop.training.fit import validation_figures
+
+_RESAMPLES = 200
+_STANDARD_ERRORS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TriedPooling:
+    """The figures of one pooling; an entry of ``stage1/pooling.json``."""
+
+    pooling: float
+    ap: float
+    """Official AP on the compared rows; of a shared network, the mean over its tasks."""
+    difference: float
+    error: float
+    """Mean and standard error (bootstrap over rows) of its AP less the configured pooling's."""
+    chosen: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolingFigures:
+    """Content of ``stage1/pooling.json``."""
+
+    rows: int
+    """How many images the poolings were compared on."""
+    tried: tuple[TriedPooling, ...]
+
+
+def choose_pooling(
+    logits: Mapping[float, np.ndarray], soft: np.ndarray, letters: np.ndarray, seed: int = 0
+) -> list[TriedPooling]:
+    """Compare poolings, the configured one first.
+
+    The best one is chosen if it is better than the configured one by more than one standard error of the
+    difference (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).
+
+    Parameters
+    ----------
+    logits : mapping of float to ndarray of float, shape (N, C)
+        By pooling, of the same rows.
+    soft : ndarray of float32, shape (N, C)
+        Soft labels, below 0 at classes that do not belong to a row.
+    letters : ndarray of int8, shape (N, C)
+        Label codes.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    list of TriedPooling
+        In the given order; one is chosen.
+    """
+    n_rows = len(letters)
+    resamples = np.random.default_rng(seed).integers(0, n_rows, (_RESAMPLES, n_rows))
+    rows = [np.arange(n_rows), *resamples]
+    aps = {
+        pooling: np.array([validation_figures(one[r], soft[r], letters[r])[1] for r in rows])
+        for pooling, one in logits.items()
+    }
+    configured = next(iter(aps))
+    gains = {pooling: ap[1:] - aps[configured][1:] for pooling, ap in aps.items()}
+    best = max(aps, key=lambda pooling: aps[pooling][0])
+    clear = aps[best][0] - aps[configured][0] > _STANDARD_ERRORS * gains[best].std()
+    chosen = best if clear else configured
+    return [
+        TriedPooling(p, float(ap[0]), float(gains[p].mean()), float(gains[p].std()), p == chosen)
+        for p, ap in aps.items()
+    ]
