@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from heatcrop.metrics.choice import clearly_best
 from heatcrop.training.fit import validation_figures
 
 _RESAMPLES = 200
-_STANDARD_ERRORS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,7 @@ def choose_pooling(
 ) -> list[TriedPooling]:
     """Compare poolings, the configured one first.
 
-    The best one is chosen if it is better than the configured one by more than one standard error of the
-    difference (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).
+    The best one is chosen if it is clearly better, see :func:`heatcrop.metrics.choice.clearly_best`.
 
     Parameters
     ----------
@@ -62,16 +61,13 @@ def choose_pooling(
     n_rows = len(letters)
     resamples = np.random.default_rng(seed).integers(0, n_rows, (_RESAMPLES, n_rows))
     rows = [np.arange(n_rows), *resamples]
-    aps = {
-        pooling: np.array([validation_figures(one[r], soft[r], letters[r])[1] for r in rows])
-        for pooling, one in logits.items()
-    }
-    configured = next(iter(aps))
-    gains = {pooling: ap[1:] - aps[configured][1:] for pooling, ap in aps.items()}
-    best = max(aps, key=lambda pooling: aps[pooling][0])
-    clear = aps[best][0] - aps[configured][0] > _STANDARD_ERRORS * gains[best].std()
-    chosen = best if clear else configured
+    aps = [
+        np.array([validation_figures(one[r], soft[r], letters[r])[1] for r in rows])
+        for one in logits.values()
+    ]
+    gains = [ap[1:] - aps[0][1:] for ap in aps]
+    chosen = clearly_best([ap[0] for ap in aps], [gain.std() for gain in gains])
     return [
-        TriedPooling(p, float(ap[0]), float(gains[p].mean()), float(gains[p].std()), p == chosen)
-        for p, ap in aps.items()
+        TriedPooling(pooling, float(ap[0]), float(gain.mean()), float(gain.std()), place == chosen)
+        for place, (pooling, ap, gain) in enumerate(zip(logits, aps, gains, strict=True))
     ]

@@ -8,10 +8,8 @@ image: there, crops that show less of the attribute can seem as good as any. Whe
 by the fused AP. Rows are training images whose heatmaps and predictions come from networks that did not train
 on them, and validation images; test images are not used.
 
-Validation sets are small and the best of a dozen noisy figures is an optimistic choice. So a candidate must
-be better than the configured value by more than one standard error of the difference (Breiman et al.,
-"Classification and Regression Trees", 1984, section 3.4.3). A simpler rule, without prior or zoom or with the
-fixed place, needs to be better only.
+A candidate must be clearly better than the configured value (:func:`heatcrop.metrics.choice.clearly_best`).
+A simpler rule, without prior or zoom or with the fixed place, needs to be better only.
 """
 
 from __future__ import annotations
@@ -23,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from heatcrop.metrics.choice import clearly_best
 from heatcrop.metrics.fusion import fit_fusion, fuse
 from heatcrop.metrics.score import average_precision
 from heatcrop.training.probe import Box, probe_predictions
 from stage2_crop.plan import CropRule
 
 _RESAMPLES = 200
-_STANDARD_ERRORS = 1.0
 _SIMPLER: dict[str, Any] = {"place": "fixed", "zoom": 0.0, "prior_weight": 0.0}
 """Values of a setting that make the rule simpler: fewer forward passes, or less that is estimated."""
 
@@ -134,9 +132,7 @@ def choose_candidate(tried: Sequence[Candidate]) -> int:
 
     The best one is chosen if it is clearly better; otherwise a simpler rule if it is better at all.
     """
-    configured = tried[0]
-    best = max(range(len(tried)), key=lambda place: tried[place].score)
-    if tried[best].score - configured.score > _STANDARD_ERRORS * tried[best].error:
+    if best := clearly_best([one.score for one in tried], [one.error for one in tried]):
         return best
     simpler = (place for place, one in enumerate(tried) if one.value == _SIMPLER.get(one.setting))
-    return next((place for place in simpler if tried[place].score > configured.score), 0)
+    return next((place for place in simpler if tried[place].score > tried[0].score), 0)
