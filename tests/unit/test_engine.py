@@ -94,6 +94,12 @@ def test_all_missing_system_libraries_are_named_at_once(monkeypatch):
     assert all(f" {package}" in text for package in engine._SYSTEM_LIBRARIES.values())
 
 
+@pytest.mark.parametrize("file", ["README.md", "tools/install"])
+def test_the_command_for_a_bare_system_names_all_system_packages(file):
+    packages = " ".join(("python3 python3-venv", *engine._SYSTEM_LIBRARIES.values()))
+    assert packages in (ROOT / file).read_text()
+
+
 @pytest.mark.parametrize(
     "error", [ModuleNotFoundError("No module named 'graphviz'", name="graphviz"), OSError("x")]
 )
