@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heatcrop.errors import DataError
+from heatcrop.wording import counted
 
 KINDS = ("design", "length")
 MAX_FOLDER_BYTES = 120  # well below the 255 of common file systems: a suffix and a long path still fit
@@ -69,7 +70,9 @@ class Task:
                 "use letters, digits and '_'"
             )
         if len(self.classes) < 2:
-            raise ValueError(f"task {self.name!r} has {len(self.classes)} classes; at least two are needed")
+            raise ValueError(
+                f"task {self.name!r} has {counted(len(self.classes), 'class(es)')}; at least two are needed"
+            )
         if any(not isinstance(name, str) or not name.strip() for name in self.classes):
             raise ValueError(f"task {self.name!r} has a class without a name: {self.classes!r}")
         repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})

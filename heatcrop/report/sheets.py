@@ -16,6 +16,7 @@ from heatcrop.data.tasks import class_folders
 from heatcrop.report import drawing
 from heatcrop.report.drawing import INK, PAPER, SOFT, THREADS, text
 from heatcrop.report.results import TaskResults
+from heatcrop.wording import counted
 
 EDGE, GAP, INNER, COLUMNS, CELL, HEAD = 40, 36, 8, 3, 232, 104
 OVERVIEW_CELL, OVERVIEW_COLUMNS, OVERVIEW_LABEL = 168, 4, 190
@@ -84,7 +85,7 @@ def write_overview(root: Path, results: TaskResults, split: str) -> str:
     summary = f"{shown}, {columns} at random of each class"
     if len(classes) < len(by_class):
         empty = len(by_class) - len(classes)
-        summary += f"; {empty} of {len(by_class)} classes have no image here"
+        summary += f"; {counted(empty, f'of {len(by_class)} classes (has|have)')} no image here"
     _heading(page, f"{data.task.short}: every class", summary, results)
     places: dict[int, tuple[int, int]] = {}  # by row
     for line, (name, rows, some) in enumerate(classes):
@@ -112,7 +113,7 @@ def write_sheet(root: Path, results: TaskResults, sheet: Sheet) -> None:
     size = (2 * EDGE + columns * wide + (columns - 1) * GAP, HEAD + lines * (high + GAP) - GAP + EDGE)
     page = Image.new("RGB", size, PAPER)
     n, verdict = len(sheet.total), results.verdict
-    summary = [f"{n} image{'s' * (n != 1)}"]
+    summary = [counted(n, "image(s)")]
     if (verdict[sheet.total] >= 0).any():
         counts = {word: int((verdict[sheet.total] == code).sum()) for code, word in WORDS.items()}
         summary += [f"{count} {word}" for word, count in counts.items() if count or word != "maybe"]

@@ -96,7 +96,7 @@ def test_text_in_attributes_is_a_class_and_other_values_are_not(tmp_path):
     assert [task.name for task in found.tasks] == ["tail", "wing"]
     assert ("1.jpg", "tail", "yn", "") in rows_of(found)
     assert ("1.jpg", "tail", 0, 0, 9, 9) in regions_of(found)
-    assert any(note.startswith("2 annotations have an attribute that is no text") for note in found.notes)
+    assert any(note.startswith("2 attributes not read, since the value is no text") for note in found.notes)
 
 
 def test_of_several_boxes_the_largest_counts_and_several_classes_are_rejected(tmp_path):
@@ -117,7 +117,7 @@ def test_of_several_boxes_the_largest_counts_and_several_classes_are_rejected(tm
     assert regions_of(found) == [("1.jpg", "wing", 10, 10, 30, 30)]
     different = "its annotations have different classes of wing: plain, striped; keep one of them"
     assert reasons_of(found) == {"annotations.json:images[1]": different}
-    assert any(note.startswith("1 images have several annotations with one class") for note in found.notes)
+    assert any(note.startswith("1 image with several annotations of one class") for note in found.notes)
 
 
 def test_an_image_without_annotations_has_no_label_and_is_tested(tmp_path):
@@ -126,7 +126,7 @@ def test_an_image_without_annotations_has_no_label_and_is_tested(tmp_path):
     found = read_annotations([write(tmp_path, images, annotations)], [WING, BEAK])
     assert ("3.jpg", "wing", "", "test") in rows_of(found)
     assert len(rows_of(found)) == 3
-    assert any("1 images of train or val have no annotation" in note for note in found.notes)
+    assert any("1 image of train or val not used, without an annotation" in note for note in found.notes)
 
 
 def test_images_alone_are_tested_for_the_tasks_of_the_categories(tmp_path):
@@ -142,7 +142,7 @@ def test_images_alone_are_tested_for_the_tasks_of_the_categories(tmp_path):
 def test_a_box_of_the_full_image_is_no_region(tmp_path):
     found = read_annotations([write(tmp_path, [image(1)], [annotation(1, 1, [0, 0, 100, 80])])], [WING])
     assert found.regions.empty
-    assert any("1 boxes are the full image" in note for note in found.notes)
+    assert any("1 box around the full image, not used as true regions" in note for note in found.notes)
 
 
 def test_the_split_is_in_the_files_name_and_the_images_are_beside(tmp_path):
@@ -213,8 +213,8 @@ def test_a_table_of_true_regions_is_read_in_every_root_and_layout(tmp_path):
     (tmp_path / "two" / "boxes_true.csv").write_text(table)
     found = read_annotations([tmp_path / "one", tmp_path / "two"], [WING])
     assert regions_of(found) == [("two/wing/plain/1.jpg", "wing", 1, 2, 3, 4)]
-    assert any("1 true regions are of images that are not used, for" in note for note in found.notes)
-    assert any("1 true regions are of tasks that the run does not" in note for note in found.notes)
+    assert any("1 true region of images that are not used, for" in note for note in found.notes)
+    assert any("1 true region of tasks that the run does not" in note for note in found.notes)
     (reason,) = found.rejected["reason"]
     assert reason == "the box 1, 2, x, 4 is not four numbers; expected x0, y0, x1, y1 in pixels"
 

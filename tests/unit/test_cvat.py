@@ -51,8 +51,8 @@ def test_attributes_are_tasks_and_a_label_without_them_is_a_class(tmp_path):
     ]
     assert regions_of(found) == [("2.jpg", "beak", 0, 0, 9, 9), ("2.jpg", "wing", 10, 20, 30.5, 40)]
     assert found.rejected.empty
-    assert any(note.startswith("2 tags or boxes of label 'bird' are read by their") for note in found.notes)
-    assert any("1 images are in a subset that is no split" in note for note in found.notes)
+    assert any(note.startswith("2 tags or boxes of label 'bird' read by their") for note in found.notes)
+    assert any("1 image in a subset that is no split" in note for note in found.notes)
 
 
 def test_a_turned_box_gets_the_box_around_it(tmp_path):
@@ -75,7 +75,7 @@ def test_an_image_without_tags_has_no_label_and_shapes_are_counted(tmp_path):
     texts = [image("1.jpg", '<tag label="plain"/>'), image("2.jpg", polygon)]
     found = read_annotations([write(tmp_path, *texts)], [WING])
     assert rows_of(found) == [("1.jpg", "wing", "yn", ""), ("2.jpg", "wing", "", "test")]
-    assert "1 annotations of type polygon are not read, for instance annotations.xml:3" in found.notes
+    assert "1 annotation of type polygon not read, for instance annotations.xml:3" in found.notes
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_cancelled_annotations_are_skipped_and_counted(tmp_path):
     cancelled["annotations"][0]["was_cancelled"] = True
     found = read(tmp_path, task("1.jpg", [choice("wing", "plain")]), cancelled)
     assert rows_of(found) == [("1.jpg", "wing", "yn", ""), ("2.jpg", "wing", "", "test")]
-    assert "1 annotations were cancelled and are skipped, for instance export.json:tasks[1]" in found.notes
+    assert "1 annotation skipped, since cancelled, for instance export.json:tasks[1]" in found.notes
 
 
 def test_tasks_are_inferred_and_other_results_are_counted(tmp_path):
@@ -112,9 +112,9 @@ def test_tasks_are_inferred_and_other_results_are_counted(tmp_path):
     assert infer_tasks(write(tmp_path, *tasks)) == (WING,)
     found = read(tmp_path, *tasks)
     assert found.notes[:3] == [
-        "1 results of type polygonlabels are not read, for instance export.json:tasks[0]",
-        "1 results of type relation are not read, for instance export.json:tasks[0]",
-        "1 tasks have predictions alone, which are no labels, for instance export.json:tasks[2]",
+        "1 result of type polygonlabels not read, for instance export.json:tasks[0]",
+        "1 result of type relation not read, for instance export.json:tasks[0]",
+        "1 task with predictions alone, which are no labels, for instance export.json:tasks[2]",
     ]
 
 
@@ -150,7 +150,7 @@ def test_boxes_without_the_images_size_are_counted(tmp_path):
     box = rectangle("p", "wing", 0, 0, 10, 10, original_width=None)
     found = read(tmp_path, task("1.jpg", [choice("wing", "plain"), box]))
     assert found.regions.empty
-    assert any("boxes without original_width and original_height" in note for note in found.notes)
+    assert any("1 box not used, without original_width and original_height" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

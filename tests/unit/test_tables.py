@@ -95,7 +95,7 @@ def test_a_table_in_windows_1252_is_read_and_reported(home):
     found = read_annotations([root], [BEAK])
     assert found.rows["image"].tolist() == ["gr\u00fcn.jpg", "a.jpg"]
     assert found.notes == [
-        "1 rows, for instance labels.csv:2, are not in UTF-8 and are read as Windows-1252; if letters are "
+        "1 row not in UTF-8, for instance labels.csv:2, read as Windows-1252; if letters are "
         "wrong, save the file as UTF-8"
     ]
 

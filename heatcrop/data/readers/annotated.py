@@ -64,9 +64,9 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
             collector.reject(one.image, "", one.source, reason)
             continue
         if image != clean_image(one.image)[0]:
-            collector.count("images are found by the end of their path, or by their name", one.source)
+            collector.count("image(s)", "found by the end of the path, or by the name", one.source)
         if not one.labels and collector.split(one.split or collector.root.split) in ("train", "val"):
-            collector.count("images of train or val have no annotation and are not used", one.source)
+            collector.count("image(s)", "of train or val not used, without an annotation", one.source)
             continue
         by_task: dict[str, list[Label]] = {} if one.labels else {task: [] for task in known}
         for label in one.labels:
@@ -79,8 +79,8 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
                 collector.reject(one.image, task, one.source, reason)
                 continue
             if len(labels) > 1:
-                what = "images have several annotations with one class; the largest box of each counts"
-                collector.count(what, one.source)
+                rest = "with several annotations of one class; the largest box of each counts"
+                collector.count("image(s)", rest, one.source)
             regions = [label.region for label in labels if label.region is not None]
             region = max(regions, key=lambda region: region.area, default=None)
             name = names[0] if names else ""
@@ -120,7 +120,7 @@ def _with_maybe(collector: Collector, source: str, name: str, label: str, maybe:
     for other in maybe:
         place = collector.label(task, other)[0].find("y")
         if place < 0:
-            collector.count("classes that may be right too are no classes of the task", source)
+            collector.count("class(es)", "that may be right too and that the task does not have", source)
         elif letters[place] == "n":
             letters = f"{letters[:place]}m{letters[place + 1 :]}"
     return letters

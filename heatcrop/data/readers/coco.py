@@ -20,6 +20,7 @@ from heatcrop.data.readers.json_files import entries, read_head, read_json
 from heatcrop.data.readers.places import files_in, with_splits
 from heatcrop.data.readers.regions import MOST_PX, Region, make_region
 from heatcrop.errors import DataError
+from heatcrop.wording import counted
 
 ENDINGS = (".json",)
 SUPERCATEGORY_IS_TASK = {"supercategory": "task"}
@@ -117,7 +118,9 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     root = collector.root
     paths, others = ([root.source], []) if root.source.is_file() else _documents(root.folder)
     for path in others:
-        collector.count(f"files of other annotations beside {_INSTANCES}*.json are not read", root.name(path))
+        collector.count(
+            "file(s)", f"of other annotations beside {_INSTANCES}*.json not read", root.name(path)
+        )
     documents = [_read_document(collector, path) for path in paths]
     categories = [one for document in documents for one in document.categories.values()]
     used = [
@@ -180,7 +183,7 @@ def _annotated(collector: Collector, document: _Document, tasks: Mapping[str, st
         one.labels.append(Label(task, category.name, region, split_here, annotation.maybe))
         for name, value in (annotation.attributes or {}).items():
             if not isinstance(value, str):
-                collector.count("annotations have an attribute that is no text, and is not read", source)
+                collector.count("attribute(s)", "not read, since the value is no text", source)
             elif value.strip() and name.strip():
                 one.labels.append(Label(name, value, region, split_here))
     return [one for key, (_, one) in images.items() if one.labels or key not in faulty]
@@ -206,7 +209,9 @@ def _region(annotation: _Annotation, image: _Image) -> tuple[Region | None, str]
     if not annotation.bbox or not any(annotation.bbox):  # zeros: of an image's class without a box
         return None, ""
     if len(annotation.bbox) != 4:
-        return None, f"bbox has {len(annotation.bbox)} numbers; expected x, y, width, height in pixels"
+        return None, (
+            f"bbox has {counted(len(annotation.bbox), 'number(s)')}; expected x, y, width, height in pixels"
+        )
     try:
         x, y, width, height = map(float, annotation.bbox)
     except (TypeError, ValueError, OverflowError):

@@ -123,7 +123,7 @@ class _Document:
             self.attribute = values.get("name", "")
             self.element.attributes[self.attribute] = ""
         elif tag in _SHAPES:
-            self.collector.count(f"annotations of type {tag} are not read", self.place)
+            self.collector.count("annotation(s)", f"of type {tag} not read", self.place)
 
     def start_image(self, values: dict[str, str]) -> None:
         image, subset = values.get("name", ""), values.get("subset", "")
@@ -132,7 +132,7 @@ class _Document:
             return
         split = subset if subset and self.collector.split(subset) is not None else ""
         if subset and not split:
-            self.collector.count("images are in a subset that is no split, and are given one", self.place)
+            self.collector.count("image(s)", "in a subset that is no split, and given one", self.place)
         folders = [f"{subset}/", ""] if subset else [""]
         places = [base + folder for base in ("", "images/") for folder in folders]
         self.image, self.faulty = Annotated(self.place, image, split, places=places), False
@@ -163,8 +163,8 @@ class _Document:
         elif tag in ("tag", "box") and self.element is not None and self.image is not None:
             values = {name: text.strip() for name, text in self.element.attributes.items() if name.strip()}
             if values:
-                what = f"tags or boxes of label {self.element.label!r} are read by their attributes alone"
-                self.collector.count(what, self.place)
+                rest = f"of label {self.element.label!r} read by their attributes alone"
+                self.collector.count("tag(s) or box(es)", rest, self.place)
             tasks = values.items() or [("", self.element.label)]
             self.image.labels.extend(
                 Label(name, text, self.element.region) for name, text in tasks if text not in _NO_VALUE

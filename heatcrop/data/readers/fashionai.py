@@ -9,6 +9,7 @@ from pathlib import Path
 from heatcrop.data.readers.collect import Collector, clean_image
 from heatcrop.data.readers.spelling import composed
 from heatcrop.data.tasks import FASHIONAI
+from heatcrop.wording import counted
 
 _HEADER = ["image", "task", "label"]  # allowed, though the official files have none
 
@@ -90,7 +91,7 @@ def _rows(collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
                 continue
             header = _HEADER
         if len(fields) != len(header):
-            reason = f"{len(fields)} columns; expected {len(header)}: {', '.join(header)}"
+            reason = f"{counted(len(fields), 'column(s)')}; expected {len(header)}: {', '.join(header)}"
             collector.reject(fields[0], fields[1] if len(fields) > 1 else "", source, reason)
         else:
             yield source, [fields[header.index(column)] for column in _HEADER]

@@ -120,9 +120,9 @@ def _images(collector: Collector) -> Iterator[Annotated]:
             continue
         annotations = _valid(task)
         if task.predictions and not annotations:
-            collector.count("tasks have predictions alone, which are no labels", source)
+            collector.count("task(s)", "with predictions alone, which are no labels", source)
         for _ in range(len(_all(task)) - len(annotations)):
-            collector.count("annotations were cancelled and are skipped", source)
+            collector.count("annotation(s)", "skipped, since cancelled", source)
         if any(one.ground_truth for one in annotations):
             annotations = [one for one in annotations if one.ground_truth]
         try:
@@ -182,7 +182,7 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
                 elif region is not None:
                     by_task.setdefault(name, []).append(region)
         elif result.type not in ("choices", *_RECTANGLES):
-            collector.count(f"results of type {result.type} are not read", source)
+            collector.count("result(s)", f"of type {result.type} not read", source)
     for result in results:
         if result.type == "choices":
             own = [by_id[result.id]] if result.id in by_id else by_task.pop(result.from_name, [])
@@ -191,7 +191,7 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
             maybe = result.meta.maybe if result.meta is not None else ()
             found += [Label(result.from_name, name, region, maybe=maybe) for name in names]
     for _ in by_task:
-        collector.count("boxes belong to a task whose class is not chosen, and are not used", source)
+        collector.count("box(es)", "not used, of tasks whose class is not chosen", source)
     return found
 
 
@@ -199,7 +199,7 @@ def _region(collector: Collector, source: str, result: _Result) -> Region | None
     """Return the box, rounded to pixels, around a rectangle in percent of the image's sides."""
     rectangle = _Rectangle.model_validate(result.value)
     if result.original_width is None or result.original_height is None:
-        collector.count("boxes without original_width and original_height are not used", source)
+        collector.count("box(es)", "not used, without original_width and original_height", source)
         return None
     across, down = result.original_width / 100, result.original_height / 100
     corner = (rectangle.x * across, rectangle.y * down)

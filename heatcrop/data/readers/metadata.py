@@ -110,7 +110,7 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
         found_labels = {tasks[name]: parquet.as_text(row.values.get(name)) for name in columns}
         labels = [Label(task, text) for task, text in found_labels.items() if text]
         if labels and len(labels) < len(columns):
-            collector.count("rows have no class in some columns", row.source)
+            collector.count("row(s)", "without a class in some columns", row.source)
         inside = row.folder or f"{image.partition('/')[0]}/" * ("/" in image)
         by_folder = inside[:-1] if collector.split(inside[:-1]) else ""
         split, group = (parquet.as_text(row.values.get(name)) for name in ("split", "group"))
