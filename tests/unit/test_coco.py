@@ -279,8 +279,8 @@ def test_a_document_beside_a_table_of_annotations_is_a_problem(tmp_path):
     found = read_annotations([root], [WING])
     assert rows_of(found) == [("1.jpg", "wing", "ny", "")]
     (problem,) = found.problems
-    assert "holds a COCO file" in problem
-    assert problem.endswith("to use it, set data.layout=coco")
+    assert problem.startswith("annotations.json: holds a COCO file")
+    assert problem.endswith("to use it, set data.layout=coco, or give it as --data")
     assert rows_of(read_annotations([root], [WING], "coco")) == [("1.jpg", "wing", "yn", "")]
 
 

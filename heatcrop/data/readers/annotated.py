@@ -76,7 +76,7 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
             if len(names) > 1 and collector.task(task) is not None:
                 differ = ", ".join(names[:_SHOWN]) + ", …" * (len(names) > _SHOWN)
                 reason = f"its annotations have different classes of {task}: {differ}; keep one of them"
-                collector.reject(one.image, task, one.source, reason)
+                collector.reject(image, task, one.source, reason)
                 continue
             if len(labels) > 1:
                 rest = "with several annotations of one class; the largest box of each counts"

@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -238,7 +238,7 @@ class Collector:
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.files: dict[Path, str] = {}
-        """Those that were read, and their names in messages."""
+        """Those that were read or reported, and their names in messages."""
         self._rows: list[tuple[str, ...]] = []  # in the order of COLUMNS
         self.rejected: list[tuple[str, str, str, str]] = []  # in the order of REJECTED
         self._places: dict[tuple[str, str], int] = {}  # of each task and image in the rows
@@ -250,6 +250,7 @@ class Collector:
         self._contradicted: list[str] = []
         self._paths: dict[str, str] = {}  # of images by name
         self._names: dict[str, str] = {}  # of images by path
+        self._not_used: dict[str, set[str]] = {}  # images that are named in other rows, by file name
         self._same_name: dict[str, list[str]] = {}  # further images by the name that is annotated
         self._renamed_images: list[str] = []
         self._respelt_images: list[str] = []
@@ -367,7 +368,30 @@ class Collector:
 
     def reject(self, image: str, task: str, source: str, reason: str) -> None:
         """Record why a row cannot be used."""
+        self._note_unused(image)
         self.rejected.append((image, task, source, reason))
+
+    def is_named(self, root: Root, image: str) -> bool:
+        """Return whether a row, used or not, names an image that is below a root."""
+        if f"{root.path}/{image}" in self._names:
+            return True
+        path = f"/{folded(image)}"
+        others = self._not_used.get(posixpath.basename(path), ())
+        return any(path.endswith(f"/{other}") or f"/{other}".endswith(path) for other in others)
+
+    def folders_of(self, root: Root) -> set[str]:
+        """List the folders of the images that rows use, relative to a root and below it."""
+        start = f"{root.path}/"
+        paths = (path.removeprefix(start) for path in self._names if path.startswith(start))
+        return {posixpath.dirname(path) for path in paths}
+
+    def image_names(self) -> Iterable[str]:
+        """List the names of the images that rows use."""
+        return self._paths
+
+    def _note_unused(self, image: str) -> None:
+        name = folded(clean_image(image)[0])
+        self._not_used.setdefault(posixpath.basename(name), set()).add(name.lstrip("/"))
 
     def task(self, text: str) -> Task | None:
         """Find the task that a row names; None when the run does not have it."""
@@ -397,6 +421,7 @@ class Collector:
         task = self.task(name)
         if task is None:
             self._other_tasks[name] += 1
+            self._note_unused(image)
             # Rows of other FashionAI tasks are only counted, and so are those of tasks that are left out.
             if name not in self._left_out and resolve_or_none(name, FASHIONAI) is None:
                 self.reject(image, name, source, f"unknown task {name!r}")
