@@ -62,7 +62,7 @@ def plan_sheets(results: TaskResults, tiles: int, worst_first: bool = False) -> 
             first = wrong[: max(tiles * 2 // 3, tiles - len(rest))]
             rows, order = np.concatenate([first, rest]), "the most confident mistakes first"
         suffix = "" if labelled else " (predicted)"
-        file = f"sheets/{data.task.name}/{split}/{folders[i]}{suffix}.jpg"
+        file = f"sheets/{results.folder}/{split}/{folders[i]}{suffix}.jpg"
         sheets.append(Sheet(file, split, data.task.classes[i] + suffix, rows[:tiles], total, order))
     return sheets
 
@@ -100,7 +100,7 @@ def write_overview(root: Path, results: TaskResults, split: str) -> str:
     _draw_panels(page, cell, results, places)
     for row, (left, top) in places.items():
         drawing.sign(page, (left + wide - 28, top + 6), int(results.verdict[row]), 22)
-    file = f"sheets/{data.task.name}.jpg"
+    file = f"sheets/{results.folder}.jpg"
     write_jpeg(root / file, np.asarray(page), QUALITY)
     return file
 
