@@ -291,3 +291,84 @@ def test_a_table_of_true_regions_that_cannot_be_read_is_a_problem(tmp_path, text
     found = read_annotations([root], [WING])
     assert rows_of(found) == [("1.jpg", "wing", "yn", "")]
     assert any(problem.endswith("the true regions of this file are left out") for problem in found.problems)
+
+
+POLYGON = [10, 20, 40, 20.5, 25, 60]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "box"),
+    [
+        ([POLYGON], (10, 20, 40, 60)),
+        ([POLYGON, [1, 2, 3, 4, 5, 70]], (1, 2, 40, 70)),
+        (POLYGON, None),  # one level too few
+        # 4 columns of 3 pixels: the pixels 4 and 5 are the lower two of column 1.
+        ({"counts": [4, 2, 6], "size": [3, 4]}, (1, 1, 2, 3)),
+        ({"counts": [2, 2, 8], "size": [3, 4]}, (0, 0, 2, 3)),  # goes on in the next column
+        ({"counts": [0, 1, 10, 1], "size": [3, 4]}, (0, 0, 4, 3)),
+        ({"counts": "ZZ0`1", "size": [3, 4]}, None),  # compressed
+        ({"counts": [12], "size": [3, 4]}, None),
+        ({"counts": [1, 2], "size": [3, 4]}, None),
+        ([], None),
+    ],
+)
+def test_the_box_around_a_segmentation_is_the_true_region(tmp_path, segmentation, box):
+    first = annotation(1, 1, segmentation=segmentation, iscrowd=0, area=12.5)
+    root = write(tmp_path, [image(1), image(2)], [first, annotation(2, 2, [1, 2, 3, 4])])
+    found = read_annotations([root], [WING])
+    if segmentation == POLYGON:
+        assert "is neither polygons nor a mask" in reasons_of(found)["annotations.json:annotations[0]"]
+        return
+    assert rows_of(found) == [("1.jpg", "wing", "yn", ""), ("2.jpg", "wing", "ny", "")]
+    assert [one[2:] for one in regions_of(found) if one[0] == "1.jpg"] == [box] * (box is not None)
+    unread = "1 mask not read, since compressed or empty; the class is, for instance annotations.json:annotat"
+    assert any(note.startswith(unread) for note in found.notes) == (
+        isinstance(segmentation, dict) and not box
+    )
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ([[1, 2, 3, 4]], "is no polygon; expected three points or more"),
+        ([[1, 2, 3, 4, 5, 6, 7]], "is no polygon; expected three points or more"),
+        ([["a"] * 6], "is neither polygons nor a mask; correct it"),
+        ("x", "is neither polygons nor a mask; correct it"),
+        ([[1, 2, 1, 4, 1, 6]], "has no area inside the image"),
+    ],
+)
+def test_a_segmentation_that_is_none_is_rejected(tmp_path, segmentation, reason):
+    root = write(
+        tmp_path, [image(1), image(2)], [annotation(1, 1, segmentation=segmentation), annotation(2, 2)]
+    )
+    assert reason in reasons_of(read_annotations([root], [WING]))["annotations.json:annotations[0]"]
+
+
+def test_the_box_of_a_crowd_is_no_region_but_its_class_counts(tmp_path):
+    crowd = annotation(1, 2, [0, 0, 90, 70], iscrowd=1, segmentation={"counts": [1, 2], "size": [1, 3]})
+    root = write(tmp_path, [image(1), image(2)], [crowd, annotation(1, 2, [5, 6, 7, 8]), annotation(2, 1)])
+    found = read_annotations([root], [WING])
+    assert rows_of(found) == [("1.jpg", "wing", "ny", ""), ("2.jpg", "wing", "yn", "")]
+    assert regions_of(found) == [("1.jpg", "wing", 5, 6, 12, 14)]
+    crowds = "1 box of a crowd not used as true regions, for instance annotations.json:annotations[0]"
+    assert crowds in found.notes
+
+
+def test_numbers_of_categories_may_have_gaps_and_be_unused(tmp_path):
+    categories = [{"id": 0, "name": "birds", "supercategory": "none"}]
+    categories += [
+        {"id": n, "name": name, "supercategory": "birds"} for n, name in ((7, "long"), (90, "hooked"))
+    ]
+    root = write(
+        tmp_path / "beak", [image(139), image(285)], [annotation(139, 90), annotation(285, 7)], categories
+    )
+    found = read_annotations([root], None)
+    assert found.tasks == (BEAK,)
+    assert rows_of(found) == [("139.jpg", "beak", "yn", ""), ("285.jpg", "beak", "ny", "")]
+
+
+def test_a_document_of_another_kind_is_an_error_that_names_the_entry(tmp_path):
+    panoptic = {"image_id": 1, "file_name": "1.png", "segments_info": [{"id": 1, "category_id": 1}]}
+    root = write(tmp_path, [image(1)], [panoptic])
+    with pytest.raises(DataError, match=r"annotations.json:annotations\[0\]: category_id: is missing"):
+        read_annotations([root], None)

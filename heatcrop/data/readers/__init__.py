@@ -33,7 +33,7 @@ _EXPECTED = {
     "csv": "a CSV file with the header image,task,label",
     "metadata": "metadata.csv, .jsonl or .parquet with a column file_name",
     "coco": "a COCO file (JSON with images, annotations and categories)",
-    "labelstudio": "a Label Studio export (a JSON list of tasks)",
+    "labelstudio": "a Label Studio export (JSON or JSON-MIN)",
     "cvat": "annotations.xml of CVAT for images 1.1",
     "parquet": "a Parquet file with the columns image,task,label",
     "folders": "<task>/<class>/<image> or <class>/<image>",
@@ -153,6 +153,8 @@ def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inf
         first = opened[0][0]
         name = str(first.folder) if first.source == first.folder else first.name(first.source)
         reasons = [*faults, *(f"{name}: {reason}" for reason in found.left_out.values()), *collector.problems]
+        reasons += [f"{name}: no class is found; {note}" for note in collector.counted_notes()]
+        reasons += [f"{source}: {reason}" for *_, source, reason in collector.rejected]
         raise DataError(
             next(iter(reasons), f"{name}: the data holds no task; name the tasks in the configuration")
         )

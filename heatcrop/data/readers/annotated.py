@@ -132,6 +132,7 @@ class Finder:
     def __init__(self, root: Root) -> None:
         self.root = root
         self._by_name: dict[str, list[str]] | None = None
+        self._by_stored_name: dict[str, list[str]] | None = None
 
     def find(self, text: str, places: Sequence[str] = ("",)) -> tuple[str, str, str]:
         """Find an image by its path in one of some folders, else by the longest end of it, else by its name.
@@ -152,6 +153,8 @@ class Finder:
                 if not clean_image(end)[1] and not self.root.find(end)[1]:
                     return end, "", ""
             found = self._named(posixpath.basename(path))
+            if not found and path != image:
+                found = self._named_like(posixpath.basename(path))
             if len(found) == 1:
                 return found[0], "", ""
             if found:
@@ -166,6 +169,23 @@ class Finder:
             for path in find_below(self.root.folder)[0]:
                 self._by_name.setdefault(posixpath.basename(path), []).append(path)
         return self._by_name.get(name, [])
+
+    def _named_like(self, name: str) -> list[str]:
+        """List the images whose name becomes another one when Label Studio stores it."""
+        if self._by_stored_name is None:
+            self._by_stored_name = {}
+            for own, paths in (self._by_name or {}).items():
+                self._by_stored_name.setdefault(_stored(own), []).extend(paths)
+        return self._by_stored_name.get(name, [])
+
+
+def _stored(name: str) -> str:
+    """Write a file's name as Label Studio stores it, behind its prefix.
+
+    >>> _stored("my bird (1).jpg")
+    'my_bird_1.jpg'
+    """
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
 
 
 def _ends(path: str) -> Iterator[str]:

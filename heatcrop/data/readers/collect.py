@@ -309,6 +309,13 @@ class Collector:
         n, first = self._counted.get((what, rest), (0, source))
         self._counted[what, rest] = n + 1, first
 
+    def counted_notes(self) -> list[str]:
+        """Write what was counted."""
+        return [
+            f"{counted(n, what)} {rest}, for instance {first}"
+            for (what, rest), (n, first) in self._counted.items()
+        ]
+
     def read(self, path: Path) -> Iterator[tuple[str, list[str]]]:
         """Yield ``(source, fields)`` of a file's rows; reject lines that cannot be parsed."""
         name = self.root.name(path)
@@ -550,10 +557,7 @@ class Collector:
 
     def _add_notes(self) -> None:
         """Report what was read under another name, dropped or left out."""
-        self.notes += [
-            f"{counted(n, what)} {rest}, for instance {first}"
-            for (what, rest), (n, first) in self._counted.items()
-        ]
+        self.notes += self.counted_notes()
         if self._read_by_guess:
             self.notes.append(
                 f"{counted(len(self._read_by_guess), 'row(s)')} not in UTF-8, for instance "

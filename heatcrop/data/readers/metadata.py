@@ -93,7 +93,7 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     names = list(dict.fromkeys(name for row in rows for name in row.values if name not in _NO_TASK))
     columns = []
     for name in names:
-        reason = _why_no_classes(name, [row.values.get(name) for row in rows])
+        reason = why_no_classes(name, [row.values.get(name) for row in rows])
         if reason and collector.task(name) is None:
             where = root.name(paths[0])
             collector.notes.append(f"{where}: the column {name!r} is left out, since it holds {reason}")
@@ -154,7 +154,7 @@ def _json_lines(collector: Collector, path: Path) -> Iterator[tuple[str, dict[st
             collector.reject("", "", source, f"the line is no JSON object; expected {IMAGE} and classes")
 
 
-def _why_no_classes(name: str, values: Sequence[Any]) -> str:
+def why_no_classes(name: str, values: Sequence[Any]) -> str:
     """Return what a column holds if that is clearly no classes, else ``''``."""
     given = [value for value in values if value is not None and value != ""]
     if any(isinstance(value, (list, dict)) for value in given):
