@@ -265,10 +265,8 @@ def test_tasks_of_the_short_export_are_inferred_from_its_results_alone(tmp_path)
     tasks += [short("3.jpg", 3, wing="plain", note="and yet another one")]
     found = read_annotations([write(tmp_path, *tasks)], None)
     assert found.tasks == (WING,)
-    note = (
-        "export.json: the results of 'note' are left out, since they hold another value in nearly every row"
-    )
-    assert note in found.notes
+    (note,) = (note for note in found.notes if "left out" in note)
+    assert note.startswith("export.json: the results of 'note' are left out, since they hold another value")
 
 
 def test_several_annotations_of_the_short_export_are_of_one_image(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.lines import load_text
-from heatcrop.data.tasks import Task
+from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 from heatcrop.predict.images import find_images
 from tests.unit.builders import rows_of, touch
@@ -82,3 +82,28 @@ def test_a_compressed_document_is_read_where_it_is_given_and_named_in_a_folder(t
     assert [row[2] for row in rows_of(found)] == ["ny", "yn"]
     (problem,) = read_annotations([root], [task]).problems
     assert problem.startswith("annotations.json.gz: holds a COCO file")
+
+
+@pytest.mark.parametrize("ending", PACK)
+def test_compressed_tables_of_other_layouts_are_read(tmp_path, ending):
+    image = "Images/neck_design_labels/1.jpg"
+    one = touch(tmp_path / "one", f"base/{image}")
+    touch(one, "rank/Images/neck_design_labels/2.jpg")
+    files = {
+        "base/Annotations/label.csv": f"{image},neck_design_labels,nynnn\n",
+        "base/Annotations/split.csv": f"image,task,split\n{image},neck_design_labels,val\n",
+        "rank/Tests/question.csv": "Images/neck_design_labels/2.jpg,neck_design_labels,?\n",
+    }
+    for name, text in files.items():
+        path = one / f"{name}{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PACK[ending](text.encode()))
+    found = read_annotations([one], FASHIONAI)
+    assert found.rows[["label", "split"]].to_numpy().tolist() == [["nynnn", "val"], ["", "test"]]
+    assert found.problems == []
+    two = touch(tmp_path / "two", "1.jpg", "2.jpg")
+    (two / f"metadata.csv{ending}").write_bytes(PACK[ending](b"file_name,beak\n1.jpg,long\n2.jpg,hooked\n"))
+    assert rows_of(read_annotations([two], [BEAK])) == [
+        ("1.jpg", "beak", "ny", ""),
+        ("2.jpg", "beak", "yn", ""),
+    ]

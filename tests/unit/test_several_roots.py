@@ -7,6 +7,7 @@ import pytest
 from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.collect import Access
 from heatcrop.data.tasks import Task, resolve
+from tests.unit.builders import touch
 
 WING = Task("wing", ("plain", "striped"))
 NECK = resolve("neck")
@@ -186,3 +187,19 @@ def test_a_label_of_a_later_root_that_is_dropped_is_a_problem(put, tmp_path):
     found = read(tmp_path, "x", "y")
     assert len(found.problems) == 1
     assert "1 label of copies in later roots dropped" in found.problems[0]
+
+
+def test_a_root_without_a_row_is_a_problem(tmp_path):
+    touch(tmp_path, "one/beak/hooked/1.jpg", "one/beak/long/2.jpg", "two/1.jpg")
+    (tmp_path / "two" / "a.csv").write_text("image,task,label\n")
+    found = read_annotations([tmp_path / "one", tmp_path / "two" / "a.csv"], None)
+    assert len(found.rows) == 2
+    assert found.problems == ["two/a.csv: no row with an image; this data is empty"]
+
+
+def test_a_task_whose_images_are_all_in_another_one_is_no_loss(tmp_path):
+    # The folder `e` alone would be a task of one class; its images are of the other root's task.
+    touch(tmp_path, "p/c/1.jpg", "p/d/2.jpg", "e/c/3.jpg")
+    found = read_annotations([tmp_path / "p", tmp_path / "e"], None)
+    assert len(found.rows) == 3
+    assert found.problems == []

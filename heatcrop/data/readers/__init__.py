@@ -98,10 +98,14 @@ def read_annotations(
             where = f"{root.prefix}{root.source.name}" if root.given_file else root.prefix
             collector.notes.append(f"{where}: rows without a split are in {root.split}, by its name")
         try:
+            n_before = collector.n_seen
             _READERS[how].read(collector)
         except DataError as error:
             faults.append(error)
             collector.problems.append(f"{error}; the rest of this data is left out")
+        else:
+            if collector.n_seen == n_before:
+                collector.problems.append(f"{_source_name(root)}: no row with an image; this data is empty")
     if faults and len(faults) == len(opened):
         raise faults[0]
     for root, how in opened:
@@ -151,7 +155,7 @@ def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inf
     found = tasks_of(labels)
     if not found.tasks:
         first = opened[0][0]
-        name = str(first.folder) if first.source == first.folder else first.name(first.source)
+        name = _source_name(first)
         reasons = [*faults, *(f"{name}: {reason}" for reason in found.left_out.values()), *collector.problems]
         reasons += [f"{name}: no class is found; {note}" for note in collector.counted_notes()]
         reasons += [f"{source}: {reason}" for *_, source, reason in collector.rejected]
@@ -159,6 +163,11 @@ def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inf
             next(iter(reasons), f"{name}: the data holds no task; name the tasks in the configuration")
         )
     return found
+
+
+def _source_name(root: Root) -> str:
+    """Name what holds a root's annotations in messages."""
+    return str(root.folder) if root.source == root.folder else root.name(root.source)
 
 
 def _open_roots(

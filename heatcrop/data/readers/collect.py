@@ -32,13 +32,13 @@ SPLITS = {
     "": "",
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "holdout", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("test", "testing", "holdout", "hold-out", "eval", "evaluation"), "test"),
 }
 NO_LABEL = ("", "?")
 REGIONS_TABLE = "boxes_true.csv"
 """A root's table of true regions."""
 
-_ENDING = re.compile(r"[-_ ]?(set|split|data|images)$")
+_ENDING = re.compile(r"[-_ ]?(set|split|data|images|(19|20)\d\d)$")
 _FIRST_ROWS = 20
 """Rows that are examined for a column without a header."""
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -75,11 +75,14 @@ def find_split(name: str, renamed: Mapping[str, str]) -> str | None:
 
     >>> find_split("Validation", {}), find_split("training_set", {}), find_split("beak", {})
     ('val', 'train', None)
+    >>> find_split("Hold_Out", {}), find_split("train2017", {})
+    ('test', 'train')
     >>> find_split("valid", {"val": "test"}), find_split("fold1", {"fold1": "train"})
     ('test', 'train')
     """
     text = name.casefold()
-    usual = SPLITS.get(text, SPLITS.get(_ENDING.sub("", text) or text))
+    plain = text.replace("_", "-").replace(" ", "-")
+    usual = SPLITS.get(plain, SPLITS.get(_ENDING.sub("", plain) or plain))
     for key in (text, usual):
         if key is not None and key in renamed:
             return renamed[key]
@@ -378,6 +381,11 @@ class Collector:
         self._note_unused(image)
         self.rejected.append((image, task, source, reason))
 
+    @property
+    def n_seen(self) -> int:
+        """Number of rows so far, used or not."""
+        return len(self._rows) + len(self.rejected) + self._dropped + self._other_tasks.total()
+
     def is_named(self, root: Root, image: str) -> bool:
         """Return whether a row, used or not, names an image that is below a root."""
         if f"{root.path}/{image}" in self._names:
@@ -591,8 +599,7 @@ class Collector:
                 "has the image without a label; change the order of the roots"
             )
         for name, reason in self._left_out.items():
-            if reason:
-                rows = self._other_tasks[name]
+            if reason and (rows := self._other_tasks[name]):
                 self.problems.append(f"task {name!r} left out ({counted(rows, 'image(s)')}): {reason}")
             elif self._other_tasks[name]:
                 self.notes.append(f"task {name!r} left out ({counted(self._other_tasks[name], 'image(s)')})")

@@ -29,6 +29,16 @@ _STREAMS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.o
 _IN_SPREADSHEETS = frozenset({"[Content_Types].xml", "mimetype", "Index/Document.iwa"})
 
 
+def unpacked_name(path: Path) -> str:
+    """Return a file's name in lower case, without the ending of its compression.
+
+    >>> unpacked_name(Path("Labels.csv.gz"))
+    'labels.csv'
+    """
+    name = path.name.casefold()
+    return next((name.removesuffix(ending) for ending in PACKED if name.endswith(ending)), name)
+
+
 class PackedError(DataError):
     """A file is a spreadsheet or an archive, of which no text can be read."""
 
