@@ -282,13 +282,14 @@ def _open_numbers(path: str | os.PathLike[str], data: bytes) -> Image.Image:
         )
         raise ImageError(path, f"is a TIFF image with {what}, which is not read; {_TIFF_FIX}")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # faults are reported here
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise ImageError(path, f"the TIFF file is damaged, or of a kind that is not read; {_TIFF_FIX}")
     try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if values is None:
+            raise ValueError(f"it cannot be decoded, and may be of a kind that is not read; {_TIFF_FIX}")
         return Image.fromarray(_scaled(values, not _ALPHA.isdisjoint(tags.get(_EXTRA_SAMPLES, ()))))
-    except ValueError as error:
-        raise ImageError(path, f"the TIFF file is damaged: {error}") from None
+    except (cv2.error, ValueError, TypeError, MemoryError) as error:
+        reason = str(error) or "no memory for its pixels"
+        raise ImageError(path, f"the TIFF file is damaged: {' '.join(reason.split())}") from None
 
 
 def _check_size(path: str | os.PathLike[str], size: tuple[int, int]) -> None:

@@ -195,11 +195,13 @@ def test_a_task_whose_name_cannot_serve_is_left_out(home):
     ("name", "split"),
     [
         *dict.fromkeys(
-            ("train", "training", "Train", "TRAINING", "training_set", "trainset"), "train"
+            ("train", "training", "Train", "TRAINING", "training_set", "trainset", "train_2017"), "train"
         ).items(),
-        *dict.fromkeys(("val", "valid", "validation", "dev", "Val", "validation-set"), "val").items(),
-        *dict.fromkeys(("test", "testing", "holdout", "eval", "HoldOut", "test_set"), "test").items(),
-        *dict.fromkeys(("beak", "trains", "set", "fold1", "development"), None).items(),
+        *dict.fromkeys(("val", "valid", "validation", "dev", "val2017", "validation-set"), "val").items(),
+        *dict.fromkeys(
+            ("test", "testing", "holdout", "eval", "HoldOut", "hold-out", "Hold_Out", "test_set"), "test"
+        ).items(),
+        *dict.fromkeys(("beak", "trains", "set", "fold1", "2017", "train20", "development"), None).items(),
         ("", ""),
     ],
 )
