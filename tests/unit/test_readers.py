@@ -271,7 +271,7 @@ def test_data_without_a_usable_row_are_refused_with_the_first_reason(tmp_path):
     fashionai(tmp_path, [neck_row("a"), neck_row("b")])
     with pytest.raises(
         DataError,
-        match=r"2 rows rejected.*/label.csv:1: the image is missing",
+        match=r"none of the 2 rows .*label.csv:1: the image is missing",
     ):
         read(tmp_path)
 

@@ -621,10 +621,9 @@ class Collector:
             where = ", ".join(self.files.values()) or "the data"
             return f"{where}: no row with an image; expected one row per image below the header"
         _, _, source, reason = self.rejected[0]
-        return (
-            f"no row can be used ({counted(len(self.rejected), 'row(s)')} rejected); the first, {source}: "
-            f"{reason}"
-        )
+        n = len(self.rejected)
+        which = f"none of the {n:,} rows can be used; the first" if n > 1 else "the only row cannot be used"
+        return f"{which}, {source}: {reason}"
 
 
 def match_label(task: Task, text: str) -> tuple[str, str, bool]:

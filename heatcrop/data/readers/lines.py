@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from heatcrop.data.readers.packed import FAULTS, open_unpacked
+from heatcrop.data.readers.packed import open_unpacked
 from heatcrop.errors import DataError
 
 DELIMITERS = ",;\t|"
@@ -51,8 +51,6 @@ def load_text(path: str | os.PathLike[str], name: str | None = None, n_bytes: in
     try:
         with open_unpacked(Path(path), name) as file:
             data = file.read(n_bytes)
-    except FAULTS as error:
-        raise DataError(f"{name}: cannot be unpacked ({error}); unpack it, or compress it again") from None
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file") from None
     except (OSError, ValueError) as error:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
-import lzma
+import importlib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from heatcrop.data.listing import is_system
 from heatcrop.errors import DataError
@@ -19,13 +16,10 @@ from heatcrop.wording import counted
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
-FAULTS = (EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)
-"""What a damaged or encrypted file raises while it is read."""
-
 _UNPACK = ", which is not read; unpack it and give the folder, or move it away"
 _ZIP = b"PK\x03\x04"
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_STREAMS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
+_MODULES = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\xfd7zXZ\0", "lzma"))
 _IN_SPREADSHEETS = frozenset({"[Content_Types].xml", "mimetype", "Index/Document.iwa"})
 
 
@@ -54,17 +48,31 @@ def open_unpacked(path: Path, name: str) -> Iterator[IO[bytes]]:
     with path.open("rb") as file:
         head = file.read(len(_OLD_EXCEL))
         file.seek(0)
-        unpack = next((unpack for mark, unpack in _STREAMS if head.startswith(mark)), None)
-        if unpack is not None:
-            with unpack(file) as stream:
-                yield cast(IO[bytes], stream)
-        elif head.startswith(_ZIP):
-            with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, name)) as stream:
-                yield stream
-        elif head.startswith(_OLD_EXCEL):
+        if head.startswith(_OLD_EXCEL):
             raise PackedError(_spreadsheet(name))
-        else:
+        module = next((module for mark, module in _MODULES if head.startswith(mark)), "")
+        if not module and not head.startswith(_ZIP):
             yield file
+            return
+        try:
+            with _open_stream(file, module, name) as stream:
+                yield stream
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # damaged and encrypted files raise many kinds; a module may be missing
+            fix = "unpack it, or compress it again"
+            raise DataError(f"{name}: cannot be unpacked ({error}); {fix}") from None
+
+
+@contextlib.contextmanager
+def _open_stream(file: IO[bytes], module: str, name: str) -> Iterator[IO[bytes]]:
+    """Open what is in a compressed file; '' is the module of ZIP archives."""
+    if module:
+        with importlib.import_module(module).open(file) as stream:
+            yield stream
+    else:
+        with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, name)) as stream:
+            yield stream
 
 
 def _only_member(archive: zipfile.ZipFile, name: str) -> str:
