@@ -67,6 +67,7 @@ def run(
 
     begin_run(config, folder, wanted, stages)
     dataset = load_dataset(config, wanted, folder)
+    folder.assign_folders(task.name for task in dataset.known)
     runner = StageRunner(config, folder, dataset.groups, dataset.stamps)
     # The longest first, so that the last ones end together.
     groups = sorted(dataset.groups, key=len, reverse=True)

@@ -31,6 +31,7 @@ from heatcrop.runs.reading import read_json
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import CachedInputs
 from heatcrop.training.stage import BranchStage, Job
+from heatcrop.wording import counted
 from stage1_cam.heatmaps import heatmaps_of
 from stage1_cam.pooling import PoolingFigures, choose_pooling
 
@@ -110,7 +111,10 @@ class CamStage(BranchStage):
         write_json(self._figures, PoolingFigures(len(rows), tuple(tried)))
         found = ", ".join(f"{one.pooling:g}: {one.ap:.3f}" for one in tried)
         chosen = next(one.pooling for one in tried if one.chosen)
-        log(f"{self.group.short}: AP by pooling {found} on {len(rows)} images; {chosen:g} is taken")
+        log(
+            f"{self.group.short}: AP by pooling {found} on {counted(len(rows), 'image(s)')}; {chosen:g} is "
+            "taken"
+        )
 
     @functools.cached_property
     def _compared_rows(self) -> np.ndarray:

@@ -20,6 +20,7 @@ from heatcrop.data.labels import format_letters
 from heatcrop.data.splits import identical_groups, leakage
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.runs.progress import console, format_duration, log
+from heatcrop.wording import counted
 
 SPLITS = ("train", "val", "test")
 _MOST_REASONS = 10
@@ -86,7 +87,7 @@ def _report_rejected(rejected: pd.DataFrame) -> int:
     by_reason = rejected.groupby("reason", sort=False)
     for i, (reason, rows) in enumerate(by_reason):
         if i == _MOST_REASONS:
-            log(f"... and {by_reason.ngroups - i} more reasons")
+            log(f"... and {counted(by_reason.ngroups - i, 'more reason(s)')}")
             break
         times = f" ({len(rows)} rows, this is the first)" if len(rows) > 1 else ""
         log(f"rejected {rows.iloc[0]['source']}: {reason}{times}")
@@ -103,12 +104,15 @@ def _report_leakage(name: str, data: TaskData) -> int:
             problems += 1
             first = found.iloc[0]
             pair = f"{first['image']} ({first[kind]}) and {first['same_as']} ({first['same_' + kind]})"
-            log(f"{name}: {_count(len(found), 'image')} {text}, for instance {pair}")
+            log(f"{name}: {counted(len(found), 'image(s)')} {text}, for instance {pair}")
     splits = pd.Series(data.splits).groupby(data.groups).nunique()
     divided = splits[(splits > 1) & (splits.index != "")]
     if len(divided):
         problems += 1
-        log(f"{name}: {len(divided)} groups in more than one split, for instance {divided.index[0]}")
+        log(
+            f"{name}: {counted(len(divided), 'group(s)')} in more than one split, for instance "
+            f"{divided.index[0]}"
+        )
     return problems
 
 
@@ -116,7 +120,7 @@ def _report_cost(cost: Cost, folder: Path) -> int:
     """Log time and disk space; return 1 where the disk is too small."""
     log(
         f"expected, from a few images on this machine under its present load: about "
-        f"{format_duration(max(1, cost.seconds))} with {_count(cost.jobs, cost.unit)} at once; "
+        f"{format_duration(max(1, cost.seconds))} with {counted(cost.jobs, cost.unit + '(s)')} at once; "
         f"{_bytes(cost.kept_bytes)} stay in the run folder, and up to {_bytes(cost.cache_bytes)} more "
         "during the run"
     )
@@ -127,10 +131,6 @@ def _report_cost(cost: Cost, folder: Path) -> int:
         return 0
     log("the disk is too small; give --out a folder on a larger one")
     return 1
-
-
-def _count(n: int, unit: str) -> str:
-    return f"{n} {unit}{'s' * (n > 1)}"
 
 
 def _bytes(n: float) -> str:

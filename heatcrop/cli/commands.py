@@ -16,6 +16,7 @@ from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import printable
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import console, log
+from heatcrop.wording import counted
 
 if TYPE_CHECKING:
     from heatcrop.cli.config import Config
@@ -215,7 +216,7 @@ def check(
     configured = _config(config, data, settings, jobs)
     problems = check_all(configured, task or [], run_folder(configured, out).path, speed)
     if problems:
-        raise RunError(f"{problems} problem{'s' * (problems > 1)} found, see above")
+        raise RunError(f"{counted(problems, 'problem(s)')} found, see above")
     log("no problems found")
 
 
@@ -282,8 +283,8 @@ def predict(
 
     needed = page is not None or folders
     count, bad = predict_images(source, pipeline, out, boxes, collect if needed else None)
-    skipped = f"; {len(bad)} images could not be read" if bad else ""
-    log(f"{count} images, {count * len(pipeline.tasks)} rows: {out}{skipped}")
+    skipped = f"; {counted(len(bad), 'image(s)')} could not be read" if bad else ""
+    log(f"{counted(count, 'image(s)')}, {counted(count * len(pipeline.tasks), 'row(s)')}: {out}{skipped}")
     for name, path in folders.items():
         write_format(path, FORMATS[name].predictions(records[name]))
         log(f"{name}: {path}")
@@ -383,7 +384,8 @@ def convert(
     """Write a run's labels, predictions, crops and true regions for another tool."""
     from heatcrop.cli.conversion import convert_run
 
-    log(f"{convert_run(RunFolder(run_), to.value, out, task or [], images)} rows: {out}")
+    n_rows = convert_run(RunFolder(run_), to.value, out, task or [], images)
+    log(f"{counted(n_rows, 'row(s)')}: {out}")
 
 
 @app.command(

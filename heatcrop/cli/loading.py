@@ -25,6 +25,7 @@ from heatcrop.rendered import write_dataset
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
 from heatcrop.runs.records import file_stamps, fingerprint
+from heatcrop.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,7 @@ def load_dataset(
     if strict:
         _refuse_many_rejected(rejected, len(rows), config, folder)
     if len(rejected):
-        notes.append(f"{len(rejected)} rows rejected, see rejected.csv")
+        notes.append(f"{counted(len(rejected), 'row(s)')} rejected, see rejected.csv")
     splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
     rows = rows.assign(split=align_splits(rows, splits) if shared else splits)
     places, problems = ", ".join(map(str, roots)), []
@@ -139,7 +140,8 @@ def load_dataset(
     groups = (shared_group(list(found.values())),) if shared else tuple(map(single_group, found.values()))
     if held_out := int(sum((group.splits == HELD_OUT).sum() for group in groups)):
         notes.append(
-            f"{held_out} training rows are not trained on: another task validates or tests on the image"
+            f"{counted(held_out, 'training row(s) (is|are)')} not trained on: another task validates or "
+            "tests on the image"
         )
     in_order = rows[rows["task"].isin(list(found))].sort_values("image", kind="stable")
     stamps = {
@@ -257,14 +259,16 @@ def _true_boxes(regions: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame
     if other.any():
         first = found[other].iloc[0]
         problems.append(
-            f"{other.sum():,} true regions left out, for instance of {first['image']}: it was annotated at "
+            f"{counted(other.sum(), 'true region(s)')} left out, for instance of {first['image']}: it was "
+            "annotated at "
             f"{first['width_annotated']}x{first['height_annotated']} pixels and has {first['width']}x"
             f"{first['height']} (upright); annotate the image as it is"
         )
     if outside.any():
         first = found[outside].iloc[0]
         problems.append(
-            f"{outside.sum():,} true regions left out, for instance of {first['image']}: outside the image, "
+            f"{counted(outside.sum(), 'true region(s)')} left out, for instance of {first['image']}: outside "
+            "the image, "
             f"which has {first['width']}x{first['height']} pixels; correct the box"
         )
     boxes = boxes[~(other | outside)].reset_index(drop=True)
@@ -278,7 +282,8 @@ def _untrainable(data: TaskData) -> str:
     if present >= 2:
         return ""
     return (
-        f"{data.task.name}: {train.sum()} labelled training images of {present} classes; at least two "
+        f"{data.task.name}: {counted(train.sum(), 'labelled training image(s)')} of "
+        f"{counted(present, 'class(es)')}; at least two "
         f"classes are needed. Add images, or choose other tasks with --task"
     )
 

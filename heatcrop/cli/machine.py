@@ -18,6 +18,7 @@ from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import log
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.memory import training_need
+from heatcrop.wording import counted
 
 
 def report_machine(config: Config) -> Devices | None:
@@ -30,7 +31,7 @@ def report_machine(config: Config) -> Devices | None:
     except EngineError as error:
         notes = (f"GPU: {error}",)
     try:
-        found = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else "no GPU: training on the CPU"
+        found = f"{counted(gpus, 'GPU(s)')}" if gpus else "no GPU: training on the CPU"
         log(f"{network_context(config, RunFolder(Path())).training_engine.version()}, {found}")
     except EngineError as error:
         log(f"no training: {error}")
@@ -59,7 +60,7 @@ def memory_lines(config: Config, tasks: dict[str, TaskData], devices: Devices) -
         plan = max(plans, key=lambda one: rows_at_once(one, gpus))
         need, rows = training_need(classifier, plan, devices.amp), rows_at_once(plan, gpus)
         lines.append(
-            f"{section}: {rows} row{'s' * (rows > 1)} at once on a GPU take about "
+            f"{section}: {counted(rows, 'row(s) at once on a GPU (takes|take)')} about "
             f"{need.at(rows) / 2**30:.1f} GB of {card.memory / 2**30:.1f} GB"
         )
         if need.at(rows) > card.memory:

@@ -276,7 +276,7 @@ class StageRunner:
 
     def _clear(self, stage: str, group: TaskGroup) -> None:
         """Remove what a finished stage no longer needs, also after it was killed before it could."""
-        cache = self.folder.cache / group.name / stage
+        cache = self.folder.cache_of(group, stage)
         if not self.config.runtime.keep_cache:
             shutil.rmtree(cache, ignore_errors=True)
         for checkpoint in cache.glob("*.checkpoint"):

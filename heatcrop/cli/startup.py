@@ -23,6 +23,7 @@ from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.limits import memory_limit
 from heatcrop.runs.metrics import report_split
 from heatcrop.runs.progress import log
+from heatcrop.wording import counted
 
 
 def begin_run(config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]) -> None:
@@ -57,7 +58,7 @@ def choose_executor(
     n_tasks, n_images = len(dataset.tasks), sum(map(len, dataset.tasks.values()))
     jobs = parallel_jobs(config, n_tasks)
     where = f"spread over the workers of {scheduler}" if scheduler else f"{jobs} at once"
-    log(f"{n_images} images, {n_tasks} task{'s' * (n_tasks > 1)}, {where}; run folder {folder.path}")
+    log(f"{counted(n_images, 'image(s)')}, {counted(n_tasks, 'task(s)')}, {where}; run folder {folder.path}")
     for note in device_notes(devices_of(config)):
         log(note)
     if not any(runner.plan(stages, dataset.tasks).values()):

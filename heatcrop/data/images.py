@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError, features
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from heatcrop.errors import HeatCropError
 from heatcrop.files import write_atomic
+from heatcrop.wording import counted
 
 MIN_SIDE_PX = 8
 MAX_PIXELS = 100_000_000
@@ -49,13 +50,17 @@ OTHER_SUFFIXES = frozenset({
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
+_DEEP_PNG = (b"\x10\2", b"\x10\4", b"\x10\6")  # 16 bits: RGB, grey with transparency, RGB with it
+
 # In `Image.info` where an image may have an orientation; a PNG file may have it behind the pixels.
 _ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 _ORIENTED_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
-_TIFF = (b"II*\0", b"MM\0*")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of files above 4 GB
+_NUMBERS = {1: "integers", 2: "integers", 3: "floating point numbers"}
+_TIFF_FIX = "save it as grey or RGB, with 8 or 16 bits a channel"
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 # Orientation -> turn a decoded (H, W, 3) array upright; 5 to 8 swap width and height.
@@ -70,7 +75,10 @@ _UPRIGHT = {
 }
 # Pillow's decoders raise any of these, or OSError, on damaged data.
 _DAMAGE = (ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, RuntimeError)
-_COLOUR_MAP = 320  # the tag of a TIFF file
+# Tags of a TIFF file, and values of them.
+_CHANNELS, _ARRANGEMENT, _COLOUR_MAP, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 277, 284, 320, 338, 339
+_BLACK_IS_ZERO, _RGB, _CMYK, _APART = 1, 2, 5, 2
+_ALPHA = frozenset({1, 2})
 _BITS = (8, 10, 12, 14, 16)
 _STRIP_PIXELS = 8_000_000
 # O_NONBLOCK: a pipe without a writer opens at once, to be refused. Windows has only O_BINARY.
@@ -117,14 +125,12 @@ def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> 
     """
     data = _read_bytes(path)
     with _open(path, data) as image:
-        # A small file must not fill the memory: the stored size is checked before decoding.
-        width, height = image.size
-        if width * height > MAX_PIXELS:
+        _check_size(path, image.size)
+        tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+        if image.mode == "L" and tags.get(_CHANNELS, 1) > 1:
             raise ImageError(
-                path, f"{width} x {height} px are {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
+                path, f"is a TIFF image with a channel beside grey that is not transparency; {_TIFF_FIX}"
             )
-        if min(width, height) < MIN_SIDE_PX:
-            raise ImageError(path, f"{width} x {height} px; each side must have at least {MIN_SIDE_PX}")
         orientation = 1 if image.format == "TIFF" else _orientation(data, image)  # Pillow turns TIFF
         plain = _is_jpeg(image) and image.mode == "RGB"
         array = _decode_jpeg(data, image.size, at_least_px) if plain else None
@@ -159,7 +165,8 @@ def _decode(
         image.draft(None, (at_least_px, at_least_px))
     try:
         rgb = _to_rgb(image)
-        if _has_deep_colours(data, image) and rgb.max() < 64:  # fewer than 14 of its 16 bits are used
+        # Fewer than 14 of the 16 bits are used, or it is unknown which share is transparent.
+        if _has_deep_colours(data, image) and (rgb.max() < 64 or image.mode != "RGB"):
             rgb = _deep_colours(data, rgb)
         return np.require(rgb, requirements=("C", "W"))
     except (OSError, *_DAMAGE) as error:
@@ -236,13 +243,64 @@ def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
             )
             raise ImageError(path, reason) from None
         if data[:4] in _TIFF:
-            reason = "is a TIFF image that is damaged, or of a kind that is not read; save it as PNG"
-            raise ImageError(path, reason) from None
+            return _open_numbers(path, data)
         raise ImageError(path, f"is not an image (none of {', '.join(formats)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(path, f"too many pixels: {error}") from None
     except Exception as error:  # damaged headers raise many kinds
         raise ImageError(path, f"the header is damaged: {error}") from None
+
+
+def _open_numbers(path: str | os.PathLike[str], data: bytes) -> Image.Image:
+    """Decode a TIFF file of numbers that Pillow does not know, such as RGB in floating point; upright.
+
+    ImageError, which names the kind, where it is of another one.
+    """
+    import cv2
+
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2:4] in (b"+\0", b"\0+") else 8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        size = int(tags[ExifTags.Base.ImageWidth]), int(tags[ExifTags.Base.ImageLength])
+        n_channels = int(tags.get(_CHANNELS, 1))
+        bits = set(tags.get(ExifTags.Base.BitsPerSample, (1,)))
+        (numbers,) = set(tags.get(_SAMPLE_FORMAT, (1,)))
+        colours = int(tags[ExifTags.Base.PhotometricInterpretation])
+        kind = f"{max(bits)}-bit {_NUMBERS[numbers]}"
+    except Exception:  # damaged headers raise many kinds
+        raise ImageError(path, "is a TIFF image that is damaged, or of a kind that is not read") from None
+    _check_size(path, size)
+    apart = n_channels > 1 and tags.get(_ARRANGEMENT, 1) == _APART
+    decodable = not apart and bits <= ({32, 64} if numbers == 3 else {16, 32}) and len(bits) == 1
+    if n_channels not in (1, 3, 4) or colours not in (_BLACK_IS_ZERO, _RGB) or not decodable:
+        what = (
+            f"{counted(n_channels, 'channel(s)')} of {kind}"
+            + " (CMYK)" * (colours == _CMYK)
+            + " in separate planes" * apart
+        )
+        raise ImageError(path, f"is a TIFF image with {what}, which is not read; {_TIFF_FIX}")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # faults are reported here
+    try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if values is None:
+            raise ValueError(f"it cannot be decoded, and may be of a kind that is not read; {_TIFF_FIX}")
+        return Image.fromarray(_scaled(values, not _ALPHA.isdisjoint(tags.get(_EXTRA_SAMPLES, ()))))
+    except (cv2.error, ValueError, TypeError, MemoryError) as error:
+        reason = str(error) or "no memory for its pixels"
+        raise ImageError(path, f"the TIFF file is damaged: {' '.join(reason.split())}") from None
+
+
+def _check_size(path: str | os.PathLike[str], size: tuple[int, int]) -> None:
+    """Refuse an image by its stored size: a small file must not fill the memory."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            path, f"{width} x {height} px are {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
+        )
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageError(path, f"{width} x {height} px; each side must have at least {MIN_SIDE_PX}")
 
 
 def _is_heif(data: bytes) -> bool:
@@ -325,7 +383,11 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
             image.putpalette(bytes(colours), "RGB;L")
     image.load()
     if image.mode == "F" or image.mode.startswith("I"):
-        return np.repeat(_to_bytes(np.asarray(image))[:, :, None], 3, axis=2)
+        values = np.asarray(image)
+        tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+        if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
+            values = values.view(np.uint32)  # Pillow has no mode for it
+        return np.repeat(_to_bytes(values)[:, :, None], 3, axis=2)
     width, height = image.size
     rows = max(1, _STRIP_PIXELS // width)
     if rows >= height:
@@ -338,12 +400,11 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _has_deep_colours(data: bytes, image: Image.Image) -> bool:
-    """Return whether an image has three channels of 16 bits, of which Pillow keeps the upper 8."""
+    """Return whether an image has several channels of 16 bits, of which Pillow keeps the upper 8."""
     if image.format == "TIFF":
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        upright = tags.get(ExifTags.Base.Orientation, 1) == 1
-        return upright and image.mode == "RGB" and set(tags.get(ExifTags.Base.BitsPerSample, ())) == {16}
-    return image.format == "PNG" and data[24:26] == b"\x10\x02"
+        bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, ())  # type: ignore[attr-defined]
+        return image.mode in ("RGB", "RGBA") and set(bits) == {16}
+    return image.format == "PNG" and data[24:26] in _DEEP_PNG
 
 
 def _deep_colours(data: bytes, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -351,9 +412,20 @@ def _deep_colours(data: bytes, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import cv2
 
     wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if wide is None or wide.dtype != np.uint16 or wide.shape != rgb.shape:
+    if wide is None or wide.dtype != np.uint16 or wide.ndim != 3 or wide.shape[:2] != rgb.shape[:2]:
         return rgb
-    return _to_bytes(wide[:, :, ::-1])
+    return _scaled(wide, with_alpha=True)
+
+
+def _scaled(values: NDArray[Any], with_alpha: bool) -> NDArray[np.uint8]:
+    """Scale an image of any numbers, grey or in OpenCV's order of colours, to RGB; composite it on white."""
+    if values.ndim == 2:
+        return np.repeat(_to_bytes(values)[:, :, None], 3, axis=2)
+    rgb = _to_bytes(values[:, :, 2::-1])
+    if with_alpha and values.shape[2] == 4:
+        alpha = _to_bytes(values[:, :, 3:]) / 255
+        rgb = np.rint(255 - alpha * (255.0 - rgb)).astype(np.uint8)
+    return np.ascontiguousarray(rgb)
 
 
 def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from heatcrop.wording import counted
+
 YES, MAYBE, NO = 2, 1, 0
 
 _LETTERS = "nmy"  # by code
@@ -38,7 +40,8 @@ def parse_letters(text: str, n_classes: int) -> NDArray[np.int8]:
     if unknown:
         raise ValueError(f"label {shown} holds {unknown[0]!r}; only the letters y, m and n are allowed")
     if len(text) != n_classes:
-        raise ValueError(f"label {shown} has {len(text)} letters; the task has {n_classes} classes")
+        found, wanted = counted(len(text), "letter(s)"), counted(n_classes, "class(es)")
+        raise ValueError(f"label {shown} has {found}; the task has {wanted}")
     n_yes = text.count("y")
     if n_yes == 0:
         raise ValueError(f"label {shown} has no y; exactly one is needed")

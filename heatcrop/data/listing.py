@@ -149,6 +149,28 @@ def list_folder(path: Path) -> Listing:
     return listing
 
 
+def walk(root: Path) -> Iterator[tuple[list[str], Listing]]:
+    """Yield the parts of the path of each folder below a root, and what it holds.
+
+    Links to folders are skipped. A folder that cannot be read has skipped '', which is itself.
+    """
+    waiting: list[list[str]] = [[]]
+    while waiting:
+        parts = waiting.pop()
+        folder = root.joinpath(*parts)
+        try:
+            listing = list_folder(folder)
+        except OSError:
+            yield parts, Listing([], [], [], [("", UNREADABLE)])
+            continue
+        # A link could lead back to a folder above.
+        links = {name for name in listing.folders if os.path.islink(folder / name)}
+        folders = [name for name in listing.folders if name not in links]
+        waiting += [[*parts, name] for name in folders]
+        skipped = [*listing.skipped, *((name, LINK) for name in sorted(links))]
+        yield parts, dataclasses.replace(listing, folders=folders, skipped=skipped)
+
+
 def find_below(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
     """Find the images below a folder.
 
@@ -157,22 +179,9 @@ def find_below(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
     """
     images: list[list[str]] = []
     skipped: list[tuple[list[str], str]] = []
-    waiting: list[list[str]] = [[]]
-    while waiting:
-        parts = waiting.pop()
-        folder = root.joinpath(*parts)
-        try:
-            listing = list_folder(folder)
-        except OSError:
-            skipped.append((parts, UNREADABLE))
-            continue
+    for parts, listing in walk(root):
         images += [[*parts, name] for name in listing.images]
-        skipped += [([*parts, name], reason) for name, reason in listing.skipped]
-        for name in listing.folders:
-            if os.path.islink(folder / name):  # could lead back to a folder above
-                skipped.append(([*parts, name], LINK))
-            else:
-                waiting.append([*parts, name])
+        skipped += [([*parts, name] if name else parts, reason) for name, reason in listing.skipped]
     paths = ["/".join(parts) for parts in sorted(images)]
     return paths, [("/".join(parts) or ".", reason) for parts, reason in sorted(skipped)]
 

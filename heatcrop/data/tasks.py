@@ -6,10 +6,11 @@ import difflib
 import itertools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from heatcrop.errors import DataError
+from heatcrop.wording import counted
 
 KINDS = ("design", "length")
 MAX_FOLDER_BYTES = 120  # well below the 255 of common file systems: a suffix and a long path still fit
@@ -69,7 +70,9 @@ class Task:
                 "use letters, digits and '_'"
             )
         if len(self.classes) < 2:
-            raise ValueError(f"task {self.name!r} has {len(self.classes)} classes; at least two are needed")
+            raise ValueError(
+                f"task {self.name!r} has {counted(len(self.classes), 'class(es)')}; at least two are needed"
+            )
         if any(not isinstance(name, str) or not name.strip() for name in self.classes):
             raise ValueError(f"task {self.name!r} has a class without a name: {self.classes!r}")
         repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
@@ -160,9 +163,18 @@ def class_folders(task: Task) -> tuple[str, ...]:
     >>> class_folders(Task("size", ("3/4", "3-4", "Full", "full")))
     ('3-4', '3-4 (2)', 'Full', 'full (2)')
     """
-    folders: dict[str, str] = {}  # by the name without case
-    for name in map(folder_name, task.classes):
+    return distinct_names(map(folder_name, task.classes))
+
+
+def distinct_names(names: Iterable[str], taken: Iterable[str] = ()) -> tuple[str, ...]:
+    """Number names until all differ from each other, and from those `taken`, even when case is ignored.
+
+    >>> distinct_names(["wing", "Wing", "WING"], taken=["wing (2)"])
+    ('wing', 'Wing (3)', 'WING (4)')
+    """
+    used, found = {name.casefold() for name in taken}, []
+    for name in names:
         numbered = (f"{name} ({number})" for number in itertools.count(2))
-        folder = next(one for one in itertools.chain([name], numbered) if one.casefold() not in folders)
-        folders[folder.casefold()] = folder
-    return tuple(folders.values())
+        found.append(next(one for one in itertools.chain([name], numbered) if one.casefold() not in used))
+        used.add(found[-1].casefold())
+    return tuple(found)

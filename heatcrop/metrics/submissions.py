@@ -19,6 +19,7 @@ from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
 from heatcrop.files import atomic_path
 from heatcrop.metrics.score import average_precision, basic_precision
+from heatcrop.wording import counted
 
 DECIMALS = 8  # with four, 5 to 8 % of real rows are tied
 
@@ -82,7 +83,7 @@ def score_files(
             }
     if missing:
         line, image, name = min(missing)
-        more = f" and {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
+        more = f" and {counted(len(missing) - 1, 'more row(s)')}" if len(missing) > 1 else ""
         raise DataError(
             f"{answers_path}:{line}: {image} of {name}{more} has no prediction in {submission_path}; "
             "every answered row needs one"
@@ -132,7 +133,9 @@ def _read(
                 continue
             header = ["image", "task", column]
         if len(fields) != len(header):
-            raise DataError(f"{place}: {len(fields)} columns; expected {len(header)}: {','.join(header)}")
+            raise DataError(
+                f"{place}: {counted(len(fields), 'column(s)')}; expected {len(header)}: {','.join(header)}"
+            )
         name, image, text = (fields[header.index(key)] for key in ("task", "image", column))
         try:
             task = resolve(name, tasks)
@@ -163,7 +166,9 @@ def _parse_answer(known: Collector, task: Task, text: str) -> NDArray[np.int8]:
 def _parse_probabilities(task: Task, text: str) -> NDArray[np.float64]:
     parts = text.split(";")
     if len(parts) != len(task.classes):
-        raise ValueError(f"{len(parts)} probabilities; the task has {len(task.classes)} classes (p1;p2;…)")
+        raise ValueError(
+            f"{counted(len(parts), 'probabilit(y|ies)')}; the task has {len(task.classes)} classes (p1;p2;…)"
+        )
     try:
         values = np.array([float(part) for part in parts])
     except ValueError:

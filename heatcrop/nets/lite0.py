@@ -13,6 +13,7 @@ from typing import Any
 from heatcrop.errors import WeightsError
 from heatcrop.nets.engine import chain, mxnet
 from heatcrop.nets.torch_weights import read_torch_weights
+from heatcrop.wording import counted
 
 # repeats, kernel, stride, expansion, output channels
 STAGES = (
@@ -109,7 +110,9 @@ def load_lite0(blocks: list[Any], path: Path | None = None, part: slice = slice(
     arrays = [(k, v) for k, v in state.items() if not k.endswith(skipped)]
     parameters = [p for block in blocks for p in block.collect_params().values()]
     if len(parameters) != len(arrays):
-        raise WeightsError(f"the weight file holds {len(arrays)} arrays, the network {len(parameters)}")
+        raise WeightsError(
+            f"the weight file holds {counted(len(arrays), 'array(s)')}, the network {len(parameters)}"
+        )
     wanted = {id(p) for block in blocks[part] for p in block.collect_params().values()}
     for parameter, (name, array) in zip(parameters, arrays, strict=True):
         if tuple(parameter.shape) != array.shape:

@@ -19,6 +19,7 @@ import numpy as np
 
 from heatcrop.errors import REMAKE, WeightsError
 from heatcrop.files import write_atomic
+from heatcrop.wording import counted
 
 _LIST, _ARRAY, _DENSE, _CPU = 0x112, 0xF993FAC9, 0, 1
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")))
@@ -61,7 +62,9 @@ def read_params(path: Path) -> dict[str, np.ndarray]:
         arrays = [_read_array(file) for _ in range(_count(file))]
         names = [_take(file, _unpack(file, "<Q")[0]).decode() for _ in range(_count(file))]
         if len(set(names)) != len(arrays):
-            raise ValueError(f"it holds {len(arrays)} arrays and {len(set(names))} names")
+            raise ValueError(
+                f"it holds {counted(len(arrays), 'array(s)')} and {counted(len(set(names)), 'name(s)')}"
+            )
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); {REMAKE}") from None
     except ValueError as error:  # a UnicodeDecodeError too

@@ -21,6 +21,7 @@ from heatcrop.nets.backbones import TIMM, backbone
 from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_weights_file
 from heatcrop.nets.params_file import read_params, require_fit
 from heatcrop.nets.torch_weights import read_torch_weights
+from heatcrop.wording import counted
 
 _RESNETS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _RESNET = re.compile(r"resnet(18|34|50|101|152)_v2")
@@ -192,7 +193,9 @@ def _load_timm(net: nn.Module, path: Path) -> None:
     own = net.state_dict()
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     if missing:
-        raise WeightsError(f"{path}: lacks {missing[0]} and {len(missing) - 1} other weights of the network")
+        raise WeightsError(
+            f"{path}: lacks {missing[0]} and {counted(len(missing) - 1, 'other weight(s)')} of the network"
+        )
     found = {name: torch.from_numpy(np.array(state[name])) for name in own if name in state}
     try:
         net.load_state_dict(found, strict=False)
@@ -246,7 +249,9 @@ def _load_lite0(blocks: Sequence[nn.Module], path: Path | None) -> None:
     own = nn.Sequential(*blocks).state_dict()
     tensors = [(name, tensor) for name, tensor in own.items() if not name.endswith(skipped)]
     if len(tensors) != len(arrays):
-        raise WeightsError(f"the weight file holds {len(arrays)} arrays, the network {len(tensors)}")
+        raise WeightsError(
+            f"the weight file holds {counted(len(arrays), 'array(s)')}, the network {len(tensors)}"
+        )
     with torch.no_grad():
         for (_, tensor), (name, array) in zip(tensors, arrays, strict=True):
             if tuple(tensor.shape) != array.shape:

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from heatcrop.errors import WeightsError
+from heatcrop.wording import counted
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -118,7 +119,9 @@ def read_torch_weights(path: Path) -> dict[str, np.ndarray]:
                     raise WeightsError(f"storage {key!r} belongs to no tensor; the file is damaged")
                 count = int.from_bytes(file.read(8), "little", signed=True)
                 if count != storage.size:
-                    raise WeightsError(f"storage {key!r} holds {count} elements, {storage.size} expected")
+                    raise WeightsError(
+                        f"storage {key!r} holds {counted(count, 'element(s)')}, {storage.size} expected"
+                    )
                 raw = file.read(count * storage.dtype.itemsize)
                 if len(raw) != count * storage.dtype.itemsize:
                     raise WeightsError("the file ends early")

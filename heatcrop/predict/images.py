@@ -47,7 +47,7 @@ def find_images(source: Path) -> list[Image]:
         return [Image(name, f"{source}/{name}") for name in names]
     if source.exists() and not source.is_file():  # opening a pipe would wait for its other end
         raise DataError(f"{source}: is no regular file; give an image, a folder of images or a CSV file")
-    if source.suffix.casefold() in ENDINGS:
+    if source.name.casefold().endswith(ENDINGS):
         return [Image(name, _spelled(source.parent, name)) for name in _from_csv(source)]
     if not source.is_file():
         raise DataError(f"{source}: no such image, folder or CSV file")

@@ -17,6 +17,7 @@ from heatcrop.metrics.submissions import read_submission
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import read_table
 from heatcrop.runs.progress import log
+from heatcrop.wording import counted
 
 SPLITS = ("val", "test")
 FUSED = "fused"
@@ -75,7 +76,8 @@ def run_member(
                 other, missing = sorted(found - expected), sorted(expected - found)
                 example = f"{other[0]} is not one of them" if other else f"{missing[0]} is missing"
                 raise RunError(
-                    f"{file}: {len(found)} {split} images, {len(found & expected)} of them in {first.path}; "
+                    f"{file}: {counted(len(found), f'{split} image(s)')}, {len(found & expected)} of them in "
+                    f"{first.path}; "
                     f"expected the same {len(expected)} ({example}): train members on the same data and "
                     "splits"
                 )

@@ -128,7 +128,8 @@ def export_run(run: TrainedRun, out: Path) -> Path:
 
     tasks = {}
     for name, one in description.tasks.items():
-        prefix = "" if run.shared else f"{name}."  # of shared networks, all tasks have the same
+        # Of shared networks, all tasks have the same.
+        prefix = "" if run.shared else f"{run.folder.task(name).path.name}."
         branches = {
             branch: part.model_copy(update={"network": exported(part.network, f"{prefix}{stage}.onnx")})
             for branch, part, stage in (("full", one.full, "stage1"), ("crop", one.crop, "stage3"))

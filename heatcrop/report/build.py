@@ -13,6 +13,7 @@ from typing import Any
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.listing import REPORT_RECORD
+from heatcrop.data.tasks import distinct_names
 from heatcrop.files import atomic_path
 from heatcrop.report.page import TaskPart, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
@@ -79,7 +80,9 @@ def build_gallery(page: Path, name: str, settings: dict[str, Any], tasks: list[T
     """Write the gallery of unlabelled images to `page`, whose folder is replaced; return `page`."""
     with _replacing(page.parent, StageInputs({})) as new:
         parts = []
-        for results in tasks:
+        folders = distinct_names(results.data.task.name for results in tasks)
+        for results, own in zip(tasks, folders, strict=True):
+            results = dataclasses.replace(results, folder=own)
             chosen = choose_rows(results, ReportPlan.rows)
             with progress(f"{results.data.task.short}: gallery", len(chosen)) as bar:
                 gallery = write_gallery(new, results, chosen, page.parent, bar)

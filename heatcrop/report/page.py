@@ -15,6 +15,7 @@ from heatcrop.data.tasks import Task
 from heatcrop.files import write_text
 from heatcrop.report.sheets import Sheet
 from heatcrop.runs.predictions import BRANCHES
+from heatcrop.wording import counted
 
 HERE = Path(__file__).parent
 ASSETS = ("report.css", "images.js", "report.js")
@@ -69,7 +70,7 @@ def write_page(
 def _facts(settings: dict[str, Any], parts: list[TaskPart]) -> list[str]:
     """Summarize the run: numbers of tasks and images, the network."""
     images = sum(count["n"] for part in parts for count in part.gallery["counts"].values())
-    facts = [f"{len(parts)} task{'s' * (len(parts) != 1)}", f"{images:,} image{'s' * (images != 1)}"]
+    facts = [f"{counted(len(parts), 'task(s)')}", f"{counted(images, 'image(s)')}"]
     network = settings.get("network")
     if isinstance(network, dict):
         facts += [str(network.get("backbone") or ""), f"{network.get('input_px')} px"]

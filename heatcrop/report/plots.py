@@ -64,7 +64,7 @@ def task_plots(root: Path, results: TaskResults, folder: TaskFolder, split: str)
     plots = []
     with mpl.rc_context(_STYLE):
         for name, alt, axes in _task_figures(results, folder, split):
-            file = f"plots/{results.data.task.name}/{name}.svg"
+            file = f"plots/{results.folder}/{name}.svg"
             _save(axes, root / file)
             plots.append({"file": file, "kind": name.split("-")[0], "alt": alt})
     return plots

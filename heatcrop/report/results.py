@@ -35,6 +35,8 @@ class TaskResults:
     rule: CropRule
     trained: np.ndarray
     """(N,) bool: whether the full-image prediction comes from a network that trained on the image."""
+    folder: str = ""
+    """Name of the task's folders in the report, which no other task has."""
 
     def predicted(self, branch: str) -> np.ndarray:
         """(N,) bool: whether a branch has a prediction."""
@@ -124,6 +126,7 @@ def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) ->
     return TaskResults(
         data=data,
         probabilities=probabilities,
+        folder=task.path.name,
         trained=(data.splits == "train") & ~np.char.startswith(networks, "fold"),
         boxes=crops["boxes"],
         fallback=crops["fallback"],

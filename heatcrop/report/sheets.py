@@ -16,6 +16,7 @@ from heatcrop.data.tasks import class_folders
 from heatcrop.report import drawing
 from heatcrop.report.drawing import INK, PAPER, SOFT, THREADS, text
 from heatcrop.report.results import TaskResults
+from heatcrop.wording import counted
 
 EDGE, GAP, INNER, COLUMNS, CELL, HEAD = 40, 36, 8, 3, 232, 104
 OVERVIEW_CELL, OVERVIEW_COLUMNS, OVERVIEW_LABEL = 168, 4, 190
@@ -61,7 +62,7 @@ def plan_sheets(results: TaskResults, tiles: int, worst_first: bool = False) -> 
             first = wrong[: max(tiles * 2 // 3, tiles - len(rest))]
             rows, order = np.concatenate([first, rest]), "the most confident mistakes first"
         suffix = "" if labelled else " (predicted)"
-        file = f"sheets/{data.task.name}/{split}/{folders[i]}{suffix}.jpg"
+        file = f"sheets/{results.folder}/{split}/{folders[i]}{suffix}.jpg"
         sheets.append(Sheet(file, split, data.task.classes[i] + suffix, rows[:tiles], total, order))
     return sheets
 
@@ -84,7 +85,7 @@ def write_overview(root: Path, results: TaskResults, split: str) -> str:
     summary = f"{shown}, {columns} at random of each class"
     if len(classes) < len(by_class):
         empty = len(by_class) - len(classes)
-        summary += f"; {empty} of {len(by_class)} classes have no image here"
+        summary += f"; {counted(empty, f'of {len(by_class)} classes (has|have)')} no image here"
     _heading(page, f"{data.task.short}: every class", summary, results)
     places: dict[int, tuple[int, int]] = {}  # by row
     for line, (name, rows, some) in enumerate(classes):
@@ -99,7 +100,7 @@ def write_overview(root: Path, results: TaskResults, split: str) -> str:
     _draw_panels(page, cell, results, places)
     for row, (left, top) in places.items():
         drawing.sign(page, (left + wide - 28, top + 6), int(results.verdict[row]), 22)
-    file = f"sheets/{data.task.name}.jpg"
+    file = f"sheets/{results.folder}.jpg"
     write_jpeg(root / file, np.asarray(page), QUALITY)
     return file
 
@@ -112,7 +113,7 @@ def write_sheet(root: Path, results: TaskResults, sheet: Sheet) -> None:
     size = (2 * EDGE + columns * wide + (columns - 1) * GAP, HEAD + lines * (high + GAP) - GAP + EDGE)
     page = Image.new("RGB", size, PAPER)
     n, verdict = len(sheet.total), results.verdict
-    summary = [f"{n} image{'s' * (n != 1)}"]
+    summary = [counted(n, "image(s)")]
     if (verdict[sheet.total] >= 0).any():
         counts = {word: int((verdict[sheet.total] == code).sum()) for code, word in WORDS.items()}
         summary += [f"{count} {word}" for word, count in counts.items() if count or word != "maybe"]

@@ -37,7 +37,7 @@ def write_gallery(
     splits = ("test", "val", "train", *np.unique(data.splits).tolist())
 
     def describe(number: int, row: int) -> dict[str, Any]:
-        file = f"thumbs/{task.name}/{number:04d}.jpg"
+        file = f"thumbs/{results.folder}/{number:04d}.jpg"
         size, panels = _write_thumb(root / file, results, row)
         heat, frame = results.heat(row)
         shares = [None if np.isnan(p[row, 0]) else p[row] for p in results.probabilities.values()]

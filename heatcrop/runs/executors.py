@@ -17,6 +17,7 @@ import itertools
 import logging
 import os
 import queue
+import re
 import signal
 import uuid
 import warnings
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from heatcrop.errors import CONTINUE, HeatCropError, RunError
 from heatcrop.runs.limits import allow_open_files
 from heatcrop.runs.processes import end_with_parent, interrupts_blocked
-from heatcrop.runs.progress import forward_to, show_forwarded
+from heatcrop.runs.progress import forward_to, log, show_forwarded
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster, Nanny
@@ -273,16 +274,20 @@ def _connect(scheduler: str) -> Client:
         return Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, NoAnswerError) as error:
         raise RunError(
-            f"{scheduler}: no Dask scheduler answers ({error}); start one (dask scheduler) and its workers "
-            "(dask worker ADDRESS --nthreads 1), or omit --scheduler"
+            f"{scheduler or '--scheduler'}: no Dask scheduler answers ({error}); start one (dask scheduler) "
+            "and its workers (dask worker ADDRESS --nthreads 1), or omit --scheduler"
         ) from None
 
 
 async def _probe(scheduler: str) -> None:
-    """Connect to a scheduler and disconnect again."""
+    """Connect to a scheduler and disconnect again; ValueError for an address that cannot be one."""
     from distributed.comm import connect
     from distributed.security import Security
 
+    port = re.search(r":(\d+)/?$", scheduler)
+    if port and not 0 < int(port[1]) < 65_536:
+        raise ValueError(f"its port is {port[1]}; expected 1 to 65535")
+    log(f"connecting to {scheduler or 'nothing'}, for up to {_CONNECT_SECONDS} s")
     arguments = Security().get_connection_args("client")
     comm = await connect(scheduler, timeout=_CONNECT_SECONDS, **arguments)
     await comm.close()

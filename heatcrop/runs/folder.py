@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from heatcrop.data.tasks import distinct_names
+from heatcrop.files import write_json
+from heatcrop.runs.reading import read_json
 
 if TYPE_CHECKING:
     from heatcrop.data.groups import TaskGroup
@@ -111,6 +117,8 @@ class RunFolder:
     trunk_network = _Below("trunk/trunk.onnx")
     outputs = _Below("trunk/outputs.json")
     """Which outputs of the shared networks belong to which task: ``{"<task>": [first, end]}``."""
+    folders = _Below("folders.json")
+    """Folders of tasks that do not have the task's name, since it differs from another by case alone."""
     cache = _Below("cache")
     """Features that are computed once; safe to delete."""
 
@@ -118,12 +126,32 @@ class RunFolder:
         """Return a task's folder, which has the task's name.
 
         A name that the run folder itself uses, whatever its case, gets ``_task`` at its end. So does such a
-        name with ``_task``, since that is the folder of another task.
+        name with ``_task``, since that is the folder of another task. For tasks whose names differ only by
+        case see `assign_folders`.
         """
-        stem = name.casefold()
-        while stem.endswith(_TASK_END):
-            stem = stem.removesuffix(_TASK_END)
-        return TaskFolder(self.path / (f"{name}{_TASK_END}" if stem in _RESERVED else name))
+        return TaskFolder(self.path / self._assigned().get(name, _usual_folder(name)))
+
+    def assign_folders(self, names: Iterable[str]) -> None:
+        """Give each task a folder that no other one has, also where the disk ignores case.
+
+        The second of two gets a number. What is assigned stays, and so does a folder that is there.
+        """
+        assigned = self._assigned()
+        there = {unicodedata.normalize("NFC", path.name) for path in self.path.iterdir()}
+        usual = {name: _usual_folder(name) for name in names if name not in assigned}
+        new = sorted(usual, key=lambda name: usual[name] not in there)
+        taken = [*assigned.values(), *(there - set(usual.values()))]
+        found = dict(zip(new, distinct_names(map(usual.__getitem__, new), taken), strict=True))
+        if others := {name: folder for name, folder in found.items() if folder != usual[name]}:
+            write_json(self.folders, assigned | others)
+
+    def _assigned(self) -> dict[str, str]:
+        """Read the folders that do not have their usual name, by task."""
+        return read_json(self.folders, dict[str, str]) if self.folders.is_file() else {}
+
+    def cache_of(self, group: TaskGroup, stage: str) -> Path:
+        """Return the folder of what a stage computes for a group of tasks."""
+        return self.cache / self.networks(group).path.name / stage
 
     @property
     def shared(self) -> TaskFolder:
@@ -133,6 +161,13 @@ class RunFolder:
     def networks(self, group: TaskGroup) -> TaskFolder:
         """Return the folder whose ``stage1/`` and ``stage3/`` hold the networks of a group."""
         return self.task(group.name) if len(group.tasks) == 1 else self.shared
+
+
+def _usual_folder(name: str) -> str:
+    stem = name.casefold()
+    while stem.endswith(_TASK_END):
+        stem = stem.removesuffix(_TASK_END)
+    return f"{name}{_TASK_END}" if stem in _RESERVED else name
 
 
 _TASK_END = "_task"

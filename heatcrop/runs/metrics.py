@@ -17,6 +17,7 @@ from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
 from heatcrop.runs.predictions import BRANCHES, branch_file, is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import damaged
 from heatcrop.runs.records import read_record
+from heatcrop.wording import counted
 
 _SCORES = {"map": average_precision, "basic_precision": basic_precision, "accuracy": accuracy}
 
@@ -30,7 +31,7 @@ def scored_branches(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]
     for branch, probabilities in found.items():
         missing = np.flatnonzero(np.isnan(probabilities[:, 0]) & (data.splits != "train"))
         if len(missing):
-            without = f"{len(missing)} images, for instance {data.images[missing[0]]}"
+            without = f"{counted(len(missing), 'image(s)')}, for instance {data.images[missing[0]]}"
             raise damaged(branch_file(folder, branch), f"has no {branch} prediction of {without}")
     return found
 

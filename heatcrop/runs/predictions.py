@@ -17,6 +17,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.files import ROWS_AT_ONCE, atomic_path, join_tables
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.reading import damaged, one_line, read_csv
+from heatcrop.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
@@ -57,8 +58,8 @@ def read_arrays(path: Path, names: Sequence[str] = (), rows: int | None = None) 
             raise damaged(path, f"has no array {name}")
     for name, array in arrays.items():
         if rows is not None and array.shape[:1] != (rows,):
-            count = len(array) if array.ndim else "no"
-            raise damaged(path, f"{name} has {count} rows; expected {rows}, one an image")
+            found_rows = counted(len(array) if array.ndim else 0, "row(s)")
+            raise damaged(path, f"{name} has {found_rows}; expected {rows}, one an image")
     return arrays
 
 

@@ -60,7 +60,7 @@ class Stage(abc.ABC):
         self.group, self.plans, self.plan, self.context = group, plans, plans[0], context
         self.tasks = [folder.task(data.task.name) for data in group.tasks]
         self.networks_folder: TaskFolder = folder.networks(group)
-        self.cache = folder.cache / group.name / self.name
+        self.cache = folder.cache_of(group, self.name)
         self.fingerprint, self.open_trunk = fingerprint, trunk
 
     @abc.abstractmethod

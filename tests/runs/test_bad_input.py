@@ -190,7 +190,7 @@ def test_limit_per_class_ignores_the_m_of_a_label(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["hooked"] * 8, "beak: .* of 1 classes; at least two"),
+        (["hooked"] * 8, "beak: .* of 1 class; at least two"),
         (["?"] * 8, "beak: 0 labelled"),
         (["nnn"] * 8, "none of the 8 rows .*a.csv:2: .*has no y"),
         ([], "a.csv: no row with an image"),

@@ -152,7 +152,7 @@ def test_true_regions_of_a_document_are_those_of_the_run(call, home, tiny_home, 
     found, problems = regions()
     name = document["images"][0]["file_name"]
     assert set(found["image"]) == set(expected["image"]) - {name}
-    assert f"1 true regions left out, for instance of {name}: it was annotated at 96x97" in problems[0]
+    assert f"1 true region left out, for instance of {name}: it was annotated at 96x97" in problems[0]
 
 
 def config_of(home, data):

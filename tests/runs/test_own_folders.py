@@ -52,9 +52,9 @@ def test_check_counts_what_is_left_out(call, images):
     code, printed = call("check", "--config", "own.yaml", "--no-speed")
     printed = " ".join(printed.split())
     assert code == 1
-    assert "1 folders without an image left out, for instance beak/none/" in printed
+    assert "1 folder without an image left out, for instance beak/none/" in printed
     assert "1 skipped, for instance __MACOSX" in printed
-    assert "task 'wing' left out (8 images): task 'wing' has 1 classes" in printed
+    assert "task 'wing' left out (8 images): task 'wing' has 1 class" in printed
     assert "2 problems found" in printed
 
 

@@ -1,4 +1,4 @@
-"""Tasks with names that the run folder itself uses, from a run to every later command."""
+"""Tasks with names that the run folder itself or another task uses, from a run to every later command."""
 
 import json
 import shutil
@@ -13,6 +13,7 @@ from tests.conftest import run_command
 from tests.tiny_run import CONFIG
 
 FOLDERS = {"trunk": "trunk_task", "Cache": "Cache_task", "shared_trunk": "shared_trunk", "red]x": "red]x"}
+FOLDERS |= {"Wing": "Wing", "wing": "wing (2)"}
 CLASSES = ("[red]up", ":cat:")
 
 
@@ -71,6 +72,8 @@ def test_each_task_has_a_folder_of_its_own(home, run):
         ]
     assert (home / run / "trunk" / "trunk.onnx").is_file()
     assert not (home / run / "trunk" / "crops").exists()
+    pages = [path.name for path in (home / run / "report" / "thumbs").iterdir()]
+    assert sorted(pages) == sorted(FOLDERS.values())
     assert set(json.loads((home / run / "metrics.json").read_text())["tasks"]) == set(FOLDERS)
 
 
@@ -88,7 +91,7 @@ def test_every_command_finds_the_tasks(home, run, call):
         code, printed = call(command, "--run", run, *words)
         assert code == 0, printed
     code, printed = call("run", "--all", *config, "--jobs", "1", "--dry-run")
-    assert "0 of 12 stages" in printed
+    assert "0 of 18 stages" in printed
     code, printed = call("stage", "crop", "--task", "trunk", *config, "--jobs", "1")
     assert code == 0, printed
     for folder in (run, f"{run}-export"):

@@ -131,7 +131,7 @@ def test_a_folder_without_images_is_left_out(home, stray):
     assert len(read.rejected) == 0
     first = stray.split("/inner")[0]
     assert len(read.problems) == 1
-    assert f"1 folders without an image left out, for instance {first}/" in read.problems[0]
+    assert f"1 folder without an image left out, for instance {first}/" in read.problems[0]
 
 
 def test_a_folder_without_images_beside_splits_is_left_out(home):
@@ -154,7 +154,7 @@ def test_a_task_with_one_class_is_left_out(home):
     assert read.left_out == ("wing",)
     assert len(read.rejected) == 0
     assert read.problems == [
-        "task 'wing' left out (2 images): task 'wing' has 1 classes; at least two are needed"
+        "task 'wing' left out (2 images): task 'wing' has 1 class; at least two are needed"
     ]
 
 
@@ -163,7 +163,7 @@ def test_a_task_that_is_left_out_by_name_is_counted(home):
     read = read_annotations([root], [BEAK], left_out=["wing"])
     assert len(read.rejected) == 0
     assert read.problems == []
-    assert read.notes == ["task 'wing' left out (1 images)"]
+    assert read.notes == ["task 'wing' left out (1 image)"]
 
 
 def test_classes_are_counted_over_all_roots(home, tmp_path):
@@ -195,11 +195,13 @@ def test_a_task_whose_name_cannot_serve_is_left_out(home):
     ("name", "split"),
     [
         *dict.fromkeys(
-            ("train", "training", "Train", "TRAINING", "training_set", "trainset"), "train"
+            ("train", "training", "Train", "TRAINING", "training_set", "trainset", "train_2017"), "train"
         ).items(),
-        *dict.fromkeys(("val", "valid", "validation", "dev", "Val", "validation-set"), "val").items(),
-        *dict.fromkeys(("test", "testing", "holdout", "eval", "HoldOut", "test_set"), "test").items(),
-        *dict.fromkeys(("beak", "trains", "set", "fold1", "development"), None).items(),
+        *dict.fromkeys(("val", "valid", "validation", "dev", "val2017", "validation-set"), "val").items(),
+        *dict.fromkeys(
+            ("test", "testing", "holdout", "eval", "HoldOut", "hold-out", "Hold_Out", "test_set"), "test"
+        ).items(),
+        *dict.fromkeys(("beak", "trains", "set", "fold1", "2017", "train20", "development"), None).items(),
         ("", ""),
     ],
 )
@@ -262,7 +264,7 @@ def test_a_folder_beside_splits_that_is_none_is_a_problem(home):
     assert read.tasks == (Task("birds", ("hooked", "long")),)
     assert len(read.rows) == 2
     assert len(read.problems) == 1
-    assert "1 images left out, for instance extra/long/3.jpg" in read.problems[0]
+    assert "1 image left out, for instance extra/long/3.jpg" in read.problems[0]
     assert "--set data.splits.extra=train" in read.problems[0]
 
 
@@ -270,7 +272,7 @@ def test_a_folder_beside_splits_of_several_tasks_is_a_problem(home):
     read = inferred(home("train/beak/hooked/1.jpg", "train/beak/long/2.jpg", "extra/beak/long/3.jpg"))
     assert read.tasks == (BEAK,)
     assert read.rows["split"].tolist() == ["train", "train"]
-    assert "1 images left out, for instance extra/beak/long/3.jpg" in read.problems[0]
+    assert "1 image left out, for instance extra/beak/long/3.jpg" in read.problems[0]
 
 
 def test_tasks_with_the_same_classes_may_be_splits(home):
@@ -366,7 +368,7 @@ def test_a_file_is_found_under_another_spelling(home, annotated, on_disk):
     assert read.rows["image"].tolist() == [annotated]
     assert read.rows["path"].tolist() == [f"{root}/{on_disk}"]
     assert len(read.notes) == 1
-    assert "1 images are found under a name that differs" in read.notes[0]
+    assert "1 image found under a name that differs" in read.notes[0]
 
 
 def test_an_exact_file_name_comes_first(home):

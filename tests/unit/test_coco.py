@@ -96,7 +96,7 @@ def test_text_in_attributes_is_a_class_and_other_values_are_not(tmp_path):
     assert [task.name for task in found.tasks] == ["tail", "wing"]
     assert ("1.jpg", "tail", "yn", "") in rows_of(found)
     assert ("1.jpg", "tail", 0, 0, 9, 9) in regions_of(found)
-    assert any(note.startswith("2 annotations have an attribute that is no text") for note in found.notes)
+    assert any(note.startswith("2 attributes not read, since the value is no text") for note in found.notes)
 
 
 def test_of_several_boxes_the_largest_counts_and_several_classes_are_rejected(tmp_path):
@@ -117,7 +117,7 @@ def test_of_several_boxes_the_largest_counts_and_several_classes_are_rejected(tm
     assert regions_of(found) == [("1.jpg", "wing", 10, 10, 30, 30)]
     different = "its annotations have different classes of wing: plain, striped; keep one of them"
     assert reasons_of(found) == {"annotations.json:images[1]": different}
-    assert any(note.startswith("1 images have several annotations with one class") for note in found.notes)
+    assert any(note.startswith("1 image with several annotations of one class") for note in found.notes)
 
 
 def test_an_image_without_annotations_has_no_label_and_is_tested(tmp_path):
@@ -126,7 +126,7 @@ def test_an_image_without_annotations_has_no_label_and_is_tested(tmp_path):
     found = read_annotations([write(tmp_path, images, annotations)], [WING, BEAK])
     assert ("3.jpg", "wing", "", "test") in rows_of(found)
     assert len(rows_of(found)) == 3
-    assert any("1 images of train or val have no annotation" in note for note in found.notes)
+    assert any("1 image of train or val not used, without an annotation" in note for note in found.notes)
 
 
 def test_images_alone_are_tested_for_the_tasks_of_the_categories(tmp_path):
@@ -142,7 +142,7 @@ def test_images_alone_are_tested_for_the_tasks_of_the_categories(tmp_path):
 def test_a_box_of_the_full_image_is_no_region(tmp_path):
     found = read_annotations([write(tmp_path, [image(1)], [annotation(1, 1, [0, 0, 100, 80])])], [WING])
     assert found.regions.empty
-    assert any("1 boxes are the full image" in note for note in found.notes)
+    assert any("1 box around the full image, not used as true regions" in note for note in found.notes)
 
 
 def test_the_split_is_in_the_files_name_and_the_images_are_beside(tmp_path):
@@ -213,8 +213,8 @@ def test_a_table_of_true_regions_is_read_in_every_root_and_layout(tmp_path):
     (tmp_path / "two" / "boxes_true.csv").write_text(table)
     found = read_annotations([tmp_path / "one", tmp_path / "two"], [WING])
     assert regions_of(found) == [("two/wing/plain/1.jpg", "wing", 1, 2, 3, 4)]
-    assert any("1 true regions are of images that are not used, for" in note for note in found.notes)
-    assert any("1 true regions are of tasks that the run does not" in note for note in found.notes)
+    assert any("1 true region of images that are not used, for" in note for note in found.notes)
+    assert any("1 true region of tasks that the run does not" in note for note in found.notes)
     (reason,) = found.rejected["reason"]
     assert reason == "the box 1, 2, x, 4 is not four numbers; expected x0, y0, x1, y1 in pixels"
 
@@ -279,8 +279,8 @@ def test_a_document_beside_a_table_of_annotations_is_a_problem(tmp_path):
     found = read_annotations([root], [WING])
     assert rows_of(found) == [("1.jpg", "wing", "ny", "")]
     (problem,) = found.problems
-    assert "holds a COCO file" in problem
-    assert problem.endswith("to use it, set data.layout=coco")
+    assert problem.startswith("annotations.json: holds a COCO file")
+    assert problem.endswith("to use it, set data.layout=coco, or give it as --data")
     assert rows_of(read_annotations([root], [WING], "coco")) == [("1.jpg", "wing", "yn", "")]
 
 
@@ -291,3 +291,84 @@ def test_a_table_of_true_regions_that_cannot_be_read_is_a_problem(tmp_path, text
     found = read_annotations([root], [WING])
     assert rows_of(found) == [("1.jpg", "wing", "yn", "")]
     assert any(problem.endswith("the true regions of this file are left out") for problem in found.problems)
+
+
+POLYGON = [10, 20, 40, 20.5, 25, 60]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "box"),
+    [
+        ([POLYGON], (10, 20, 40, 60)),
+        ([POLYGON, [1, 2, 3, 4, 5, 70]], (1, 2, 40, 70)),
+        (POLYGON, None),  # one level too few
+        # 4 columns of 3 pixels: the pixels 4 and 5 are the lower two of column 1.
+        ({"counts": [4, 2, 6], "size": [3, 4]}, (1, 1, 2, 3)),
+        ({"counts": [2, 2, 8], "size": [3, 4]}, (0, 0, 2, 3)),  # goes on in the next column
+        ({"counts": [0, 1, 10, 1], "size": [3, 4]}, (0, 0, 4, 3)),
+        ({"counts": "ZZ0`1", "size": [3, 4]}, None),  # compressed
+        ({"counts": [12], "size": [3, 4]}, None),
+        ({"counts": [1, 2], "size": [3, 4]}, None),
+        ([], None),
+    ],
+)
+def test_the_box_around_a_segmentation_is_the_true_region(tmp_path, segmentation, box):
+    first = annotation(1, 1, segmentation=segmentation, iscrowd=0, area=12.5)
+    root = write(tmp_path, [image(1), image(2)], [first, annotation(2, 2, [1, 2, 3, 4])])
+    found = read_annotations([root], [WING])
+    if segmentation == POLYGON:
+        assert "is neither polygons nor a mask" in reasons_of(found)["annotations.json:annotations[0]"]
+        return
+    assert rows_of(found) == [("1.jpg", "wing", "yn", ""), ("2.jpg", "wing", "ny", "")]
+    assert [one[2:] for one in regions_of(found) if one[0] == "1.jpg"] == [box] * (box is not None)
+    unread = "1 mask not read, since compressed or empty; the class is, for instance annotations.json:annotat"
+    assert any(note.startswith(unread) for note in found.notes) == (
+        isinstance(segmentation, dict) and not box
+    )
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ([[1, 2, 3, 4]], "is no polygon; expected three points or more"),
+        ([[1, 2, 3, 4, 5, 6, 7]], "is no polygon; expected three points or more"),
+        ([["a"] * 6], "is neither polygons nor a mask; correct it"),
+        ("x", "is neither polygons nor a mask; correct it"),
+        ([[1, 2, 1, 4, 1, 6]], "has no area inside the image"),
+    ],
+)
+def test_a_segmentation_that_is_none_is_rejected(tmp_path, segmentation, reason):
+    root = write(
+        tmp_path, [image(1), image(2)], [annotation(1, 1, segmentation=segmentation), annotation(2, 2)]
+    )
+    assert reason in reasons_of(read_annotations([root], [WING]))["annotations.json:annotations[0]"]
+
+
+def test_the_box_of_a_crowd_is_no_region_but_its_class_counts(tmp_path):
+    crowd = annotation(1, 2, [0, 0, 90, 70], iscrowd=1, segmentation={"counts": [1, 2], "size": [1, 3]})
+    root = write(tmp_path, [image(1), image(2)], [crowd, annotation(1, 2, [5, 6, 7, 8]), annotation(2, 1)])
+    found = read_annotations([root], [WING])
+    assert rows_of(found) == [("1.jpg", "wing", "ny", ""), ("2.jpg", "wing", "yn", "")]
+    assert regions_of(found) == [("1.jpg", "wing", 5, 6, 12, 14)]
+    crowds = "1 box of a crowd not used as true regions, for instance annotations.json:annotations[0]"
+    assert crowds in found.notes
+
+
+def test_numbers_of_categories_may_have_gaps_and_be_unused(tmp_path):
+    categories = [{"id": 0, "name": "birds", "supercategory": "none"}]
+    categories += [
+        {"id": n, "name": name, "supercategory": "birds"} for n, name in ((7, "long"), (90, "hooked"))
+    ]
+    root = write(
+        tmp_path / "beak", [image(139), image(285)], [annotation(139, 90), annotation(285, 7)], categories
+    )
+    found = read_annotations([root], None)
+    assert found.tasks == (BEAK,)
+    assert rows_of(found) == [("139.jpg", "beak", "yn", ""), ("285.jpg", "beak", "ny", "")]
+
+
+def test_a_document_of_another_kind_is_an_error_that_names_the_entry(tmp_path):
+    panoptic = {"image_id": 1, "file_name": "1.png", "segments_info": [{"id": 1, "category_id": 1}]}
+    root = write(tmp_path, [image(1)], [panoptic])
+    with pytest.raises(DataError, match=r"annotations.json:annotations\[0\]: category_id: is missing"):
+        read_annotations([root], None)

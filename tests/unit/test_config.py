@@ -99,7 +99,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
         ("data: {val_share: 0.6, test_share: 0.5}", ["data", "val_share 0.6", "test_share 0.5"]),
         ("data: {splits: {val: tests}}", ["data.splits.val", "'tests'"]),
         ("data: {tasks: [{name: a/b, classes: [x, y]}]}", ["data.tasks.0", "'a/b'"]),
-        ("data: {tasks: [{name: ab, classes: [x]}]}", ["data.tasks.0", "1 classes; at least two"]),
+        ("data: {tasks: [{name: ab, classes: [x]}]}", ["data.tasks.0", "1 class; at least two"]),
         ("data: {tasks: [{name: ab, classes: [x, x]}]}", ["data.tasks.0", "twice"]),
         ("data: {tasks: [{name: ab, classes: [yes, x]}]}", ["data.tasks.0.classes.0", "True", "in quotes"]),
         ("data: {tasks: [{name: ab, classes: [x, off]}]}", ["data.tasks.0.classes.1", "False", "in quotes"]),

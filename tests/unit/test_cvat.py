@@ -51,8 +51,8 @@ def test_attributes_are_tasks_and_a_label_without_them_is_a_class(tmp_path):
     ]
     assert regions_of(found) == [("2.jpg", "beak", 0, 0, 9, 9), ("2.jpg", "wing", 10, 20, 30.5, 40)]
     assert found.rejected.empty
-    assert any(note.startswith("2 tags or boxes of label 'bird' are read by their") for note in found.notes)
-    assert any("1 images are in a subset that is no split" in note for note in found.notes)
+    assert any(note.startswith("2 tags or shapes with label 'bird' read by their") for note in found.notes)
+    assert any("1 image in a subset that is no split" in note for note in found.notes)
 
 
 def test_a_turned_box_gets_the_box_around_it(tmp_path):
@@ -70,12 +70,73 @@ def test_images_may_be_in_a_folder_of_their_subset(tmp_path):
     assert found.rows["path"].tolist() == [f"{tmp_path}/images/train/1.jpg"]
 
 
-def test_an_image_without_tags_has_no_label_and_shapes_are_counted(tmp_path):
-    polygon = '<polygon label="plain" points="1,2;3,4;5,6"/>'
-    texts = [image("1.jpg", '<tag label="plain"/>'), image("2.jpg", polygon)]
+def test_an_image_without_tags_has_no_label(tmp_path):
+    texts = [image("1.jpg", '<tag label="plain"/>'), image("2.jpg")]
     found = read_annotations([write(tmp_path, *texts)], [WING])
     assert rows_of(found) == [("1.jpg", "wing", "yn", ""), ("2.jpg", "wing", "", "test")]
-    assert "1 annotations of type polygon are not read, for instance annotations.xml:3" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [
+        ('<polygon label="plain" points="10.5,20;30,25;20,40"/>', (10.5, 20, 30, 40)),
+        ('<polyline label="plain" points="10,20;30,5"/>', (10, 5, 30, 20)),
+        ('<polyline label="plain" points="10,20;30,20"/>', None),
+        ('<points label="plain" points="10,20"/>', None),
+        ('<points label="plain" points="10,20;30,5"/>', (10, 5, 30, 20)),
+        ('<mask label="plain" rle="3, 5" left="10" top="20" width="30" height="5"/>', (10, 20, 40, 25)),
+        ('<ellipse label="plain" cx="50" cy="40" rx="20" ry="10"/>', (30, 30, 70, 50)),
+        ('<ellipse label="plain" cx="50" cy="40" rx="20" ry="10" rotation="90"/>', (40, 20, 60, 60)),
+        ('<cuboid label="plain" xtl1="1" ytl1="2" xbl1="1" ybl1="9"/>', None),
+        ('<skeleton label="plain"><points label="tip" points="1,2"/></skeleton>', None),
+    ],
+)
+def test_the_box_around_a_shape_is_its_true_region(tmp_path, shape, box):
+    found = read_annotations([write(tmp_path, image("1.jpg", shape))], [WING])
+    assert rows_of(found) == [("1.jpg", "wing", "yn", "")]
+    assert [one[2:] for one in regions_of(found)] == [pytest.approx(one) for one in [box] if one]
+
+
+def test_a_skeleton_has_its_own_attributes(tmp_path):
+    inside = '<points label="tip" points="1,2"><attribute name="beak">long</attribute></points>'
+    shape = f'<skeleton label="bird">{inside}{attribute("beak", "hooked")}</skeleton>'
+    found = read_annotations([write(tmp_path, image("1.jpg", shape))], [BEAK])
+    assert rows_of(found) == [("1.jpg", "beak", "yn", "")]
+
+
+META = """<annotations><version>1.1</version><meta><task><id>7</id><name>birds</name><labels><label>
+<name>duck</name><attributes><attribute><name>wet</name><mutable>False</mutable><input_type>checkbox</input_type>
+<default_value>false</default_value><values>false</values></attribute><attribute><name>age</name>
+<mutable>False</mutable><input_type>number</input_type><default_value>1</default_value><values>1
+9
+1</values></attribute></attributes></label></labels></task></meta>"""
+
+
+def test_labels_that_differ_between_images_are_classes_beside_their_attributes(tmp_path):
+    wet, dry = (attribute("wet", value) + attribute("age", "3") for value in ("true", "false"))
+    texts = [
+        image("1.jpg", f'<tag label="duck" source="manual">{wet}</tag>'),
+        image("2.jpg", box("crow", (10, 20, 30, 40), dry)),
+        image("3.jpg", '<tag label="crow"></tag>'),
+    ]
+    found = read_annotations([write(tmp_path / "birds", *texts, head=META)], None)
+    assert found.tasks == (Task("birds", ("crow", "duck")), Task("wet", ("false", "true")))
+    assert rows_of(found) == [
+        ("1.jpg", "birds", "ny", ""),
+        ("1.jpg", "wet", "ny", ""),
+        ("2.jpg", "birds", "yn", ""),
+        ("2.jpg", "wet", "yn", ""),
+        ("3.jpg", "birds", "yn", ""),
+    ]
+    assert [one[:2] for one in regions_of(found)] == [("2.jpg", "birds"), ("2.jpg", "wet")]
+    number = "2 attributes age not read, since declared as number"
+    assert any(note.startswith(number) for note in found.notes)
+
+
+def test_an_attribute_of_numbers_is_a_task_where_the_run_has_it(tmp_path):
+    texts = [image("1.jpg", f'<tag label="duck">{attribute("age", "3")}</tag>')]
+    found = read_annotations([write(tmp_path, *texts, head=META)], [Task("age", ("1", "3"))])
+    assert rows_of(found) == [("1.jpg", "age", "ny", "")]
 
 
 @pytest.mark.parametrize(

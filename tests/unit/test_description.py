@@ -118,7 +118,7 @@ def change(path, value):
         ("tasks", None, "tasks: is missing"),
         ("format", 99, "format is 99; expected 1 or 2"),
         ("tasks.beak.heatmap", "hot", "tasks.beak.heatmap: is 'hot'; expected 'evidence', "),
-        ("tasks.beak.classes", ["one"], "tasks.beak: task 'beak' has 1 classes; at least two"),
+        ("tasks.beak.classes", ["one"], "tasks.beak: task 'beak' has 1 class; at least two"),
         ("tasks.beak.kind", "other", "tasks.beak: task 'beak' is of kind 'other'"),
         ("tasks.beak.crop_rule.treshold", 1, "tasks.beak.crop_rule.treshold: no such setting"),
         ("tasks.beak.crop_rule.threshold", 2, "crop_rule.threshold: is 2; expected at most 1"),

@@ -2,7 +2,10 @@
 
 import pytest
 
+from heatcrop.data.groups import single_group
+from heatcrop.errors import DataError
 from heatcrop.runs.folder import RunFolder, TaskFolder
+from tests.unit.builders import make_data
 
 
 @pytest.fixture
@@ -51,3 +54,55 @@ def test_a_task_is_finished_with_its_last_record_and_fusion(folder, missing):
 )
 def test_a_task_never_has_a_folder_of_the_run(tmp_path, name, expected):
     assert RunFolder(tmp_path).task(name).path == tmp_path / expected
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path)
+
+
+def folders_of(run, *names):
+    run.assign_folders(names)
+    return [RunFolder(run.path).task(name).path.name for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["wing", "Wing", "WING", "beak"], ["wing", "Wing (2)", "WING (3)", "beak"]),
+        (["T", "t (2)", "t"], ["T", "t (2)", "t (3)"]),
+        (["trunk", "Trunk"], ["trunk_task", "Trunk_task (2)"]),
+        (["\u00c9", "\u00e9"], ["\u00c9", "\u00e9 (2)"]),
+    ],
+)
+def test_folders_of_tasks_differ_where_case_is_ignored(run, names, expected):
+    assert folders_of(run, *names) == expected
+    # Whatever the order of later commands.
+    assert folders_of(run, *reversed(names)) == expected[::-1]
+
+
+def test_a_task_keeps_its_folder_when_another_one_joins(run):
+    assert folders_of(run, "t") == ["t"]
+    assert not run.folders.exists()
+    run.task("t").path.mkdir()
+    assert folders_of(run, "T", "t") == ["T (2)", "t"]
+
+
+def test_a_folder_of_an_earlier_task_is_not_used(run):
+    run.task("T").path.mkdir()
+    assert folders_of(run, "t") == ["t (2)"]
+
+
+def test_a_damaged_file_of_folders_is_reported(run):
+    run.folders.write_text("[")
+    with pytest.raises(DataError, match="folders.json"):
+        run.task("t")
+
+
+def test_the_cache_of_tasks_differs_where_case_is_ignored(run):
+    run.assign_folders(["t", "T"])
+    groups = [single_group(make_data(["train"] * 2, name=name)) for name in "tT"]
+    assert [run.cache_of(group, "cam") for group in groups] == [
+        run.path / "cache" / "t" / "cam",
+        run.path / "cache" / "T (2)" / "cam",
+    ]

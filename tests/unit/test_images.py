@@ -7,6 +7,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -225,6 +226,143 @@ def test_deep_and_floating_point_images_are_scaled_by_their_range(read, name, dt
 def test_an_image_without_a_finite_value_is_refused(read):
     with pytest.raises(ImageError, match="none of its values is a finite number"):
         read(Image.fromarray(np.full((10, 10), np.nan, np.float32)), "f.tiff")
+
+
+TYPES = {np.dtype(np.uint8): 1, np.dtype(np.uint16): 1, np.dtype(np.uint32): 1, np.dtype(np.int16): 2}
+TYPES |= dict.fromkeys(map(np.dtype, (np.float16, np.float32, np.float64)), 3)
+
+
+def tiff(values, colours=2, extra=(), orientation=1, apart=False, big=False):
+    """Make a TIFF file of numbers (H, W, C), uncompressed, little endian, one strip."""
+    height, width, n = values.shape
+    bits = 8 * values.itemsize
+    tags = [(256, 4, [width]), (257, 4, [height]), (258, 3, [bits] * n), (259, 3, [1]), (262, 3, [colours])]
+    tags += [(273, 4, [0]), (274, 3, [orientation]), (277, 3, [n]), (278, 4, [height])]
+    tags += [(279, 4, [values.nbytes]), (284, 3, [1 + apart])]
+    tags += [(338, 3, list(extra))] * bool(extra) + [(339, 3, [TYPES[values.dtype]] * n)]
+    count, entry, offset = ("<Q", "<HHQ", "<Q") if big else ("<H", "<HHI", "<I")
+    start = (16 if big else 8) + struct.calcsize(count) + len(tags) * (20 if big else 12)
+    start += struct.calcsize(offset)
+    data, directory = b"", struct.pack(count, len(tags))
+    sizes = [len(items) * (2 if kind == 3 else 4) for _, kind, items in tags]
+    end = start + sum(size for size in sizes if size > struct.calcsize(offset))
+    for tag, kind, items in tags:
+        items = [end] if tag == 273 else items
+        packed = struct.pack(f"<{len(items)}{'H' if kind == 3 else 'I'}", *items)
+        directory += struct.pack(entry, tag, kind, len(items))
+        if len(packed) > struct.calcsize(offset):
+            directory += struct.pack(offset, start + len(data))
+            data += packed
+        else:
+            directory += packed.ljust(struct.calcsize(offset), b"\0")
+    head = b"II+\0" + struct.pack("<HHQ", 8, 0, 16) if big else b"II*\0" + struct.pack("<I", 8)
+    body = directory + struct.pack(offset, 0)
+    assert len(head) + len(body) == start
+    return head + body + data + values.tobytes()
+
+
+def pixels_of(colours, dtype):
+    """Make 16 x 8 pixels whose first ones have the given channels, and the rest those of the last one."""
+    pixels = np.empty((8, 16, len(colours[0])), dtype)
+    pixels[:] = colours[-1]
+    pixels[0, : len(colours)] = colours
+    return pixels
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "colours", "expected"),
+    [
+        (np.float32, [(0, 0.2, 0.4), (0.6, 0.8, 1)], [[0, 51, 102], [153, 204, 255]]),
+        (np.float64, [(0, 0.2, 0.4), (0.6, 0.8, 0.4)], [[0, 51, 102], [153, 204, 102]]),  # of 0..1
+        (np.float32, [(0, 51, 102), (153, 204, 255)], [[0, 51, 102], [153, 204, 255]]),
+        (np.float32, [(-1, 0, 1), (0.5, 0.5, 0.5)], [[0, 128, 255], [191, 191, 191]]),  # one range for all
+        (np.float32, [(np.nan, 0.2, np.inf), (0, 0, 1)], [[0, 51, 0], [0, 0, 255]]),
+        (np.int16, [(-500, 0, 500), (0, 0, 0)], [[0, 128, 255], [128, 128, 128]]),
+        (np.uint32, [(0, 60_000, 300_000), (0, 0, 0)], [[0, 51, 255], [0, 0, 0]]),
+        (np.float64, [(0.2,), (1,)], [[51] * 3, [255] * 3]),
+    ],
+)
+def test_colours_of_any_numbers_are_scaled_by_their_range(read, dtype, colours, expected, big):
+    image = read(tiff(pixels_of(colours, dtype), 2 if len(colours[0]) == 3 else 1, big=big), "a.tif")
+    assert image.shape == (8, 16, 3)
+    assert image[0, :2].tolist() == expected
+    assert image[0, -1].tolist() == expected[-1]
+
+
+def test_unsigned_numbers_of_32_bits_are_not_signed(read):
+    image = read(tiff(pixels_of([(0,), (2**31,), (2**32 - 1,)], np.uint32), 1), "a.tif")
+    assert image[0, :3, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_transparent_colours_of_many_bits_are_composited_on_white(read, dtype):
+    unit = 1 if dtype == np.float32 else 4095
+    colours = [(unit, 0, 0, unit), (0, 0, 0, 0), (0, 0, 0, unit)]
+    image = read(tiff(pixels_of(colours, dtype), extra=(2,)), "a.tif")
+    assert image[0, :3].tolist() == [[255, 0, 0], [255, 255, 255], [0, 0, 0]]
+
+
+def test_the_used_bits_of_transparent_colours_in_png_are_scaled(read):
+    wide = pixels_of([(0, 1600, 4095, 4095), (0, 0, 0, 0)], np.uint16)
+    data = cv2.imencode(".png", wide)[1].tobytes()  # blue comes first
+    assert read(data)[0, :2].tolist() == [[255, 100, 0], [255, 255, 255]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_colours_of_many_bits_is_applied(tmp_path, dtype, orientation):
+    stored = quarters(16, 16)
+    values = (stored / 255).astype(dtype) if dtype == np.float32 else stored.astype(dtype) * 4
+    (tmp_path / "a.tif").write_bytes(tiff(values, orientation=orientation))
+    (tmp_path / "b.png").write_bytes(encode(Image.fromarray(stored), "PNG", exif=exif_of(orientation)))
+    assert corners(read_image(tmp_path / "a.tif")) == corners(read_image(tmp_path / "b.png"))
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("dtype", "n_channels", "options", "kind"),
+    [
+        (np.float32, 2, {"colours": 1}, "2 channels of 32-bit floating point numbers, "),
+        (np.float32, 4, {"colours": 5}, "4 channels of 32-bit floating point numbers (CMYK), "),
+        (np.float32, 5, {"colours": 1}, "5 channels of 32-bit floating point numbers, "),
+        (np.float16, 3, {}, "3 channels of 16-bit floating point numbers, "),
+        (np.float16, 1, {"colours": 1}, "1 channel of 16-bit floating point numbers, "),
+        (np.uint16, 2, {"colours": 1, "extra": (2,)}, "2 channels of 16-bit integers, "),
+        (np.uint8, 5, {"colours": 1, "extra": (0,) * 4}, "5 channels of 8-bit integers, "),
+        (np.float32, 3, {"apart": True}, "3 channels of 32-bit floating point numbers in separate planes, "),
+        (np.uint8, 2, {"colours": 1, "extra": (0,)}, "a channel beside grey that is not transparency"),
+    ],
+)
+def test_a_tiff_of_other_numbers_or_channels_is_refused_by_its_kind(read, dtype, n_channels, options, kind):
+    data = tiff(np.ones((9, 9, n_channels), dtype), **options)
+    with pytest.raises(ImageError) as error:
+        read(data, "a.tif")
+    assert f"a.tif: is a TIFF image with {kind}" in str(error.value)
+    assert str(error.value).endswith("; save it as grey or RGB, with 8 or 16 bits a channel")
+
+
+def test_a_tiff_of_numbers_that_is_cut_or_of_none_is_refused(read, capfd):
+    data = tiff(np.ones((9, 9, 3), np.float32))
+    with pytest.raises(ImageError, match="a.tif: the TIFF file is damaged"):
+        read(data[:-400], "a.tif")
+    with pytest.raises(ImageError, match="none of its values is a finite number"):
+        read(tiff(np.full((9, 9, 3), np.nan, np.float32)), "a.tif")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("width", "height", "reason"), [(4, 20, "at least 8"), (20_000, 20_000, "at most")])
+def test_the_size_of_a_tiff_of_numbers_is_checked_before_it_is_decoded(read, width, height, reason):
+    data = bytearray(tiff(np.ones((9, 9, 3), np.float32)))
+    for place, side in ((0, width), (1, height)):
+        data[10 + 12 * place + 8 : 10 + 12 * place + 12] = struct.pack("<I", side)
+    with pytest.raises(ImageError, match=reason):
+        read(bytes(data), "a.tif")
 
 
 @pytest.mark.parametrize("unit", [1, 257])

@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: choices, rectangles, annotators who disagree, and paths of images."""
+"""Label Studio's exports: choices, shapes, annotators who disagree, and paths of images."""
 
 import json
 
@@ -98,23 +98,23 @@ def test_cancelled_annotations_are_skipped_and_counted(tmp_path):
     cancelled["annotations"][0]["was_cancelled"] = True
     found = read(tmp_path, task("1.jpg", [choice("wing", "plain")]), cancelled)
     assert rows_of(found) == [("1.jpg", "wing", "yn", ""), ("2.jpg", "wing", "", "test")]
-    assert "1 annotations were cancelled and are skipped, for instance export.json:tasks[1]" in found.notes
+    assert "1 annotation skipped, since cancelled, for instance export.json:tasks[1]" in found.notes
 
 
 def test_tasks_are_inferred_and_other_results_are_counted(tmp_path):
-    polygon = {"from_name": "p", "type": "polygonlabels", "value": {"points": [], "polygonlabels": ["x"]}}
+    rating = {"from_name": "p", "type": "rating", "value": {"rating": 4}}
     relation = {"type": "relation", "from_id": "a", "to_id": "b"}
     tasks = [
-        task("1.jpg", [choice("wing", "plain"), polygon, relation]),
+        task("1.jpg", [choice("wing", "plain"), rating, relation]),
         task("2.jpg", [choice("wing", "striped")]),
         {"data": {"image": "3.jpg"}, "predictions": [{"result": []}]},
     ]
     assert infer_tasks(write(tmp_path, *tasks)) == (WING,)
     found = read(tmp_path, *tasks)
     assert found.notes[:3] == [
-        "1 results of type polygonlabels are not read, for instance export.json:tasks[0]",
-        "1 results of type relation are not read, for instance export.json:tasks[0]",
-        "1 tasks have predictions alone, which are no labels, for instance export.json:tasks[2]",
+        "1 result of type rating not read, for instance export.json:tasks[0]",
+        "1 result of type relation not read, for instance export.json:tasks[0]",
+        "1 task with predictions alone, which are no labels, for instance export.json:tasks[2]",
     ]
 
 
@@ -128,10 +128,14 @@ def test_tasks_are_inferred_and_other_results_are_counted(tmp_path):
         ("photos/bird.jpg", "photos/bird.jpg"),
         ("https://example.org/x/deep/a%20b.jpg?token=1", "deep/a b.jpg"),
         ("s3://bucket/bird.jpg", "photos/bird.jpg"),
+        ("gs://bucket/photos/bird.jpg", "photos/bird.jpg"),
+        ("/tasks/3/resolve/?fileuri=czM6Ly9idWNrZXQvcGhvdG9zL2JpcmQuanBn", "photos/bird.jpg"),
+        ("/data/upload/0a1b2c3d-my_bird_1.jpg", "my bird (1).jpg"),
     ],
 )
 def test_an_image_is_found_below_the_root(tmp_path, text, image):
-    touch(tmp_path, "photos/bird.jpg", "0a1b2c3d-other.jpg", "deep/a b.jpg")
+    names = ("photos/bird.jpg", "0a1b2c3d-other.jpg", "deep/a b.jpg", "my bird (1).jpg")
+    touch(tmp_path, *names)
     assert [row[0] for row in rows_of(read(tmp_path, task(text, [choice("wing", "plain")])))] == [image]
 
 
@@ -150,7 +154,7 @@ def test_boxes_without_the_images_size_are_counted(tmp_path):
     box = rectangle("p", "wing", 0, 0, 10, 10, original_width=None)
     found = read(tmp_path, task("1.jpg", [choice("wing", "plain"), box]))
     assert found.regions.empty
-    assert any("boxes without original_width and original_height" in note for note in found.notes)
+    assert any("1 box not used, without original_width and original_height" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -197,3 +201,83 @@ def test_of_several_exports_one_must_be_chosen(tmp_path):
     with pytest.raises(DataError, match=r"several files could .* \(export.json, older.json\)"):
         read_annotations([root], [WING])
     assert len(rows_of(read_annotations([root / "older.json"], [WING]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "box"),
+    [
+        ("polygonlabels", {"points": [[10, 20], [30, 25], [20, 90.4]], "closed": True}, (20, 20, 60, 90)),
+        ("ellipselabels", {"x": 50, "y": 50, "radiusX": 10, "radiusY": 30}, (80, 20, 120, 80)),
+        # Radii of 20 and 30 pixels, turned by a quarter.
+        (
+            "ellipselabels",
+            {"x": 50, "y": 50, "radiusX": 10, "radiusY": 30, "rotation": 90},
+            (70, 30, 130, 70),
+        ),
+        ("brushlabels", {"format": "rle", "rle": [0, 1]}, None),
+        ("keypointlabels", {"x": 5, "y": 5, "width": 0.5}, None),
+        ("polygonlabels", {"points": []}, None),
+    ],
+)
+@pytest.mark.parametrize("form", ["JSON", "JSON-MIN"])
+def test_the_box_around_another_shape_is_a_true_region(tmp_path, kind, value, box, form):
+    value = {**value, kind: ["hooked"]}
+    size = {"original_width": 200, "original_height": 100}
+    one = task("1.jpg", [{"from_name": "beak", "type": kind, "value": value, **size}])
+    if form == "JSON-MIN":
+        one = short("1.jpg", 1, beak=[{**value, **size}])
+    found = read(tmp_path, one)
+    assert rows_of(found) == [("1.jpg", "beak", "yn", "")]
+    assert [region[2:] for region in regions_of(found)] == [box] * (box is not None)
+
+
+# --- JSON-MIN
+
+
+def short(image, number, **results):
+    """Make a task of JSON-MIN, as the program writes its keys."""
+    after = {"annotator": 1, "annotation_id": 10 + number, "created_at": "2024-01-01", "lead_time": 2.5}
+    return {"image": image, "photographer": f"person {number}", "id": number, **results, **after}
+
+
+def test_the_short_export_has_the_same_labels_and_regions_as_the_long_one(tmp_path):
+    box = {"x": 10, "y": 20, "width": 25, "height": 30, "rotation": 0, "rectanglelabels": ["wing"]}
+    box |= {"original_width": 200, "original_height": 100}
+    found = read(
+        tmp_path,
+        short("/data/upload/1/0a1b2c3d-1.jpg", 1, wing="striped", part=[box]),
+        short("/data/local-files/?d=birds/2.jpg", 2, wing="plain", beak="hooked"),
+        short("3.jpg", 3, wing={"choices": ["plain", "striped"]}, beak=["long"]),
+    )
+    assert rows_of(found) == [
+        ("1.jpg", "wing", "ny", ""),
+        ("2.jpg", "beak", "yn", ""),
+        ("2.jpg", "wing", "yn", ""),
+        ("3.jpg", "beak", "ny", ""),
+    ]
+    assert regions_of(found) == [("1.jpg", "wing", 20, 20, 70, 50)]
+    different = "its annotations have different classes of wing: plain, striped; keep one of them"
+    assert reasons_of(found) == {"export.json:tasks[2]": different}
+
+
+def test_tasks_of_the_short_export_are_inferred_from_its_results_alone(tmp_path):
+    tasks = [short("1.jpg", 1, wing="plain", note="a very long remark"), short("2.jpg", 2, wing="striped")]
+    tasks += [short("3.jpg", 3, wing="plain", note="and yet another one")]
+    found = read_annotations([write(tmp_path, *tasks)], None)
+    assert found.tasks == (WING,)
+    (note,) = (note for note in found.notes if "left out" in note)
+    assert note.startswith("export.json: the results of 'note' are left out, since they hold another value")
+
+
+def test_several_annotations_of_the_short_export_are_of_one_image(tmp_path):
+    found = read(
+        tmp_path,
+        short("1.jpg", 1, wing="plain"),
+        short("1.jpg", 1, wing="plain"),
+        short("2.jpg", 2, wing="plain"),
+        short("2.jpg", 2, wing="striped"),
+    )
+    assert rows_of(found) == [("1.jpg", "wing", "yn", "")]
+    assert list(reasons_of(found).values()) == [
+        "its annotations have different classes of wing: plain, striped; keep one of them"
+    ]

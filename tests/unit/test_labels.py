@@ -40,7 +40,7 @@ def test_codes_are_single_bytes():
         ("nny n", "holds ' '"),
         ("?", r"label '\?' holds '\?'"),
         ("", "label '' has 0 letters; the task has 5 classes"),
-        ("n" * 5000, r"label 'n{37}\.\.\.' has 5000 letters"),
+        ("n" * 5000, r"label 'n{37}\.\.\.' has 5,000 letters"),
     ],
 )
 def test_the_error_for_a_bad_label_gives_the_reason(text, reason):

@@ -218,7 +218,7 @@ def test_the_layout_of_folders_skips_and_notes_the_same(tmp_path):
     assert got.rows["image"].tolist() == ["wing/plain/1.jpg", "wing/spotted/2.jfif"]
     assert len(got.rejected) == 0
     assert [line.partition(": ")[2] for line in got.notes] == [
-        "1 files or folders skipped, which are no images of a class",
+        "1 file or folder skipped: not an image of a class",
         f"1 skipped, for instance runs: {OWN}",
         f"3 skipped, for instance __MACOSX: {SYSTEM}",
     ]

@@ -45,7 +45,7 @@ def test_columns_are_tasks_and_a_split_and_group_may_be_given(tmp_path):
         ("3.jpg", "wing", "", "test"),
     ]
     assert found.rows["group"].tolist() == ["a", "a", "b", "", ""]
-    assert "1 rows have no class in some columns, for instance metadata.csv:3" in found.notes
+    assert "1 row without a class in some columns, for instance metadata.csv:3" in found.notes
 
 
 @pytest.mark.parametrize("column", ["label", "labels", "Class", "category"])

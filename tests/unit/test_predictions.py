@@ -142,7 +142,7 @@ def test_a_missing_array_is_named(tmp_path):
 
 def test_an_array_without_rows_is_refused_where_rows_are_expected(tmp_path):
     write_arrays(tmp_path / "a.npz", full=np.array(1.0))
-    with pytest.raises(DataError, match=r"a\.npz: full has no rows; expected 4"):
+    with pytest.raises(DataError, match=r"a\.npz: full has 0 rows; expected 4"):
         read_arrays(tmp_path / "a.npz", rows=4)
 
 

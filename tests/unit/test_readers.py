@@ -92,7 +92,7 @@ def test_a_split_file_gives_the_splits_and_its_bad_rows_are_rejected(tmp_path):
     assert got.rows["split"].tolist() == ["train", "val", ""]
     assert reasons(got) == {
         "base/Annotations/split.csv:4": "split 'later'; expected train, val or test",
-        "base/Annotations/split.csv:5": "1 columns; the header has 3",
+        "base/Annotations/split.csv:5": "1 column; the header has 3",
     }
 
 
@@ -144,7 +144,7 @@ def test_of_several_roots_the_first_wins(tmp_path):
     sources = [source.replace("/base/Annotations/label.csv", "") for source in got.rows["source"]]
     assert sources == ["one:1", "one:2", "two:2"]
     assert got.rows["label"].tolist() == ["ynnnn", "nynnn", "ynnnn"]
-    assert got.notes == ["1 duplicate rows dropped, first root wins"]
+    assert got.notes == ["1 duplicate row dropped, first root wins"]
     assert len(got.rejected) == 0
 
 
@@ -159,7 +159,7 @@ def test_a_later_root_of_the_same_name_supplies_an_image_that_the_first_lacks(tm
 def test_labels_hidden_by_an_earlier_root_leave_a_note(tmp_path):
     one = fashionai(tmp_path / "one", [neck_row("t", "?")], "t", "rank/Tests/question.csv")
     two = fashionai(tmp_path / "two", [neck_row("t")], "t")
-    assert "1 of them have a label that the first root lacks" in read(one, two).notes[0]
+    assert "1 of them with a label that the first root lacks" in read(one, two).notes[0]
 
 
 # Bad rows: each is rejected, and the good ones beside it are accepted
@@ -195,7 +195,7 @@ FIRST = "duplicate of base/Annotations/label.csv:1"
             "Images/neck_design_labels,neck_design_labels,ynnnn",
             "base/Images/neck_design_labels is a folder, not an image",
         ),
-        (neck("b"), "1 columns; expected 3: image, task, label"),
+        (neck("b"), "1 column; expected 3: image, task, label"),
         (neck_row("b") + ",extra", "4 columns; expected 3: image, task, label"),
         ('"' + neck_row("b"), "a double quote is not closed, or stands inside a field"),
         (neck_row("gr\udcfcn"), "the row is not in UTF-8; save the file as UTF-8"),
@@ -208,7 +208,7 @@ def test_a_bad_row_is_rejected_alone(tmp_path, row, reason):
     got = read(tmp_path)
     assert got.rows["image"].tolist() == [neck("a"), neck("c")]
     assert reasons(got) == {"base/Annotations/label.csv:2": reason}
-    assert got.notes == ["1 rows rejected, see `rejected`"]
+    assert got.notes == ["1 row rejected, see `rejected`"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -258,18 +258,21 @@ def test_rows_of_other_official_tasks_are_left_out_and_counted(tmp_path):
     fashionai(tmp_path, [neck_row("a"), "Images/p.jpg,pant_length_labels,ynnnnn"], "a")
     got = read(tmp_path, tasks=[NECK])
     assert len(got.rejected) == 0
-    assert got.notes == ["1 rows of other tasks left out: pant_length_labels 1"]
+    assert got.notes == ["1 row of other tasks left out: pant_length_labels 1"]
 
 
 def test_data_without_a_task_of_the_run_are_refused(tmp_path):
     fashionai(tmp_path, [neck_row("a"), f"{neck('b')},crest,yn"], "ab")
-    with pytest.raises(DataError, match=r"\(beak\).*neck_design_labels \(1 rows\), crest.*`classes`"):
+    with pytest.raises(DataError, match=r"\(beak\).*neck_design_labels \(1 row\), crest.*`classes`"):
         read(tmp_path, tasks=[BEAK])
 
 
 def test_data_without_a_usable_row_are_refused_with_the_first_reason(tmp_path):
     fashionai(tmp_path, [neck_row("a"), neck_row("b")])
-    with pytest.raises(DataError, match=r"none of the 2 rows .*label.csv:1: the image is missing"):
+    with pytest.raises(
+        DataError,
+        match=r"none of the 2 rows .*label.csv:1: the image is missing",
+    ):
         read(tmp_path)
 
 
@@ -450,7 +453,7 @@ def test_tasks_inferred_from_fashionai_files(tmp_path):
     "rows, reason",
     [
         (["a.jpg,beak,yn", "b.jpg,beak,ny"], "annotations.csv: the labels of task 'beak' are letters"),
-        (["a.jpg,beak,long"], "task 'beak' has 1 classes; at least two are needed"),
+        (["a.jpg,beak,long"], "task 'beak' has 1 class; at least two are needed"),
         (["a.jpg,../beak,long", "b.jpg,../beak,short"], "cannot serve as a folder"),
         ([], "holds no task"),
     ],

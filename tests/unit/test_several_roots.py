@@ -7,6 +7,7 @@ import pytest
 from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.collect import Access
 from heatcrop.data.tasks import Task, resolve
+from tests.unit.builders import touch
 
 WING = Task("wing", ("plain", "striped"))
 NECK = resolve("neck")
@@ -47,7 +48,7 @@ def test_images_of_equal_names_and_other_bytes_are_all_kept(put, tmp_path):
     assert len(found.rejected) == 0
     assert found.problems == []
     assert found.notes == [
-        "2 images have the name of another image; they get their folder's name in front, for instance "
+        "2 images with the name of another image; the folder's name is put in front, for instance "
         "y/wing/plain/1.jpg"
     ]
 
@@ -93,7 +94,7 @@ def test_a_root_that_is_given_twice_is_read_once(put, tmp_path):
     put("x/wing/plain/1.jpg", b"one")
     found = read(tmp_path, "x", "x")
     assert len(found.rows) == 1
-    assert found.notes == ["1 duplicate rows dropped, first root wins"]
+    assert found.notes == ["1 duplicate row dropped, first root wins"]
 
 
 def test_a_root_inside_another_is_read_once(put, tmp_path):
@@ -110,7 +111,7 @@ def test_copies_with_another_label_are_a_problem(put, tmp_path):
     found = read(tmp_path, "x", "y")
     assert found.rows["label"].tolist() == ["ny"]
     assert found.problems == [
-        "1 copies in later roots have another label or split, which is dropped, for instance "
+        "1 copy in later roots with another label or split, which is dropped, for instance "
         "y/wing/plain/1.jpg has yn, x/annotations.csv:2 has ny; correct one of them"
     ]
 
@@ -185,4 +186,20 @@ def test_a_label_of_a_later_root_that_is_dropped_is_a_problem(put, tmp_path):
         put(f"{root}/annotations.csv", f"image,task,label\n1.jpg,wing,{label}\n".encode())
     found = read(tmp_path, "x", "y")
     assert len(found.problems) == 1
-    assert "1 labels of copies in later roots are dropped" in found.problems[0]
+    assert "1 label of copies in later roots dropped" in found.problems[0]
+
+
+def test_a_root_without_a_row_is_a_problem(tmp_path):
+    touch(tmp_path, "one/beak/hooked/1.jpg", "one/beak/long/2.jpg", "two/1.jpg")
+    (tmp_path / "two" / "a.csv").write_text("image,task,label\n")
+    found = read_annotations([tmp_path / "one", tmp_path / "two" / "a.csv"], None)
+    assert len(found.rows) == 2
+    assert found.problems == ["two/a.csv: no row with an image; this data is empty"]
+
+
+def test_a_task_whose_images_are_all_in_another_one_is_no_loss(tmp_path):
+    # The folder `e` alone would be a task of one class; its images are of the other root's task.
+    touch(tmp_path, "p/c/1.jpg", "p/d/2.jpg", "e/c/3.jpg")
+    found = read_annotations([tmp_path / "p", tmp_path / "e"], None)
+    assert len(found.rows) == 3
+    assert found.problems == []

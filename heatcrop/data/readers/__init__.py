@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from heatcrop.data.readers import coco, cvat, fashionai, folders, label_studio, metadata, parquet, table
 from heatcrop.data.readers.collect import NO_ACCESS, Access, Annotations, Collector, Root, find_split
 from heatcrop.data.readers.infer import Inferred, tasks_of
+from heatcrop.data.readers.unused import report_unused, why_unused
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 
@@ -31,7 +33,7 @@ _EXPECTED = {
     "csv": "a CSV file with the header image,task,label",
     "metadata": "metadata.csv, .jsonl or .parquet with a column file_name",
     "coco": "a COCO file (JSON with images, annotations and categories)",
-    "labelstudio": "a Label Studio export (a JSON list of tasks)",
+    "labelstudio": "a Label Studio export (JSON or JSON-MIN)",
     "cvat": "annotations.xml of CVAT for images 1.1",
     "parquet": "a Parquet file with the columns image,task,label",
     "folders": "<task>/<class>/<image> or <class>/<image>",
@@ -96,32 +98,34 @@ def read_annotations(
             where = f"{root.prefix}{root.source.name}" if root.given_file else root.prefix
             collector.notes.append(f"{where}: rows without a split are in {root.split}, by its name")
         try:
+            n_before = collector.n_seen
             _READERS[how].read(collector)
         except DataError as error:
             faults.append(error)
             collector.problems.append(f"{error}; the rest of this data is left out")
-        if not root.given_file:
-            table.report_unused(collector)
-            if layout == "auto":
-                _report_others(collector, how)
+        else:
+            if collector.n_seen == n_before:
+                collector.problems.append(f"{_source_name(root)}: no row with an image; this data is empty")
     if faults and len(faults) == len(opened):
         raise faults[0]
+    for root, how in opened:
+        describe = functools.partial(_describe, how=how) if layout == "auto" else None
+        report_unused(collector, root, describe, images=how != "folders")  # that layout reports its own
     return collector.finish()
 
 
-def _report_others(collector: Collector, how: str) -> None:
-    """Add a problem for each other layout whose files are in the root's folder."""
-    root = collector.root
+def _describe(path: Path, how: str) -> str:
+    """Describe a file in another layout than the one that is read; '' where it has none."""
     for other, reader in _FILES.items():
-        if other in (how, "csv"):  # of tables, `table.report_unused` does
+        if other in (how, "csv"):  # tables are described by their header
             continue
         with contextlib.suppress(DataError):
-            if (source := reader.find(root.folder)) and source not in collector.files:
-                where = root.prefix if source == root.folder else root.name(source)
-                collector.problems.append(
-                    f"{where or root.folder}: holds {_EXPECTED[other]}, which is not used, since data in "
-                    f"layout {how} is; to use it, set data.layout={other}"
+            if reader.fits(path):
+                return (
+                    f"holds {_EXPECTED[other]}, which is not used, since data in layout {how} is; to use "
+                    f"it, set data.layout={other}, or give it as --data"
                 )
+    return ""
 
 
 def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:
@@ -151,12 +155,19 @@ def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inf
     found = tasks_of(labels)
     if not found.tasks:
         first = opened[0][0]
-        name = str(first.folder) if first.source == first.folder else first.name(first.source)
+        name = _source_name(first)
         reasons = [*faults, *(f"{name}: {reason}" for reason in found.left_out.values()), *collector.problems]
+        reasons += [f"{name}: no class is found; {note}" for note in collector.counted_notes()]
+        reasons += [f"{source}: {reason}" for *_, source, reason in collector.rejected]
         raise DataError(
             next(iter(reasons), f"{name}: the data holds no task; name the tasks in the configuration")
         )
     return found
+
+
+def _source_name(root: Root) -> str:
+    """Name what holds a root's annotations in messages."""
+    return str(root.folder) if root.source == root.folder else root.name(root.source)
 
 
 def _open_roots(
@@ -225,8 +236,11 @@ def _layout(path: Path, layout: str) -> tuple[str, Path]:
         readers = {how: reader for how, reader in _FILES.items() if layout in ("auto", how)}
         fitting = [how for how, reader in readers.items() if reader.fits(path)]
         # Of a file with a known ending, the reader reports what is wrong with it.
-        fitting += [how for how, reader in readers.items() if path.suffix.casefold() in reader.ENDINGS]
+        named = path.name.casefold()
+        fitting += [how for how, reader in readers.items() if named.endswith(reader.ENDINGS)]
         if not fitting:
+            if reason := why_unused(path):
+                raise DataError(f"{path}: {reason}")
             wanted = ", or ".join(_EXPECTED[how] for how in readers)
             raise DataError(f"{path}: is a file; expected a folder" + f", or {wanted}" * bool(wanted))
         return fitting[0], path
@@ -236,4 +250,6 @@ def _layout(path: Path, layout: str) -> tuple[str, Path]:
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     there = ", ".join(entries[:8]) + (", …" if len(entries) > 8 else "") if entries else "nothing"
     wanted = ", or ".join(_EXPECTED.values()) if layout == "auto" else _EXPECTED[layout]
-    raise DataError(f"{path}: holds {there}; expected {wanted}")
+    files = sorted(entry for entry in path.iterdir() if entry.is_file())
+    unused = [f"{file.name}: {reason}" for file in files if (reason := why_unused(file))]
+    raise DataError("; ".join([f"{path}: holds {there}; expected {wanted}", *unused[:1]]))

@@ -64,9 +64,9 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
             collector.reject(one.image, "", one.source, reason)
             continue
         if image != clean_image(one.image)[0]:
-            collector.count("images are found by the end of their path, or by their name", one.source)
+            collector.count("image(s)", "found by the end of the path, or by the name", one.source)
         if not one.labels and collector.split(one.split or collector.root.split) in ("train", "val"):
-            collector.count("images of train or val have no annotation and are not used", one.source)
+            collector.count("image(s)", "of train or val not used, without an annotation", one.source)
             continue
         by_task: dict[str, list[Label]] = {} if one.labels else {task: [] for task in known}
         for label in one.labels:
@@ -76,11 +76,11 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
             if len(names) > 1 and collector.task(task) is not None:
                 differ = ", ".join(names[:_SHOWN]) + ", …" * (len(names) > _SHOWN)
                 reason = f"its annotations have different classes of {task}: {differ}; keep one of them"
-                collector.reject(one.image, task, one.source, reason)
+                collector.reject(image, task, one.source, reason)
                 continue
             if len(labels) > 1:
-                what = "images have several annotations with one class; the largest box of each counts"
-                collector.count(what, one.source)
+                rest = "with several annotations of one class; the largest box of each counts"
+                collector.count("image(s)", rest, one.source)
             regions = [label.region for label in labels if label.region is not None]
             region = max(regions, key=lambda region: region.area, default=None)
             name = names[0] if names else ""
@@ -120,7 +120,7 @@ def _with_maybe(collector: Collector, source: str, name: str, label: str, maybe:
     for other in maybe:
         place = collector.label(task, other)[0].find("y")
         if place < 0:
-            collector.count("classes that may be right too are no classes of the task", source)
+            collector.count("class(es)", "that may be right too and that the task does not have", source)
         elif letters[place] == "n":
             letters = f"{letters[:place]}m{letters[place + 1 :]}"
     return letters
@@ -132,6 +132,7 @@ class Finder:
     def __init__(self, root: Root) -> None:
         self.root = root
         self._by_name: dict[str, list[str]] | None = None
+        self._by_stored_name: dict[str, list[str]] | None = None
 
     def find(self, text: str, places: Sequence[str] = ("",)) -> tuple[str, str, str]:
         """Find an image by its path in one of some folders, else by the longest end of it, else by its name.
@@ -152,6 +153,8 @@ class Finder:
                 if not clean_image(end)[1] and not self.root.find(end)[1]:
                     return end, "", ""
             found = self._named(posixpath.basename(path))
+            if not found and path != image:
+                found = self._named_like(posixpath.basename(path))
             if len(found) == 1:
                 return found[0], "", ""
             if found:
@@ -166,6 +169,23 @@ class Finder:
             for path in find_below(self.root.folder)[0]:
                 self._by_name.setdefault(posixpath.basename(path), []).append(path)
         return self._by_name.get(name, [])
+
+    def _named_like(self, name: str) -> list[str]:
+        """List the images whose name becomes another one when Label Studio stores it."""
+        if self._by_stored_name is None:
+            self._by_stored_name = {}
+            for own, paths in (self._by_name or {}).items():
+                self._by_stored_name.setdefault(_stored(own), []).extend(paths)
+        return self._by_stored_name.get(name, [])
+
+
+def _stored(name: str) -> str:
+    """Write a file's name as Label Studio stores it, behind its prefix.
+
+    >>> _stored("my bird (1).jpg")
+    'my_bird_1.jpg'
+    """
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
 
 
 def _ends(path: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """COCO: one JSON document with ``images``, ``annotations`` and ``categories``.
 
-A category is a class, and its supercategory the task. A box is the true region.
+A category is a class, and its supercategory the task. A box, or the one around polygons, is the true region.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Annotated as With
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import entries, read_head, read_json
 from heatcrop.data.readers.places import files_in, with_splits
-from heatcrop.data.readers.regions import MOST_PX, Region, make_region
+from heatcrop.data.readers.regions import MOST_PX, Region, around, make_region
 from heatcrop.errors import DataError
+from heatcrop.wording import counted
 
 ENDINGS = (".json",)
 SUPERCATEGORY_IS_TASK = {"supercategory": "task"}
@@ -54,6 +56,8 @@ class _Annotation(BaseModel):
     image_id: int | str
     category_id: int | str
     bbox: list[Any] | None = None
+    segmentation: Any = None
+    iscrowd: int | bool | None = 0
     attributes: dict[str, Any] | None = None
     split: str = ""
     maybe: tuple[str, ...] = ()
@@ -117,7 +121,9 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     root = collector.root
     paths, others = ([root.source], []) if root.source.is_file() else _documents(root.folder)
     for path in others:
-        collector.count(f"files of other annotations beside {_INSTANCES}*.json are not read", root.name(path))
+        collector.count(
+            "file(s)", f"of other annotations beside {_INSTANCES}*.json not read", root.name(path)
+        )
     documents = [_read_document(collector, path) for path in paths]
     categories = [one for document in documents for one in document.categories.values()]
     used = [
@@ -170,6 +176,13 @@ def _annotated(collector: Collector, document: _Document, tasks: Mapping[str, st
             continue
         image, one = images[key]
         region, reason = _region(annotation, image)
+        if region is None and not reason and annotation.segmentation:
+            region, reason = _outlined(annotation.segmentation, image)
+            if region is None and not reason:
+                collector.count("mask(s)", "not read, since compressed or empty; the class is", source)
+        if region is not None and annotation.iscrowd:
+            region = None
+            collector.count("box(es)", "of a crowd not used as true regions", source)
         if category is None:
             reason = f"category_id {_short(annotation.category_id)} is not in categories; add it"
         if category is None or reason:
@@ -180,7 +193,7 @@ def _annotated(collector: Collector, document: _Document, tasks: Mapping[str, st
         one.labels.append(Label(task, category.name, region, split_here, annotation.maybe))
         for name, value in (annotation.attributes or {}).items():
             if not isinstance(value, str):
-                collector.count("annotations have an attribute that is no text, and is not read", source)
+                collector.count("attribute(s)", "not read, since the value is no text", source)
             elif value.strip() and name.strip():
                 one.labels.append(Label(name, value, region, split_here))
     return [one for key, (_, one) in images.items() if one.labels or key not in faulty]
@@ -206,7 +219,9 @@ def _region(annotation: _Annotation, image: _Image) -> tuple[Region | None, str]
     if not annotation.bbox or not any(annotation.bbox):  # zeros: of an image's class without a box
         return None, ""
     if len(annotation.bbox) != 4:
-        return None, f"bbox has {len(annotation.bbox)} numbers; expected x, y, width, height in pixels"
+        return None, (
+            f"bbox has {counted(len(annotation.bbox), 'number(s)')}; expected x, y, width, height in pixels"
+        )
     try:
         x, y, width, height = map(float, annotation.bbox)
     except (TypeError, ValueError, OverflowError):
@@ -215,6 +230,46 @@ def _region(annotation: _Annotation, image: _Image) -> tuple[Region | None, str]
             f"bbox {_short(annotation.bbox)} holds no numbers; expected x, y, width, height in pixels",
         )
     return make_region((x, y, x + width, y + height), (image.width or 0, image.height or 0))
+
+
+def _outlined(segmentation: Any, image: _Image) -> tuple[Region | None, str]:
+    """Return the box around polygons or an uncompressed mask, None without one, and what is wrong."""
+    size = (image.width or 0, image.height or 0)
+    if isinstance(segmentation, dict):
+        box = _around_mask(segmentation.get("counts"), segmentation.get("size"))
+        return make_region(box, size) if box is not None else (None, "")
+    polygons = segmentation if isinstance(segmentation, list) else [segmentation]
+    try:
+        points = [float(value) for polygon in polygons for value in polygon]
+    except (TypeError, ValueError, OverflowError):
+        return None, f"segmentation {_short(segmentation)} is neither polygons nor a mask; correct it"
+    if len(points) < 6 or any(len(polygon) % 2 for polygon in polygons):
+        return (
+            None,
+            f"segmentation {_short(segmentation)} is no polygon; expected three points or more",
+        )
+    return make_region(around(points), size)
+
+
+def _around_mask(counts: Any, size: Any) -> tuple[float, float, float, float] | None:
+    """Return the box around a mask of run lengths, column by column, first outside; None of another one."""
+    try:
+        height, width = map(int, size)
+        runs = np.array(counts, np.int64)
+        if runs.ndim != 1 or runs.min() < 0 or runs.sum() != height * width:
+            return None
+    except (TypeError, ValueError, OverflowError):  # as of compressed text
+        return None
+    ends = np.cumsum(runs)
+    first, last = (ends - runs)[1::2], ends[1::2] - 1
+    first, last = first[last >= first], last[last >= first]
+    if not len(first):
+        return None
+    x0, x1 = first // height, last // height
+    inside = x0 == x1  # a run that goes on in the next column touches the upper and the lower edge
+    y0 = np.where(inside, first % height, 0).min()
+    y1 = np.where(inside, last % height, height - 1).max()
+    return float(x0.min()), float(y0), float(x1.max() + 1), float(y1 + 1)
 
 
 def _split_and_places(collector: Collector, path: Path) -> tuple[str, list[str]]:

@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from heatcrop.data.readers.regions import Region, make_region
 from heatcrop.data.readers.spelling import composed, find_spelling, folded
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
+from heatcrop.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
@@ -31,13 +32,13 @@ SPLITS = {
     "": "",
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "holdout", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("test", "testing", "holdout", "hold-out", "eval", "evaluation"), "test"),
 }
 NO_LABEL = ("", "?")
 REGIONS_TABLE = "boxes_true.csv"
 """A root's table of true regions."""
 
-_ENDING = re.compile(r"[-_ ]?(set|split|data|images)$")
+_ENDING = re.compile(r"[-_ ]?(set|split|data|images|(19|20)\d\d)$")
 _FIRST_ROWS = 20
 """Rows that are examined for a column without a header."""
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -74,11 +75,14 @@ def find_split(name: str, renamed: Mapping[str, str]) -> str | None:
 
     >>> find_split("Validation", {}), find_split("training_set", {}), find_split("beak", {})
     ('val', 'train', None)
+    >>> find_split("Hold_Out", {}), find_split("train2017", {})
+    ('test', 'train')
     >>> find_split("valid", {"val": "test"}), find_split("fold1", {"fold1": "train"})
     ('test', 'train')
     """
     text = name.casefold()
-    usual = SPLITS.get(text, SPLITS.get(_ENDING.sub("", text) or text))
+    plain = text.replace("_", "-").replace(" ", "-")
+    usual = SPLITS.get(plain, SPLITS.get(_ENDING.sub("", plain) or plain))
     for key in (text, usual):
         if key is not None and key in renamed:
             return renamed[key]
@@ -237,7 +241,7 @@ class Collector:
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.files: dict[Path, str] = {}
-        """Those that were read, and their names in messages."""
+        """Those that were read or reported, and their names in messages."""
         self._rows: list[tuple[str, ...]] = []  # in the order of COLUMNS
         self.rejected: list[tuple[str, str, str, str]] = []  # in the order of REJECTED
         self._places: dict[tuple[str, str], int] = {}  # of each task and image in the rows
@@ -249,13 +253,16 @@ class Collector:
         self._contradicted: list[str] = []
         self._paths: dict[str, str] = {}  # of images by name
         self._names: dict[str, str] = {}  # of images by path
+        self._not_used: dict[str, set[str]] = {}  # images that are named in other rows, by file name
         self._same_name: dict[str, list[str]] = {}  # further images by the name that is annotated
         self._renamed_images: list[str] = []
         self._respelt_images: list[str] = []
         self._respelt_labels: list[str] = []
         self._guessed: set[str] = set()  # rows whose letters depend on a guessed encoding
         self._read_by_guess: list[str] = []
-        self._counted: dict[str, tuple[int, str]] = {}  # number and first source, by what they have in common
+        self._counted: dict[
+            tuple[str, str], tuple[int, str]
+        ] = {}  # number and first source, by what they have in common
         self._regions: dict[int, Region] = {}  # by row
         # Of the current root's table, by task and image, with their sources.
         self._table_of_regions: dict[tuple[str, str], tuple[Region, str]] = {}
@@ -288,19 +295,29 @@ class Collector:
                     key = task.name, composed(clean_image(row["image"])[0])
                     self._table_of_regions[key] = region, source
                 else:
-                    self.count("true regions are of tasks that the run does not have", source)
+                    self.count("true region(s)", "of tasks that the run does not have", source)
         except DataError as error:
             self.problems.append(f"{error}; the true regions of this file are left out")
 
     def _count_unused_regions(self) -> None:
         for _, source in self._table_of_regions.values():
-            self.count("true regions are of images that are not used", source)
+            self.count("true region(s)", "of images that are not used", source)
         self._table_of_regions = {}
 
-    def count(self, what: str, source: str) -> None:
-        """Count what is left out of a row that is used, or a row that is none; reported as a note."""
-        n, first = self._counted.get(what, (0, source))
-        self._counted[what] = n + 1, first
+    def count(self, what: str, rest: str, source: str) -> None:
+        """Count what is left out of a row that is used, or a row that is none; reported as a note.
+
+        `what` is worded for `counted`, and `rest` follows it.
+        """
+        n, first = self._counted.get((what, rest), (0, source))
+        self._counted[what, rest] = n + 1, first
+
+    def counted_notes(self) -> list[str]:
+        """Write what was counted."""
+        return [
+            f"{counted(n, what)} {rest}, for instance {first}"
+            for (what, rest), (n, first) in self._counted.items()
+        ]
 
     def read(self, path: Path) -> Iterator[tuple[str, list[str]]]:
         """Yield ``(source, fields)`` of a file's rows; reject lines that cannot be parsed."""
@@ -318,7 +335,7 @@ class Collector:
             else:
                 n_empty += 1
         if n_empty:
-            self.notes.append(f"{name}: {n_empty:,} empty lines skipped")
+            self.notes.append(f"{name}: {counted(n_empty, 'empty line(s)')} skipped")
 
     def table(
         self, path: Path, needed: Sequence[str], optional: str = ""
@@ -352,11 +369,44 @@ class Collector:
             if len(fields) == len(header):
                 yield source, dict(zip(header, fields, strict=True))
             else:
-                self.reject(fields[0], "", source, f"{len(fields)} columns; the header has {len(header)}")
+                self.reject(
+                    fields[0],
+                    "",
+                    source,
+                    (f"{counted(len(fields), 'column(s)')}; the header has {len(header)}"),
+                )
 
     def reject(self, image: str, task: str, source: str, reason: str) -> None:
         """Record why a row cannot be used."""
+        self._note_unused(image)
         self.rejected.append((image, task, source, reason))
+
+    @property
+    def n_seen(self) -> int:
+        """Number of rows so far, used or not."""
+        return len(self._rows) + len(self.rejected) + self._dropped + self._other_tasks.total()
+
+    def is_named(self, root: Root, image: str) -> bool:
+        """Return whether a row, used or not, names an image that is below a root."""
+        if f"{root.path}/{image}" in self._names:
+            return True
+        path = f"/{folded(image)}"
+        others = self._not_used.get(posixpath.basename(path), ())
+        return any(path.endswith(f"/{other}") or f"/{other}".endswith(path) for other in others)
+
+    def folders_of(self, root: Root) -> set[str]:
+        """List the folders of the images that rows use, relative to a root and below it."""
+        start = f"{root.path}/"
+        paths = (path.removeprefix(start) for path in self._names if path.startswith(start))
+        return {posixpath.dirname(path) for path in paths}
+
+    def image_names(self) -> Iterable[str]:
+        """List the names of the images that rows use."""
+        return self._paths
+
+    def _note_unused(self, image: str) -> None:
+        name = folded(clean_image(image)[0])
+        self._not_used.setdefault(posixpath.basename(name), set()).add(name.lstrip("/"))
 
     def task(self, text: str) -> Task | None:
         """Find the task that a row names; None when the run does not have it."""
@@ -386,6 +436,7 @@ class Collector:
         task = self.task(name)
         if task is None:
             self._other_tasks[name] += 1
+            self._note_unused(image)
             # Rows of other FashionAI tasks are only counted, and so are those of tasks that are left out.
             if name not in self._left_out and resolve_or_none(name, FASHIONAI) is None:
                 self.reject(image, name, source, f"unknown task {name!r}")
@@ -423,7 +474,7 @@ class Collector:
         if region is None and self._table_of_regions:
             region, _ = self._table_of_regions.pop((task.name, composed(annotated)), (None, ""))
         if region is not None and region.is_full:
-            self.count("boxes are the full image, and are not used as true regions", source)
+            self.count("box(es)", "around the full image, not used as true regions", source)
         elif region is not None:
             self._regions[len(self._rows)] = region
         self._places[task.name, image] = len(self._rows)
@@ -485,15 +536,17 @@ class Collector:
         }
         if left_out:
             counts = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
-            self.notes.append(f"{sum(left_out.values()):,} rows of other tasks left out: {counts}")
+            self.notes.append(
+                f"{counted(sum(left_out.values()), 'row(s)')} of other tasks left out: {counts}"
+            )
         if self._dropped:
-            note = f"{self._dropped:,} duplicate rows dropped, first root wins"
+            note = f"{counted(self._dropped, 'duplicate row(s)')} dropped, first root wins"
             if self._dropped_labels:
-                note += f" ({self._dropped_labels:,} of them have a label that the first root lacks)"
+                note += f" ({self._dropped_labels:,} of them with a label that the first root lacks)"
             self.notes.append(note)
         self._add_notes()
         if self.rejected:
-            self.notes.append(f"{len(self.rejected):,} rows rejected, see `rejected`")
+            self.notes.append(f"{counted(len(self.rejected), 'row(s)')} rejected, see `rejected`")
         return Annotations(
             pd.DataFrame(self._rows, columns=list(COLUMNS), dtype=object),
             pd.DataFrame(self.rejected, columns=list(REJECTED), dtype=object),
@@ -512,45 +565,50 @@ class Collector:
 
     def _add_notes(self) -> None:
         """Report what was read under another name, dropped or left out."""
-        counted = self._counted.items()
-        self.notes += [f"{n:,} {what}, for instance {first}" for what, (n, first) in counted]
+        self.notes += self.counted_notes()
         if self._read_by_guess:
             self.notes.append(
-                f"{len(self._read_by_guess):,} rows, for instance {self._read_by_guess[0]}, are not in UTF-8 "
-                "and are read as Windows-1252; if letters are wrong, save the file as UTF-8"
+                f"{counted(len(self._read_by_guess), 'row(s)')} not in UTF-8, for instance "
+                f"{self._read_by_guess[0]}, read as Windows-1252; if letters are wrong, save the file as "
+                "UTF-8"
             )
         if self._respelt_labels:
             self.notes.append(f"labels in another spelling: {', '.join(self._respelt_labels)}")
         if self._respelt_images:
             self.notes.append(
-                f"{len(self._respelt_images):,} images are found under a name that differs by case or by "
+                f"{counted(len(self._respelt_images), 'image(s)')} found under a name that differs by case "
+                "or by "
                 f"Unicode form, for instance {self._respelt_images[0]}"
             )
         if self._renamed_images:
             self.notes.append(
-                f"{len(self._renamed_images):,} images have the name of another image; they get their "
-                f"folder's name in front, for instance {self._renamed_images[0]}"
+                f"{counted(len(self._renamed_images), 'image(s)')} with the name of another image; the "
+                "folder's "
+                f"name is put in front, for instance {self._renamed_images[0]}"
             )
         if self._contradicted:
             self.problems.append(
-                f"{len(self._contradicted):,} copies in later roots have another label or split, which is "
-                f"dropped, for instance {self._contradicted[0]}; correct one of them"
+                f"{counted(len(self._contradicted), 'cop(y|ies)')} in later roots with another label or "
+                "split, which "
+                f"is dropped, for instance {self._contradicted[0]}; correct one of them"
             )
         if self._dropped_labels:
             self.problems.append(
-                f"{self._dropped_labels:,} labels of copies in later roots are dropped, since the first root "
+                f"{counted(self._dropped_labels, 'label(s)')} of copies in later roots dropped, since the "
+                "first root "
                 "has the image without a label; change the order of the roots"
             )
         for name, reason in self._left_out.items():
-            if reason:
-                rows = self._other_tasks[name]
-                self.problems.append(f"task {name!r} left out ({rows:,} images): {reason}")
+            if reason and (rows := self._other_tasks[name]):
+                self.problems.append(f"task {name!r} left out ({counted(rows, 'image(s)')}): {reason}")
             elif self._other_tasks[name]:
-                self.notes.append(f"task {name!r} left out ({self._other_tasks[name]:,} images)")
+                self.notes.append(f"task {name!r} left out ({counted(self._other_tasks[name], 'image(s)')})")
 
     def _no_rows(self) -> str:
         if self._other_tasks and not any(self._tasks.values()):
-            found = ", ".join(f"{name} ({n:,} rows)" for name, n in self._other_tasks.most_common(12))
+            found = ", ".join(
+                f"{name} ({counted(n, 'row(s)')})" for name, n in self._other_tasks.most_common(12)
+            )
             expected = ", ".join(task.name for task in self.tasks) or "none"
             return (
                 f"no row belongs to a task of this run ({expected}); the data holds: {found}. Take the "
@@ -563,7 +621,9 @@ class Collector:
             where = ", ".join(self.files.values()) or "the data"
             return f"{where}: no row with an image; expected one row per image below the header"
         _, _, source, reason = self.rejected[0]
-        return f"none of the {len(self.rejected):,} rows can be used; the first, {source}: {reason}"
+        n = len(self.rejected)
+        which = f"none of the {n:,} rows can be used; the first" if n > 1 else "the only row cannot be used"
+        return f"{which}, {source}: {reason}"
 
 
 def match_label(task: Task, text: str) -> tuple[str, str, bool]:

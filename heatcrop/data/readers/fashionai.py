@@ -7,9 +7,12 @@ from itertools import chain
 from pathlib import Path
 
 from heatcrop.data.readers.collect import Collector, clean_image
+from heatcrop.data.readers.packed import PACKED, unpacked_name
 from heatcrop.data.readers.spelling import composed
 from heatcrop.data.tasks import FASHIONAI
+from heatcrop.wording import counted
 
+_SPLITS = "split.csv"
 _HEADER = ["image", "task", "label"]  # allowed, though the official files have none
 
 
@@ -30,16 +33,15 @@ def read(collector: Collector) -> None:
     labels, questions, answer_files = _files(root.folder)
     for path in labels:
         sub = path.relative_to(root.folder).parts[0] + "/"
-        splits = _read_splits(collector, path.with_name("split.csv"))
+        table = next(iter(_tables(path.parent, "split")), path.with_name(_SPLITS))
+        splits = _read_splits(collector, table)
         n_split = 0
         for source, (image, task, label) in _rows(collector, path):
             split = splits.get(_key(image, task), "")
             n_split += bool(split)
             collector.add(source, image, task, label, split, sub=sub)
         if splits and n_split == 0:
-            collector.notes.append(
-                f"{root.name(path.with_name('split.csv'))}: names no row of {path.name}; is it of other data?"
-            )
+            collector.notes.append(f"{root.name(table)}: names no row of {path.name}; is it of other data?")
     answers: dict[tuple[str, str], tuple[str, str]] = {}  # label and source
     for path in answer_files:
         for source, (image, task, label) in _rows(collector, path):
@@ -69,15 +71,20 @@ def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
 def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """List the files with labels, with questions and with answers."""
     rank = folder / "rank"
-    labels = (folder / "base/Annotations/label.csv", *sorted((folder / "web/Annotations").glob("*.csv")))
-    questions, places = rank / "Tests/question.csv", (rank / "Tests", rank, folder)
+    labels = [*_tables(folder / "base/Annotations", "label"), *_tables(folder / "web/Annotations")]
+    places = (rank / "Tests", rank, folder)
     # A root without rank/ may hold an unrelated CSV file with such a name.
-    answers = [path for place in places for path in sorted(place.glob("*answer*.csv")) if rank.is_dir()]
+    answers = [path for place in places for path in _tables(place, "*answer*") if rank.is_dir()]
     return (
-        [path for path in labels if path.is_file() and path.name != "split.csv"],
-        [questions] * questions.is_file(),
+        [path for path in labels if unpacked_name(path) != _SPLITS],
+        _tables(rank / "Tests", "question"),
         answers,
     )
+
+
+def _tables(folder: Path, stem: str = "*") -> list[Path]:
+    """List the CSV files of a folder, compressed ones too."""
+    return [path for ending in ("", *PACKED) for path in sorted(folder.glob(f"{stem}.csv{ending}"))]
 
 
 def _rows(collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -90,7 +97,7 @@ def _rows(collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
                 continue
             header = _HEADER
         if len(fields) != len(header):
-            reason = f"{len(fields)} columns; expected {len(header)}: {', '.join(header)}"
+            reason = f"{counted(len(fields), 'column(s)')}; expected {len(header)}: {', '.join(header)}"
             collector.reject(fields[0], fields[1] if len(fields) > 1 else "", source, reason)
         else:
             yield source, [fields[header.index(column)] for column in _HEADER]

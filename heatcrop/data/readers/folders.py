@@ -15,6 +15,7 @@ from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.naming import name_task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
+from heatcrop.wording import counted
 
 _Contents = Callable[[Path], tuple[list[Path], list[str], int]]
 _MOST_LEVELS = 3  # of folders below the root: split, task, class
@@ -53,7 +54,9 @@ def read(collector: Collector) -> None:
         task = collector.task(name)
         if task is not None and images and collector.label(task, label)[1]:
             source, known = root.name(folder), ", ".join(task.classes)
-            reason = f"{len(images):,} images in a folder that is no class of {task.name}: {known}"
+            reason = (
+                f"{counted(len(images), 'image(s)')} in a folder that is no class of {task.name}: {known}"
+            )
             collector.reject(source, task.name, source, reason)
             continue
         for file in images:
@@ -125,7 +128,7 @@ class _Tree:
         where = root.prefix or f"{printable(root.folder.resolve().name)}/"
         if self.skipped:
             notes.append(
-                f"{where}: {self.skipped:,} files or folders skipped, which are no images of a class"
+                f"{where}: {counted(self.skipped, 'file(s) or folder(s)')} skipped: not an image of a class"
             )
         found = find_below(root.folder)[1]
         for lines, reasons in ((notes, (SYSTEM, OWN)), (problems, (FORMAT, NAME))):
@@ -145,12 +148,14 @@ class _Tree:
         problems += self.faults
         if self.empty:
             problems.append(
-                f"{where}: {len(self.empty):,} folders without an image left out, for instance "
+                f"{where}: {counted(len(self.empty), 'folder(s)')} without an image left out, for instance "
                 f"{printable(root.name(self.empty[0]))}/; add images, or remove the folder"
             )
         for reason, lost in self.lost.items():
             first = printable(root.name(lost[0]))
-            problems.append(f"{where}: {len(lost):,} images left out, for instance {first}: {reason}")
+            problems.append(
+                f"{where}: {counted(len(lost), 'image(s)')} left out, for instance {first}: {reason}"
+            )
 
     def _parts(self) -> list[tuple[str, Path]]:
         """Find the folders of splits; the root alone where there are none."""

@@ -1,10 +1,13 @@
-"""Label Studio's JSON export: a list of tasks, each an image with the results of its annotations.
+"""Label Studio's exports JSON and JSON-MIN: a list of tasks, each an image with the results of annotations.
 
-A result of ``choices`` is a class, and the name of its control the task; a rectangle is a true region.
+A result of ``choices`` is a class, and the name of its control the task. A rectangle, or the box around
+another shape, is a true region.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated as With
@@ -17,13 +20,22 @@ from heatcrop.data.images import SUFFIXES
 from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import entries, fault, read_head, read_json
+from heatcrop.data.readers.metadata import why_no_classes
 from heatcrop.data.readers.places import choose_file, files_in
-from heatcrop.data.readers.regions import MOST_PX, Region, enclose, make_region
+from heatcrop.data.readers.regions import MOST_PX, Region, around, enclose, make_region, turn
 from heatcrop.errors import DataError
 
 ENDINGS = (".json",)
 _USUAL_NAME = "label_studio.json"
-_RECTANGLES = ("rectanglelabels", "rectangle")
+_LABELLED = frozenset({"rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels"})
+_SHAPES = frozenset({*_LABELLED, "rectangle", "polygon", "ellipse", "brush", "keypoint"})
+_MIN = "annotation_id"
+"""A key of every task of JSON-MIN."""
+_AFTER_RESULTS = ("annotator", _MIN, "created_at", "updated_at", "lead_time", "agreement")
+_OF_SHAPES = frozenset(
+    {"x", "y", "width", "height", "rotation", "points", "closed", "radiusX", "radiusY", "format", "rle"}
+    | {"original_width", "original_height", "image_rotation"}
+)
 _Pixels = With[int, Field(ge=1, le=MOST_PX)]
 _Percent = With[float, Field(ge=-10_000, le=10_000)]
 
@@ -66,12 +78,24 @@ class _Rectangle(BaseModel):
     """In degrees, clockwise."""
 
 
+class _Polygon(BaseModel):
+    points: list[tuple[_Percent, _Percent]]
+
+
+class _Ellipse(BaseModel):
+    x: _Percent
+    y: _Percent
+    radiusX: With[float, Field(ge=0, le=10_000)]
+    radiusY: With[float, Field(ge=0, le=10_000)]
+    rotation: _Percent | None = 0.0
+
+
 class _Choices(BaseModel):
     choices: list[str]
 
 
-class _Rectangles(BaseModel):
-    rectanglelabels: list[str]
+class _Names(BaseModel):
+    labels: list[str]
 
 
 def find(folder: Path) -> Path | None:
@@ -86,7 +110,7 @@ def fits(path: Path) -> bool:
     """Return whether the start of a file is an export's."""
     head = read_head(path)
     lists_objects = head.startswith("[") and head[1:].lstrip().startswith("{")
-    return lists_objects and any(f'"{key}"' in head for key in ("data", "annotations", "completions"))
+    return lists_objects and any(f'"{key}"' in head for key in ("data", "annotations", "completions", _MIN))
 
 
 def read(collector: Collector) -> None:
@@ -109,6 +133,8 @@ def _images(collector: Collector) -> Iterator[Annotated]:
     name, tasks = collector.root.name(path), read_json(collector, path)
     if not isinstance(tasks, list):
         raise DataError(f"{name}: is no list; expected Label Studio's export in the format JSON")
+    if any(map(_is_short, tasks)):
+        tasks = _lengthened(collector, name, tasks)
     found = list(entries(collector, tasks, _Task, f"{name}:tasks"))
     results = (one for _, task in found for annotation in _valid(task) for one in annotation.result)
     controls = {result.from_name for result in results if result.type == "choices"}
@@ -120,9 +146,9 @@ def _images(collector: Collector) -> Iterator[Annotated]:
             continue
         annotations = _valid(task)
         if task.predictions and not annotations:
-            collector.count("tasks have predictions alone, which are no labels", source)
+            collector.count("task(s)", "with predictions alone, which are no labels", source)
         for _ in range(len(_all(task)) - len(annotations)):
-            collector.count("annotations were cancelled and are skipped", source)
+            collector.count("annotation(s)", "skipped, since cancelled", source)
         if any(one.ground_truth for one in annotations):
             annotations = [one for one in annotations if one.ground_truth]
         try:
@@ -137,6 +163,70 @@ def _images(collector: Collector) -> Iterator[Annotated]:
         yield Annotated(source, image, split if isinstance(split, str) else "", labels, ("", "images/"))
 
 
+def _is_short(task: Any) -> bool:
+    """Return whether a task is of the export JSON-MIN."""
+    return isinstance(task, dict) and _MIN in task and "data" not in task
+
+
+def _lengthened(collector: Collector, name: str, tasks: list[Any]) -> list[Any]:
+    """Write tasks of JSON-MIN, which has one for each annotation, like those of JSON.
+
+    The results are behind the task's id and in front of the annotator. Of a choice and of free text there is
+    only the text; a control whose texts are no classes is left out with a note.
+    """
+    found = [{key: task[key] for key in _controls(task)} if _is_short(task) else {} for task in tasks]
+    left_out = set()
+    for control in dict.fromkeys(key for results in found for key in results):
+        texts = [results[control] for results in found if isinstance(results.get(control), str)]
+        if (reason := why_no_classes(control, texts)) and texts and collector.task(control) is None:
+            collector.notes.append(
+                f"{name}: the results of {control!r} are left out, since they hold {reason}"
+            )
+            left_out.add(control)
+    merged: dict[object, dict[str, Any]] = {}
+    longer: list[Any] = []
+    for number, (task, results) in enumerate(zip(tasks, found, strict=True)):
+        if not _is_short(task):
+            longer.append(task)
+            continue
+        parts = [
+            _result(control, part)
+            for control, value in results.items()
+            if control not in left_out
+            for part in (value if isinstance(value, list) else [value])
+        ]
+        identity = ("id", str(task["id"])) if "id" in task else ("image", _image(task) or str(number))
+        if identity not in merged:
+            merged[identity] = {
+                "data": {k: v for k, v in task.items() if k not in results},
+                "annotations": [],
+            }
+            longer.append(merged[identity])
+        merged[identity]["annotations"].append({"result": parts})
+    return longer
+
+
+def _controls(task: dict[str, Any]) -> list[str]:
+    """List the keys of a task of JSON-MIN that hold results."""
+    keys = list(task)
+    keys = keys[keys.index("id") + 1 :] if "id" in keys else keys
+    image, no_results = _image(task), (*_AFTER_RESULTS, "image", "split")
+    return [
+        key
+        for key in keys
+        if key not in no_results and not (isinstance(task[key], str) and _path(task[key]) == image)
+    ]
+
+
+def _result(control: str, part: Any) -> dict[str, Any]:
+    """Write a part of JSON-MIN like a result of JSON."""
+    if not isinstance(part, dict):
+        part = {"choices": [part]} if isinstance(part, str) else {"other": part}
+    kind = next((key for key in part if key not in _OF_SHAPES), "shape")
+    sizes = {key: part.get(key) for key in ("original_width", "original_height")}
+    return {"from_name": control, "type": kind, "value": part, **sizes}
+
+
 def _all(task: _Task) -> list[_Annotation]:
     return task.annotations or task.completions or []
 
@@ -149,16 +239,27 @@ def _image(data: dict[str, Any]) -> str:
     """Return the path of a task's image: of a URL, without server; of one in local files, what it names."""
     texts = [value for value in (data.get("image"), *data.values()) if isinstance(value, str)]
     for text in texts:
-        try:
-            url = urlsplit(text)
-            named = parse_qs(url.query).get("d") if "local-files" in url.path else None
-        except ValueError:  # of brackets that are no address
-            continue
-        # A name may hold a question mark or a hash; one with a scheme is an address.
-        path = named[0] if named else unquote(url.path) if url.scheme or url.path.startswith("/") else text
-        if path.casefold().endswith(tuple(SUFFIXES)) or text is data.get("image"):
-            return path.lstrip("/")
+        path = _path(text)
+        if path.casefold().endswith(tuple(SUFFIXES)) or (path and text is data.get("image")):
+            return path
     return ""
+
+
+def _path(text: str) -> str:
+    """Return the path in an address, or in a name; '' where there is none."""
+    try:
+        url = urlsplit(text)
+        query = parse_qs(url.query)
+    except ValueError:  # of brackets that are no address
+        return ""
+    named = query.get("d") if "local-files" in url.path else None
+    if url.path.endswith("/resolve/") and "fileuri" in query:  # the address in a bucket, in Base64
+        with contextlib.suppress(ValueError):
+            inner = base64.urlsafe_b64decode(query["fileuri"][0] + "==").decode()
+            named = [unquote(urlsplit(inner).path)]
+    # A name may hold a question mark or a hash; one with a scheme is an address.
+    path = named[0] if named else unquote(url.path) if url.scheme or url.path.startswith("/") else text
+    return path.lstrip("/")
 
 
 def _labels(collector: Collector, source: str, results: list[_Result], controls: set[str]) -> list[Label]:
@@ -168,21 +269,21 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
     chosen = {result.id for result in results if result.type == "choices" and result.id}
     found: list[Label] = []
     for result in results:
-        if not result.from_name and result.type in ("choices", "rectanglelabels"):
+        if not result.from_name and result.type in ("choices", *_LABELLED):
             raise ValueError(f"a result of type {result.type} has no from_name; expected the task's name")
         # The choices of a region repeat it, and it may have another shape.
-        is_rectangle = result.type in _RECTANGLES or _Rectangle.model_fields.keys() <= result.value.keys()
-        region = _region(collector, source, result) if is_rectangle else None
+        region = _region(collector, source, result)
         if region is not None and result.id:
             by_id[result.id] = region
-        if result.type == "rectanglelabels" and result.id not in chosen:
-            for name in _Rectangles.model_validate(result.value).rectanglelabels:
+        if result.type in _LABELLED and result.id not in chosen:
+            names = _Names.model_validate({"labels": result.value.get(result.type)}).labels
+            for name in names:
                 if name not in controls:
                     found.append(Label(result.from_name, name, region))
                 elif region is not None:
                     by_task.setdefault(name, []).append(region)
-        elif result.type not in ("choices", *_RECTANGLES):
-            collector.count(f"results of type {result.type} are not read", source)
+        elif result.type not in ("choices", *_SHAPES):
+            collector.count("result(s)", f"of type {result.type} not read", source)
     for result in results:
         if result.type == "choices":
             own = [by_id[result.id]] if result.id in by_id else by_task.pop(result.from_name, [])
@@ -191,21 +292,36 @@ def _labels(collector: Collector, source: str, results: list[_Result], controls:
             maybe = result.meta.maybe if result.meta is not None else ()
             found += [Label(result.from_name, name, region, maybe=maybe) for name in names]
     for _ in by_task:
-        collector.count("boxes belong to a task whose class is not chosen, and are not used", source)
+        collector.count("box(es)", "not used, of tasks whose class is not chosen", source)
     return found
 
 
 def _region(collector: Collector, source: str, result: _Result) -> Region | None:
-    """Return the box, rounded to pixels, around a rectangle in percent of the image's sides."""
-    rectangle = _Rectangle.model_validate(result.value)
+    """Return the box, rounded to pixels, around a shape in percent of the image's sides; None without one."""
+    value = result.value
+    shape: _Rectangle | _Polygon | _Ellipse | None = None
+    if result.type in ("rectangle", "rectanglelabels") or _Rectangle.model_fields.keys() <= value.keys():
+        shape = _Rectangle.model_validate(value)
+    elif value.get("points"):
+        shape = _Polygon.model_validate(value)
+    elif {"radiusX", "radiusY"} <= value.keys():
+        shape = _Ellipse.model_validate(value)
+    if shape is None:
+        return None
     if result.original_width is None or result.original_height is None:
-        collector.count("boxes without original_width and original_height are not used", source)
+        collector.count("box(es)", "not used, without original_width and original_height", source)
         return None
     across, down = result.original_width / 100, result.original_height / 100
-    corner = (rectangle.x * across, rectangle.y * down)
-    sides = (rectangle.width * across, rectangle.height * down)
-    values = [round(value) for value in enclose(corner, *sides, rectangle.rotation or 0.0)]
-    region, reason = make_region(values, (result.original_width, result.original_height))
+    if isinstance(shape, _Polygon):
+        box = around([length for x, y in shape.points for length in (x * across, y * down)])
+    elif isinstance(shape, _Ellipse):
+        left, top = (shape.x - shape.radiusX) * across, (shape.y - shape.radiusY) * down
+        right, bottom = (shape.x + shape.radiusX) * across, (shape.y + shape.radiusY) * down
+        box = turn((left, top, right, bottom), shape.rotation or 0.0)
+    else:
+        sides = (shape.width * across, shape.height * down)
+        box = enclose((shape.x * across, shape.y * down), *sides, shape.rotation or 0.0)
+    region, reason = make_region([*map(round, box)], (result.original_width, result.original_height))
     if reason:
         raise ValueError(reason)
     return region

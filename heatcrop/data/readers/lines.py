@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from heatcrop.data.readers.packed import open_unpacked
 from heatcrop.errors import DataError
 
 DELIMITERS = ",;\t|"
@@ -42,13 +43,13 @@ def load_text(path: str | os.PathLike[str], name: str | None = None, n_bytes: in
 
     UTF-16 is recognised with and without a mark. A file in which no line beyond ASCII is UTF-8 is read as
     Windows-1252 (which includes Latin-1's letters). In other files, lines that are not UTF-8 stay as they
-    are. With `n_bytes`, only the start of the file is read.
+    are. With `n_bytes`, only the start of the file is read. A compressed file is unpacked.
 
     Raises DataError when the file cannot be read at all, or is empty.
     """
     name = name or str(path)
     try:
-        with Path(path).open("rb") as file:
+        with open_unpacked(Path(path), name) as file:
             data = file.read(n_bytes)
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file") from None

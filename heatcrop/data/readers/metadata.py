@@ -5,6 +5,7 @@ Other columns are tasks, and their values classes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,16 @@ from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import read_head
 from heatcrop.data.readers.lines import load_text, parse_lines
 from heatcrop.data.readers.naming import LABEL_COLUMNS
+from heatcrop.data.readers.packed import PACKED, unpacked_name
 from heatcrop.data.readers.places import choose_file, files_in, with_splits
 from heatcrop.errors import DataError
 
 ENDINGS = (".jsonl",)
 IMAGE = "file_name"
 _STEM = "metadata"
-_ALL_ENDINGS = tuple(f"{_STEM}{ending}" for ending in (".csv", ".jsonl", ".parquet"))
+_ALL_ENDINGS = tuple(
+    f"{_STEM}{ending}{packed}" for ending in (".csv", ".jsonl", ".parquet") for packed in ("", *PACKED)
+)
 _NO_TASK = (IMAGE, "split", "group")
 _SIZES = frozenset({"width", "height", "size", "image_width", "image_height"})
 _MOST_CLASSES = 20
@@ -43,10 +47,10 @@ def find(folder: Path) -> Path | None:
 
 def fits(path: Path) -> bool:
     """Return whether a file has the column ``file_name`` and no other reader's name for it."""
-    suffix = path.suffix.casefold()
+    stem, suffix = os.path.splitext(unpacked_name(path))
     if suffix == ".jsonl":
         return f'"{IMAGE}"' in read_head(path).partition("\n")[0]
-    if path.stem.casefold() != _STEM:
+    if stem != _STEM:
         return False
     if suffix == ".parquet":
         return IMAGE in parquet.columns(path)
@@ -93,7 +97,7 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     names = list(dict.fromkeys(name for row in rows for name in row.values if name not in _NO_TASK))
     columns = []
     for name in names:
-        reason = _why_no_classes(name, [row.values.get(name) for row in rows])
+        reason = why_no_classes(name, [row.values.get(name) for row in rows])
         if reason and collector.task(name) is None:
             where = root.name(paths[0])
             collector.notes.append(f"{where}: the column {name!r} is left out, since it holds {reason}")
@@ -110,7 +114,7 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
         found_labels = {tasks[name]: parquet.as_text(row.values.get(name)) for name in columns}
         labels = [Label(task, text) for task, text in found_labels.items() if text]
         if labels and len(labels) < len(columns):
-            collector.count("rows have no class in some columns", row.source)
+            collector.count("row(s)", "without a class in some columns", row.source)
         inside = row.folder or f"{image.partition('/')[0]}/" * ("/" in image)
         by_folder = inside[:-1] if collector.split(inside[:-1]) else ""
         split, group = (parquet.as_text(row.values.get(name)) for name in ("split", "group"))
@@ -121,7 +125,7 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
 def _rows(collector: Collector, path: Path) -> Iterator[_Row]:
     inside = path.parent.relative_to(collector.root.folder).as_posix()
     folder = "" if inside == "." else f"{inside}/"
-    suffix = path.suffix.casefold()
+    suffix = os.path.splitext(unpacked_name(path))[1]
     rows: Iterator[tuple[str, dict[str, Any]]]
     if suffix == ".parquet":
         rows = parquet.read_rows(collector, path, (IMAGE,))
@@ -154,7 +158,7 @@ def _json_lines(collector: Collector, path: Path) -> Iterator[tuple[str, dict[st
             collector.reject("", "", source, f"the line is no JSON object; expected {IMAGE} and classes")
 
 
-def _why_no_classes(name: str, values: Sequence[Any]) -> str:
+def why_no_classes(name: str, values: Sequence[Any]) -> str:
     """Return what a column holds if that is clearly no classes, else ``''``."""
     given = [value for value in values if value is not None and value != ""]
     if any(isinstance(value, (list, dict)) for value in given):

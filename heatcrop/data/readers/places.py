@@ -41,7 +41,7 @@ def choose_file(folder: Path, fitting: Sequence[Path], usual_name: str) -> Path 
     if len(fitting) > 1 and len(usual) != 1:
         names = ", ".join(path.name for path in fitting)
         raise DataError(
-            f"{folder}: several files could hold the annotations ({names}); give one of them as the data, "
-            f"or call it {usual_name}"
+            f"{folder}: several files could hold the annotations ({names}); give those that are meant, each "
+            f"with --data, or call one of them {usual_name}"
         )
     return next(iter(usual or fitting), None)

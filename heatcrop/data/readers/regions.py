@@ -55,6 +55,15 @@ def make_region(values: Sequence[object], size: tuple[int, int] = (0, 0)) -> tup
     return Region((x0, y0, x1, y1), size), ""
 
 
+def around(points: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the box around points, given as x, y, x, y and so on.
+
+    >>> around([3, 1, 5, 2, 4, 9])
+    (3, 1, 5, 9)
+    """
+    return min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2])
+
+
 def enclose(
     corner: tuple[float, float], width: float, height: float, degrees: float
 ) -> tuple[float, float, float, float]:
