@@ -9,10 +9,11 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.listing import REPORT_RECORD
+from heatcrop.data.tasks import Task
 from heatcrop.files import atomic_path
 from heatcrop.report.page import TaskPart, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
@@ -29,6 +30,9 @@ from heatcrop.runs.records import (
     write_record,
 )
 from heatcrop.runs.swap import staging_folder, swap_in
+
+if TYPE_CHECKING:
+    import pandas as pd  # not installed where only ONNX Runtime is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,24 +51,32 @@ def build_report(
     folder: RunFolder,
     tasks: dict[str, TaskData],
     metrics: dict[str, Any],
+    boxes_true: pd.DataFrame | None = None,
     plan: ReportPlan = ReportPlan(),
     anew: bool = True,
 ) -> Path:
     """Write ``report/index.html`` with its files, and the sheets beside the crop folders; return the page.
 
     Tasks whose first two stages have not run yet are left out; where stage 3 has not run, the report shows
-    the full image's predictions only. `tasks` are by full name, `metrics` as in ``metrics.json``. Unless
-    `anew`, a report that was made from the same inputs stays.
+    the full image's predictions only. `tasks` are by full name, `metrics` as in ``metrics.json``,
+    `boxes_true` the true regions, see :func:`heatcrop.metrics.localisation.true_boxes`. Unless `anew`, a
+    report that was made from the same inputs stays.
     """
     settings, home = read_settings(folder), folder.report.parent
-    inputs = StageInputs({}, _fingerprint(folder, tasks, plan, _shown(metrics), _shown(settings)))
+    boxes: list[Any] = []
+    if boxes_true is not None:
+        boxes = [boxes_true["image"].tolist(), boxes_true[["x0", "y0", "x1", "y1"]].to_numpy(float)]
+    inputs = StageInputs({}, _fingerprint(folder, tasks, plan, *boxes, _shown(metrics), _shown(settings)))
     if not anew and is_current(home / REPORT_RECORD, inputs.fingerprint):
         return folder.report
     from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
 
     sheets: list[Path] = []
     with _replacing(home, inputs, sheets) as new:
-        found = (_task_part(new, folder, data, settings, metrics["split"], plan) for data in tasks.values())
+        found = (
+            _task_part(new, folder, data, settings, metrics["split"], boxes_true, plan)
+            for data in tasks.values()
+        )
         parts = [part for part in found if part is not None]
         for part in parts:
             sheets.append(folder.task(part.task.name).sheets)
@@ -155,12 +167,18 @@ def _copy_sheets(root: Path, home: Path, part: TaskPart) -> None:
 
 
 def _task_part(
-    root: Path, folder: RunFolder, data: TaskData, settings: dict[str, Any], split: str, plan: ReportPlan
+    root: Path,
+    folder: RunFolder,
+    data: TaskData,
+    settings: dict[str, Any],
+    split: str,
+    boxes_true: pd.DataFrame | None,
+    plan: ReportPlan,
 ) -> TaskPart | None:
     """Write one task's files below `root` and describe them."""
     from heatcrop.report.plots import task_plots
 
-    results = read_results(data, folder, settings)
+    results = read_results(data, folder, settings, boxes_true)
     if results is None:
         return None
     # A task without labels on the reported split shows its validation images.
@@ -174,4 +192,13 @@ def _task_part(
             write_sheet(root, results, sheet)
             bar(1)
         gallery = write_gallery(root, results, chosen, folder.report.parent, bar)
+    gallery["command"] = _command(folder, data.task, settings)
     return TaskPart(data.task, gallery, plots, overview, sheets)
+
+
+def _command(folder: RunFolder, task: Task, settings: dict[str, Any]) -> dict[str, str]:
+    """Return what the page needs for the command that applies a crop rule to a task."""
+    own = settings.get("tasks")
+    # A section by short name takes precedence over one by name.
+    section = task.short if isinstance(own, dict) and task.short in own else task.name
+    return {"config": str(folder.config), "run": str(folder.path), "section": section}

@@ -13,11 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heatcrop.data.tasks import Task
 from heatcrop.files import write_text
+from heatcrop.report.drawing import palette
 from heatcrop.report.sheets import Sheet
 from heatcrop.runs.predictions import BRANCHES
 
 HERE = Path(__file__).parent
-ASSETS = ("report.css", "images.js", "report.js")
+ASSETS = ("report.css", "crop.js", "images.js", "rule.js", "report.js")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,12 @@ def write_page(
         branches=BRANCHES,
         metrics=metrics,
         plot=plot,
-        data={"split": metrics["split"] if metrics else "", "tasks": [part.gallery for part in parts]},
+        truth_known=any(row["region"] for part in parts for row in part.gallery["rows"]),
+        data={
+            "split": metrics["split"] if metrics else "",
+            "palette": palette().tobytes().hex(),
+            "tasks": [part.gallery for part in parts],
+        },
     )
     (path.parent / "assets").mkdir(parents=True, exist_ok=True)
     for asset in ASSETS:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import YES
+from heatcrop.metrics.localisation import true_boxes
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import read_array, read_json
 from stage2_crop.boxes import Heatmaps, deciding_heat
 from stage2_crop.plan import CropRule, SearchedRule
+
+if TYPE_CHECKING:
+    import pandas as pd  # not installed where only ONNX Runtime is
 
 UNKNOWN = -1
 
@@ -35,6 +39,10 @@ class TaskResults:
     rule: CropRule
     trained: np.ndarray
     """(N,) bool: whether the full-image prediction comes from a network that trained on the image."""
+    first: CropRule | None = None
+    """The rule of the first crops, where `rule` zooms."""
+    regions: np.ndarray | None = None
+    """(N, 4) true regions in pixels, NaN where there is none; None where none is known."""
 
     def predicted(self, branch: str) -> np.ndarray:
         """(N,) bool: whether a branch has a prediction."""
@@ -109,15 +117,21 @@ def read_settings(folder: RunFolder) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskResults | None:
-    """Read one task's results; None where the first two stages have not run yet."""
+def read_results(
+    data: TaskData, folder: RunFolder, settings: dict[str, Any], boxes_true: pd.DataFrame | None = None
+) -> TaskResults | None:
+    """Read one task's results; None where the first two stages have not run yet.
+
+    `boxes_true` are the true regions, see :func:`heatcrop.metrics.localisation.true_boxes`.
+    """
     task = folder.task(data.task.name)
     if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
         return None
     network = settings.get("network")
     crops = read_arrays(task.boxes, ("boxes", "fallback"), len(data))
     networks = read_arrays(task.predictions(1), ("networks",), len(data))["networks"]
-    probabilities, rule = read_branches(task, data), read_json(task.rule, SearchedRule).rule
+    probabilities, searched = read_branches(task, data), read_json(task.rule, SearchedRule)
+    rule = searched.rule
     fit = str((network.get("fit") if isinstance(network, dict) else None) or "pad")
     invisible = probabilities["full"].argmax(axis=1) == data.task.invisible
     zoomed = [read_array(one) if rule.zoom and one.is_file() else None for one in (task.zoomed, task.regions)]
@@ -129,6 +143,8 @@ def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) ->
         fallback=crops["fallback"],
         heatmaps=Heatmaps(read_array(task.heatmaps), data.sizes, fit, invisible, *zoomed),
         rule=rule,
+        first=searched.first,
+        regions=None if boxes_true is None else true_boxes(data, boxes_true),
     )
 
 
