@@ -46,6 +46,7 @@ def draw_task(
     heatmaps[::5] = 1.0
     write_array(to.heatmaps, heatmaps)
     networks, late = np.full(n, "final"), np.flatnonzero(splits != "train")
+    networks = np.where(np.arange(n) % 8 == 0, "fold 0", networks)  # every second training image
     written = write_predictions(to.predictions_csv(1), data, full, networks)
     write_arrays(to.predictions(1), full=written, networks=networks)
     late_networks = np.where(splits != "train", "final", "")

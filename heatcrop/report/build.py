@@ -16,7 +16,7 @@ from heatcrop.data.listing import REPORT_RECORD
 from heatcrop.data.tasks import Task
 from heatcrop.files import atomic_path
 from heatcrop.report.page import TaskPart, write_page
-from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
+from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings, write_suspects
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheet
 from heatcrop.report.thumbs import write_gallery
 from heatcrop.runs.folder import RunFolder
@@ -71,16 +71,16 @@ def build_report(
         return folder.report
     from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
 
-    sheets: list[Path] = []
-    with _replacing(home, inputs, sheets) as new:
+    others: list[Path] = []
+    with _replacing(home, inputs, others) as new:
         found = (
             _task_part(new, folder, data, settings, metrics["split"], boxes_true, plan)
             for data in tasks.values()
         )
         parts = [part for part in found if part is not None]
         for part in parts:
-            sheets.append(folder.task(part.task.name).sheets)
-            _copy_sheets(new, sheets[-1], part)
+            others += [folder.task(part.task.name).sheets, folder.task(part.task.name).suspects]
+            _copy_sheets(new, folder.task(part.task.name).sheets, part)
         name = str(settings.get("name") or folder.path.resolve().name)
         plot = scores_plot(new, metrics, [part.task for part in parts])
         write_page(new / folder.report.name, name, settings, parts, metrics, plot)
@@ -125,8 +125,8 @@ def _shown(values: Any) -> Any:
 def _replacing(home: Path, inputs: StageInputs, others: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield a folder to build in, which replaces `home` when the block ends without an error.
 
-    Its record holds `inputs`, and `others` (sheets, which stage crop removes) that must exist too for the
-    page to be current.
+    Its record holds `inputs`, and `others` (sheets, which stage crop removes, and suspects) that must exist
+    too for the page to be current.
     """
     new = staging_folder(home)
     shutil.rmtree(new, ignore_errors=True)
@@ -192,6 +192,7 @@ def _task_part(
             write_sheet(root, results, sheet)
             bar(1)
         gallery = write_gallery(root, results, chosen, folder.report.parent, bar)
+    write_suspects(folder.task(data.task.name).suspects, results)
     gallery["command"] = _command(folder, data.task, settings)
     return TaskPart(data.task, gallery, plots, overview, sheets)
 

@@ -31,13 +31,15 @@ def write_gallery(
     """Write the images of some rows below `root`; return what the scripts of the page in `home` read.
 
     Of a row, ``p`` has a list a branch (or null) of C shares in thousandths, ``top`` the predicted class a
-    branch, ``letters`` n, m, y a class ('' without a label), ``maps`` the heatmaps of the image and, where
-    the rule zooms, of ``zoomed``, a part of it; ``thumb`` x, y, width, height of image and crop in its file,
+    branch, ``letters`` n, m, y a class ('' without a label), ``label`` the label's probability in thousandths
+    by networks that did not train on it (or null), ``maps`` the heatmaps of the image and, where the rule
+    zooms, of ``zoomed``, a part of it; ``thumb`` x, y, width, height of image and crop in its file,
     ``original`` an address (or null). ``size``, ``box``, ``zoomed`` and ``region``, the true one, are in
     pixels of the original.
     """
     data, task, heatmaps = results.data, results.data.task, results.heatmaps
     maps = [one for one in (heatmaps.maps, heatmaps.zoomed) if one is not None]
+    kinds, label = ("trained", "fixed", "lost", "suspect"), results.label_probability
     regions = np.full((len(data), 4), np.nan) if results.regions is None else results.regions
     splits = ("test", "val", "train", *np.unique(data.splits).tolist())
 
@@ -48,10 +50,11 @@ def write_gallery(
         return {
             "name": data.images[row],
             "split": str(data.splits[row]),
-            **{kind: bool(getattr(results, kind)[row]) for kind in ("trained", "fixed", "lost")},
+            **{kind: bool(getattr(results, kind)[row]) for kind in kinds},
             "letters": format_letters(data.letters[row]) if data.labelled[row] else "",
             "p": [None if p is None else [round(1000 * v) for v in p.tolist()] for p in shares],
             "top": [None if p is None else int(p.argmax()) for p in shares],
+            "label": None if np.isnan(label[row]) else round(1000 * label[row]),
             "fallback": str(results.fallback[row]),
             "size": data.sizes[row].tolist(),
             "box": results.boxes[row].tolist(),

@@ -262,6 +262,18 @@ def test_order_follows_confidence(visit, order, sign):
     assert numbers == sorted(numbers, key=lambda value: sign * value)
 
 
+def test_doubtful_labels_can_be_filtered_and_come_first(visit, pages):
+    found = data_of(pages["report"].read_text(encoding="utf-8"))["tasks"]
+    doubtful = [row for task in found for row in task["rows"] if row["suspect"]]
+    page = visit()
+    page.select_option("[name=split]", "")
+    page.select_option("[name=order]", "doubt")
+    page.select_option("[name=label]", "suspect")
+    assert count(page) == len(doubtful) > 1
+    shares = [float(text.split()[-1].rstrip("%")) for text in page.locator(".doubt").all_inner_texts()]
+    assert shares == sorted(shares)
+
+
 @pytest.mark.parametrize("order, tag, sign", [("gain", "up", -1), ("loss", "down", 1)])
 def test_order_follows_the_change(visit, order, tag, sign):
     page = visit()
@@ -463,7 +475,7 @@ def test_predictions_have_a_gallery_only(predictions):
     assert predictions.locator("#scores, #tasks, .top nav").count() == 0
 
 
-@pytest.mark.parametrize("name", ["split", "verdict"])
+@pytest.mark.parametrize("name", ["split", "verdict", "label"])
 def test_predictions_hide_filters_without_choice(predictions, name):
     assert not predictions.locator(f"[name={name}]").is_visible()
 

@@ -167,6 +167,7 @@ function branches(row) {
       make("span", "word", row.task.classes[top]), track, make("span", "share", percent(row.p[b][top])));
     node.append(line);
   });
+  if (row.suspect) node.append(make("span", "line note doubt", `doubtful label: networks that did not see it give it ${percent(row.label)}`));
   if (row.split === "train") {
     const network = row.trained ? "the network that trained on it" : "a network that did not train on it";
     node.append(make("span", "line note", "training image, predicted by " + network));

@@ -24,13 +24,14 @@
         same: fused !== null && row.top[2] === row.top[0],
         cropped: isCropped(row.fallback),
         uncropped: !isCropped(row.fallback),
+        doubt: row.label === null ? -1 : 1000 - row.label,
         gain: fused ? fused[class_] - full[class_] : 0,
       });
     });
   });
 
   // ---- filters and order ------------------------------------------------------------------------
-  const ORDERS = { sure: ["confidence", -1], unsure: ["confidence", 1], gain: ["gain", -1], loss: ["gain", 1] };
+  const ORDERS = { sure: ["confidence", -1], unsure: ["confidence", 1], gain: ["gain", -1], loss: ["gain", 1], doubt: ["doubt", -1] };
   let shown = [], open = -1;
 
   function addOptions(select, texts, values = [...texts.keys()]) {
@@ -64,7 +65,8 @@
       (!wanted.split || row.split === wanted.split) &&
       (!wanted.verdict || row.verdict === wanted.verdict) &&
       (!wanted.fusion || row[wanted.fusion]) &&
-      (!wanted.crop || row[wanted.crop]));
+      (!wanted.crop || row[wanted.crop]) &&
+      (!wanted.label || row[wanted.label]));
     const [key, sign] = ORDERS[wanted.order] || [];
     if (key) shown.sort((a, b) => sign * (a[key] - b[key]));
     showCounts(wanted);
@@ -237,6 +239,7 @@
   // Filters that could only match all or nothing are hidden.
   fields.split.closest("label").hidden = splits.length < 2;
   fields.verdict.closest("label").hidden = !labelled;
+  fields.label.closest("label").hidden = rows.every((row) => row.label === null);
   for (const option of fields.fusion.options) option.hidden = !labelled && ["fixed", "lost"].includes(option.value);
   reset();
 })();
