@@ -8,14 +8,13 @@ import filecmp
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.listing import REPORT_RECORD
 from heatcrop.data.tasks import Task
-from heatcrop.files import atomic_path
-from heatcrop.report.page import TaskPart, write_page
+from heatcrop.report.page import TaskPart, write_links, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings, write_suspects
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheet
 from heatcrop.report.thumbs import write_gallery
@@ -79,11 +78,13 @@ def build_report(
         )
         parts = [part for part in found if part is not None]
         for part in parts:
-            others += [folder.task(part.task.name).sheets, folder.task(part.task.name).suspects]
-            _copy_sheets(new, folder.task(part.task.name).sheets, part)
+            task = folder.task(part.task.name)
+            others += [task.sheets, task.suspects]
+            _move_sheets(new, task.sheets, part, folder.report)
         name = str(settings.get("name") or folder.path.resolve().name)
         plot = scores_plot(new, metrics, [part.task for part in parts])
-        write_page(new / folder.report.name, name, settings, parts, metrics, plot)
+        homes = {task: os.path.relpath(folder.task(task).sheets, home) for task in tasks}
+        write_page(new / folder.report.name, name, settings, parts, metrics, plot, homes)
     return folder.report
 
 
@@ -148,22 +149,22 @@ def _files(home: Path) -> set[str] | None:
     return None if record is None else {REPORT_RECORD, *record["files"]}
 
 
-def _copy_sheets(root: Path, home: Path, part: TaskPart) -> None:
-    """Copy a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``.
+def _move_sheets(root: Path, home: Path, part: TaskPart, page: Path) -> None:
+    """Move a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``.
 
-    Unchanged files are not written again.
+    Each gets an HTML file of the same name. Unchanged sheets are not written again.
     """
-    copies = {home / sheet.split / PurePosixPath(sheet.file).name: root / sheet.file for sheet in part.sheets}
-    for old in set(home.glob("*/*.jpg")) - set(copies):
+    sheets = {home / sheet.split / f"{sheet.stem}.jpg": sheet for sheet in part.sheets}
+    links = {path.with_name(f"{sheet.stem}.html"): sheet for path, sheet in sheets.items()}
+    for old in {*home.glob("*/*.jpg"), *home.glob("*/*.html")} - {*sheets, *links}:
         old.unlink()
-    for path, file in copies.items():
-        if path.is_file() and filecmp.cmp(file, path, shallow=False):
-            continue
-        with atomic_path(path) as partial:
-            try:
-                os.link(file, partial)  # takes no space
-            except OSError:
-                shutil.copyfile(file, partial)
+    for path, sheet in sheets.items():
+        if not (path.is_file() and filecmp.cmp(root / sheet.file, path, shallow=False)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(root / sheet.file, path)
+    for path, sheet in links.items():
+        write_links(path, sheet, part, Path(os.path.relpath(page, path.parent)).as_posix())
+    shutil.rmtree(root / "sheets" / part.task.name, ignore_errors=True)
 
 
 def _task_part(
@@ -188,18 +189,17 @@ def _task_part(
     chosen = choose_rows(results, plan.rows)
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
         overview = write_overview(root, results, shown)
-        for sheet in sheets:
-            write_sheet(root, results, sheet)
+        for number, sheet in enumerate(sheets):
+            sheets[number] = write_sheet(root, results, sheet)
             bar(1)
         gallery = write_gallery(root, results, chosen, folder.report.parent, bar)
     write_suspects(folder.task(data.task.name).suspects, results)
-    gallery["command"] = _command(folder, data.task, settings)
+    gallery["section"] = _section(data.task, settings)
     return TaskPart(data.task, gallery, plots, overview, sheets)
 
 
-def _command(folder: RunFolder, task: Task, settings: dict[str, Any]) -> dict[str, str]:
-    """Return what the page needs for the command that applies a crop rule to a task."""
+def _section(task: Task, settings: dict[str, Any]) -> str:
+    """Return the key below ``tasks`` that holds a task's own settings, for a command that changes them."""
     own = settings.get("tasks")
-    # A section by short name takes precedence over one by name.
-    section = task.short if isinstance(own, dict) and task.short in own else task.name
-    return {"config": str(folder.config), "run": str(folder.path), "section": section}
+    # One by short name takes precedence over one by name.
+    return task.short if isinstance(own, dict) and task.short in own else task.name

@@ -19,6 +19,7 @@ Shape = Callable[[ImageDraw.ImageDraw], None]
 INK, SOFT, FAINT = (31, 36, 48), (92, 100, 116), (222, 226, 233)
 PAPER, MAT, WHITE = (255, 255, 255), (244, 246, 249), (255, 255, 255)
 GREEN, RED, OCHRE, AMBER = (16, 128, 92), (200, 50, 62), (150, 105, 10), (176, 84, 0)
+CYAN = (127, 242, 255)
 COLOUR_OF = {2: GREEN, 1: OCHRE, 0: RED, -1: SOFT}
 SIGNS = {2: "✓", 1: "≈", 0: "✗", -1: "?"}
 
@@ -135,6 +136,14 @@ def outline(image: np.ndarray, box: np.ndarray) -> None:
         cv2.rectangle(ring, (x0 + inset, y0 + inset), (x1 - 1 - inset, y1 - 1 - inset), 1)
         on = ring == 1
         image[on] = np.round(image[on] * (1 - opacity) + shade * opacity)
+
+
+def dashed(image: np.ndarray, box: np.ndarray) -> None:
+    """Draw, in place, a dashed cyan rectangle on dark."""
+    ring, (x0, y0, x1, y1) = np.zeros(image.shape[:2], np.uint8), (round(v) for v in box.tolist())
+    cv2.rectangle(ring, (x0, y0), (x1 - 1, y1 - 1), 1, 2)
+    y, x = np.nonzero(ring)
+    image[y, x] = np.where(((x + y) // 4 % 2)[:, None], CYAN, INK)
 
 
 def heat_on(

@@ -12,7 +12,7 @@ import yaml
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import NO, YES
-from heatcrop.files import write_table
+from heatcrop.files import update_text
 from heatcrop.metrics.localisation import true_boxes
 from heatcrop.metrics.suspects import find_suspects
 from heatcrop.runs.folder import RunFolder
@@ -44,8 +44,20 @@ class TaskResults:
     """(N,) bool: whether the full-image prediction comes from a network that trained on the image."""
     first: CropRule | None = None
     """The rule of the first crops, where `rule` zooms."""
-    regions: np.ndarray | None = None
-    """(N, 4) true regions in pixels, NaN where there is none; None where none is known."""
+    boxes_true: pd.DataFrame | None = None
+    """The true regions, see :func:`heatcrop.metrics.localisation.true_boxes`."""
+
+    @functools.cached_property
+    def regions(self) -> np.ndarray:
+        """(N, 4) true regions in pixels, NaN where none is known."""
+        if self.boxes_true is None:
+            return np.full((len(self.data), 4), np.nan)
+        return true_boxes(self.data, self.boxes_true)
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether the true region of any image is known."""
+        return not np.isnan(self.regions).all()
 
     def predicted(self, branch: str) -> np.ndarray:
         """(N,) bool: whether a branch has a prediction."""
@@ -172,7 +184,7 @@ def read_results(
         heatmaps=Heatmaps(read_array(task.heatmaps), data.sizes, fit, invisible, *zoomed),
         rule=rule,
         first=searched.first,
-        regions=None if boxes_true is None else true_boxes(data, boxes_true),
+        boxes_true=boxes_true,
     )
 
 
@@ -180,8 +192,8 @@ def write_suspects(path: Path, results: TaskResults) -> None:
     """Write the labels of training and validation images, the most doubtful first.
 
     ``image, split, label, suggested``: the label, and the most probable class by networks that did not train
-    on the image; ``label_probability, suggested_probability``: the mean of both branches; ``suspect``: 1 where
-    confident learning takes the label for wrong.
+    on the image; ``label_probability, suggested_probability``: the mean of both branches; ``suspect``: 1
+    where confident learning takes the label for wrong. An unchanged file is not written again.
     """
     import pandas as pd
 
@@ -198,7 +210,7 @@ def write_suspects(path: Path, results: TaskResults) -> None:
         "suggested_probability": [f"{value:.4f}" for value in p[rows].max(axis=1)],
         "suspect": results.suspect[rows].astype(int),
     }
-    write_table(path, pd.DataFrame(table))
+    update_text(path, pd.DataFrame(table).to_csv(index=False, lineterminator="\n"))
 
 
 def choose_rows(results: TaskResults, limit: int) -> np.ndarray:

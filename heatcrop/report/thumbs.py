@@ -22,7 +22,7 @@ from heatcrop.data.labels import format_letters
 from heatcrop.report.drawing import THREADS, read_panels
 from heatcrop.report.results import TaskResults
 
-IMAGE_PX, CROP_PX, QUALITY = 340, 300, 82
+IMAGE_PX, CROP_PX, QUALITY = 288, 256, 72
 
 
 def write_gallery(
@@ -34,13 +34,13 @@ def write_gallery(
     branch, ``letters`` n, m, y a class ('' without a label), ``label`` the label's probability in thousandths
     by networks that did not train on it (or null), ``maps`` the heatmaps of the image and, where the rule
     zooms, of ``zoomed``, a part of it; ``thumb`` x, y, width, height of image and crop in its file,
-    ``original`` an address (or null). ``size``, ``box``, ``zoomed`` and ``region``, the true one, are in
-    pixels of the original.
+    ``original`` an address (or null), ``at`` the row of the data. ``size``, ``box``, ``zoomed`` and
+    ``region``, the true one, are in pixels of the original.
     """
     data, task, heatmaps = results.data, results.data.task, results.heatmaps
     maps = [one for one in (heatmaps.maps, heatmaps.zoomed) if one is not None]
     kinds, label = ("trained", "fixed", "lost", "suspect"), results.label_probability
-    regions = np.full((len(data), 4), np.nan) if results.regions is None else results.regions
+    regions = results.regions
     splits = ("test", "val", "train", *np.unique(data.splits).tolist())
 
     def describe(number: int, row: int) -> dict[str, Any]:
@@ -63,7 +63,8 @@ def write_gallery(
             "zoomed": None if heatmaps.regions is None else heatmaps.regions[row].tolist(),
             "region": None if np.isnan(regions[row, 0]) else regions[row].tolist(),
             "thumb": {"file": quote(file), "size": size, "panels": panels},
-            "original": _address(data.paths[row], home),
+            "original": address(data.paths[row], home),
+            "at": row,
         }
 
     gallery = {
@@ -105,8 +106,8 @@ def _base64(heatmap: np.ndarray) -> str:
     return base64.b64encode(heatmap.astype("<f4").tobytes()).decode()
 
 
-def _address(path: str, home: Path) -> str | None:
-    """Give the original's address relative to the page; None where no relative path exists."""
+def address(path: str, home: Path) -> str | None:
+    """Give a file's address relative to a folder of pages; None where no relative path exists."""
     try:
         relative = os.path.relpath(os.path.abspath(path), home.resolve())
     except ValueError:  # another drive

@@ -331,6 +331,17 @@ def test_large_view_shows_and_links_the_original(visit, pages):
     )
 
 
+def test_sheet_opens_an_image_in_the_page(visit, pages):
+    page = visit()
+    sheets = pages["report"].parents[1] / "odd_design_labels" / "sheets"
+    page.goto(next(sheets.glob("test/*.html")).as_uri())
+    link = page.locator("main a[aria-label$='in the report']").first
+    name = (link.get_attribute("aria-label") or "").removesuffix(" in the report")
+    link.click()
+    page.wait_for_selector("#large[open]")
+    assert name in page.locator("#large .name").last.inner_text()
+
+
 def test_heat_can_be_dimmed_and_reset(visit):
     page = visit()
     opacity = "(canvas) => getComputedStyle(canvas).opacity"

@@ -18,10 +18,10 @@ from PIL import Image
 
 from heatcrop.files import write_text
 from heatcrop.report.build import ReportPlan, build_report
-from heatcrop.report.drawing import heat_colours, heat_on, overlay, read_panels
+from heatcrop.report.drawing import CYAN, heat_colours, heat_on, overlay, read_panels
 from heatcrop.report.page import ASSETS
 from heatcrop.report.results import choose_rows, read_results
-from heatcrop.report.sheets import plan_sheets
+from heatcrop.report.sheets import plan_sheets, write_sheet
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
 from heatcrop.runs.records import StageInputs, write_record
@@ -168,18 +168,63 @@ def test_number_of_thumbnails_is_bounded(built):
 
 
 def test_every_class_and_split_has_one_sheet_of_bounded_size(built, results):
-    sheets, home = plan_sheets(results, PLAN.tiles), built[3].parent
+    sheets, home = plan_sheets(results, PLAN.tiles), built[0].task(ODD).sheets
     assert len(sheets) == 9
     assert max(len(sheet.rows) for sheet in sheets) == PLAN.tiles
-    files = [path.relative_to(home).as_posix() for path in home.glob(f"sheets/{ODD}/*/*.jpg")]
-    assert sorted(sheet.file for sheet in sheets) == sorted(files)
+    files = sorted(path.relative_to(home).as_posix() for path in home.glob("*/*"))
+    assert files == sorted(f"{s.split}/{s.stem}{end}" for s in sheets for end in (".jpg", ".html"))
+
+
+def test_sheets_are_beside_the_crop_folders_only(built):
+    assert {path.name for path in built[3].parent.glob("sheets/*")} == {f"{ODD}.jpg", "plain.jpg"}
+
+
+def test_sheets_link_to_originals_and_to_the_images_in_the_page(built, data):
+    home, shown = built[0].task(ODD).sheets, {row["name"] for row in data["tasks"][0]["rows"]}
+    originals, in_page = 0, 0
+    for path in home.glob("*/*.html"):
+        sheet = PageParser(path.read_text(encoding="utf-8"))
+        assert sheet.without_alt == 0
+        for address in sheet.addresses:
+            file, _, fragment = address.partition("#")
+            if address == "data:,":
+                continue
+            target = path.parent / unquote(file)
+            assert target.is_file(), address
+            if fragment:
+                assert target.samefile(built[3])
+                task, _, name = unquote(fragment).partition("/")
+                assert task == ODD
+                assert name in shown
+                in_page += 1
+            originals += "images & more" in target.parts
+    assert originals == 9 * 5 - sum(
+        max(0, 5 - len(s.rows)) for s in plan_sheets(read_results(built[1][ODD], built[0], {}), 5)
+    )
+    assert 0 < in_page <= len(shown)
+
+
+def test_true_regions_are_drawn_dashed(built, results):
+    data = results.data
+    table = pd.DataFrame(
+        [(data.images[i], ODD, 5, 5, 30, 30) for i in range(44)],
+        columns=["image", "task", "x0", "y0", "x1", "y1"],
+    )
+    known, root = dataclasses.replace(results, boxes_true=table), built[0].path.parent / "drawn"
+    sheet = plan_sheets(results, PLAN.tiles)[0]
+    cyan = []
+    for one in (results, known):
+        write_sheet(root, one, sheet)
+        with Image.open(root / sheet.file) as image:
+            cyan.append(int((np.abs(np.asarray(image).astype(int) - CYAN).max(axis=2) < 40).sum()))
+    assert cyan[0] * 5 < cyan[1]
 
 
 def test_task_without_test_labels_is_shown_without_scores(built, html, data):
     home, counts = built[3].parent, data["tasks"][1]["counts"]["test"]
     assert "plain" not in built[2]["tasks"]
     assert "no labels on test" in html
-    assert list(home.glob("sheets/plain/test/* (predicted).jpg"))
+    assert list(built[0].task("plain").sheets.glob("test/* (predicted).jpg"))
     assert (home / "plots/plain/confusion-fused.svg").is_file()
     assert counts["labelled"] == 0 < counts["n"]
 
@@ -332,14 +377,6 @@ def test_page_neither_loads_from_a_network_nor_parses_html(file):
 def test_learning_curves_distinguish_stages_and_folds(built, label):
     svg = (built[3].parent / f"plots/{ODD}/loss.svg").read_text(encoding="utf-8")
     assert svg.count(f">{label}<") == 1
-
-
-@pytest.mark.parametrize("name", [ODD, "plain"])
-def test_sheets_are_copied_beside_the_crop_folders(built, name):
-    page, beside = built[3].parent / "sheets" / name, built[0].task(name).sheets
-    copies = {path.relative_to(beside) for path in beside.rglob("*") if path.is_file()}
-    assert copies == {path.relative_to(page) for path in page.rglob("*.jpg")}
-    assert len(copies) >= len(set(built[1][name].splits))
 
 
 def test_worst_images_come_first_on_request(results):

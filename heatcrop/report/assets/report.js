@@ -242,4 +242,20 @@
   fields.label.closest("label").hidden = rows.every((row) => row.label === null);
   for (const option of fields.fusion.options) option.hidden = !labelled && ["fixed", "lost"].includes(option.value);
   reset();
+
+  // ---- an address that ends with #<task>/<image>, as contact sheets have it ------------------------
+  function openAddressed() {
+    let wanted = "";
+    try { wanted = decodeURIComponent(location.hash.slice(1)); } catch { return; }  // not one of ours
+    const row = rows.find((row) => `${row.task.name}/${row.name}` === wanted);
+    if (!row) return;
+    reset();
+    fields.split.value = "";
+    fields.task.value = row.at;
+    fillClasses();
+    filter();
+    show(shown.indexOf(row));
+  }
+  window.addEventListener("hashchange", openAddressed);
+  openAddressed();
 })();

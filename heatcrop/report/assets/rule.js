@@ -6,11 +6,17 @@ const CONTROLS = ["threshold", "margin", "prior_weight", "by", "invisible"];
 const quoted = (text) => (/^[\w./=:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const yaml = (value) => JSON.stringify(value).replace(/([[:,]-?\d)e-/g, "$1.0e-");
 
-function commandOf({ name, command, rule, first }) {
+// The folder above the page's: it may have been moved since the page was written.
+function runFolder() {
+  const path = decodeURIComponent(location.pathname).replace(/^\/(?=[A-Za-z]:)/, "");
+  return path.split("/").slice(0, -2).join("/");
+}
+
+function commandOf({ name, section, rule, first }) {
   const settings = ({ zoom, ...others }) => Object.fromEntries(Object.entries(others).filter(([, v]) => v !== null));
   const crop = { zoom: rule.zoom, rule: settings(rule), first: rule.zoom && first ? settings(first) : null };
-  const words = ["--config", command.config, "--out", command.run, "--task", name];
-  words.push("--set", `tasks=${yaml({ [command.section]: { crop } })}`);
+  const words = ["--config", `${runFolder()}/config.yaml`, "--out", runFolder(), "--task", name];
+  words.push("--set", `tasks=${yaml({ [section]: { crop } })}`);
   return ["python pipeline.py stage crop", ...words.map(quoted)].join(" ");
 }
 
