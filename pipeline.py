@@ -80,7 +80,7 @@ def run(
         return dataset, {}
     dataset = with_finished(folder, dataset)
     metrics = write_results(dataset.tasks, folder, dataset.boxes_true)
-    build_report(folder, dataset.tasks, metrics, anew=False)
+    build_report(folder, dataset.tasks, metrics, dataset.boxes_true, anew=False)
     return dataset, metrics
 
 

@@ -98,6 +98,12 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, text.encode("utf-8"), durable=True)
 
 
+def update_text(path: Path, text: str) -> None:
+    """Write UTF-8 text unless the file holds it already."""
+    if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
+        write_text(path, text)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON; NaN and infinity become null."""
     from pydantic_core import to_jsonable_python

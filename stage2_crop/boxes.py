@@ -41,6 +41,14 @@ class Heatmaps:
         return Heatmaps(self.maps[rows], self.sizes[rows], self.fit, self.invisible[rows], zoomed, regions)
 
 
+def concatenate(parts: Sequence[Heatmaps]) -> Heatmaps:
+    """Join the heatmaps of several lots of images, which are all zoomed or none."""
+    names = ("maps", "sizes", "invisible", "zoomed", "regions")
+    found = {name: [getattr(part, name) for part in parts] for name in names}
+    joined = {name: None if some[0] is None else np.concatenate(some) for name, some in found.items()}
+    return Heatmaps(fit=parts[0].fit, **joined)  # type: ignore[arg-type]
+
+
 def find_crops(heatmaps: Heatmaps, rule: CropRule) -> list[Crop]:
     """Apply one rule to many heatmaps: to the zoomed ones if it zooms, unless such a map gives no crop."""
     # A view of a memory map costs less to index.

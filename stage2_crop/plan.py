@@ -144,6 +144,8 @@ class CropPlan:
     zoom : float
         Compute heatmaps once more, inside surroundings of the first crop that are so many times as wide,
         unless the search finds crops without it better; 0 for not at all. Costs one forward pass an image.
+    first : CropRule, or None
+        The rule of the first crop; None for `rule`. The search starts with it.
     jitter : float
         How far the crops that stage 3 trains on vary around the rule, see
         :func:`stage2_crop.boxes.jitter_boxes`; 0 for not at all.
@@ -160,14 +162,16 @@ class CropPlan:
     rule: CropRule = CropRule()
     search: SearchPlan = SearchPlan()
     zoom: Zoom = 2.0
+    first: CropRule | None = None
     jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.15
     jitters: Annotated[int, Field(ge=1, le=100)] = 4
     fixed_share: Share = 0.0
     quality: Annotated[int, Field(ge=1, le=100)] = 95
 
     def __post_init__(self) -> None:
-        if self.rule.zoom:
-            raise ValueError(f"rule.zoom is {self.rule.zoom:g}; set crop.zoom instead")
+        for name, rule in (("rule", self.rule), ("first", self.first)):
+            if rule is not None and rule.zoom:
+                raise ValueError(f"{name}.zoom is {rule.zoom:g}; set crop.zoom instead")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,7 +82,7 @@ class CropStage(Stage):
         started, plan = time.perf_counter(), self.plan
         for file in (self.folder.zoomed, self.folder.regions):  # of an earlier rule
             file.unlink(missing_ok=True)
-        rule, curve = dataclasses.replace(plan.rule, zoom=0.0), []
+        rule, curve = plan.first or plan.rule, []
         if plan.search.pictures:
             rule, curve = self._search(self._heatmaps[self._search_rows], rule, plan.search.first_steps())
         rule = complete_rule(rule, self._heatmaps[self._known_rows])
@@ -112,7 +112,8 @@ class CropStage(Stage):
         """Choose the rule, and make the folders of the crops."""
         started, plan, searched = time.perf_counter(), self.plan, self._first_rule
         known, first, curve = self._known_rows, searched.rule, []
-        heatmaps, rule, steps = self._heatmaps[known], first, plan.search.last_steps()
+        heatmaps, steps = self._heatmaps[known], plan.search.last_steps()
+        rule = plan.rule if plan.first else first
         if plan.zoom:
             rows, zoomed, regions = self._zoomed("first")
             at = np.searchsorted(rows, known)

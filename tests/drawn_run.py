@@ -13,7 +13,7 @@ from heatcrop.data.tasks import Task
 from heatcrop.files import write_array, write_json, write_table
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import write_arrays, write_predictions
-from stage2_crop.boxes import write_boxes
+from stage2_crop.boxes import Heatmaps, find_crops, write_boxes
 from stage2_crop.plan import CropRule
 
 
@@ -41,8 +41,12 @@ def draw_task(
     data = TaskData(task, tuple(images), tuple(paths), np.array(sizes), letters, splits, np.full(n, ""))
     to = folder.task(name)
     full, crop = (rng.dirichlet(np.ones(len(classes)), n) for _ in range(2))
-    write_array(to.heatmaps, rng.normal(size=(n, 7, 7)).astype(np.float32))
+    heatmaps = rng.normal(size=(n, 7, 7)).astype(np.float32)
+    heatmaps[np.arange(n), rng.integers(1, 6, n), rng.integers(1, 6, n)] += 8
+    heatmaps[::5] = 1.0
+    write_array(to.heatmaps, heatmaps)
     networks, late = np.full(n, "final"), np.flatnonzero(splits != "train")
+    networks = np.where(np.arange(n) % 8 == 0, "fold 0", networks)  # every second training image
     written = write_predictions(to.predictions_csv(1), data, full, networks)
     write_arrays(to.predictions(1), full=written, networks=networks)
     late_networks = np.where(splits != "train", "final", "")
@@ -50,12 +54,9 @@ def draw_task(
     fused_written = write_predictions(to.fused_csv, data, 0.5 * full + 0.5 * crop, networks, late)
     write_arrays(to.predictions(3), crop=crop_written, fused=fused_written, networks=late_networks)
     sizes_array = np.array(sizes)
-    side = sizes_array.min(axis=1) // 2
-    boxes = np.column_stack([np.zeros(n), np.full(n, 2), side, 2 + side]).astype(np.int64)
-    boxes[::5] = np.column_stack([np.zeros_like(sizes_array), sizes_array])[::5]
-    fallback = np.full(n, "", "U16")
-    fallback[::5], fallback[1::5] = "flat", "usual"
-    rule = dataclasses.replace(CropRule(), threshold=0.35)
+    rule = CropRule(prior=(0.5, 0.5, 0.5, 0.5), usual=(0.5, 0.5, 0.5))
+    crops = find_crops(Heatmaps(heatmaps, sizes_array, "pad", np.zeros(n, bool)), rule)
+    boxes, fallback = np.array([one.box for one in crops]), np.array([one.fallback for one in crops])
     arrays = {"boxes": boxes, "fallback": fallback, "score": np.full(n, 0.5)}
     write_arrays(to.boxes, **arrays)
     write_boxes(to.boxes_csv, data, rule, **arrays)

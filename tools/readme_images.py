@@ -33,7 +33,7 @@ def draw_idea(results: TaskResults, row: int) -> Image.Image:
     data, box = results.data, results.boxes[row]
     image = read_image(data.paths[row])
     size = np.array(image.shape[1::-1])
-    heat = heat_on(results.heat(row), results.frame(row), size, image.shape[:2])
+    heat = heat_on(*results.heat(row), size, image.shape[:2])
     warm = fitted(overlay(image, heat, results.rule.threshold), CELL)
     outlined = warm.copy()
     outline(outlined, box * (warm.shape[1] / size[0]))
@@ -82,7 +82,7 @@ def photograph_page(report: Path, out: Path) -> None:
         page.select_option("[name=fusion]", "fixed")
         page.select_option("[name=order]", "gain")
         page.locator("#gallery").evaluate("(node) => node.scrollIntoView({ behavior: 'instant' })")
-        page.wait_for_function("document.querySelector('.card canvas')?.width === 128")
+        page.wait_for_function("document.querySelector('.card canvas')?.width === 112")
         page.wait_for_load_state("networkidle")
         page.screenshot(path=str(out), type="jpeg", quality=80)
         browser.close()

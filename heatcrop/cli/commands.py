@@ -347,7 +347,7 @@ def report(
     dataset = reload_dataset(folder)
     metrics = write_results(dataset.tasks, folder, dataset.boxes_true)
     plan = ReportPlan(worst_first=worst_first)
-    log(f"report: {build_report(folder, dataset.tasks, metrics, plan)}")
+    log(f"report: {build_report(folder, dataset.tasks, metrics, dataset.boxes_true, plan)}")
 
 
 @app.command()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from heatcrop.data.dataset import TaskData
+
+if TYPE_CHECKING:
+    import pandas as pd  # not installed where only ONNX Runtime is
 
 
 def overlap(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:

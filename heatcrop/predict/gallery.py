@@ -16,6 +16,7 @@ from heatcrop.predict.predictor import Pipeline, Prediction
 from heatcrop.report.build import may_be_rebuilt
 from heatcrop.report.results import TaskResults
 from heatcrop.runs.predictions import BRANCHES
+from stage2_crop.boxes import concatenate
 
 
 def gallery_page(out: Path, boxes: Path | None = None) -> Path:
@@ -54,8 +55,7 @@ def gallery_rows(
         {branch: np.concatenate([getattr(p, branch) for p in predictions]) for branch in BRANCHES},
         np.concatenate([p.boxes for p in predictions]),
         np.array([fallback for p in predictions for fallback in p.fallbacks]),
-        np.concatenate([p.heatmaps for p in predictions]),
+        concatenate([p.heatmaps for p in predictions]),
         pipeline.description.tasks[task.name].crop_rule,
-        pipeline.form.fit,
         np.zeros(n, bool),
     )

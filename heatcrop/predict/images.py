@@ -136,7 +136,7 @@ def predict_images(
                     paths, sizes = [i.path for i in chunk], np.array([i.size for i in chunk])
                     for parts, part in zip(predictions, pipeline.predict(tasks, paths, sizes), strict=True):
                         if on_task is None:
-                            part = dataclasses.replace(part, heatmaps=np.empty((0, 0, 0), np.float32))
+                            part = dataclasses.replace(part, heatmaps=part.heatmaps[:0])
                         parts.append(part)
                     bar(len(chunk))
             # The tables are ordered by task, but tasks that share a network are predicted together.

@@ -42,8 +42,7 @@ class Prediction:
     boxes: np.ndarray
     """(N, 4) int."""
     fallbacks: list[str]
-    heatmaps: np.ndarray
-    """(N, h, w) float32."""
+    heatmaps: Heatmaps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Pipeline:
             parts = self._outputs(self.branches(task)[1], cropped, one.crop.views)
             crop = softmax(np.concatenate([logits[:, own] for logits, _ in parts]).astype(np.float64))
             fused, fallbacks = fuse(full, crop, one.fusion), [c.fallback for c in crops]
-            predictions.append(Prediction(full, crop, fused, boxes, fallbacks, heatmaps))
+            predictions.append(Prediction(full, crop, fused, boxes, fallbacks, known))
         return predictions
 
     def _zoomed(self, heatmaps: Heatmaps, task: Task, paths: Sequence[str], own: slice) -> Heatmaps:

@@ -8,15 +8,14 @@ import filecmp
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.listing import REPORT_RECORD
-from heatcrop.data.tasks import distinct_names
-from heatcrop.files import atomic_path
-from heatcrop.report.page import TaskPart, write_page
-from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings
+from heatcrop.data.tasks import Task, distinct_names
+from heatcrop.report.page import TaskPart, write_links, write_page
+from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings, write_suspects
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheet
 from heatcrop.report.thumbs import write_gallery
 from heatcrop.runs.folder import RunFolder
@@ -30,6 +29,9 @@ from heatcrop.runs.records import (
     write_record,
 )
 from heatcrop.runs.swap import staging_folder, swap_in
+
+if TYPE_CHECKING:
+    import pandas as pd  # not installed where only ONNX Runtime is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,31 +50,41 @@ def build_report(
     folder: RunFolder,
     tasks: dict[str, TaskData],
     metrics: dict[str, Any],
+    boxes_true: pd.DataFrame | None = None,
     plan: ReportPlan = ReportPlan(),
     anew: bool = True,
 ) -> Path:
     """Write ``report/index.html`` with its files, and the sheets beside the crop folders; return the page.
 
     Tasks whose first two stages have not run yet are left out; where stage 3 has not run, the report shows
-    the full image's predictions only. `tasks` are by full name, `metrics` as in ``metrics.json``. Unless
-    `anew`, a report that was made from the same inputs stays.
+    the full image's predictions only. `tasks` are by full name, `metrics` as in ``metrics.json``,
+    `boxes_true` the true regions, see :func:`heatcrop.metrics.localisation.true_boxes`. Unless `anew`, a
+    report that was made from the same inputs stays.
     """
     settings, home = read_settings(folder), folder.report.parent
-    inputs = StageInputs({}, _fingerprint(folder, tasks, plan, _shown(metrics), _shown(settings)))
+    boxes: list[Any] = []
+    if boxes_true is not None:
+        boxes = [boxes_true["image"].tolist(), boxes_true[["x0", "y0", "x1", "y1"]].to_numpy(float)]
+    inputs = StageInputs({}, _fingerprint(folder, tasks, plan, *boxes, _shown(metrics), _shown(settings)))
     if not anew and is_current(home / REPORT_RECORD, inputs.fingerprint):
         return folder.report
     from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
 
-    sheets: list[Path] = []
-    with _replacing(home, inputs, sheets) as new:
-        found = (_task_part(new, folder, data, settings, metrics["split"], plan) for data in tasks.values())
+    others: list[Path] = []
+    with _replacing(home, inputs, others) as new:
+        found = (
+            _task_part(new, folder, data, settings, metrics["split"], boxes_true, plan)
+            for data in tasks.values()
+        )
         parts = [part for part in found if part is not None]
         for part in parts:
-            sheets.append(folder.task(part.task.name).sheets)
-            _copy_sheets(new, sheets[-1], part)
+            task = folder.task(part.task.name)
+            others += [task.sheets, task.suspects]
+            _move_sheets(new, task.sheets, part, folder.report)
         name = str(settings.get("name") or folder.path.resolve().name)
         plot = scores_plot(new, metrics, [part.task for part in parts])
-        write_page(new / folder.report.name, name, settings, parts, metrics, plot)
+        homes = {task: os.path.relpath(folder.task(task).sheets, home) for task in tasks}
+        write_page(new / folder.report.name, name, settings, parts, metrics, plot, homes)
     return folder.report
 
 
@@ -116,8 +128,8 @@ def _shown(values: Any) -> Any:
 def _replacing(home: Path, inputs: StageInputs, others: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield a folder to build in, which replaces `home` when the block ends without an error.
 
-    Its record holds `inputs`, and `others` (sheets, which stage crop removes) that must exist too for the
-    page to be current.
+    Its record holds `inputs`, and `others` (sheets, which stage crop removes, and suspects) that must exist
+    too for the page to be current.
     """
     new = staging_folder(home)
     shutil.rmtree(new, ignore_errors=True)
@@ -139,31 +151,37 @@ def _files(home: Path) -> set[str] | None:
     return None if record is None else {REPORT_RECORD, *record["files"]}
 
 
-def _copy_sheets(root: Path, home: Path, part: TaskPart) -> None:
-    """Copy a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``.
+def _move_sheets(root: Path, home: Path, part: TaskPart, page: Path) -> None:
+    """Move a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``.
 
-    Unchanged files are not written again.
+    Each gets an HTML file of the same name. Unchanged sheets are not written again.
     """
-    copies = {home / sheet.split / PurePosixPath(sheet.file).name: root / sheet.file for sheet in part.sheets}
-    for old in set(home.glob("*/*.jpg")) - set(copies):
+    sheets = {home / sheet.split / f"{sheet.stem}.jpg": sheet for sheet in part.sheets}
+    links = {path.with_name(f"{sheet.stem}.html"): sheet for path, sheet in sheets.items()}
+    for old in {*home.glob("*/*.jpg"), *home.glob("*/*.html")} - {*sheets, *links}:
         old.unlink()
-    for path, file in copies.items():
-        if path.is_file() and filecmp.cmp(file, path, shallow=False):
-            continue
-        with atomic_path(path) as partial:
-            try:
-                os.link(file, partial)  # takes no space
-            except OSError:
-                shutil.copyfile(file, partial)
+    for path, sheet in sheets.items():
+        if not (path.is_file() and filecmp.cmp(root / sheet.file, path, shallow=False)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(root / sheet.file, path)
+    for path, sheet in links.items():
+        write_links(path, sheet, part, Path(os.path.relpath(page, path.parent)).as_posix())
+    shutil.rmtree(root / "sheets" / home.parent.name, ignore_errors=True)
 
 
 def _task_part(
-    root: Path, folder: RunFolder, data: TaskData, settings: dict[str, Any], split: str, plan: ReportPlan
+    root: Path,
+    folder: RunFolder,
+    data: TaskData,
+    settings: dict[str, Any],
+    split: str,
+    boxes_true: pd.DataFrame | None,
+    plan: ReportPlan,
 ) -> TaskPart | None:
     """Write one task's files below `root` and describe them."""
     from heatcrop.report.plots import task_plots
 
-    results = read_results(data, folder, settings)
+    results = read_results(data, folder, settings, boxes_true)
     if results is None:
         return None
     # A task without labels on the reported split shows its validation images.
@@ -173,8 +191,17 @@ def _task_part(
     chosen = choose_rows(results, plan.rows)
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
         overview = write_overview(root, results, shown)
-        for sheet in sheets:
-            write_sheet(root, results, sheet)
+        for number, sheet in enumerate(sheets):
+            sheets[number] = write_sheet(root, results, sheet)
             bar(1)
         gallery = write_gallery(root, results, chosen, folder.report.parent, bar)
+    write_suspects(folder.task(data.task.name).suspects, results)
+    gallery["section"] = _section(data.task, settings)
     return TaskPart(data.task, gallery, plots, overview, sheets)
+
+
+def _section(task: Task, settings: dict[str, Any]) -> str:
+    """Return the key below ``tasks`` that holds a task's own settings, for a command that changes them."""
+    own = settings.get("tasks")
+    # One by short name takes precedence over one by name.
+    return task.short if isinstance(own, dict) and task.short in own else task.name

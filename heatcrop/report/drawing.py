@@ -19,14 +19,12 @@ Shape = Callable[[ImageDraw.ImageDraw], None]
 INK, SOFT, FAINT = (31, 36, 48), (92, 100, 116), (222, 226, 233)
 PAPER, MAT, WHITE = (255, 255, 255), (244, 246, 249), (255, 255, 255)
 GREEN, RED, OCHRE, AMBER = (16, 128, 92), (200, 50, 62), (150, 105, 10), (176, 84, 0)
+CYAN = (127, 242, 255)
 COLOUR_OF = {2: GREEN, 1: OCHRE, 0: RED, -1: SOFT}
 SIGNS = {2: "✓", 1: "≈", 0: "✗", -1: "?"}
 
 FINE = 4
 """Text and signs are drawn this many times larger and scaled down, which smooths edges and spacing."""
-
-GRID_MAX = 16
-"""Finer maps are scaled down before they are written into the page."""
 
 THREADS = 2
 """Threads that read images and draw panels."""
@@ -140,6 +138,14 @@ def outline(image: np.ndarray, box: np.ndarray) -> None:
         image[on] = np.round(image[on] * (1 - opacity) + shade * opacity)
 
 
+def dashed(image: np.ndarray, box: np.ndarray) -> None:
+    """Draw, in place, a dashed cyan rectangle on dark."""
+    ring, (x0, y0, x1, y1) = np.zeros(image.shape[:2], np.uint8), (round(v) for v in box.tolist())
+    cv2.rectangle(ring, (x0, y0), (x1 - 1, y1 - 1), 1, 2)
+    y, x = np.nonzero(ring)
+    image[y, x] = np.where(((x + y) // 4 % 2)[:, None], CYAN, INK)
+
+
 def heat_on(
     heat: np.ndarray, frame: tuple[float, float, float, float], size: np.ndarray, shape: tuple[int, int]
 ) -> np.ndarray:
@@ -160,18 +166,23 @@ def heat_on(
     return found
 
 
+def palette() -> np.ndarray:
+    """Colour of every heat, (256, 3) uint8: inferno's without its blacks, which would hide the image."""
+    colours = mpl.colormaps["inferno"](0.28 + 0.70 * np.linspace(0, 1, 256))
+    return np.round(colours[:, :3] * 255).astype(np.uint8)
+
+
 def heat_colours(threshold: float) -> np.ndarray:
     """Colour and opacity of every heat: (256, 4) uint8 RGBA.
 
-    The colours are inferno's without its blacks, which would hide the image. Opacity follows heat and
-    takes a step at the crop rule's threshold, so that the thresholded area has an edge.
+    Opacity follows heat and takes a step at the crop rule's threshold, so that the thresholded area has an
+    edge. The page has the same function.
     """
     heat = np.linspace(0, 1, 256)
-    colours = mpl.colormaps["inferno"](0.28 + 0.70 * heat)
     above = (heat - threshold) / max(1e-6, 1 - threshold)
     below = 0.24 * (heat / max(threshold, 1e-6)) ** 1.5
-    colours[:, 3] = np.where(heat >= threshold, 0.42 + 0.26 * above, below)
-    return np.round(colours * 255).astype(np.uint8)
+    opacity = np.where(heat >= threshold, 0.42 + 0.26 * above, below)
+    return np.column_stack([palette(), np.round(opacity * 255).astype(np.uint8)])
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, threshold: float) -> np.ndarray:
@@ -179,16 +190,3 @@ def overlay(image: np.ndarray, heat: np.ndarray, threshold: float) -> np.ndarray
     layer = heat_colours(threshold)[np.round(np.clip(heat, 0, 1) * 255).astype(np.intp)].astype(np.float32)
     alpha = layer[..., 3:] / 255
     return np.round(image * (1 - alpha) + layer[..., :3] * alpha).astype(np.uint8)
-
-
-def heat_text(heat: np.ndarray) -> dict[str, object]:
-    """Encode a map for the page: its shape, and two hexadecimal digits a position.
-
-    >>> heat_text(np.array([[0.0, 1.0]], np.float32))
-    {'w': 2, 'h': 1, 'v': '00ff'}
-    """
-    rows, columns = heat.shape
-    if max(rows, columns) > GRID_MAX:
-        heat = cv2.resize(heat, (min(columns, GRID_MAX), min(rows, GRID_MAX)), interpolation=cv2.INTER_AREA)
-    values = np.round(np.clip(heat, 0, 1) * 255).astype(np.uint8)
-    return {"w": values.shape[1], "h": values.shape[0], "v": values.tobytes().hex()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import shutil
 from pathlib import Path
@@ -12,13 +13,15 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heatcrop.data.tasks import Task
-from heatcrop.files import write_text
+from heatcrop.files import update_text, write_text
+from heatcrop.report.drawing import palette
 from heatcrop.report.sheets import Sheet
+from heatcrop.report.thumbs import address
 from heatcrop.runs.predictions import BRANCHES
 from heatcrop.wording import counted
 
 HERE = Path(__file__).parent
-ASSETS = ("report.css", "images.js", "report.js")
+ASSETS = ("report.css", "crop.js", "images.js", "rule.js", "report.js")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +43,82 @@ def write_page(
     parts: list[TaskPart],
     metrics: dict[str, Any] | None = None,
     plot: dict[str, str] | None = None,
+    sheets: dict[str, str] | None = None,
 ) -> None:
-    """Write the page and its assets; without `metrics`, as in ``metrics.json``, the gallery alone."""
+    """Write the page and its assets; without `metrics`, as in ``metrics.json``, the gallery alone.
+
+    `sheets` are the folders of the tasks' sheets, relative to the page's, by full name of the task.
+    """
+    page = (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            name=name,
+            facts=_facts(settings, parts),
+            parts=parts,
+            branches=BRANCHES,
+            metrics=metrics,
+            plot=plot,
+            sheets={name: Path(path).as_posix() for name, path in (sheets or {}).items()},
+            truth_known=any(row["region"] for part in parts for row in part.gallery["rows"]),
+            data={
+                "split": metrics["split"] if metrics else "",
+                "palette": palette().tobytes().hex(),
+                "tasks": [part.gallery for part in parts],
+            },
+        )
+    )
+    (path.parent / "assets").mkdir(parents=True, exist_ok=True)
+    for asset in ASSETS:
+        shutil.copyfile(HERE / "assets" / asset, path.parent / "assets" / asset)
+    write_text(path, page)
+
+
+def write_links(path: Path, sheet: Sheet, part: TaskPart, page: str) -> None:
+    """Write the HTML file beside a sheet, which links its images to the originals and to the page.
+
+    `page` is the page's path relative to the file's folder. An unchanged file is not written again.
+    """
+    width, height = sheet.size
+    rows, areas = {row["at"]: row for row in part.gallery["rows"]}, []
+
+    def add(href: str, label: str, box: tuple[int, int, int, int]) -> None:
+        x0, y0, x1, y1 = box
+        sides = {
+            "left": x0 / width,
+            "top": y0 / height,
+            "width": (x1 - x0) / width,
+            "height": (y1 - y0) / height,
+        }
+        areas.append({"href": href, "label": label, **{k: f"{100 * v:.4f}" for k, v in sides.items()}})
+
+    for tile in sheet.tiles:
+        original = address(tile.path, path.parent)
+        if original is not None:
+            add(original, f"original of {tile.name}", tile.image)
+        if tile.row in rows:
+            fragment = quote(f"{part.task.name}/{tile.name}", safe="")
+            add(f"{quote(page)}#{fragment}", f"{tile.name} in the report", tile.crop)
+    missing = sum(tile.row not in rows for tile in sheet.tiles)
+    html = (
+        templates()
+        .get_template("sheet.html.j2")
+        .render(
+            title=f"{part.task.short}, {sheet.split}, {sheet.title}",
+            page=page,
+            image=f"{sheet.stem}.jpg",
+            width=width,
+            height=height,
+            areas=areas,
+            missing=missing,
+        )
+    )
+    update_text(path, html)
+
+
+@functools.cache
+def templates() -> Environment:
+    """Return the environment of the templates."""
     # Class names come from users' files: everything is escaped.
     env = Environment(
         loader=FileSystemLoader(HERE),
@@ -52,19 +129,7 @@ def write_page(
     )
     env.filters |= {"number": _number, "minus": _minus, "address": quote}
     env.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    page = env.get_template("page.html.j2").render(
-        name=name,
-        facts=_facts(settings, parts),
-        parts=parts,
-        branches=BRANCHES,
-        metrics=metrics,
-        plot=plot,
-        data={"split": metrics["split"] if metrics else "", "tasks": [part.gallery for part in parts]},
-    )
-    (path.parent / "assets").mkdir(parents=True, exist_ok=True)
-    for asset in ASSETS:
-        shutil.copyfile(HERE / "assets" / asset, path.parent / "assets" / asset)
-    write_text(path, page)
+    return env
 
 
 def _facts(settings: dict[str, Any], parts: list[TaskPart]) -> list[str]:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.labels import YES
+from heatcrop.data.labels import NO, YES
+from heatcrop.files import update_text
+from heatcrop.metrics.localisation import true_boxes
+from heatcrop.metrics.suspects import find_suspects
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import read_array, read_json
 from stage2_crop.boxes import Heatmaps, deciding_heat
 from stage2_crop.plan import CropRule, SearchedRule
+
+if TYPE_CHECKING:
+    import pandas as pd  # not installed where only ONNX Runtime is
 
 UNKNOWN = -1
 
@@ -37,6 +44,22 @@ class TaskResults:
     """(N,) bool: whether the full-image prediction comes from a network that trained on the image."""
     folder: str = ""
     """Name of the task's folders in the report, which no other task has."""
+    first: CropRule | None = None
+    """The rule of the first crops, where `rule` zooms."""
+    boxes_true: pd.DataFrame | None = None
+    """The true regions, see :func:`heatcrop.metrics.localisation.true_boxes`."""
+
+    @functools.cached_property
+    def regions(self) -> np.ndarray:
+        """(N, 4) true regions in pixels, NaN where none is known."""
+        if self.boxes_true is None:
+            return np.full((len(self.data), 4), np.nan)
+        return true_boxes(self.data, self.boxes_true)
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether the true region of any image is known."""
+        return not np.isnan(self.regions).all()
 
     def predicted(self, branch: str) -> np.ndarray:
         """(N,) bool: whether a branch has a prediction."""
@@ -75,6 +98,31 @@ class TaskResults:
         return known & (self.outcomes(self.probabilities[right]) == YES)
 
     @functools.cached_property
+    def unseen(self) -> np.ndarray:
+        """(N, C) mean of both branches for labelled training and validation images; else NaN.
+
+        Only of networks that did not train on the image: NaN where one did.
+        """
+        both = np.stack([self.probabilities["full"], self.probabilities["crop"]])
+        mean = np.where(np.isnan(both[1]), both[0], both.mean(axis=0))
+        known = self.data.labelled & ~self.trained & (self.data.splits != "test")
+        return np.where(known[:, None], mean, np.nan)
+
+    @functools.cached_property
+    def label_probability(self) -> np.ndarray:
+        """(N,) probability of the label by :attr:`unseen`, NaN where that is."""
+        return np.asarray(self.unseen[np.arange(len(self.data)), self.data.letters.argmax(axis=1)])
+
+    @functools.cached_property
+    def suspect(self) -> np.ndarray:
+        """(N,) bool: doubtful labels, see :func:`heatcrop.metrics.suspects.find_suspects`."""
+        known, found = ~np.isnan(self.label_probability), np.zeros(len(self.data), bool)
+        found[known] = find_suspects(self.data.letters[known].argmax(axis=1), self.unseen[known])
+        # A class that the image may show too ("maybe") is no error.
+        top = np.nan_to_num(self.unseen).argmax(axis=1)
+        return found & (self.data.letters[np.arange(len(found)), top] == NO)
+
+    @functools.cached_property
     def uncropped(self) -> np.ndarray:
         """(N,) bool: no crop was made."""
         return is_uncropped(self.fallback)
@@ -111,15 +159,21 @@ def read_settings(folder: RunFolder) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) -> TaskResults | None:
-    """Read one task's results; None where the first two stages have not run yet."""
+def read_results(
+    data: TaskData, folder: RunFolder, settings: dict[str, Any], boxes_true: pd.DataFrame | None = None
+) -> TaskResults | None:
+    """Read one task's results; None where the first two stages have not run yet.
+
+    `boxes_true` are the true regions, see :func:`heatcrop.metrics.localisation.true_boxes`.
+    """
     task = folder.task(data.task.name)
     if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
         return None
     network = settings.get("network")
     crops = read_arrays(task.boxes, ("boxes", "fallback"), len(data))
     networks = read_arrays(task.predictions(1), ("networks",), len(data))["networks"]
-    probabilities, rule = read_branches(task, data), read_json(task.rule, SearchedRule).rule
+    probabilities, searched = read_branches(task, data), read_json(task.rule, SearchedRule)
+    rule = searched.rule
     fit = str((network.get("fit") if isinstance(network, dict) else None) or "pad")
     invisible = probabilities["full"].argmax(axis=1) == data.task.invisible
     zoomed = [read_array(one) if rule.zoom and one.is_file() else None for one in (task.zoomed, task.regions)]
@@ -132,7 +186,34 @@ def read_results(data: TaskData, folder: RunFolder, settings: dict[str, Any]) ->
         fallback=crops["fallback"],
         heatmaps=Heatmaps(read_array(task.heatmaps), data.sizes, fit, invisible, *zoomed),
         rule=rule,
+        first=searched.first,
+        boxes_true=boxes_true,
     )
+
+
+def write_suspects(path: Path, results: TaskResults) -> None:
+    """Write the labels of training and validation images, the most doubtful first.
+
+    ``image, split, label, suggested``: the label, and the most probable class by networks that did not train
+    on the image; ``label_probability, suggested_probability``: the mean of both branches; ``suspect``: 1
+    where confident learning takes the label for wrong. An unchanged file is not written again.
+    """
+    import pandas as pd
+
+    data, p = results.data, results.unseen
+    rows = np.argsort(results.label_probability, kind="stable")  # NaN last
+    rows = rows[: np.count_nonzero(~np.isnan(results.label_probability))]
+    classes = np.array(data.task.classes, object)
+    table = {
+        "image": [data.images[i] for i in rows],
+        "split": data.splits[rows],
+        "label": classes[data.letters[rows].argmax(axis=1)],
+        "suggested": classes[p[rows].argmax(axis=1)],
+        "label_probability": [f"{value:.4f}" for value in results.label_probability[rows]],
+        "suggested_probability": [f"{value:.4f}" for value in p[rows].max(axis=1)],
+        "suspect": results.suspect[rows].astype(int),
+    }
+    update_text(path, pd.DataFrame(table).to_csv(index=False, lineterminator="\n"))
 
 
 def choose_rows(results: TaskResults, limit: int) -> np.ndarray:
@@ -140,8 +221,8 @@ def choose_rows(results: TaskResults, limit: int) -> np.ndarray:
 
     Where validation and test have more than `limit` images, half of the places go to images whose
     class fusion changed (largest change first), a quarter to other mistakes (most confident first),
-    the rest to a random sample of the others; unused places go to the remaining images. Random
-    training images come on top, a tenth of `limit`.
+    the rest to a random sample of the others; unused places go to the remaining images. On top come training
+    images: a tenth of `limit` at random, and as many of those with the most doubtful labels.
     """
     rng = np.random.default_rng(0)
     train, predicted = results.data.splits == "train", results.predicted("full")
@@ -158,4 +239,6 @@ def choose_rows(results: TaskResults, limit: int) -> np.ndarray:
         queue = (first[:half], second[:quarter], others, first[half:], second[quarter:])
         pool = pool[np.concatenate(queue)[:limit]]
     trained = rng.permutation(np.flatnonzero(train & predicted))[: limit // 10]
-    return np.sort(np.concatenate([pool, trained]))
+    doubtful = np.flatnonzero(train & results.suspect)
+    doubtful = doubtful[np.argsort(results.label_probability[doubtful], kind="stable")][: limit // 10]
+    return np.unique(np.concatenate([pool, trained, doubtful]))

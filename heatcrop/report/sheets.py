@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -20,13 +20,28 @@ from heatcrop.wording import counted
 
 EDGE, GAP, INNER, COLUMNS, CELL, HEAD = 40, 36, 8, 3, 232, 104
 OVERVIEW_CELL, OVERVIEW_COLUMNS, OVERVIEW_LABEL = 168, 4, 190
-QUALITY = 84
+QUALITY = 80
 WORDS = {2: "right", 0: "wrong", 1: "maybe"}
+
+
+Rectangle = tuple[int, int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """One image of a drawn sheet, and where it is: x0, y0, x1, y1 in pixels of the sheet."""
+
+    row: int
+    name: str
+    path: str
+    image: Rectangle
+    crop: Rectangle
+    """With the caption below it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """One planned contact sheet: its file below the report, and which `rows` of `total` it shows."""
+    """One contact sheet: its file below the report, and which `rows` of `total` it shows."""
 
     file: str
     split: str
@@ -34,6 +49,14 @@ class Sheet:
     rows: np.ndarray
     total: np.ndarray
     order: str
+    size: tuple[int, int] = (0, 0)
+    """Width and height in pixels, and what is where, once it is drawn."""
+    tiles: tuple[Tile, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """Its file's name without the suffix."""
+        return PurePosixPath(self.file).name.removesuffix(".jpg")
 
 
 def plan_sheets(results: TaskResults, tiles: int, worst_first: bool = False) -> list[Sheet]:
@@ -105,8 +128,8 @@ def write_overview(root: Path, results: TaskResults, split: str) -> str:
     return file
 
 
-def write_sheet(root: Path, results: TaskResults, sheet: Sheet) -> None:
-    """Draw a sheet below `root`."""
+def write_sheet(root: Path, results: TaskResults, sheet: Sheet) -> Sheet:
+    """Draw a sheet below `root`; return it with its size and tiles."""
     columns = min(COLUMNS, max(2, len(sheet.rows)))  # the heading needs two
     lines = -(-len(sheet.rows) // columns)
     wide, high = 2 * CELL + INNER, CELL + 66
@@ -131,6 +154,17 @@ def write_sheet(root: Path, results: TaskResults, sheet: Sheet) -> None:
     for row, (left, top) in places.items():
         _caption(page, (left, top + CELL), results, row)
     write_jpeg(root / sheet.file, np.asarray(page), QUALITY)
+    tiles = tuple(
+        Tile(
+            row,
+            results.data.images[row],
+            results.data.paths[row],
+            (left, top, left + CELL, top + CELL),
+            (left + CELL + INNER, top, left + wide, top + high),
+        )
+        for row, (left, top) in places.items()
+    )
+    return dataclasses.replace(sheet, size=size, tiles=tiles)
 
 
 def _heading(page: Image.Image, title: str, summary: str, results: TaskResults) -> None:
@@ -144,7 +178,8 @@ def _heading(page: Image.Image, title: str, summary: str, results: TaskResults) 
     text(page, (right - 136, 47), "heat", 14, SOFT, side="right")
     edge = right - 128 + round(128 * threshold)
     ImageDraw.Draw(page).line((edge, 33, edge, 50), fill=INK)
-    text(page, (right, 70), f"crop threshold: {threshold:.0%}", 13, SOFT, side="right")
+    legend = f"crop threshold: {threshold:.0%}" + ("; dashed: true region" if results.has_regions else "")
+    text(page, (right, 70), legend, 13, SOFT, side="right")
 
 
 def _draw_panels(
@@ -158,8 +193,11 @@ def _draw_panels(
         image, crop = drawing.read_panels(data.paths[row], size, results.boxes[row], cell, cell)
         heat = drawing.heat_on(*results.heat(row), size, image.shape[:2])
         image = drawing.overlay(image, heat, results.rule.threshold)
+        scale = (image.shape[1::-1] / size)[[0, 1, 0, 1]]
+        if not np.isnan(results.regions[row, 0]):
+            drawing.dashed(image, results.regions[row] * scale)
         if not results.uncropped[row]:
-            drawing.outline(image, results.boxes[row] * (image.shape[1::-1] / size)[[0, 1, 0, 1]])
+            drawing.outline(image, results.boxes[row] * scale)
         return image, crop
 
     with ThreadPoolExecutor(THREADS) as pool:

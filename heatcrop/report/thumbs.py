@@ -1,11 +1,13 @@
 """Images of the gallery: one JPEG file a row, the image and its crop side by side.
 
 Heat and box are not drawn into it. The page draws them from numbers, so that a reader can change the
-heat's opacity, and one small file serves the image, its heatmap and its crop.
+heat's opacity and the crop rule, and one small file serves the image, its heatmap and its crop.
 """
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +19,10 @@ import numpy as np
 
 from heatcrop.data.images import write_jpeg
 from heatcrop.data.labels import format_letters
-from heatcrop.report.drawing import THREADS, heat_colours, heat_text, read_panels
+from heatcrop.report.drawing import THREADS, read_panels
 from heatcrop.report.results import TaskResults
 
-IMAGE_PX, CROP_PX, QUALITY = 340, 300, 82
+IMAGE_PX, CROP_PX, QUALITY = 288, 256, 72
 
 
 def write_gallery(
@@ -29,40 +31,51 @@ def write_gallery(
     """Write the images of some rows below `root`; return what the scripts of the page in `home` read.
 
     Of a row, ``p`` has a list a branch (or null) of C shares in thousandths, ``top`` the predicted class a
-    branch, ``letters`` n, m, y a class ('' without a label), ``thumb`` x, y, width, height of image and crop
-    in its file, ``original`` an address (or null). ``size``, ``box`` and the heatmap's ``frame`` are in
-    pixels of the original.
+    branch, ``letters`` n, m, y a class ('' without a label), ``label`` the label's probability in thousandths
+    by networks that did not train on it (or null), ``maps`` the heatmaps of the image and, where the rule
+    zooms, of ``zoomed``, a part of it; ``thumb`` x, y, width, height of image and crop in its file,
+    ``original`` an address (or null), ``at`` the row of the data. ``size``, ``box``, ``zoomed`` and
+    ``region``, the true one, are in pixels of the original.
     """
-    data, task = results.data, results.data.task
+    data, task, heatmaps = results.data, results.data.task, results.heatmaps
+    maps = [one for one in (heatmaps.maps, heatmaps.zoomed) if one is not None]
+    kinds, label = ("trained", "fixed", "lost", "suspect"), results.label_probability
+    regions = results.regions
     splits = ("test", "val", "train", *np.unique(data.splits).tolist())
 
     def describe(number: int, row: int) -> dict[str, Any]:
         file = f"thumbs/{results.folder}/{number:04d}.jpg"
         size, panels = _write_thumb(root / file, results, row)
-        heat, frame = results.heat(row)
         shares = [None if np.isnan(p[row, 0]) else p[row] for p in results.probabilities.values()]
         return {
             "name": data.images[row],
             "split": str(data.splits[row]),
-            **{kind: bool(getattr(results, kind)[row]) for kind in ("trained", "fixed", "lost", "uncropped")},
+            **{kind: bool(getattr(results, kind)[row]) for kind in kinds},
             "letters": format_letters(data.letters[row]) if data.labelled[row] else "",
             "p": [None if p is None else [round(1000 * v) for v in p.tolist()] for p in shares],
             "top": [None if p is None else int(p.argmax()) for p in shares],
+            "label": None if np.isnan(label[row]) else round(1000 * label[row]),
             "fallback": str(results.fallback[row]),
             "size": data.sizes[row].tolist(),
             "box": results.boxes[row].tolist(),
-            "note": results.note(row),
-            "frame": [round(v, 1) for v in frame],
-            "heat": heat_text(heat),
+            "invisible": bool(heatmaps.invisible[row]),
+            "maps": [_base64(maps[row]) for maps in maps],
+            "zoomed": None if heatmaps.regions is None else heatmaps.regions[row].tolist(),
+            "region": None if np.isnan(regions[row, 0]) else regions[row].tolist(),
             "thumb": {"file": quote(file), "size": size, "panels": panels},
-            "original": _address(data.paths[row], home),
+            "original": address(data.paths[row], home),
+            "at": row,
         }
 
     gallery = {
         "name": task.name,
         "short": task.short,
         "classes": task.classes,
-        "colours": heat_colours(results.rule.threshold).tobytes().hex(),
+        "rule": dataclasses.asdict(results.rule),
+        "first": None if results.first is None else dataclasses.asdict(results.first),
+        "invisible": task.invisible is not None,
+        "fit": heatmaps.fit,
+        "map": [heatmaps.maps.shape[2], heatmaps.maps.shape[1]],
         "counts": {split: results.counts(split) for split in splits},
         "rows": [],
     }
@@ -88,8 +101,13 @@ def _write_thumb(path: Path, results: TaskResults, row: int) -> tuple[list[int],
     return [sheet.shape[1], sheet.shape[0]], panels
 
 
-def _address(path: str, home: Path) -> str | None:
-    """Give the original's address relative to the page; None where no relative path exists."""
+def _base64(heatmap: np.ndarray) -> str:
+    """Encode a heatmap without loss, since the page must find the same boxes: 32-bit floats, row by row."""
+    return base64.b64encode(heatmap.astype("<f4").tobytes()).decode()
+
+
+def address(path: str, home: Path) -> str | None:
+    """Give a file's address relative to a folder of pages; None where no relative path exists."""
     try:
         relative = os.path.relpath(os.path.abspath(path), home.resolve())
     except ValueError:  # another drive

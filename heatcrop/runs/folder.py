@@ -51,6 +51,8 @@ class TaskFolder:
     """Array of int32, shape (N, J, 4): J crops of each image for stage 3 to train on."""
     fusion = _Below("stage3/fusion.json")
     fused_csv = _Below("stage3/fused.csv")
+    suspects = _Below("suspects.csv")
+    """Labels of training and validation images, the most doubtful first."""
     sheets = _Below("sheets")
     """Contact sheets: ``sheets/<split>/<class>.jpg`` shows ``crops/<split>/<class>/``."""
 

@@ -28,8 +28,8 @@ def is_crop(name: PurePosixPath) -> bool:
 
 
 def is_sheet(name: PurePosixPath) -> bool:
-    """Return whether a file of a folder of sheets is a sheet: ``<split>/<class>.jpg``."""
-    return len(name.parts) == 2 and name.suffix == ".jpg"
+    """Return whether a file of a folder of sheets is a sheet: ``<split>/<class>.jpg`` or ``.html``."""
+    return len(name.parts) == 2 and name.suffix in (".jpg", ".html")
 
 
 def staging_folder(home: Path) -> Path:

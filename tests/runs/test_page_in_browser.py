@@ -49,7 +49,9 @@ def pages(tmp_path_factory) -> dict[str, Path]:
         "plain": draw_task(folder, "plain", ("up", "down"), 24, False, 1),
     }
     write_text(folder.config, "name: drawn run\nnetwork: {backbone: tiny, input_px: 64, fit: pad}\n")
-    report = build_report(folder, tasks, write_results(tasks, folder, None), ReportPlan(rows=80, tiles=4))
+    report = build_report(
+        folder, tasks, write_results(tasks, folder, None), plan=ReportPlan(rows=80, tiles=4)
+    )
     html = report.read_text(encoding="utf-8")
     data = data_of(html)
     for task in data["tasks"]:
@@ -185,9 +187,9 @@ def test_plots_and_images_load(visit):
 
 def test_heat_is_painted(visit):
     page = visit()
-    page.wait_for_function("document.querySelector('.card canvas').width === 128")
+    page.wait_for_function("document.querySelector('.card canvas').width === 112")
     opaque = (
-        "(c) => c.getContext('2d').getImageData(0, 0, 128, 128).data.some((v, i) => i % 4 === 3 && v > 0)"
+        "(c) => c.getContext('2d').getImageData(0, 0, 112, 112).data.some((v, i) => i % 4 === 3 && v > 0)"
     )
     assert page.locator(".card canvas").first.evaluate(opaque)
 
@@ -260,6 +262,18 @@ def test_order_follows_confidence(visit, order, sign):
     assert numbers == sorted(numbers, key=lambda value: sign * value)
 
 
+def test_doubtful_labels_can_be_filtered_and_come_first(visit, pages):
+    found = data_of(pages["report"].read_text(encoding="utf-8"))["tasks"]
+    doubtful = [row for task in found for row in task["rows"] if row["suspect"]]
+    page = visit()
+    page.select_option("[name=split]", "")
+    page.select_option("[name=order]", "doubt")
+    page.select_option("[name=label]", "suspect")
+    assert count(page) == len(doubtful) > 1
+    shares = [float(text.split()[-1].rstrip("%")) for text in page.locator(".doubt").all_inner_texts()]
+    assert shares == sorted(shares)
+
+
 @pytest.mark.parametrize("order, tag, sign", [("gain", "up", -1), ("loss", "down", 1)])
 def test_order_follows_the_change(visit, order, tag, sign):
     page = visit()
@@ -317,6 +331,17 @@ def test_large_view_shows_and_links_the_original(visit, pages):
     )
 
 
+def test_sheet_opens_an_image_in_the_page(visit, pages):
+    page = visit()
+    sheets = pages["report"].parents[1] / "odd_design_labels" / "sheets"
+    page.goto(next(sheets.glob("test/*.html")).as_uri())
+    link = page.locator("main a[aria-label$='in the report']").first
+    name = (link.get_attribute("aria-label") or "").removesuffix(" in the report")
+    link.click()
+    page.wait_for_selector("#large[open]")
+    assert name in page.locator("#large .name").last.inner_text()
+
+
 def test_heat_can_be_dimmed_and_reset(visit):
     page = visit()
     opacity = "(canvas) => getComputedStyle(canvas).opacity"
@@ -324,6 +349,83 @@ def test_heat_can_be_dimmed_and_reset(visit):
     assert page.locator(".card canvas").first.evaluate(opacity) == "0.2"
     page.click("#clear")
     assert page.locator(".card canvas").first.evaluate(opacity) == "1"
+
+
+def set_slider(page: Page, name: str, value: float) -> None:
+    page.locator(f"[name={name}]").fill(str(value))
+
+
+@pytest.fixture
+def trial(visit) -> Page:
+    """The page with the first task's crop rule open."""
+    page = visit()
+    page.click("#trial summary")
+    page.select_option("[name=of]", "0")
+    page.select_option("[name=split]", "")
+    return page
+
+
+def cells(page: Page) -> list[str]:
+    return page.locator("#trial tbody tr").first.locator("td").all_inner_texts()
+
+
+def test_tried_rule_changes_the_shown_crops_and_undo_brings_them_back(trial):
+    styles = "(all) => all.map((one) => one.getAttribute('style'))"
+    before = trial.locator(".card .box").evaluate_all(styles)
+    set_slider(trial, "margin", 0.8)
+    assert trial.locator("[name=margin_value]").inner_text() == "80%"
+    trial.wait_for_function(
+        "(before) => [...document.querySelectorAll('.card .box')].slice(0, 4)"
+        ".every((one, i) => one.getAttribute('style') !== before[i])",
+        arg=before,
+    )
+    trial.click("[name=restore]")
+    trial.wait_for_function(
+        "(before) => [...document.querySelectorAll('.card .box')].every((one, i) => "
+        "one.getAttribute('style') === before[i])",
+        arg=before,
+    )
+    assert not trial.locator("[name=command]").is_visible()
+
+
+def test_table_counts_what_the_tried_rule_changes(trial, pages):
+    rows = data_of(pages["report"].read_text(encoding="utf-8"))["tasks"][0]["rows"]
+    uncropped = sum(row["fallback"] == "flat" for row in rows)
+    assert cells(trial) == ["–", f"{round(100 * uncropped / len(rows))}%", "–"]
+    set_slider(trial, "threshold", 1.0)
+    set_slider(trial, "prior_weight", 0)
+    trial.wait_for_function("document.querySelector('#trial td').textContent !== '–'")
+    moved = int(cells(trial)[0].split(" of ")[0])
+    assert cells(trial)[0] == f"{moved} of {len(rows)}"
+    assert 0 < moved <= len(rows) - uncropped
+    trial.select_option("[name=crop]", "moved")
+    assert count(trial) == moved
+
+
+def test_visible_crops_follow_a_slider_within_50_ms(trial):
+    """Under 20 ms on two idle cores."""
+    seconds = trial.evaluate("""async () => {
+        const slider = document.querySelector("[name=threshold]"), times = [];
+        for (const value of [0.3, 0.5, 0.7, 0.9, 0.4, 0.6]) {
+            const start = performance.now();
+            slider.value = value;
+            slider.dispatchEvent(new Event("input", { bubbles: true }));
+            await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+            times.push((performance.now() - start) / 1000);
+        }
+        return times;
+    }""")
+    assert min(seconds) < 0.05
+
+
+def test_another_task_has_its_own_rule(trial):
+    set_slider(trial, "threshold", 0.9)
+    trial.select_option("[name=task]", "1")
+    assert trial.input_value("[name=of]") == "1"
+    assert trial.input_value("[name=threshold]") == "0.35"
+    trial.select_option("[name=of]", "0")
+    assert trial.input_value("[name=task]") == "0"
+    assert trial.input_value("[name=threshold]") == "0.9"
 
 
 @pytest.fixture(params=["desktop", "phone"])
@@ -384,7 +486,7 @@ def test_predictions_have_a_gallery_only(predictions):
     assert predictions.locator("#scores, #tasks, .top nav").count() == 0
 
 
-@pytest.mark.parametrize("name", ["split", "verdict"])
+@pytest.mark.parametrize("name", ["split", "verdict", "label"])
 def test_predictions_hide_filters_without_choice(predictions, name):
     assert not predictions.locator(f"[name={name}]").is_visible()
 

@@ -1,4 +1,4 @@
-// Draw one row: image, heat, box, crop and predictions. Text is only ever added as text nodes.
+// Draw one row: image, heat, boxes, crop and predictions. Text is only ever added as text nodes.
 "use strict";
 const BRANCHES = ["full", "crop", "fused"];
 const SIGNS = { right: "✓", wrong: "✗", maybe: "≈", unknown: "?" };
@@ -54,41 +54,96 @@ function pane(source, size, part, alt) {
   return node;
 }
 
-// Bilinear between the positions' centres, as the crop rule upsamples the map.
-function paint(canvas, row, grid) {
-  const { w, h, v } = row.heat, values = bytes(v);
-  canvas.width = canvas.height = grid;
-  const context = canvas.getContext("2d"), image = context.createImageData(grid, grid);
-  const pixels = new Uint32Array(image.data.buffer);
-  const between = (i, n) => Math.min(n - 1, Math.max(0, ((i + 0.5) / grid) * n - 0.5));
-  for (let j = 0; j < grid; j++) {
-    const y = between(j, h), y0 = Math.floor(y), y1 = Math.min(h - 1, y0 + 1);
-    for (let i = 0; i < grid; i++) {
-      const x = between(i, w), x0 = Math.floor(x), x1 = Math.min(w - 1, x0 + 1);
-      const above = values[y0 * w + x0] * (1 - x + x0) + values[y0 * w + x1] * (x - x0);
-      const below = values[y1 * w + x0] * (1 - x + x0) + values[y1 * w + x1] * (x - x0);
-      pixels[j * grid + i] = row.task.colours[Math.round(above * (1 - y + y0) + below * (y - y0))];
-    }
+// Colour and opacity of 256 heats, as heat_colours in drawing.py.
+function heatColours(palette, threshold) {
+  const bytes = new Uint8ClampedArray(4 * 256);
+  for (let i = 0; i < 256; i++) {
+    const heat = i / 255, above = (heat - threshold) / Math.max(1e-6, 1 - threshold);
+    const opacity = heat >= threshold ? 0.42 + 0.26 * above : 0.24 * (heat / Math.max(threshold, 1e-6)) ** 1.5;
+    bytes.set([...palette.subarray(3 * i, 3 * i + 3), 255 * opacity], 4 * i);
   }
+  return new Uint32Array(bytes.buffer);
+}
+
+function openMaps(row) {
+  const { task, maps: [full, zoomed], size, invisible } = row, [w, h] = task.map;
+  const open = (text) => text && { values: decodeMap(text), w, h };
+  return { size, fit: task.fit, invisible, region: row.zoomed, full: open(full), zoomed: open(zoomed) };
+}
+
+// The heat of the last decision, which is painted next; those of all rows would fill the memory.
+const weighed = {};
+
+// A row's crop by its task's rule: the run's, or the one that is tried.
+function cropOf(row) {
+  const { task } = row;
+  if (row.cropVersion !== task.version) {
+    row.heatmaps ||= openMaps(row);
+    const { heat, ...crop } = decide(row.heatmaps, task.rule);
+    row.crop = crop;
+    row.cropVersion = task.version;
+    Object.assign(weighed, { row, heat, version: task.version });
+  }
+  return row.crop;
+}
+
+const isCropped = (fallback) => ["", "usual"].includes(fallback);
+const noteOf = (fallback) => (isCropped(fallback) ? fallback && "usual place" : "not cropped: " + fallback);
+const isSame = (box, other) => box.every((v, i) => v === other[i]);
+const isMoved = (row, crop) =>
+  !isSame(crop.box, row.box) || isCropped(crop.fallback) !== isCropped(row.fallback);
+
+function paint(canvas, row) {
+  const { map, frame } = cropOf(row), { rule, version, colours } = row.task;
+  const known = weighed.row === row && weighed.version === version && weighed.heat;
+  const heat = known || weighHeat(map, frame, ...row.size, rule), scale = 255 / Math.max(1e-12, greatestOf(heat));
+  canvas.width = canvas.height = GRID;
+  const context = canvas.getContext("2d"), image = context.createImageData(GRID, GRID);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = colours[Math.round(heat[i] * scale)];
   context.putImageData(image, 0, 0);
 }
 
-function panes(row, grid) {
-  const { file, size, panels } = row.thumb;
-  const node = make("span", "panes"), truth = row.truth >= 0 ? row.task.classes[row.truth] : "no label";
-  const first = pane(file, size, panels[0], `${row.task.short}, ${truth}: image with heatmap`);
-  const second = pane(file, size, panels[1], row.uncropped ? "image, not cropped" : "crop");
-  const heat = make("canvas", "heat", undefined, { width: 0, height: 0, ariaHidden: "true" });
-  heat.paint = () => paint(heat, row, grid);  // on request: thousands of painted maps would fill the memory
-  place(heat, extent(row.frame), row.size);
-  first.append(heat);
-  if (!row.uncropped) {
-    first.append(make("span", "box"));
-    place(first.lastChild, extent(row.box), row.size);
-  }
-  if (row.note) second.append(make("span", "pill", row.note));
-  node.append(first, second);
+function outline(name, box, size) {
+  const node = make("span", name);
+  place(node, extent(box), size);
   return node;
+}
+
+function panes(row) {
+  const { file, size, panels } = row.thumb, [, , w, h] = panels[0];
+  const node = make("span", "panes"), truth = row.truth >= 0 ? row.task.classes[row.truth] : "no label";
+  const crop = cropOf(row), uncropped = !isCropped(crop.fallback), moved = isMoved(row, crop);
+  // The run's crop is in the file; another one is a part of the small image until sharpen() has the original.
+  const scaled = extent(crop.box).map((v, i) => (v * (i % 2 ? h / row.size[1] : w / row.size[0])));
+  const first = pane(file, size, panels[0], `${row.task.short}, ${truth}: image with heatmap`);
+  const second = pane(file, size, moved ? scaled : panels[1], uncropped ? "image, not cropped" : "crop");
+  const heat = make("canvas", "heat", undefined, { width: 0, height: 0, ariaHidden: "true" });
+  heat.paint = () => paint(heat, row);  // on request: thousands of painted maps would fill the memory
+  place(heat, extent(crop.frame), row.size);
+  first.append(heat);
+  if (row.region) first.append(outline("box region", row.region, row.size));
+  if (!uncropped) first.append(outline("box", crop.box, row.size));
+  if (crop.fallback) second.append(make("span", "pill", noteOf(crop.fallback)));
+  node.append(first, second);
+  if (row.fixed) node.append(make("span", "tag up", `fixed ${points(row.gain)}`));
+  if (row.lost) node.append(make("span", "tag down", `lost ${points(row.gain)}`));
+  return node;
+}
+
+// Show parts of the original, which is sharper than the small copy, where it still exists.
+function sharpen(images, row, parts) {
+  if (!row.original) return;
+  const original = new Image();
+  original.onload = () => {
+    const ratio = (original.naturalWidth / original.naturalHeight) * (row.size[1] / row.size[0]);
+    if (Math.abs(ratio - 1) > 0.02) return;
+    images.forEach((copy, i) => {
+      showPart(copy, extent(parts[i]), row.size);
+      copy.src = row.original;
+    });
+  };
+  original.src = row.original;
 }
 
 function headline(row) {
@@ -112,6 +167,7 @@ function branches(row) {
       make("span", "word", row.task.classes[top]), track, make("span", "share", percent(row.p[b][top])));
     node.append(line);
   });
+  if (row.suspect) node.append(make("span", "line note doubt", `doubtful label: networks that did not see it give it ${percent(row.label)}`));
   if (row.split === "train") {
     const network = row.trained ? "the network that trained on it" : "a network that did not train on it";
     node.append(make("span", "line note", "training image, predicted by " + network));
@@ -120,13 +176,21 @@ function branches(row) {
 }
 
 function card(row) {
-  const item = make("li"), images = panes(row, 128);
-  const button = make("button", "card " + row.verdict, undefined, { type: "button" });
-  if (row.fixed) images.append(make("span", "tag up", `fixed ${points(row.gain)}`));
-  if (row.lost) images.append(make("span", "tag down", `lost ${points(row.gain)}`));
-  button.append(images, headline(row), branches(row));
+  const item = make("li"), button = make("button", "card " + row.verdict, undefined, { type: "button" });
+  button.append(panes(row), headline(row), branches(row));
+  row.drawn = row.task.version;
   item.append(button);
   return item;
+}
+
+// Draw a card's images again where another rule is tried since it was drawn.
+function redraw(row) {
+  if (row.drawn === row.task.version) return;
+  const old = row.item.querySelector(".panes"), images = panes(row), crop = cropOf(row);
+  images.querySelector("canvas").paint();
+  old.replaceWith(images);
+  row.drawn = row.task.version;
+  if (isMoved(row, crop)) sharpen([images.querySelectorAll(".pane > img")[1]], row, [crop.box]);
 }
 
 function shares(row) {

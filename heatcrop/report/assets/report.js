@@ -8,8 +8,11 @@
   const SPLITS = ["test", "val", "train", "new"];
   const { format } = new Intl.NumberFormat("en");
 
+  const palette = bytes(data.palette);
   const rows = data.tasks.flatMap((task, at) => {
-    task.colours = new Uint32Array(bytes(task.colours).buffer);
+    task.run = task.rule;
+    task.version = 0;
+    task.colours = heatColours(palette, task.rule.threshold);
     return task.rows.map((row) => {
       const [full, , fused] = row.p, last = fused ? 2 : 0;
       const truth = row.letters.indexOf("y"), class_ = truth >= 0 ? truth : row.top[last];
@@ -19,14 +22,16 @@
         confidence: row.p[last][row.top[last]],
         changed: fused !== null && row.top[2] !== row.top[0],
         same: fused !== null && row.top[2] === row.top[0],
-        cropped: !row.uncropped,
+        cropped: isCropped(row.fallback),
+        uncropped: !isCropped(row.fallback),
+        doubt: row.label === null ? -1 : 1000 - row.label,
         gain: fused ? fused[class_] - full[class_] : 0,
       });
     });
   });
 
   // ---- filters and order ------------------------------------------------------------------------
-  const ORDERS = { sure: ["confidence", -1], unsure: ["confidence", 1], gain: ["gain", -1], loss: ["gain", 1] };
+  const ORDERS = { sure: ["confidence", -1], unsure: ["confidence", 1], gain: ["gain", -1], loss: ["gain", 1], doubt: ["doubt", -1] };
   let shown = [], open = -1;
 
   function addOptions(select, texts, values = [...texts.keys()]) {
@@ -39,6 +44,7 @@
     fields.split.value = rows.some((row) => row.split === data.split) ? data.split : "";
     setHeat();
     fillClasses();
+    trial?.follow();
     filter();
   }
 
@@ -59,7 +65,8 @@
       (!wanted.split || row.split === wanted.split) &&
       (!wanted.verdict || row.verdict === wanted.verdict) &&
       (!wanted.fusion || row[wanted.fusion]) &&
-      (!wanted.crop || row[wanted.crop]));
+      (!wanted.crop || row[wanted.crop]) &&
+      (!wanted.label || row[wanted.label]));
     const [key, sign] = ORDERS[wanted.order] || [];
     if (key) shown.sort((a, b) => sign * (a[key] - b[key]));
     showCounts(wanted);
@@ -93,6 +100,8 @@
   const nearby = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) {
       if (isIntersecting) fill(target);
+      target.near = isIntersecting;
+      if (isIntersecting) target.rows.forEach(redraw);
       for (const canvas of target.querySelectorAll("canvas")) {
         if (isIntersecting) canvas.paint();
         else canvas.width = canvas.height = 0;  // thousands of painted maps would fill the memory
@@ -115,7 +124,8 @@
 
   function fill(chunk) {
     if (chunk.firstChild) return;
-    for (const row of shown.slice(chunk.from, chunk.from + CHUNK)) {
+    chunk.rows = shown.slice(chunk.from, chunk.from + CHUNK);
+    for (const row of chunk.rows) {
       row.item ||= card(row);
       chunk.append(row.item);
     }
@@ -130,16 +140,16 @@
     open = index;
     const row = shown[index], body = $("large-body");
     $("large-title").textContent = `${row.task.short}, ${row.split}, ${format(index + 1)} of ${format(shown.length)}`;
-    const images = panes(row, 400), facts = make("div", "facts"), name = make("p", "name", row.name);
+    const images = panes(row), facts = make("div", "facts"), name = make("p", "name", row.name);
     images.querySelector("canvas").paint();
-    const [, , width, height] = extent(row.box), side = Math.max(width, height);
-    const why = WHY[row.fallback] || row.fallback;
-    facts.append(headline(row), shares(row), make("p", "name", row.uncropped
+    const { box, fallback } = cropOf(row), [, , width, height] = extent(box), side = Math.max(width, height);
+    const why = WHY[fallback] || fallback;
+    facts.append(headline(row), shares(row), make("p", "name", !isCropped(fallback)
       ? `Not cropped: ${why}.`
       : `Crop of ${side} px, ${Math.round((100 * side) / Math.min(...row.size))}% of the shorter side of ${row.size[0]} × ${row.size[1]}${why && "; " + why}.`), name);
     if (row.original) {
       name.append(" ", make("a", "", "original image", { href: row.original }));
-      sharpen(images, row);
+      sharpen(images.querySelectorAll(".pane > img"), row, [[0, 0, ...row.size], box]);
     }
     body.replaceChildren(images, facts);
     $("previous").disabled = index === 0;
@@ -151,20 +161,32 @@
     body.scrollTop = large.scrollTop = 0;
   }
 
-  // Show the original, which is sharper than the small copy, where it still exists.
-  function sharpen(images, row) {
-    const original = new Image();
-    original.onload = () => {
-      const ratio = (original.naturalWidth / original.naturalHeight) * (row.size[1] / row.size[0]);
-      if (Math.abs(ratio - 1) > 0.02) return;
-      const parts = [[0, 0, ...row.size], extent(row.box)];
-      images.querySelectorAll(".pane > img").forEach((copy, i) => {
-        showPart(copy, parts[i], row.size);
-        copy.src = row.original;
-      });
-    };
-    original.src = row.original;
-  }
+  // ---- another crop rule, see rule.js ------------------------------------------------------------
+  const trial = $("trial") && new Trial($("trial"), data.tasks, palette, {
+    shownIn: () => fields.split.value,
+    task: () => fields.task.value,
+    chooseTask(at) {
+      fields.task.value = at;
+      fillClasses();
+      filter();
+    },
+    // The cards on the screen now; others when they come near.
+    redraw() {
+      for (const chunk of list.children) {
+        if (!chunk.near) continue;
+        for (const row of chunk.rows) {
+          const { top, bottom } = row.item.getBoundingClientRect();
+          if (bottom > 0 && top < innerHeight) redraw(row);
+        }
+      }
+    },
+    redrawNear() {
+      for (const chunk of list.children) if (chunk.near) chunk.rows.forEach(redraw);
+    },
+    counted() {
+      if (fields.crop.value === "moved") filter();
+    },
+  });
 
   // ---- keys and events --------------------------------------------------------------------------
   const indexOf = (button) => shown.findIndex((row) => row.item === button.parentNode);
@@ -179,7 +201,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest("select, input, textarea, summary")) return;
+    if (event.target.closest("select, input, textarea, summary, .trial")) return;
     const step = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1 }[event.key];
     const down = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const focused = document.activeElement.closest(".card");
@@ -204,6 +226,7 @@
   form.addEventListener("change", (event) => {
     if (event.target.name === "heat") return;
     if (event.target.name === "task") fillClasses();
+    if (["task", "split"].includes(event.target.name)) trial?.follow();
     filter();
   });
   window.addEventListener("resize", estimateHeight);
@@ -216,6 +239,23 @@
   // Filters that could only match all or nothing are hidden.
   fields.split.closest("label").hidden = splits.length < 2;
   fields.verdict.closest("label").hidden = !labelled;
+  fields.label.closest("label").hidden = rows.every((row) => row.label === null);
   for (const option of fields.fusion.options) option.hidden = !labelled && ["fixed", "lost"].includes(option.value);
   reset();
+
+  // ---- an address that ends with #<task>/<image>, as contact sheets have it ------------------------
+  function openAddressed() {
+    let wanted = "";
+    try { wanted = decodeURIComponent(location.hash.slice(1)); } catch { return; }  // not one of ours
+    const row = rows.find((row) => `${row.task.name}/${row.name}` === wanted);
+    if (!row) return;
+    reset();
+    fields.split.value = "";
+    fields.task.value = row.at;
+    fillClasses();
+    filter();
+    show(shown.indexOf(row));
+  }
+  window.addEventListener("hashchange", openAddressed);
+  openAddressed();
 })();
