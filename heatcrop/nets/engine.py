@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from heatcrop.errors import EngineError
+from heatcrop.nets.published import published_file
 
 # Names that numpy 2 removed and MXNet reads during its import, with their meaning.
 _REMOVED_VALUES: dict[str, Any] = {
@@ -178,6 +179,7 @@ def _model_zoo() -> ModuleType:
         with _without_torch():
             zoo = importlib.import_module("gluoncv.model_zoo")
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+        zoo.model_store.get_model_file = _model_file  # which networks import when they need it
     return zoo
 
 
@@ -201,6 +203,19 @@ def gluoncv_net(name: str, **options: Any) -> Any:
         lacks = "published weights of" if options.get("pretrained") else "network"
         advice = "; give a file, or network.weights=none" if options.get("pretrained") else "; see its list"
         raise EngineError(f"GluonCV's model zoo has no {lacks} {name!r}{advice}") from error
+
+
+def zoo_checksums() -> dict[str, str]:
+    """Return the SHA-1 of each file of weights that GluonCV has published."""
+    found: dict[str, str] = _model_zoo().model_store._model_sha1
+    return found
+
+
+def _model_file(name: str, *_options: Any, **_more: Any) -> str:
+    """Take the place of GluonCV's download, which may leave half a file and reports its causes poorly."""
+    if name not in zoo_checksums():
+        raise ValueError(f"no published weights of {name}")
+    return str(published_file(name, zoo_checksums()[name]))
 
 
 def chain(*layers: Any) -> Any:

@@ -98,7 +98,7 @@ def lite0_weights_file() -> Path:
 def load_lite0(blocks: list[Any], path: Path | None = None, part: slice = slice(None)) -> None:
     """Load ImageNet weights into a part of the blocks.
 
-    The file is in PyTorch's old format, by default the installed package's; WeightsError where it does not
+    The file is a ``.pth`` one, by default the installed package's; WeightsError where it does not
     fit. The head that the blocks were trained with, ``_fc``, is left out.
     """
     mx = mxnet()
