@@ -6,6 +6,10 @@ TRAINER ?= mxnet
 ifeq ($(TRAINER),torch)
 VENV   ?= .venv-torch
 OTHER  := mxnet requirements/torch.txt
+TESTED := - requirements/torch.txt
+# Where MXNet is installed too, for tests that compare both.
+RUN    := --set runtime.trainer=torch
+FILES  := $(wildcard tests/*/test_torch_*.py) tests/unit/test_weight_files.py tests/unit/test_published.py
 else ifneq ($(TRAINER),mxnet)
 $(error TRAINER=$(TRAINER): expected TRAINER=mxnet or TRAINER=torch)
 else ifeq ($(GPU),1)
@@ -22,15 +26,16 @@ PYTHON ?= $(shell sh tools/find-python)
 BIN    := $(VENV)/bin
 
 AUDIT  ?= .audit
+TESTED ?= $(OTHER)
 
 .PHONY: run test coverage soak lint audit install lock test-bare clean
 
 run: $(VENV)/.run
-	$(BIN)/python pipeline.py run --all
+	$(BIN)/python pipeline.py run --all $(RUN)
 
 TESTS := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.test
-	$(BIN)/python $(TESTS)
+	$(BIN)/python $(TESTS) $(FILES)
 
 # Of the pure parts, by their own tests: measuring it takes two fifths more time.
 PURE := calibration class_folders coco component cvat dataset ensemble fusion groups heatmaps images label_studio \
@@ -69,8 +74,8 @@ $(VENV)/.run: requirements/run.txt $(filter %.txt,$(OTHER))
 	sh tools/install $(VENV) requirements/run.txt "$(PYTHON)" $(OTHER)
 	@touch $@
 
-$(VENV)/.test: requirements/dev.txt $(filter %.txt,$(OTHER))
-	sh tools/install $(VENV) requirements/dev.txt "$(PYTHON)" $(OTHER)
+$(VENV)/.test: requirements/dev.txt $(filter %.txt,$(TESTED))
+	sh tools/install $(VENV) requirements/dev.txt "$(PYTHON)" $(TESTED)
 	@touch $@ $(VENV)/.run
 
 # Needs uv: one lock file for all Pythons and platforms, with hashes, without any index's address.

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-REMAKE = "delete it, and python pipeline.py run --all makes it again"
+from pathlib import Path
+
+_IN_CHECKOUT = (Path(__file__).parents[1] / "Makefile").is_file()
+
+PROGRAM = "python pipeline.py" if _IN_CHECKOUT else "heatcrop"
+"""How the command line is started."""
+
+REMAKE = f"delete it, and {PROGRAM} run --all makes it again"
 """The fix for a damaged file of a run folder, whose stages notice what is missing."""
 
 CONTINUE = "the same command continues with what is finished"
 """The fix for an interruption of any kind."""
+
+
+def install_command(trainer: str = "") -> str:
+    """Return the command that installs what is missing, with a training engine, ``mxnet`` or ``torch``.
+
+    >>> install_command("torch")
+    'make install TRAINER=torch'
+    """
+    if _IN_CHECKOUT:
+        return "make install" + " TRAINER=torch" * (trainer == "torch")
+    return f"python -m pip install '.[{trainer or 'mxnet'}]' in the folder of HeatCrop's source"
 
 
 class HeatCropError(Exception):

@@ -12,7 +12,7 @@ import typer
 
 from heatcrop.cli.errors import explain
 from heatcrop.cli.signals import INTERRUPTED, report_interruption
-from heatcrop.errors import DataError, RunError, UsageError
+from heatcrop.errors import PROGRAM, DataError, RunError, UsageError
 from heatcrop.files import printable
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import console, log
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from heatcrop.report.results import TaskResults
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
-_PROGRAM = Path(__file__).parents[2]
+_PROGRAM = Path(__file__).parents[2], Path(__file__).parents[1]
+"""Folders with `configs`: of a checkout, and of an installed package."""
 
 
 def _examples(*lines: str) -> str:
-    return "\n\n".join(["Examples:", *(f"  python pipeline.py {line}" for line in lines)])
+    return "\n\n".join(["Examples:", *(f"  {PROGRAM} {line}" for line in lines)])
 
 
 def _task_names(incomplete: str) -> list[str]:
@@ -87,9 +88,10 @@ def _config(
 
     given = ["data.source=files", f"data.roots={json.dumps(data)}"] if data else []
     given += [f"runtime.jobs={jobs}"] if jobs else []
-    if not path.exists() and (own := _PROGRAM / path).is_file():  # started in another folder
-        log(f"{path}: is not in {Path.cwd()}; read from the program's folder: {own}")
-        path = own
+    own = [folder / path for folder in _PROGRAM if (folder / path).is_file()]
+    if own and not path.exists():  # started in another folder
+        log(f"{path}: is not in {Path.cwd()}; read from the program's folder: {own[0]}")
+        path = own[0]
     return read_config(path, [*given, *(settings or [])])
 
 
@@ -156,9 +158,12 @@ def run(
 ) -> None:
     """Run all three stages, score them, and write the report."""
     import pipeline
+    from heatcrop.cli.startup import serve_training
     from heatcrop.cli.tables import log_written, metrics_table
 
     configured = _config(config, data, settings, jobs)
+    if serve_training(configured, scheduler):
+        return
     folder, wanted = _prepare(ctx, pipeline.STAGES, all_tasks, task, configured, out, dry_run)
     _, metrics = pipeline.run(configured, folder, wanted, scheduler=scheduler)
     console.print(metrics_table(metrics))
@@ -188,8 +193,11 @@ def stage(
 ) -> None:
     """Run one stage, from the files that the earlier ones left in the run folder."""
     import pipeline
+    from heatcrop.cli.startup import serve_training
 
     configured, stages = _config(config, data, settings, jobs), (name,)
+    if serve_training(configured, scheduler):
+        return
     folder, wanted = _prepare(ctx, stages, all_tasks, task, configured, out, dry_run)
     dataset, _ = pipeline.run(configured, folder, wanted, stages, scheduler)
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name]

@@ -17,7 +17,7 @@ import yaml
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import dump_config
 from heatcrop.data.groups import TaskGroup, single_group
-from heatcrop.errors import RunError
+from heatcrop.errors import PROGRAM, RunError
 from heatcrop.files import write_json
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
@@ -264,7 +264,7 @@ class StageRunner:
             if not needed.is_file():
                 raise RunError(
                     f"{needed} is missing; run the stage before it first: "
-                    f"python pipeline.py stage {before} --task {data.task.name}"
+                    f"{PROGRAM} stage {before} --task {data.task.name}"
                 )
             require_same_rows(self.folder, data.task.name, self.inputs["cam", data.task.name].rows)
 
@@ -309,5 +309,5 @@ def require_same_rows(folder: RunFolder, task: str, rows: str) -> None:
     if record is not None and record["inputs"]["rows"] != rows:
         raise RunError(
             f"{folder.task(task).predictions(1)}: belongs to other images, labels or splits than the data "
-            f"has now; run all stages again: python pipeline.py run --task {task}"
+            f"has now; run all stages again: {PROGRAM} run --task {task}"
         )

@@ -14,7 +14,8 @@ from heatcrop.cli.runner import StageRunner, devices_of
 from heatcrop.data.tasks import resolve
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_json, write_text
-from heatcrop.nets.devices import Devices
+from heatcrop.nets.classifier import TrainingEngine, training_engine
+from heatcrop.nets.devices import Devices, choose_trainer
 from heatcrop.predict.description import read_description
 from heatcrop.predict.trained_run import describe_run
 from heatcrop.report.tensorboard import event_writer, write_events
@@ -24,6 +25,26 @@ from heatcrop.runs.limits import memory_limit
 from heatcrop.runs.metrics import report_split
 from heatcrop.runs.progress import log
 from heatcrop.wording import counted
+
+
+def serve_training(config: Config, scheduler: str | None) -> bool:
+    """Join the processes that a launcher has started; return whether this one has trained for the first.
+
+    The first runs the pipeline. UsageError for a Dask scheduler beside a launcher.
+    """
+    engine = engine_of(config)
+    if engine.processes() == 1:
+        return False
+    if scheduler:
+        raise UsageError("--scheduler: a launcher (torchrun) has started several processes; use one of both")
+    engine.use_threads(config.runtime.threads)
+    return engine.serve(devices_of(config))
+
+
+def engine_of(config: Config) -> TrainingEngine:
+    """Return the training engine of a configuration."""
+    runtime = config.runtime
+    return training_engine(choose_trainer(runtime.trainer, config.network.backbone, runtime.device))
 
 
 def begin_run(config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]) -> None:
@@ -64,7 +85,8 @@ def choose_executor(
     if not any(runner.plan(stages, dataset.tasks).values()):
         return contextlib.nullcontext(InlineExecutor())
     # Under a limit on memory libraries may crash where they get none; in a worker that can be reported.
-    return open_executor(jobs, scheduler, isolated=memory_limit() is not None)
+    isolated = memory_limit() is not None and engine_of(config).processes() == 1
+    return open_executor(jobs, scheduler, isolated)
 
 
 def finish_stages(runner: StageRunner, dataset: Dataset) -> None:
@@ -118,6 +140,8 @@ def parallel_jobs(config: Config, n_tasks: int) -> int:
 
     On a CPU each job trains on one core; a GPU is not shared.
     """
+    if engine_of(config).processes() > 1:  # all of them train one network after the other
+        return 1
     if config.runtime.jobs != "auto":
         return config.runtime.jobs
     on_gpu = devices_of(config).training

@@ -14,7 +14,7 @@ import itertools
 import re
 from typing import Literal
 
-from heatcrop.errors import EngineError
+from heatcrop.errors import EngineError, install_command
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -154,7 +154,7 @@ def _timm_backbone(name: str) -> Backbone:
     except ModuleNotFoundError:
         raise EngineError(
             f"backbone {name!r} needs the Python package timm, which is not installed: "
-            "make install TRAINER=torch"
+            f"{install_command('torch')}"
         ) from None
     plain = name.removeprefix(TIMM)
     if not timm.is_model(plain.partition(".")[0]):

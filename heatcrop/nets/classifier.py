@@ -112,6 +112,17 @@ class TrainingEngine(abc.ABC):
         """Set how many cores of a CPU compute."""
 
     @abc.abstractmethod
+    def processes(self) -> int:
+        """Return how many processes of a launcher train one network together."""
+
+    @abc.abstractmethod
+    def serve(self, devices: Devices) -> bool:
+        """Join the launcher's other processes, and return whether this one has served the first.
+
+        All but the first train with it until it ends. RunError where one of them dies.
+        """
+
+    @abc.abstractmethod
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
         """Build the backbone's first blocks, whose weights stay."""
 

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal
 
-from heatcrop.errors import EngineError
+from heatcrop.errors import EngineError, install_command
 from heatcrop.nets.backbones import TIMM
 from heatcrop.nets.engine import gpu_build, gpu_fault
 from heatcrop.nets.inference import onnx_cuda, onnx_fault
@@ -257,7 +257,7 @@ def choose_trainer(trainer: TrainerName, backbone: str, device: DeviceName) -> L
     unknown = backbone.startswith(TIMM) or importlib.util.find_spec("mxnet") is None
     if trainer == "torch" or (trainer == "auto" and unknown):
         if no_torch:
-            raise EngineError("PyTorch is to train and is not installed: make install TRAINER=torch")
+            raise EngineError(f"PyTorch is to train and is not installed: {install_command('torch')}")
         return "torch"
     if trainer == "mxnet" or no_torch or device == "cpu" or _found(device).training:
         return "mxnet"
@@ -273,10 +273,17 @@ def _found_for_torch(device: DeviceName) -> Devices:
     if device == "cpu":
         return found
     if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        name = Card(0, card.name, (card.major, card.minor), card.total_memory)
-        note = f"GPU 0: {name} trains with PyTorch {torch.__version__}"
-        return dataclasses.replace(found, training=(name,), notes=(note,), reason="", torch_device="cuda:0")
+        number = int(os.environ.get("LOCAL_RANK", 0))  # one for each process of a launcher
+        if number >= torch.cuda.device_count():
+            raise EngineError(
+                f"process {number} of this machine has no card, there are {torch.cuda.device_count()}; start "
+                "one process for each card (torchrun --nproc-per-node)"
+            )
+        card = torch.cuda.get_device_properties(number)
+        name = Card(number, card.name, (card.major, card.minor), card.total_memory)
+        note = f"GPU {number}: {name} trains with PyTorch {torch.__version__}"
+        device = f"cuda:{number}"
+        return dataclasses.replace(found, training=(name,), notes=(note,), reason="", torch_device=device)
     if torch.backends.mps.is_available():
         name = Card(0, "Apple GPU", (0, 0), int(torch.mps.recommended_max_memory()))
         note = f"{name.name}: trains with PyTorch {torch.__version__}"

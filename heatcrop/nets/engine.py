@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from heatcrop.errors import EngineError
+from heatcrop.errors import EngineError, install_command
 
 # Names that numpy 2 removed and MXNet reads during its import, with their meaning.
 _REMOVED_VALUES: dict[str, Any] = {
@@ -72,8 +72,8 @@ def _gone(name: str) -> Callable[..., None]:
 @contextlib.contextmanager
 def _numpy_one() -> Iterator[None]:
     """Let numpy provide its removed names within a block of imports; EngineError where one of them fails."""
-    for name, builtin in (("int", int), ("float", float), ("object", object)):
-        # MXNet reads these three later too. `bool` must not be set: it breaks numpy.ma of numpy 2.
+    for name, builtin in (("int", int), ("float", float), ("object", object), ("bool", np.bool_)):
+        # MXNet reads these four later too. numpy 2 has `bool` again; Python's own would break numpy.ma.
         if name not in vars(np):
             setattr(np, name, builtin)
     values = _REMOVED_VALUES | {name: _gone(name) for name in _REMOVED_FUNCTIONS}
@@ -142,7 +142,7 @@ def explain_import_failure(error: BaseException) -> str:
         names = ", ".join(missing)
         return f"system libraries are missing ({names}); on Debian or Ubuntu: apt install {packages}"
     if isinstance(error, ModuleNotFoundError):
-        return f"the Python package {error.name!r} is missing; install all of them: make install"
+        return f"the Python package {error.name!r} is missing; install all of them: {install_command()}"
     return f"MXNet cannot be imported: {text}"
 
 
@@ -178,6 +178,7 @@ def _model_zoo() -> ModuleType:
         with _without_torch():
             zoo = importlib.import_module("gluoncv.model_zoo")
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+        zoo.model_store.get_model_file = _model_file  # which networks import when they need it
     return zoo
 
 
@@ -201,6 +202,21 @@ def gluoncv_net(name: str, **options: Any) -> Any:
         lacks = "published weights of" if options.get("pretrained") else "network"
         advice = "; give a file, or network.weights=none" if options.get("pretrained") else "; see its list"
         raise EngineError(f"GluonCV's model zoo has no {lacks} {name!r}{advice}") from error
+
+
+def zoo_checksums() -> dict[str, str]:
+    """Return the SHA-1 of each file of weights that GluonCV has published."""
+    found: dict[str, str] = _model_zoo().model_store._model_sha1
+    return found
+
+
+def _model_file(name: str, *_options: Any, **_more: Any) -> str:
+    """Take the place of GluonCV's download, which may leave half a file and reports its causes poorly."""
+    if name not in zoo_checksums():
+        raise ValueError(f"no published weights of {name}")
+    from heatcrop.nets.published import published_file  # it needs more than ONNX Runtime's few packages
+
+    return str(published_file(name, zoo_checksums()[name]))
 
 
 def chain(*layers: Any) -> Any:

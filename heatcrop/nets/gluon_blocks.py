@@ -13,6 +13,7 @@ from heatcrop.nets.engine import gluoncv_net, mxnet
 from heatcrop.nets.feature_blocks import feature_blocks
 from heatcrop.nets.inceptionv4 import inception_v4
 from heatcrop.nets.lite0 import lite0_blocks, load_lite0
+from heatcrop.nets.weight_files import read_zoo_weights
 
 
 def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slice = slice(None)) -> list[Any]:
@@ -20,9 +21,10 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
 
     Blocks outside `part` may be left uninitialised, which is faster.
 
-    `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a
-    ``.params`` file of the complete model zoo network (``.pth`` for efficientnet_lite0). EngineError where
-    there is no such backbone or it has no feature map, WeightsError where weights are missing or do not fit.
+    `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a file of
+    the complete model zoo network, see :func:`heatcrop.nets.weight_files.read_zoo_weights` (``.pth`` for
+    efficientnet_lite0). EngineError where there is no such backbone or it has no feature map, WeightsError
+    where weights are missing or do not fit.
     """
     spec, mx = backbone(name), mxnet()
     mx.random.seed(seed)
@@ -47,21 +49,11 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
                 "no ImageNet weights of inceptionv4 are published for MXNet; give a file "
                 "(--set network.weights=FILE.params), or --set network.weights=none"
             )
-        try:
-            net = gluoncv_net(name, pretrained=True)
-        except EngineError:
-            raise
-        except Exception as error:  # the download may raise any error of its transport
-            cause = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-            raise WeightsError(
-                f"ImageNet weights of {name} could not be fetched ({cause}). On a machine with a network, "
-                f"run once to store them in ~/.mxnet/models; or give a local file "
-                f"(--set network.weights=FILE.params), or --set network.weights=none"
-            ) from error
+        net = gluoncv_net(name, pretrained=True)
     else:
         net = inception_v4() if spec.source == "inceptionv4" else gluoncv_net(name)
         net.initialize(initializer)
-        if path is not None:
+        if path is not None and path.suffix == ".params":
             try:
                 net.load_parameters(str(path))
             except (mx.MXNetError, AssertionError, ValueError) as error:
@@ -74,4 +66,10 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
     x = mx.nd.zeros((1, 3, side, side))
     for block in blocks:
         x = block(x)
+    if path is not None and path.suffix != ".params":
+        used = {id(p) for block in blocks for p in block.collect_params().values()}
+        found = {key: p for key, p in net._collect_params_with_prefix().items() if id(p) in used}
+        arrays = read_zoo_weights(path, name, {key: p.shape for key, p in found.items()})
+        for key, p in found.items():
+            p.set_data(mx.nd.array(arrays[key], dtype="float32"))
     return blocks

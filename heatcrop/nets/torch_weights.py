@@ -1,7 +1,8 @@
-"""Read PyTorch's old weight format with numpy alone, running no code from the file.
+"""Read PyTorch's weight files with numpy alone, running no code from the file.
 
-The file is a sequence of pickles (magic number, protocol, system description, state dict whose tensors refer
-to storages by persistent id, list of storage keys) followed by the storages, each preceded by its number of
+A file of PyTorch 1.6 or newer is a zip: ``data.pkl``, the state dict whose tensors refer to storages by
+persistent id, and a file for each storage. An older one is a sequence of pickles (magic number, protocol,
+system description, state dict, list of storage keys) followed by the storages, each preceded by its number of
 elements. A pickle can call anything that it names; this reader accepts a fixed list of names.
 """
 
@@ -11,6 +12,7 @@ import dataclasses
 import io
 import math
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import IO, Any
@@ -96,8 +98,32 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         raise WeightsError("a storage reference has an unknown form")
 
 
+def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(file) as parts:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
+            raise WeightsError("it is compressed, which PyTorch's files are not; refused")  # it could be huge
+        (listing,) = [name for name in parts.namelist() if name.endswith("/data.pkl")]
+        folder = listing.removesuffix("data.pkl")
+        if f"{folder}byteorder" in parts.namelist() and parts.read(f"{folder}byteorder") != b"little":
+            raise WeightsError("its numbers are big-endian; save it on another machine")
+        reader = _Unpickler(io.BytesIO(parts.read(listing)))
+        state = reader.load()
+        for key, storage in reader.storages.items():
+            raw = parts.read(f"{folder}data/{key}")
+            if len(raw) != storage.size * storage.dtype.itemsize:
+                raise WeightsError(f"storage {key!r} has {len(raw)} bytes, {storage.size} elements expected")
+            storage.data = np.frombuffer(raw, storage.dtype)
+    return _arrays(state, reader)
+
+
+def _arrays(state: Any, reader: _Unpickler) -> dict[str, np.ndarray]:
+    if not isinstance(state, dict) or any(s.data is None for s in reader.storages.values()):
+        raise WeightsError("it holds no complete state dict")
+    return {str(name): t.array() for name, t in state.items() if isinstance(t, _Tensor)}
+
+
 def read_torch_weights(path: Path) -> dict[str, np.ndarray]:
-    """Read a state dict, in the file's order, from a ``.pth`` file that PyTorch before 1.6 has written.
+    """Read a state dict, in the file's order, from a ``.pth`` file.
 
     WeightsError where the file is missing, of another format, damaged, or names any code.
     """
@@ -105,10 +131,10 @@ def read_torch_weights(path: Path) -> dict[str, np.ndarray]:
         # From memory, so that reading beyond the end allocates nothing.
         with io.BytesIO(path.read_bytes()) as file:
             if file.getbuffer()[:2] == b"PK":
-                raise WeightsError("it is a zip, PyTorch's newer format; a file in its old format is needed")
+                return _read_zip(file)
             for expected in (_MAGIC, _PROTOCOL):
                 if _Unpickler(file).load() != expected:
-                    raise WeightsError("it is not a weight file in PyTorch's old format")
+                    raise WeightsError("it is not a weight file of PyTorch")
             _Unpickler(file).load()  # byte order and type sizes, which the dtypes above fix
             reader = _Unpickler(file)
             state = reader.load()
@@ -126,12 +152,10 @@ def read_torch_weights(path: Path) -> dict[str, np.ndarray]:
                 if len(raw) != count * storage.dtype.itemsize:
                     raise WeightsError("the file ends early")
                 storage.data = np.frombuffer(raw, storage.dtype)
-            if not isinstance(state, dict) or any(s.data is None for s in reader.storages.values()):
-                raise WeightsError("it holds no complete state dict")
-            return {str(name): t.array() for name, t in state.items() if isinstance(t, _Tensor)}
+            return _arrays(state, reader)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise WeightsError(f"{path}: it is not a weight file in PyTorch's old format") from error
+        raise WeightsError(f"{path}: it is not a weight file of PyTorch") from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from heatcrop.data.tasks import Task, resolve
-from heatcrop.errors import REMAKE, RunError
+from heatcrop.errors import PROGRAM, REMAKE, RunError
 from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import fuse
 from heatcrop.nets.backbones import InputForm
@@ -152,7 +152,7 @@ def open_pipeline(
     if read_run is None or (no_mxnet and only_onnx):
         raise RunError(
             f"{folder.description}: is missing, as in an interrupted run; finish the run where MXNet "
-            f"is installed, or export it there: python pipeline.py export --run {folder.path}"
+            f"is installed, or export it there: {PROGRAM} export --run {folder.path}"
         )
     run = read_run()
     maps = run.context.maps
@@ -180,7 +180,7 @@ def _open_onnx(
     for task in tasks:
         one = description.tasks[task.name]
         for path in filter(None, (description.trunk, one.full.network, one.crop.network)):
-            require(path, f"run its stage again: python pipeline.py run --task {task.short}")
+            require(path, f"run its stage again: {PROGRAM} run --task {task.short}")
     remedy = "export the run again" if exported else REMAKE
     # The last two stay open: tasks that share their networks follow one another.
     network = functools.lru_cache(maxsize=2)(lambda path: open_network(path, gpu, remedy))

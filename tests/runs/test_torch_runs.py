@@ -1,6 +1,9 @@
-"""Runs that PyTorch trains, alone or after MXNet."""
+"""Runs that PyTorch trains, alone, after MXNet, or with several processes."""
 
 import json
+import os
+import socket
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -14,7 +17,7 @@ from heatcrop.nets.inference import open_network
 from heatcrop.predict.trained_run import open_networks
 from heatcrop.runs.folder import RunFolder
 from tests.conftest import without_plots
-from tests.tiny_run import TASKS, TINY, parse_probabilities
+from tests.tiny_run import TASKS, TINY, parse_probabilities, tiny_run
 
 NECK = TASKS[0]
 TORCH = ("--set", "runtime.trainer=torch")
@@ -84,3 +87,39 @@ def test_pytorch_continues_what_mxnet_has_begun(call, run_copy, home):
     assert "neck: finetune in" in printed
     assert folder.weights(1).read_bytes() == before
     assert json.loads(RunFolder(run_copy).metrics.read_text())["tasks"][NECK]["fused"]["map"] > 0
+
+
+def test_several_processes_make_a_run_with_the_same_files(torch_run, home):
+    """Started as a launcher does; the second one works in a folder without the data."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    (home / "elsewhere").mkdir()
+    (home / "elsewhere" / "tiny.yaml").write_text((home / "tiny.yaml").read_text())
+    words, pipes = tiny_run("two", 2, "runtime.trainer=torch"), {"stdout": subprocess.PIPE, "text": True}
+    processes = []
+    for rank, folder in enumerate((home, home / "elsewhere")):
+        env = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        processes.append(subprocess.Popen(words, cwd=folder, env=env, stderr=subprocess.STDOUT, **pipes))
+    try:
+        printed = [one.communicate(timeout=600)[0] for one in processes]
+    finally:
+        for one in processes:
+            one.kill()
+    assert [one.returncode for one in processes] == [0, 0], printed
+    assert "2 tasks, 1 at once" in printed[0], "the processes train one network together, one after the other"
+    assert printed[1] == ""
+    assert [path.name for path in (home / "elsewhere").iterdir()] == ["tiny.yaml"]
+    names = [
+        {
+            path.relative_to(run).as_posix()
+            for path in run.rglob("*")
+            if path.suffix in (".csv", ".params", ".onnx")
+        }
+        for run in (torch_run, home / "two")
+    ]
+    assert names[0] == names[1]
+    one, two = (pd.read_csv(RunFolder(run).task(NECK).history(1)) for run in (torch_run, home / "two"))
+    np.testing.assert_allclose(two["train_loss"], one["train_loss"], rtol=0.2)  # dropout differs

@@ -177,7 +177,7 @@ def predictions(folder: Path, data: bytes) -> bool:
 
 
 def weights(folder: Path, data: bytes) -> bool:
-    """Read a weight file in PyTorch's old format."""
+    """Read a weight file of PyTorch."""
     (folder / "w.pth").write_bytes(data)
     return _accepted(lambda: read_torch_weights(folder / "w.pth"))
 

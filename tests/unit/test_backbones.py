@@ -220,13 +220,22 @@ def test_a_missing_or_damaged_weight_file_is_reported_in_one_line(tmp_path, name
     assert "\n" not in str(caught.value)
 
 
-def test_published_weights_that_cannot_be_fetched_are_reported_with_the_fix(monkeypatch):
-    def offline(name, **options):
-        raise ConnectionError("no route to host\nsecond line")
+def test_weights_that_gluoncv_has_not_published_are_reported():
+    with pytest.raises(EngineError, match=r"no published weights of 'xception71'; give a file"):
+        build_blocks("xception71", "imagenet")
 
-    monkeypatch.setattr("heatcrop.nets.gluon_blocks.gluoncv_net", offline)
-    with pytest.raises(WeightsError, match=r"no route to host.*network\.weights=none$"):
-        build_blocks(SMALL, "imagenet")
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [(SMALL, SMALL), ("resnet50_v1e", "resnet50_v1d"), ("resnest50", "resnest50"), ("vgg11", "vgg11")],
+)
+def test_weights_that_cannot_be_fetched_are_reported_with_the_fix(monkeypatch, tmp_path, name, file):
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    monkeypatch.setenv("MXNET_GLUON_REPO", (tmp_path / "absent").as_uri())
+    with pytest.raises(
+        WeightsError, match=rf"weights of {file} could not be fetched.*network\.weights=none$"
+    ):
+        build_blocks(name, "imagenet")
 
 
 # --- dilation

@@ -21,7 +21,12 @@ from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.loop import TrainingPlan, train
 
 SIDE = 64
-NETWORKS = ["efficientnet_lite0", "resnet18_v2", "resnet50_v2"]
+NETWORKS = [
+    "efficientnet_lite0",
+    "resnet18_v2",
+    "resnet50_v2",
+    pytest.param("resnet152_v2", marks=pytest.mark.soak),
+]
 
 
 def context(folder, trainer, name="resnet18_v2", frozen=0, weights="none", **options):

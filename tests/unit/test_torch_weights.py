@@ -1,7 +1,9 @@
 import builtins
+import io
 import os
 import pickle
 import tracemalloc
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -58,6 +60,53 @@ def test_the_installed_weights_of_lite0():
     assert all((array >= 0).all() for name, array in state.items() if name.endswith("running_var"))
 
 
+def zip_file(state, storages, folder="archive", method=zipfile.ZIP_STORED, byteorder=b"little"):
+    """Write a file as PyTorch does since 1.6."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as parts:
+        parts.writestr(f"{folder}/data.pkl", dumped(state))
+        parts.writestr(f"{folder}/byteorder", byteorder)
+        for key, values in storages.items():
+            parts.writestr(f"{folder}/data/{key}", values.tobytes())
+    return file.getvalue()
+
+
+TURNED = {"turned": Tensor("7", 0, (4, 3), (1, 4), 12), "part": Tensor("7", 5, (2,), (3,), 12)}
+
+
+def test_a_zip_of_newer_versions_is_read(read):
+    state = read(zip_file(TURNED, {"7": VALUES}, "my_net"))
+    assert list(state) == ["turned", "part"]
+    np.testing.assert_array_equal(state["turned"], VALUES.reshape(3, 4).T)
+    assert state["part"].tolist() == [5, 8]
+
+
+def test_the_file_that_pytorch_writes_is_read(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.arange(12.0).reshape(3, 4).T, "n": torch.tensor(7)}, tmp_path / "new.pth")
+    state = read_torch_weights(tmp_path / "new.pth")
+    np.testing.assert_array_equal(state["a"], np.arange(12.0).reshape(3, 4).T)
+    assert state["n"].dtype == np.int64
+    assert state["n"] == 7
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (zip_file(TURNED, {}), "not a weight file of PyTorch"),
+        (zip_file(TURNED, {"7": VALUES[:11]}), "storage '7' has 44 bytes, 12 elements expected"),
+        (zip_file(TURNED, {"7": VALUES}, method=zipfile.ZIP_DEFLATED), "compressed"),
+        (zip_file(TURNED, {"7": VALUES}, byteorder=b"big"), "big-endian"),
+        (zip_file([], {}), "no complete state dict"),
+        (zip_file(TURNED, {"7": VALUES})[:-30], "not a weight file of PyTorch"),
+        (zip_file(Named("os", "system"), {}), "calls for os.system.*refused"),
+    ],
+)
+def test_a_damaged_or_foreign_zip_is_refused(read, data, words):
+    with pytest.raises(WeightsError, match=words):
+        read(data)
+
+
 # --- files that want to run something
 
 
@@ -89,7 +138,7 @@ def test_a_file_that_asks_for_code_is_refused_and_nothing_runs(read, tmp_path, w
     marker = tmp_path / "it_ran"
     parts = [MAGIC, PROTOCOL, SYSTEM, {}, []]
     parts[place] = bombs(marker)[which]
-    with pytest.raises(WeightsError, match="refused|old format"):
+    with pytest.raises(WeightsError, match="refused|of PyTorch"):
         read(b"".join(pickle.dumps(part, 2) for part in parts))
     assert not marker.exists()
 
@@ -133,10 +182,10 @@ def test_a_dotted_name_does_not_reach_behind_an_allowed_one(read):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "old format"),
-        (b"PK\x03\x04 a zip, as PyTorch writes today", "old format"),
-        (weight_file({}, {}, magic=1), "old format"),
-        (weight_file({}, {}, protocol=1000), "old format"),
+        (b"", "of PyTorch"),
+        (b"PK\x03\x04 no zip", "of PyTorch"),
+        (weight_file({}, {}, magic=1), "of PyTorch"),
+        (weight_file({}, {}, protocol=1000), "of PyTorch"),
         (weight_file([1, 2], {}), "no complete state dict"),
         (weight_file(OrderedDict(), {}, keys=["9"]), "belongs to no tensor"),
         (weight_file({"a": Tensor("0", 0, (3,), (1,), 3)}, {"0": VALUES}), "holds 12 elements, 3 expected"),
