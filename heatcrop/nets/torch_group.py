@@ -85,21 +85,20 @@ class ProcessGroup:
 
     def receive(self) -> tuple[str, tuple[Any, ...]] | None:
         """Wait for the first process's next call; None when it has finished. RunError when it has died."""
-        beat, since = -1, time.monotonic()
-        while True:
-            with (
-                contextlib.suppress(dist.DistStoreError),
-                self._watched("while it waited", dist.DistStoreError),
-            ):
-                self._store.wait([self._key(0)], datetime.timedelta(seconds=_BEAT_SECONDS))
-                method = self._store.get(self._key(0)).decode()
-                break
-            with self._watched("while it waited"):
-                found = self._store.add("beat", 0)
-            if found != beat:
-                beat, since = found, time.monotonic()
-            elif time.monotonic() - since > _SILENT_SECONDS:
-                raise RunError(self._lost("while it waited", f"no sign of life for {_SILENT_SECONDS:g} s"))
+        began = since = time.monotonic()
+        beat = -1
+        with self._watched("while it waited"):
+            # The store's own way of waiting prints a warning each time that its limit passes.
+            while not self._store.check([self._key(0)]):
+                now = time.monotonic()
+                time.sleep(0.001 if now - began < 1 else 0.02)  # less often where it waits for a training
+                if now - since > _BEAT_SECONDS:
+                    found = self._store.add("beat", 0)
+                    if found == beat and now - since > _SILENT_SECONDS:
+                        raise RunError(self._lost("while it waited", f"silent for {_SILENT_SECONDS:g} s"))
+                    if found != beat:
+                        beat, since = found, now
+            method = self._store.get(self._key(0)).decode()
         if method == _END:
             return None
         with self._watched(method):
@@ -150,12 +149,10 @@ class ProcessGroup:
             dist.destroy_process_group()
 
     @contextlib.contextmanager
-    def _watched(self, when: str, passed: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    def _watched(self, when: str) -> Iterator[None]:
         """Turn a failure to reach the others into a RunError."""
         try:
             yield
-        except passed:
-            raise
         except RuntimeError as error:
             cause = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
             raise RunError(self._lost(when, cause)) from error
