@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def trained_run(config: Config, folder: RunFolder) -> TrainedRun:
     """Return what a configuration determines of a run's predictions."""
     tasks, context = config.known_tasks() or (), network_context(config, folder)
-    return TrainedRun(folder, tasks, config.plans, context, config.network.shared_trunk)
+    settings = config.model_dump(mode="json")
+    return TrainedRun(folder, tasks, config.plans, context, config.network.shared_trunk, settings)
 
 
 def read_trained_run(folder: RunFolder, engine: str = "auto", device: DeviceName = "auto") -> TrainedRun:

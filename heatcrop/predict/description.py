@@ -6,6 +6,9 @@ nor MXNet, so a pipeline can be used where only ONNX Runtime is installed.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +34,9 @@ from heatcrop.training.views import TestViews
 from heatcrop.validation import CHECKED, error_line
 from stage2_crop.plan import CropRule
 
+DESCRIPTION = "heatcrop.json"
+SEAL = "sha256"
+"""The key of an export's hashes, by file name."""
 FORMAT = 2
 """The newest format that is read; 1 is written where each task has its own networks."""
 
@@ -156,8 +162,48 @@ class Description(_Part):
         return values
 
 
+def seal(values: dict[str, Any], home: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Add the SHA-256 of some files of a folder, and of the description itself without this entry."""
+    values = {key: value for key, value in values.items() if key != SEAL}
+    hashes = {name: _sha256((home / name).read_bytes()) for name in names}
+    return {**values, SEAL: {**hashes, DESCRIPTION: _sha256(_canonical(values, hashes))}}
+
+
+def _canonical(values: dict[str, Any], hashes: dict[str, str]) -> bytes:
+    """Write values in one way only, whatever the order of their keys and the file's white space."""
+    return json.dumps([values, hashes], sort_keys=True).encode()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _verify(path: Path, text: bytes) -> None:
+    """Compare the files of a sealed description with their hashes; RunError where one differs."""
+    values = json.loads(text)
+    if SEAL not in values:
+        return  # of a run folder, whose stages record their files
+    seal_of = values.pop(SEAL)
+    if not isinstance(seal_of, dict) or not all(isinstance(one, str) for one in seal_of.values()):
+        raise RunError(f"{path}: {SEAL} is no table of files and hashes; export the run again")
+    own = seal_of.pop(DESCRIPTION, "")
+    if own != _sha256(_canonical(values, seal_of)):
+        raise RunError(f"{path}: was changed since the export (its SHA-256 differs); export the run again")
+    for name, expected in seal_of.items():
+        file = path.parent / name
+        found = _sha256(file.read_bytes()) if file.is_file() else "none: it is missing"
+        if found != expected:
+            raise RunError(
+                f"{file}: was changed since the export: its SHA-256 is {found[:40]}, expected "
+                f"{expected[:40]}; export the run again"
+            )
+
+
 def read_description(path: Path) -> Description:
-    """Read ``heatcrop.json``; RunError with the file, the key, what was found and what was expected."""
+    """Read ``heatcrop.json``; RunError with the file, the key, what was found and what was expected.
+
+    Where it holds hashes, as an export's does, all its files are compared with them.
+    """
     try:
         text = path.read_bytes()
         header = _Header.model_validate_json(text, strict=True)
@@ -165,6 +211,7 @@ def read_description(path: Path) -> Description:
             raise RunError(f"{path}: format is {header.format}; expected 1 or {FORMAT}: use a newer version")
         if not header.finished:
             raise RunError(f"{path}: its export was interrupted; export the run again")
+        _verify(path, text)
         return Description.model_validate_json(text, strict=True, context=path.parent)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); export the run again") from None

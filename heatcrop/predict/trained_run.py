@@ -15,16 +15,18 @@ import numpy as np
 from heatcrop.data.listing import UNFINISHED
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import PROGRAM, RunError
-from heatcrop.files import atomic_path, write_json
+from heatcrop.files import atomic_path, write_json, write_text
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner, open_network
+from heatcrop.predict.card import CARD, model_card
 from heatcrop.predict.description import (
     FORMAT,
     Branch,
     Description,
     InputDescription,
     TaskDescription,
+    seal,
 )
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.reading import read_json
@@ -43,6 +45,8 @@ class TrainedRun:
     context: NetworkContext
     shared: bool
     """Whether all tasks share their networks."""
+    settings: dict[str, Any]
+    """The configuration as plain values."""
 
     def choose(self, wanted: Sequence[str]) -> list[Task]:
         """Find tasks by name, by default all that are finished; RunError when there are none."""
@@ -102,7 +106,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
 
 
 def export_run(run: TrainedRun, out: Path) -> Path:
-    """Copy the networks and write ``heatcrop.json``.
+    """Copy the networks, and write the model card and ``heatcrop.json``, which has the hashes of all files.
 
     RunError where nothing is finished, a network is damaged, or `out` is a run folder.
     """
@@ -115,6 +119,7 @@ def export_run(run: TrainedRun, out: Path) -> Path:
     if RunFolder(out).config.is_file():
         raise RunError(f"{out}: is a run folder itself; give --out a new or an empty folder")
     description, path = describe_run(run, run.choose(())), RunFolder(out).description
+    card = model_card(run.folder, run.settings, description)
     copies: dict[Path, Path] = {}  # target: source
 
     def exported(source: Path, name: str) -> Path:
@@ -138,7 +143,9 @@ def export_run(run: TrainedRun, out: Path) -> Path:
     for target, source in copies.items():
         with atomic_path(target) as partial:
             shutil.copyfile(source, partial)
-    write_json(path, description.model_copy(update={"tasks": tasks, "trunk": trunk}).as_json(out))
+    write_text(out / CARD, card)
+    values = description.model_copy(update={"tasks": tasks, "trunk": trunk}).as_json(out)
+    write_json(path, seal(values, out, [*(target.name for target in copies), CARD]))
     return path
 
 

@@ -102,7 +102,7 @@ def test_a_damaged_network_of_an_export_is_to_be_exported_again(call, tiny_home,
     words = ("predict", tiny_home / "data", "--run", path.parent, "--out", tmp_path / "p.csv")
     code, printed = call(*words)
     assert code == 1
-    assert f"error: {path}: cannot be opened" in printed
+    assert f"error: {path}: was changed since the export" in printed
     assert printed.endswith("; export the run again\n")
 
 

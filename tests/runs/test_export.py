@@ -1,6 +1,8 @@
 """An export can be run by hand, as ``heatcrop.json`` describes it."""
 
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -10,7 +12,9 @@ import pytest
 from heatcrop.cli.prediction import read_trained_run
 from heatcrop.data.images import read_image
 from heatcrop.data.tasks import resolve
+from heatcrop.errors import RunError
 from heatcrop.metrics.calibration import softmax
+from heatcrop.predict.description import read_description
 from heatcrop.predict.trained_run import export_run
 from heatcrop.runs.folder import RunFolder
 from heatcrop.training.views import View, framed, sample
@@ -63,3 +67,71 @@ def test_trunk_network_and_softmax_give_the_runs_predictions(exported, descripti
     expected = np.array(row["probabilities"].split(";"), float)
     np.testing.assert_allclose(softmax(full["logits"].mean(axis=0)), expected, atol=5e-3)
     assert run_network(exported / task["crop"]["network"], features)["logits"].shape == (len(x), 5)
+
+
+@pytest.fixture
+def own_export(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "export")
+
+
+def test_every_file_of_an_export_has_its_hash(exported, description):
+    files = {path.name for path in exported.iterdir()}
+    assert set(description["sha256"]) == files
+    for name in files - {"heatcrop.json"}:
+        assert description["sha256"][name] == hashlib.sha256((exported / name).read_bytes()).hexdigest()
+
+
+FILES = ["trunk.onnx", *(f"{task}.stage{n}.onnx" for task in TASKS for n in (1, 3)), "MODEL_CARD.md"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_file_with_one_other_byte_is_refused(own_export, name, share):
+    path = own_export / name
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=f"{name}: was changed since the export.*export the run again"):
+        read_description(own_export / "heatcrop.json")
+
+
+def test_a_description_with_one_other_byte_is_refused(own_export):
+    """At 300 places: of white space, names, numbers, and hashes; the entry of hashes itself is left out."""
+    path = own_export / "heatcrop.json"
+    content = path.read_bytes()
+    key = content.index(b'"sha256"')
+    for at in np.linspace(0, len(content) - 2, 300).astype(int):
+        if key <= at < key + 8:
+            continue
+        changed = bytearray(content)
+        changed[at] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(RunError):
+            read_description(path)
+
+
+def test_a_missing_file_of_an_export_is_named(own_export):
+    (own_export / "MODEL_CARD.md").unlink()
+    with pytest.raises(RunError, match="MODEL_CARD.md: .* it is missing"):
+        read_description(own_export / "heatcrop.json")
+
+
+def test_predict_verifies_an_export_first(call, own_export, tmp_path):
+    path = own_export / f"{NECK}.stage3.onnx"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    out = tmp_path / "answers.csv"
+    code, printed = call("predict", "data/rank", "--run", own_export, "--out", out, "--no-gallery")
+    assert code == 1
+    assert "was changed since the export" in " ".join(printed.split())
+    assert not out.exists()
+
+
+def test_the_card_has_the_scores_of_the_run(exported, finished_run):
+    card = (exported / "MODEL_CARD.md").read_text(encoding="utf-8")
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    for name, found in metrics["tasks"].items():
+        assert f"| {name} | {found['n']} | {found['full']['map']:.3f} | {found['crop']['map']:.3f}" in card
+    assert f"## Scores on {metrics['split']}" in card
+    assert card.count("(to be filled in)") == 3

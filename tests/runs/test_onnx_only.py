@@ -293,6 +293,7 @@ def test_an_export_differs_from_its_run_in_the_paths_of_networks_only(home, expo
         assert export.tasks[name].full.views == one.full.views
     assert {p.name for p in exported.iterdir()} == {
         "heatcrop.json",
+        "MODEL_CARD.md",
         "trunk.onnx",
         *(f"{t}.stage{n}.onnx" for t in (NECK, LAPEL) for n in (1, 3)),
     }
@@ -325,6 +326,6 @@ def test_a_damaged_network_is_reported(home, exported, tmp_path, monkeypatch, ca
     code = call(monkeypatch, "predict", home / "photos", "--run", folder, "--out", tmp_path / "x.csv")
     text = " ".join(capsys.readouterr().err.split())
     assert code == 1
-    assert f"{network}: cannot be opened as a network" in text
+    assert f"{network}: was changed since the export" in text
     assert "Traceback" not in text
     assert not (tmp_path / "x.csv").exists()

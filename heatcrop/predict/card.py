@@ -1,0 +1,111 @@
+"""The model card beside an export: data, recipe, scores with intervals, limits, licence fields."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from heatcrop.errors import RunError
+from heatcrop.predict.description import Description
+from heatcrop.runs.folder import RunFolder
+
+CARD = "MODEL_CARD.md"
+_Z = 1.959964  # of a normal distribution's central 95 %
+
+_TEMPLATE = """# Model card: {name}
+
+Predicts {tasks} from images, by HeatCrop: a network on the full image, a crop where its class activation map
+points, a second network on the crop, and a weighted mean of both. `heatcrop.json` describes how, and holds
+the SHA-256 of every file; `predict` refuses files that differ.
+
+## Data
+{data}
+
+## Recipe
+Backbone `{backbone}` at {side_px} px, images fitted by `{fit}`, trained with seed {seed}.
+
+| task | classes | crop rule | weight of the crop |
+|---|---|---|---|
+{recipe}
+
+## Scores on {split}
+AP is the official score of the FashionAI competition. The interval of the accuracy is Wilson's, 95 %, over
+images only: it does not contain the variation between trainings, nor between data sets.
+
+| task | images | AP, full image | AP, crop | AP, fused | accuracy, fused |
+|---|---|---|---|---|---|
+{scores}
+
+## Limits
+- The scores are those of images like the ones above. Measure on images of your own before you rely on it.
+- Every image gets one of the listed classes, also one that shows none of them.
+- Confidences are calibrated on validation images, for one task at a time.
+
+## Licence
+- Of the weights: (to be filled in)
+- Of the training images: (to be filled in)
+- Contact: (to be filled in)
+"""
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Compute the 95 % interval of a share of n (Wilson, J. Amer. Statist. Assoc. 22, 1927).
+
+    >>> [round(end, 3) for end in wilson_interval(0.5, 100)]
+    [0.404, 0.596]
+    """
+    middle, spread = share + _Z**2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    return (middle - spread) / (1 + _Z**2 / n), (middle + spread) / (1 + _Z**2 / n)
+
+
+def model_card(folder: RunFolder, settings: dict[str, Any], description: Description) -> str:
+    """Write the card of a run's export as Markdown.
+
+    `settings` are the run's configuration as plain values. RunError where ``metrics.json`` is damaged.
+    """
+    try:
+        metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
+        figures, split = dict(metrics["tasks"]), str(metrics["split"])
+        scores = [_scores(name, figures.get(name)) for name in description.tasks]
+    except FileNotFoundError:
+        scores, split = ["| not scored yet | | | | | |"], "test"
+    except (ValueError, KeyError, TypeError):
+        fix = f"write it again: python pipeline.py report --run {folder.path}"
+        raise RunError(f"{folder.metrics}: is not a run's figures; {fix}") from None
+    tasks, form = description.tasks, description.input
+    recipe = [
+        f"| {_cell(name)} | {_cell(', '.join(one.classes))} | threshold {one.crop_rule.threshold:g}, margin "
+        f"{one.crop_rule.margin:g}, zoom {one.crop_rule.zoom:g}{'' if one.crop_rule.enabled else ', off'} | "
+        f"{one.fusion.weight:g} |"
+        for name, one in tasks.items()
+    ]
+    data = settings["data"]
+    source = "HeatCrop's rendered data set" if data["source"] == "rendered" else ", ".join(data["roots"])
+    shares = f"{data['val_share']:.0%} of the images for validation and {data['test_share']:.0%} for test"
+    return _TEMPLATE.format(
+        name=_cell(str(settings["name"])),
+        tasks=f"{len(tasks)} attribute{'s' * (len(tasks) != 1)}",
+        data=f"Trained on {source}. Where the data names no splits: {shares}, stratified, in whole groups.",
+        backbone=form.backbone,
+        side_px=form.side_px,
+        fit=form.fit,
+        seed=settings["seed"],
+        recipe="\n".join(recipe),
+        split=split,
+        scores="\n".join(scores),
+    )
+
+
+def _scores(name: str, found: dict[str, Any] | None) -> str:
+    if not found:
+        return f"| {_cell(name)} | no labels | | | | |"
+    n, accuracy = int(found["n"]), float(found["fused"]["accuracy"])
+    low, high = wilson_interval(accuracy, n)
+    ap = " | ".join(f"{found[branch]['map']:.3f}" for branch in ("full", "crop", "fused"))
+    return f"| {_cell(name)} | {n} | {ap} | {accuracy:.0%} ({low:.0%} to {high:.0%}) |"
+
+
+def _cell(text: str) -> str:
+    """Escape what ends a cell of a table, and line ends."""
+    return " ".join(text.split()).replace("|", "\\|")
