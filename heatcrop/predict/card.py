@@ -6,9 +6,10 @@ import json
 import math
 from typing import Any
 
-from heatcrop.errors import RunError
+from heatcrop.errors import PROGRAM, RunError
 from heatcrop.predict.description import Description
 from heatcrop.runs.folder import RunFolder
+from heatcrop.wording import counted
 
 CARD = "MODEL_CARD.md"
 _Z = 1.959964  # of a normal distribution's central 95 %
@@ -71,7 +72,7 @@ def model_card(folder: RunFolder, settings: dict[str, Any], description: Descrip
     except FileNotFoundError:
         scores, split = ["| not scored yet | | | | | |"], "test"
     except (ValueError, KeyError, TypeError):
-        fix = f"write it again: python pipeline.py report --run {folder.path}"
+        fix = f"write it again: {PROGRAM} report --run {folder.path}"
         raise RunError(f"{folder.metrics}: is not a run's figures; {fix}") from None
     tasks, form = description.tasks, description.input
     recipe = [
@@ -85,7 +86,7 @@ def model_card(folder: RunFolder, settings: dict[str, Any], description: Descrip
     shares = f"{data['val_share']:.0%} of the images for validation and {data['test_share']:.0%} for test"
     return _TEMPLATE.format(
         name=_cell(str(settings["name"])),
-        tasks=f"{len(tasks)} attribute{'s' * (len(tasks) != 1)}",
+        tasks=counted(len(tasks), "attribute(s)"),
         data=f"Trained on {source}. Where the data names no splits: {shares}, stratified, in whole groups.",
         backbone=form.backbone,
         side_px=form.side_px,

@@ -82,7 +82,7 @@ def test_damaged_weights_are_reported_with_the_cause(call, tiny_home, run_copy, 
     options = ("--run", run_copy, "--out", tmp_path / "p.csv", "--engine", "mxnet")
     code, printed = call("predict", tiny_home / "data", *options)
     assert code == 1
-    assert f"error: {weights}: weights do not fit this network (Check failed" in printed
+    assert f"error: {weights}: cannot be read as weights (it ends early)" in printed
     assert printed.endswith(f"; {FIX}\n")
 
 

@@ -74,7 +74,7 @@ def test_an_older_table_and_its_gallery_are_replaced(call, home, tmp_path):
     assert images_of(boxes) >= {"2.jpg"}
     assert link.is_symlink()
     assert [p.name for p in boxes.parent.iterdir()] == ["b.csv"]
-    assert len(list(page.rglob("*.jpg"))) == 6
+    assert len(list(page.rglob("*.webp"))) == 6
 
     (page / "thumbs" / "mine.txt").write_text("mine")
     (page / "mine").symlink_to(home / "photos")
