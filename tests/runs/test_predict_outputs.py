@@ -81,7 +81,7 @@ def test_an_older_table_and_its_gallery_are_replaced(call, home, tmp_path):
     assert call("predict", "photos/0.jpg", *given)[0] == 0
     assert (page / "thumbs" / "mine.txt").read_text() == "mine"
     assert (page / "mine").is_symlink()
-    assert len(list((page / "thumbs").rglob("*.jpg"))) == 2
+    assert len(list((page / "thumbs").rglob("*.webp"))) == 2
 
 
 @pytest.mark.parametrize("end", ["old", "partial"])
