@@ -13,12 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from heatcrop.errors import HeatCropError
 from heatcrop.nets.devices import ON_CPU
-from heatcrop.nets.torch_engine import TorchEngine, build_classifier
 from heatcrop.training.loop import TrainingPlan, train
 
 SHAPE = (3, 16, 16)
@@ -26,6 +23,11 @@ SHAPE = (3, 16, 16)
 
 def main(folder: Path, plan: TrainingPlan, rows: int) -> None:
     """Serve the first process, or be it."""
+    import torch  # pytest imports this file where there is none
+    from torch import nn
+
+    from heatcrop.nets.torch_engine import TorchEngine, build_classifier
+
     if TorchEngine().serve(ON_CPU):
         print("served", flush=True)
         return
