@@ -116,7 +116,7 @@ def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> W
     write_arrays(stage.cache / "final.history.npz", rows=np.array("[]"))  # of a training, which is not timed
 
     def work() -> int:
-        for part in stage.parts():
+        for part in stage.parts(stage.networks):
             stage.infer(*part)
         stage.finish()
         return len(data)

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatcrop.data.tasks import distinct_names
-from heatcrop.files import write_json
-from heatcrop.runs.reading import read_json
 
 if TYPE_CHECKING:
     from heatcrop.data.groups import TaskGroup
@@ -145,11 +143,17 @@ class RunFolder:
         taken = [*assigned.values(), *(there - set(usual.values()))]
         found = dict(zip(new, distinct_names(map(usual.__getitem__, new), taken), strict=True))
         if others := {name: folder for name, folder in found.items() if folder != usual[name]}:
+            from heatcrop.files import write_json  # imports numpy, before which limits are checked
+
             write_json(self.folders, assigned | others)
 
     def _assigned(self) -> dict[str, str]:
         """Read the folders that do not have their usual name, by task."""
-        return read_json(self.folders, dict[str, str]) if self.folders.is_file() else {}
+        if not self.folders.is_file():
+            return {}
+        from heatcrop.runs.reading import read_json  # imports numpy
+
+        return read_json(self.folders, dict[str, str])
 
     def cache_of(self, group: TaskGroup, stage: str) -> Path:
         """Return the folder of what a stage computes for a group of tasks."""

@@ -270,7 +270,7 @@ def test_doubtful_labels_can_be_filtered_and_come_first(visit, pages):
     page.select_option("[name=order]", "doubt")
     page.select_option("[name=label]", "suspect")
     assert count(page) == len(doubtful) > 1
-    shares = [float(text.split()[-1].rstrip("%")) for text in page.locator(".doubt").all_inner_texts()]
+    shares = [float(text.split()[-1].rstrip("%")) for text in page.locator(".doubt").all_text_contents()]
     assert shares == sorted(shares)
 
 
