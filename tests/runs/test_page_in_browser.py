@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from heatcrop.files import write_text
 from heatcrop.report.build import ReportPlan, build_gallery, build_report
@@ -95,13 +95,17 @@ def visit(browser, pages) -> Iterator[Callable[..., Page]]:
     requests: list[str] = []
     contexts = []
 
+    def failed(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # by leaving the page while images load
+            messages.append(f"failed: {request.url} ({request.failure})")
+
     def visit(name: str = "report", window: str = "desktop") -> Page:
         context = browser.new_context(**WINDOWS[window])
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: messages.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: messages.append(str(error)))
-        page.on("requestfailed", lambda request: messages.append(f"failed: {request.url}"))
+        page.on("requestfailed", failed)
         page.on("request", lambda request: requests.append(request.url))
         page.goto(pages[name].as_uri())
         page.locator("#gallery").evaluate("(node) => node.scrollIntoView({ behavior: 'instant' })")
