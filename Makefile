@@ -39,7 +39,8 @@ test: $(VENV)/.test
 
 # Of the pure parts, by their own tests: measuring it takes two fifths more time.
 PURE := calibration class_folders coco component cvat dataset ensemble fusion groups heatmaps images label_studio \
-  labels listing metadata parquet readers rule score several_roots splits square submissions tables tasks writers
+  labels listing metadata packed parquet pooling readers rule score several_roots splits square submissions \
+  suspects tables tasks unused writers
 coverage: $(VENV)/.test
 	$(BIN)/python $(TESTS) $(PURE:%=tests/unit/test_%.py) --cov --cov-report=term
 
