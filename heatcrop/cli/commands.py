@@ -362,16 +362,20 @@ def report(
 def export(
     run_: Finished,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; <run>/export by default.")] = None,
+    licence: Annotated[str, typer.Option(help="Of the weights, for the model card.")] = "",
+    data_licence: Annotated[str, typer.Option(help="Of the training images, for the card.")] = "",
+    contact: Annotated[str, typer.Option(help="Of who answers questions, for the card.")] = "",
 ) -> None:
-    """Write ONNX networks and one JSON that describes how to run them."""
+    """Write ONNX networks, one JSON that describes how to run them, and a model card."""
     from heatcrop.cli.prediction import read_trained_run
     from heatcrop.data.listing import is_description
+    from heatcrop.predict.card import Terms
     from heatcrop.predict.trained_run import export_run
     from heatcrop.runs.ownership import refuse_others
 
     run, out = read_trained_run(RunFolder(run_)), out or run_ / "export"
     refuse_others(out, RunFolder(out).description, "an export's", is_description)
-    log(f"exported: {export_run(run, out)}")
+    log(f"exported: {export_run(run, out, Terms(licence, data_licence, contact))}")
 
 
 @app.command(

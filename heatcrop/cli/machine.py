@@ -31,7 +31,7 @@ def report_machine(config: Config) -> Devices | None:
     except EngineError as error:
         notes = (f"GPU: {error}",)
     try:
-        found = f"{counted(gpus, 'GPU(s)')}" if gpus else "no GPU: training on the CPU"
+        found = counted(gpus, "GPU(s)") if gpus else "no GPU: training on the CPU"
         log(f"{network_context(config, RunFolder(Path())).training_engine.version()}, {found}")
     except EngineError as error:
         log(f"no training: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -11,7 +12,6 @@ from heatcrop.predict.description import Description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.wording import counted
 
-CARD = "MODEL_CARD.md"
 _Z = 1.959964  # of a normal distribution's central 95 %
 
 _TEMPLATE = """# Model card: {name}
@@ -44,10 +44,24 @@ images only: it does not contain the variation between trainings, nor between da
 - Confidences are calibrated on validation images, for one task at a time.
 
 ## Licence
-- Of the weights: (to be filled in)
-- Of the training images: (to be filled in)
-- Contact: (to be filled in)
+- Of the weights: {licence}
+- Of the training images: {data_licence}
+- Contact: {contact}
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What only the person who exports knows; `export` has an option for each."""
+
+    licence: str = ""
+    """Of the weights."""
+    data_licence: str = ""
+    """Of the training images."""
+    contact: str = ""
+
+
+NOT_STATED = Terms()
 
 
 def wilson_interval(share: float, n: int) -> tuple[float, float]:
@@ -60,7 +74,9 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     return (middle - spread) / (1 + _Z**2 / n), (middle + spread) / (1 + _Z**2 / n)
 
 
-def model_card(folder: RunFolder, settings: dict[str, Any], description: Description) -> str:
+def model_card(
+    folder: RunFolder, settings: dict[str, Any], description: Description, terms: Terms = NOT_STATED
+) -> str:
     """Write the card of a run's export as Markdown.
 
     `settings` are the run's configuration as plain values. RunError where ``metrics.json`` is damaged.
@@ -95,6 +111,7 @@ def model_card(folder: RunFolder, settings: dict[str, Any], description: Descrip
         recipe="\n".join(recipe),
         split=split,
         scores="\n".join(scores),
+        **{name: _cell(value) or "not stated" for name, value in dataclasses.asdict(terms).items()},
     )
 
 

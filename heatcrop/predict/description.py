@@ -35,7 +35,9 @@ from heatcrop.validation import CHECKED, error_line
 from stage2_crop.plan import CropRule
 
 DESCRIPTION = "heatcrop.json"
-SEAL = "sha256"
+CARD = "MODEL_CARD.md"
+"""The model card beside an export's description."""
+HASHES = "sha256"
 """The key of an export's hashes, by file name."""
 FORMAT = 2
 """The newest format that is read; 1 is written where each task has its own networks."""
@@ -162,11 +164,11 @@ class Description(_Part):
         return values
 
 
-def seal(values: dict[str, Any], home: Path, names: Sequence[str]) -> dict[str, Any]:
+def with_hashes(values: dict[str, Any], home: Path, names: Sequence[str]) -> dict[str, Any]:
     """Add the SHA-256 of some files of a folder, and of the description itself without this entry."""
-    values = {key: value for key, value in values.items() if key != SEAL}
+    values = {key: value for key, value in values.items() if key != HASHES}
     hashes = {name: _sha256((home / name).read_bytes()) for name in names}
-    return {**values, SEAL: {**hashes, DESCRIPTION: _sha256(_canonical(values, hashes))}}
+    return {**values, HASHES: {**hashes, DESCRIPTION: _sha256(_canonical(values, hashes))}}
 
 
 def _canonical(values: dict[str, Any], hashes: dict[str, str]) -> bytes:
@@ -179,17 +181,19 @@ def _sha256(data: bytes) -> str:
 
 
 def _verify(path: Path, text: bytes) -> None:
-    """Compare the files of a sealed description with their hashes; RunError where one differs."""
+    """Compare an export's files with their hashes; RunError where one differs, or the hashes are gone."""
     values = json.loads(text)
-    if SEAL not in values:
-        return  # of a run folder, whose stages record their files
-    seal_of = values.pop(SEAL)
-    if not isinstance(seal_of, dict) or not all(isinstance(one, str) for one in seal_of.values()):
-        raise RunError(f"{path}: {SEAL} is no table of files and hashes; export the run again")
-    own = seal_of.pop(DESCRIPTION, "")
-    if own != _sha256(_canonical(values, seal_of)):
+    if HASHES not in values:
+        if (path.parent / CARD).exists():
+            raise RunError(f"{path}: {HASHES}, the hashes of the files, is missing; export the run again")
+        return  # of a run folder, whose stages record their files, or an export of an earlier version
+    hashes = values.pop(HASHES)
+    if not isinstance(hashes, dict) or not all(isinstance(one, str) for one in hashes.values()):
+        raise RunError(f"{path}: {HASHES} is no table of files and hashes; export the run again")
+    own = hashes.pop(DESCRIPTION, "")
+    if own != _sha256(_canonical(values, hashes)):
         raise RunError(f"{path}: was changed since the export (its SHA-256 differs); export the run again")
-    for name, expected in seal_of.items():
+    for name, expected in hashes.items():
         file = path.parent / name
         found = _sha256(file.read_bytes()) if file.is_file() else "none: it is missing"
         if found != expected:

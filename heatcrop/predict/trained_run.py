@@ -19,14 +19,15 @@ from heatcrop.files import atomic_path, write_json, write_text
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner, open_network
-from heatcrop.predict.card import CARD, model_card
+from heatcrop.predict.card import NOT_STATED, Terms, model_card
 from heatcrop.predict.description import (
+    CARD,
     FORMAT,
     Branch,
     Description,
     InputDescription,
     TaskDescription,
-    seal,
+    with_hashes,
 )
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.reading import read_json
@@ -105,7 +106,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
     )
 
 
-def export_run(run: TrainedRun, out: Path) -> Path:
+def export_run(run: TrainedRun, out: Path, terms: Terms = NOT_STATED) -> Path:
     """Copy the networks, and write the model card and ``heatcrop.json``, which has the hashes of all files.
 
     RunError where nothing is finished, a network is damaged, or `out` is a run folder.
@@ -119,7 +120,7 @@ def export_run(run: TrainedRun, out: Path) -> Path:
     if RunFolder(out).config.is_file():
         raise RunError(f"{out}: is a run folder itself; give --out a new or an empty folder")
     description, path = describe_run(run, run.choose(())), RunFolder(out).description
-    card = model_card(run.folder, run.settings, description)
+    card = model_card(run.folder, run.settings, description, terms)
     copies: dict[Path, Path] = {}  # target: source
 
     def exported(source: Path, name: str) -> Path:
@@ -145,7 +146,7 @@ def export_run(run: TrainedRun, out: Path) -> Path:
             shutil.copyfile(source, partial)
     write_text(out / CARD, card)
     values = description.model_copy(update={"tasks": tasks, "trunk": trunk}).as_json(out)
-    write_json(path, seal(values, out, [*(target.name for target in copies), CARD]))
+    write_json(path, with_hashes(values, out, [*(target.name for target in copies), CARD]))
     return path
 
 

@@ -135,7 +135,7 @@ def templates() -> Environment:
 def _facts(settings: dict[str, Any], parts: list[TaskPart]) -> list[str]:
     """Summarize the run: numbers of tasks and images, the network."""
     images = sum(count["n"] for part in parts for count in part.gallery["counts"].values())
-    facts = [f"{counted(len(parts), 'task(s)')}", f"{counted(images, 'image(s)')}"]
+    facts = [counted(len(parts), "task(s)"), counted(images, "image(s)")]
     network = settings.get("network")
     if isinstance(network, dict):
         facts += [str(network.get("backbone") or ""), f"{network.get('input_px')} px"]

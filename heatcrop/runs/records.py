@@ -157,7 +157,7 @@ def why_outdated(path: Path, inputs: StageInputs) -> str:
 def _changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     names = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
     pairs = [(name, *("none" if v.get(name) is None else v[name] for v in (before, now))) for name in names]
-    more = [f"{counted(len(names) - _MAX_NAMED, 'more setting(s)')}"] if len(names) > _MAX_NAMED else []
+    more = [counted(len(names) - _MAX_NAMED, "more setting(s)")] if len(names) > _MAX_NAMED else []
     return [f"{name} {old} -> {new}" for name, old, new in pairs[:_MAX_NAMED]] + more
 
 

@@ -96,13 +96,11 @@ def test_a_file_with_one_other_byte_is_refused(own_export, name, share):
 
 
 def test_a_description_with_one_other_byte_is_refused(own_export):
-    """At 300 places: of white space, names, numbers, and hashes; the entry of hashes itself is left out."""
+    """At 300 places: of white space, names, numbers, and hashes, and throughout the key of the hashes."""
     path = own_export / "heatcrop.json"
     content = path.read_bytes()
     key = content.index(b'"sha256"')
-    for at in np.linspace(0, len(content) - 2, 300).astype(int):
-        if key <= at < key + 8:
-            continue
+    for at in [*np.linspace(0, len(content) - 2, 300).astype(int), *range(key, key + 8)]:
         changed = bytearray(content)
         changed[at] ^= 1
         path.write_bytes(changed)
@@ -134,4 +132,23 @@ def test_the_card_has_the_scores_of_the_run(exported, finished_run):
     for name, found in metrics["tasks"].items():
         assert f"| {name} | {found['n']} | {found['full']['map']:.3f} | {found['crop']['map']:.3f}" in card
     assert f"## Scores on {metrics['split']}" in card
-    assert card.count("(to be filled in)") == 3
+    assert card.count(": not stated\n") == 3
+
+
+def test_the_card_states_the_terms_that_are_given(call, run_copy, tmp_path):
+    """They are part of what is hashed: a card that is changed later is refused."""
+    terms = (
+        "--licence",
+        "CC BY 4.0",
+        "--data-licence",
+        "our own | all rights",
+        "--contact",
+        "shop@example.org",
+    )
+    code, printed = call("export", "--run", run_copy, "--out", tmp_path / "e", *terms)
+    assert code == 0, printed
+    card = (tmp_path / "e" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "- Of the weights: CC BY 4.0\n" in card
+    assert "- Of the training images: our own \\| all rights\n" in card
+    assert "- Contact: shop@example.org\n" in card
+    read_description(tmp_path / "e" / "heatcrop.json")
