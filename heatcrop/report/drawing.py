@@ -141,7 +141,7 @@ def outline(image: np.ndarray, box: np.ndarray) -> None:
 def dashed(image: np.ndarray, box: np.ndarray) -> None:
     """Draw, in place, a dashed cyan rectangle on dark."""
     ring, (x0, y0, x1, y1) = np.zeros(image.shape[:2], np.uint8), (round(v) for v in box.tolist())
-    cv2.rectangle(ring, (x0, y0), (x1 - 1, y1 - 1), 1, 1)
+    cv2.rectangle(ring, (x0, y0), (x1 - 1, y1 - 1), 1, 2)
     y, x = np.nonzero(ring)
     image[y, x] = np.where(((x + y) // 4 % 2)[:, None], CYAN, INK)
 
