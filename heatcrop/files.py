@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 10_000
 """Rows of a table that are converted to text at once."""
 
+_HEADER = threading.Lock()
+"""Held while the header of a ``.npy`` file is parsed, see `map_array`."""
+
 NOT_UTF8 = "the file's name is not in UTF-8; rename it"
 """Why an image is rejected whose name `printable` must change."""
 
@@ -125,7 +128,7 @@ def join_tables(path: Path, parts: Iterable[pd.DataFrame]) -> None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write a ``.npy`` file, for `numpy.load` with a memory map."""
+    """Write a ``.npy`` file, for `map_array`."""
     with atomic_path(path) as partial, partial.open("wb") as file:
         # NumPy hides the reason of an error where it knows that it writes to a file.
         np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
@@ -162,8 +165,8 @@ def atomic_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Iterator[np.
 def create_rows(path: Path, shape: tuple[int, ...], dtype: str) -> None:
     """Make a ``.npy`` file of zeros whose room on the disk is reserved; OSError where there is too little.
 
-    The file may be larger than memory. Read it with ``np.load(path, mmap_mode="r")[rows]``, anew for each
-    batch: the pages that a memory map has touched count as the process's memory for as long as it exists.
+    The file may be larger than memory. Read it with ``map_array(path)[rows]``, anew for each batch: the pages
+    that a memory map has touched count as the process's memory for as long as it exists.
     """
     with _named(path):
         _reserved(path, shape, np.dtype(dtype))
@@ -182,13 +185,24 @@ def _reserved(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
     return array
 
 
+def map_array(path: Path) -> np.memmap:
+    """Memory-map a ``.npy`` file; ValueError or EOFError where it is truncated or none.
+
+    Threads may call it concurrently. They may not call `numpy.load`, which parses the header with `ast`: the
+    threads of CPython 3.11 share its depth counter (python/cpython issue 106905), so that now and then one of
+    them fails with a SystemError.
+    """
+    with _HEADER:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
 def write_rows(path: Path, rows: np.ndarray, values: np.ndarray) -> None:
     """Write (B, ...) values, rounded to the file's type, to the (B,) rows of a file.
 
     Threads may write different rows concurrently. OSError where the disk is full. (Writing through a memory
     map would end the process with SIGBUS.)
     """
-    array = np.load(path, mmap_mode="r")
+    array = map_array(path)
     values = np.ascontiguousarray(values, array.dtype)
     with _named(path), path.open("rb+", buffering=0) as file:
         for row, value in zip(rows.tolist(), values, strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from heatcrop.errors import REMAKE, DataError
+from heatcrop.files import map_array
 from heatcrop.validation import error_line
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def read_json(path: Path, kind: type[T]) -> T:
 def read_array(path: Path) -> np.ndarray:
     """Memory-map a ``.npy`` file; DataError where it is truncated or none."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return map_array(path)
     except (ValueError, EOFError) as error:
         raise damaged(path, f"is not a complete array ({one_line(error)})") from None
 

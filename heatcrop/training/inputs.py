@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from heatcrop.files import create_rows, write_rows
+from heatcrop.files import create_rows, map_array, write_rows
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.inference import Runner
 from heatcrop.training.augment import Augmentation, random_colour, random_erase, random_view
@@ -229,7 +229,7 @@ class CachedInputs(Inputs):
         out, part = np.empty((len(places), *self.shape), np.float32), places // max(1, per_part)
         for number in np.unique(part).tolist():
             mine = part == number
-            file = np.load(self._file(name, number), mmap_mode="r")
+            file = map_array(self._file(name, number))
             out[mine] = file[places[mine] - number * per_part]
         return out
 

@@ -4,6 +4,9 @@ import json
 import os
 import resource
 import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,7 @@ from heatcrop.files import (
     create_rows,
     join_tables,
     link,
+    map_array,
     write_array,
     write_json,
     write_rows,
@@ -83,6 +87,25 @@ def test_arrays_are_read_back_by_memory_map(path, shape):
     array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     write_array(path, array)
     assert np.array_equal(np.load(path, mmap_mode="r" if array.size else None), array)
+
+
+def test_one_thread_at_a_time_parses_the_header_of_an_array(tmp_path, monkeypatch):
+    """Where two do, CPython 3.11 now and then raises a SystemError, as numpy parses the header with `ast`."""
+    write_array(tmp_path / "a.npy", np.arange(6).reshape(2, 3))
+    load, inside, alone = np.load, threading.Semaphore(1), []
+
+    def slow_load(*arguments, **options):
+        alone.append(inside.acquire(blocking=False))
+        time.sleep(0.001)
+        array = load(*arguments, **options)
+        inside.release()
+        return array
+
+    monkeypatch.setattr(np, "load", slow_load)
+    with ThreadPoolExecutor(4) as pool:
+        arrays = list(pool.map(map_array, [tmp_path / "a.npy"] * 12))
+    assert [array.tolist() for array in arrays] == [[[0, 1, 2], [3, 4, 5]]] * 12
+    assert alone == [True] * 12
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
