@@ -199,9 +199,18 @@ def test_heat_is_painted(visit):
 
 
 @pytest.mark.parametrize(
-    ("name", "window"), [*(("report", window) for window in WINDOWS), ("predictions", "desktop")]
+    ("view", "name", "window"),
+    [
+        ("list", "report", "desktop"),
+        ("list", "report", "dark"),
+        ("large", "report", "phone"),
+        ("large", "predictions", "desktop"),
+        pytest.param("list", "report", "phone", marks=pytest.mark.soak),
+        pytest.param("list", "predictions", "desktop", marks=pytest.mark.soak),
+        pytest.param("large", "report", "desktop", marks=pytest.mark.soak),
+        pytest.param("large", "report", "dark", marks=pytest.mark.soak),
+    ],
 )
-@pytest.mark.parametrize("view", ["list", "large"])
 def test_axe_finds_no_serious_violation(visit, name, window, view):
     page = visit(name, window)
     if view == "list":

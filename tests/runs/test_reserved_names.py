@@ -41,7 +41,7 @@ def home(tmp_path_factory):
     return home
 
 
-@pytest.fixture(scope="module", params=["single", "shared"])
+@pytest.fixture(scope="module", params=["shared", pytest.param("single", marks=pytest.mark.soak)])
 def run(home, request, no_plots):
     """The name of a finished run."""
     shared = f"network.shared_trunk={str(request.param == 'shared').lower()}"

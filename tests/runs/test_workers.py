@@ -167,7 +167,15 @@ def test_a_scheduler_that_is_not_there_is_reported(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1", "localhost:abc", "tcp://127.0.0.1", "x://127.0.0.1:9", "::1", "127.0.0.1:99999"]
+    "address",
+    [
+        "127.0.0.1",
+        "x://127.0.0.1:9",
+        *(
+            pytest.param(address, marks=pytest.mark.soak)
+            for address in ("localhost:abc", "tcp://127.0.0.1", "::1", "127.0.0.1:99999")
+        ),
+    ],
 )
 def test_an_address_that_is_none_ends_the_command_within_seconds(tiny_home, tmp_path, address):
     words = pipeline(

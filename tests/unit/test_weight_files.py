@@ -44,7 +44,7 @@ def published_net(name):
     return net
 
 
-@pytest.fixture(scope="module", params=["resnet18_v2", "resnet50_v2"])
+@pytest.fixture(scope="module", params=["resnet18_v2", pytest.param("resnet50_v2", marks=pytest.mark.soak)])
 def published(request, tmp_path_factory):
     """Name, network, and its files: as Gluon writes it, and as ONNX."""
     folder, net = tmp_path_factory.mktemp("published"), published_net(request.param)
