@@ -15,7 +15,7 @@ from pathlib import Path
 
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, Devices, TrainerName, choose_trainer, find_devices
-from heatcrop.nets.inference import Runner, open_network
+from heatcrop.nets.inference import Runner, onnx_version, open_network
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.updater import Optimiser, Updater
 
@@ -186,6 +186,13 @@ class NetworkContext:
         engine = training_engine(self.trainer_name)
         engine.use_threads(self.form.threads)
         return engine
+
+    @property
+    def inference_engine(self) -> str:
+        """Name and version of what computes predictions; of both engines where it depends on the network."""
+        by_trainer = self.devices.infer_by_trainer(self.engine)
+        names = [self.training_engine.version()] if by_trainer or self.maps.by_gradient else []
+        return " and ".join(names if by_trainer else [*names, onnx_version()])
 
     def feature_shape(self) -> Shape:
         """Infer what enters the trained part: (F, h, w) behind the trunk, an image's shape without one."""

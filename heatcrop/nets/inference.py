@@ -39,6 +39,11 @@ DOUBLING_NETWORK = (
 )
 
 
+def onnx_version() -> str:
+    """Return ONNX Runtime's name and version."""
+    return f"ONNX Runtime {onnxruntime.__version__}"
+
+
 def onnx_cuda() -> tuple[int, int] | None:
     """Return the CUDA version that the installed ONNX Runtime is built for; None for a build without."""
     if _CUDA not in onnxruntime.get_available_providers():
@@ -52,9 +57,7 @@ def onnx_fault(gpu: int) -> str:
     try:
         session = _session(DOUBLING_NETWORK, gpu)
         if _CUDA not in session.get_providers():
-            return (
-                f"ONNX Runtime {onnxruntime.__version__} does not start on it: its CUDA libraries are missing"
-            )
+            return f"{onnx_version()} does not start on it: its CUDA libraries are missing"
         session.run(None, {session.get_inputs()[0].name: np.ones((1, 1), np.float32)})
     except Exception as error:  # ONNX Runtime's errors have no common class but this one
         return f"ONNX Runtime does not compute on it ({' '.join(str(error).split())[:200]})"
