@@ -198,11 +198,14 @@ class NetworkContext:
         """Infer what enters the trained part: (F, h, w) behind the trunk, an image's shape without one."""
         return self.training_engine.trunk(self.network, self.image_shape, self.seed).output_shape
 
-    def open_trunk(self) -> Runner | None:
-        """Build, export and open the frozen blocks: (B, 3, S, S) to (B, F, h, w); None without any."""
+    def open_trunk(self, export: bool = True) -> Runner | None:
+        """Build and open the frozen blocks: (B, 3, S, S) to (B, F, h, w); None without any.
+
+        With `export` they are written as an ONNX file also where the training engine runs them.
+        """
         if self.network.frozen_blocks == 0:
             return None
-        return self._open_blocks(self.network, self.trunk_folder / "trunk.onnx", self.form.side_px)
+        return self._open_blocks(self.network, self.trunk_folder / "trunk.onnx", self.form.side_px, export)
 
     @property
     def probe_form(self) -> InputForm:
@@ -219,12 +222,12 @@ class NetworkContext:
         plan = dataclasses.replace(self.network, frozen_blocks=-1)
         return self._open_blocks(plan, folder / "backbone.onnx", self.probe_form.side_px)
 
-    def _open_blocks(self, plan: NetworkPlan, path: Path, side_px: int) -> Runner:
+    def _open_blocks(self, plan: NetworkPlan, path: Path, side_px: int, export: bool = False) -> Runner:
         trunk = self.training_engine.trunk(plan, (3, side_px, side_px), self.seed)
-        trunk.export(path)
-        if self.devices.infer_by_trainer(self.engine):
-            return trunk.runner(self.devices)
-        return open_network(path, self.devices.onnx_gpu)
+        by_trainer = self.devices.infer_by_trainer(self.engine)
+        if export or not by_trainer:
+            trunk.export(path)
+        return trunk.runner(self.devices) if by_trainer else open_network(path, self.devices.onnx_gpu)
 
     def classifier(self, input_shape: Shape, n_classes: int, pooling: float = 1.0) -> Classifier:
         """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""
