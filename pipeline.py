@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from heatcrop.data.groups import TaskGroup
     from heatcrop.runs.executors import JobGraph
     from heatcrop.runs.folder import RunFolder
+    from heatcrop.timing import RunTimes
 
 # Other imports are inside the functions: `--help` is printed at once, and signals are handled while libraries
 # load.
@@ -37,7 +38,7 @@ def run(
     wanted: Sequence[str] = (),
     stages: Sequence[str] = STAGES,
     scheduler: str | None = None,
-) -> tuple[Dataset, dict[str, Any]]:
+) -> tuple[Dataset, dict[str, Any], RunTimes]:
     """Run some stages of some tasks; after all three, score the run and write its report.
 
     Parameters
@@ -57,6 +58,8 @@ def run(
     dataset : Dataset
     metrics : dict
         The figures of ``metrics.json``; empty where not all stages were asked for.
+    times : RunTimes
+        What this call took, not what an earlier one has done.
     """
     from heatcrop.cli.loading import load_dataset
     from heatcrop.cli.run_folders import with_finished
@@ -64,24 +67,34 @@ def run(
     from heatcrop.cli.startup import begin_run, choose_executor, finish_stages
     from heatcrop.report.build import build_report
     from heatcrop.runs.metrics import write_results
+    from heatcrop.timing import RunTimes
 
-    begin_run(config, folder, wanted, stages)
-    dataset = load_dataset(config, wanted, folder)
+    times = RunTimes()
+    with times.part("data"):
+        begin_run(config, folder, wanted, stages)
+        dataset = load_dataset(config, wanted, folder)
     folder.assign_folders(task.name for task in dataset.known)
-    runner = StageRunner(config, folder, dataset.groups, dataset.stamps)
+    runner = StageRunner(config, folder, dataset.groups, dataset.stamps, times)
     # The longest first, so that the last ones end together.
     groups = sorted(dataset.groups, key=len, reverse=True)
-    with choose_executor(runner, dataset, stages, scheduler) as executor:
-        executor.run(
-            [(runner.worker(executor, one), run_group(runner, one, stages, dataset.tasks)) for one in groups]
-        )
-    finish_stages(runner, dataset)
+    with times.around_jobs():
+        with choose_executor(runner, dataset, stages, scheduler) as executor:
+            times.at_once = executor.at_once
+            executor.run(
+                [
+                    (runner.worker(executor, one), run_group(runner, one, stages, dataset.tasks))
+                    for one in groups
+                ]
+            )
+        finish_stages(runner, dataset)
     if tuple(stages) != STAGES:
-        return dataset, {}
-    dataset = with_finished(folder, dataset)
-    metrics = write_results(dataset.tasks, folder, dataset.boxes_true)
-    build_report(folder, dataset.tasks, metrics, dataset.boxes_true, anew=False)
-    return dataset, metrics
+        return dataset, {}, times
+    with times.part("scores"):
+        dataset = with_finished(folder, dataset)
+        metrics = write_results(dataset.tasks, folder, dataset.boxes_true)
+    with times.part("report"):
+        build_report(folder, dataset.tasks, metrics, dataset.boxes_true, anew=False)
+    return dataset, metrics, times
 
 
 def run_group(

@@ -103,6 +103,7 @@ def steps(data: Path, run: Path) -> list[tuple[str, list[str], tuple[int, ...]]]
         ("score", pipeline(*score), (0,)),
         ("report", pipeline("report", "--run", run), (0,)),
         ("predict", pipeline(*predict), (0,)),
+        ("predict with MXNet", pipeline(*predict, "--engine", "mxnet"), (0,)),
     ]
 
 

@@ -26,6 +26,8 @@ ROWS_AT_ONCE = 10_000
 _HEADER = threading.Lock()
 """Held while the header of a ``.npy`` file is parsed, see `map_array`."""
 
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
 NOT_UTF8 = "the file's name is not in UTF-8; rename it"
 """Why an image is rejected whose name `printable` must change."""
 
@@ -94,6 +96,21 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, durable: bool = Fals
     """Write bytes."""
     with atomic_path(Path(path), durable) as partial:
         partial.write_bytes(data)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, not atomically, with few system calls: after each, a thread waits for the interpreter.
+
+    OSError, which names the file, where the disk is full.
+    """
+    with _named(path):
+        descriptor = os.open(path, _WRITE, 0o666)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from heatcrop.data.images import encode_jpeg, read_image
+from heatcrop.files import write_bytes
 from heatcrop.runs import swap
 from heatcrop.training.batches import read_ahead
 
@@ -83,7 +84,7 @@ def cut_crops(
             x0, y0, x1, y1 = boxes[i].tolist()
             # Not atomic: only the complete folder is put in place.
             crop = read_image(paths[i])[y0:y1, x0:x1]
-            (staging / names[i]).write_bytes(encode_jpeg(crop, quality))
+            write_bytes(staging / names[i], encode_jpeg(crop, quality))
         return len(part)
 
     # By several, since handing over costs as much as a tenth of a crop.

@@ -18,6 +18,7 @@ import yaml
 
 from heatcrop.rendered import write_dataset
 from heatcrop.runs.lock import LOCK
+from heatcrop.runs.records import TIMES
 from heatcrop.runs.swap import is_remnant
 
 ROOT = Path(__file__).parents[1]
@@ -165,7 +166,7 @@ def comparable_files(run: Path) -> dict[str, bytes]:
 def _without_times(value: object) -> object:
     """Remove seconds from JSON, and the sizes of files that hold seconds."""
     if isinstance(value, dict):
-        varying = [key for key in value if key == "seconds" or key.endswith(("history.csv", "rule.json"))]
+        varying = [key for key in value if key in TIMES or key.endswith(("history.csv", "rule.json"))]
         return {key: _without_times(v) for key, v in value.items() if key not in varying}
     return [_without_times(v) for v in value] if isinstance(value, list) else value
 

@@ -14,7 +14,7 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.estimate import Cost, expected_cost
 from heatcrop.cli.loading import load_dataset
 from heatcrop.cli.machine import memory_lines, report_machine
-from heatcrop.cli.tables import new_table
+from heatcrop.cli.tables import cost_table, new_table
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import format_letters
 from heatcrop.data.splits import identical_groups, leakage
@@ -118,11 +118,12 @@ def _report_leakage(name: str, data: TaskData) -> int:
 
 def _report_cost(cost: Cost, folder: Path) -> int:
     """Log time and disk space; return 1 where the disk is too small."""
+    console.print(cost_table(cost.stages))
+    time, jobs = format_duration(max(1, cost.total.wall)), counted(cost.jobs, f"{cost.unit}(s)")
     log(
-        f"expected, from a few images on this machine under its present load: about "
-        f"{format_duration(max(1, cost.seconds))} with {counted(cost.jobs, cost.unit + '(s)')} at once; "
-        f"{_bytes(cost.kept_bytes)} stay in the run folder, and up to {_bytes(cost.cache_bytes)} more "
-        "during the run"
+        "expected, from a few images on this machine under its present load: "
+        f"about {time} with {jobs} at once, without rendering and report; {_bytes(cost.kept_bytes)} stay in "
+        f"the run folder, and up to {_bytes(cost.cache_bytes)} more during the run"
     )
     existing = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
     free = shutil.disk_usage(existing).free

@@ -15,7 +15,8 @@ from heatcrop.cli.signals import INTERRUPTED, report_interruption
 from heatcrop.errors import PROGRAM, DataError, RunError, UsageError
 from heatcrop.files import printable
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.progress import console, log
+from heatcrop.runs.progress import console, log, speed_line
+from heatcrop.timing import Stopwatch
 from heatcrop.wording import counted
 
 if TYPE_CHECKING:
@@ -159,13 +160,13 @@ def run(
     """Run all three stages, score them, and write the report."""
     import pipeline
     from heatcrop.cli.startup import serve_training
-    from heatcrop.cli.tables import log_written, metrics_table
+    from heatcrop.cli.tables import log_written, metrics_table, times_table
 
     configured = _config(config, data, settings, jobs)
     if serve_training(configured, scheduler):
         return
     folder, wanted = _prepare(ctx, pipeline.STAGES, all_tasks, task, configured, out, dry_run)
-    _, metrics = pipeline.run(configured, folder, wanted, scheduler=scheduler)
+    _, metrics, times = pipeline.run(configured, folder, wanted, scheduler=scheduler)
     console.print(metrics_table(metrics))
     log_written(
         ("figures", folder.metrics, "for scripts"),
@@ -175,6 +176,7 @@ def run(
         ("sheets", folder.path / "<task>" / "sheets", "a page per folder of crops"),
         ("report", folder.report, "open it in a browser"),
     )
+    console.print(times_table(times))
 
 
 @app.command(epilog=_examples("stage crop --task neck --set crop.rule.threshold=0.5", "stage cam --all"))
@@ -194,15 +196,17 @@ def stage(
     """Run one stage, from the files that the earlier ones left in the run folder."""
     import pipeline
     from heatcrop.cli.startup import serve_training
+    from heatcrop.cli.tables import times_table
 
     configured, stages = _config(config, data, settings, jobs), (name,)
     if serve_training(configured, scheduler):
         return
     folder, wanted = _prepare(ctx, stages, all_tasks, task, configured, out, dry_run)
-    dataset, _ = pipeline.run(configured, folder, wanted, stages, scheduler)
+    dataset, _, times = pipeline.run(configured, folder, wanted, stages, scheduler)
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name]
     for task_name in dataset.tasks:
         log(f"{task_name}: {folder.task(task_name).path / left}")
+    console.print(times_table(times))
 
 
 @app.command(epilog=_examples("check", "check --data birds/ --set data.tasks=infer"))
@@ -290,9 +294,12 @@ def predict(
             records[name] += prediction_records(name, task, images, predictions)
 
     needed = page is not None or folders
+    watch = Stopwatch()
     count, bad = predict_images(source, pipeline, out, boxes, collect if needed else None)
+    spent = watch.spent()
     skipped = f"; {counted(len(bad), 'image(s)')} could not be read" if bad else ""
     log(f"{counted(count, 'image(s)')}, {counted(count * len(pipeline.tasks), 'row(s)')}: {out}{skipped}")
+    log(f"{speed_line(count, len(pipeline.tasks), spent)} with {pipeline.engine}")
     for name, path in folders.items():
         write_format(path, FORMATS[name].predictions(records[name]))
         log(f"{name}: {path}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from timeit import timeit
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from heatcrop.cli.runner import network_context
 from heatcrop.cli.startup import parallel_jobs
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.images import encode_jpeg, read_image
-from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.folder import STAGES, RunFolder
+from heatcrop.timing import Spent, Stopwatch
 from heatcrop.training.batches import Images
 from heatcrop.training.fit import fit
 from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs
@@ -30,8 +31,8 @@ _FORWARD = 1 / 3
 class Cost:
     """The estimated cost of a run on this machine."""
 
-    seconds: float
-    """Of all stages, without rendering and report."""
+    stages: dict[str, Spent]
+    """By stage, without rendering and report; what passes with `jobs` at once."""
     jobs: int
     """Tasks at once, or networks where the tasks share them."""
     kept_bytes: float
@@ -41,15 +42,20 @@ class Cost:
     unit: str = "task"
     """What `jobs` counts: ``task`` or ``network``."""
 
+    @property
+    def total(self) -> Spent:
+        """Of all stages."""
+        return sum(self.stages.values(), Spent())
+
 
 @dataclasses.dataclass(frozen=True)
 class _Speed:
-    """Seconds per image, and bytes, measured on one task's images."""
+    """Time per image, and bytes, measured on one task's images."""
 
-    read: float
-    cached: float
-    train: float
-    probe: float
+    read: Spent
+    cached: Spent
+    train: Spent
+    probe: Spent
     weights_bytes: float
     cached_bytes: float
 
@@ -62,7 +68,7 @@ def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
     jobs = min(parallel_jobs(config, len(tasks)), len(tasks))
     measured = max(tasks.values(), key=len)
     speed = _measure(config.changed("runtime", threads=1) if jobs > 1 else config, measured)
-    seconds = [_seconds(config, data, speed) for data in tasks.values()]
+    spent = [_by_stage(config, data, speed) for data in tasks.values()]
     kept = sum(_kept(config, data, speed) for data in tasks.values())
     cached = sorted((_items(config, data) * speed.cached_bytes for data in tasks.values()), reverse=True)
     if config.network.shared_trunk:
@@ -70,9 +76,24 @@ def expected_cost(config: Config, tasks: dict[str, TaskData]) -> Cost:
         folds = _folds(config, measured)
         jobs = min(parallel_jobs(config, len(tasks)), 1 + folds)
         kept -= (len(tasks) - 1) * speed.weights_bytes * (4 + folds)
-        return Cost(sum(seconds) / jobs, jobs, kept, sum(cached), "network")
+        return Cost(_at_once(spent, jobs), jobs, kept, sum(cached), "network")
     # Parallel tasks take at least as long as the longest one.
-    return Cost(max(sum(seconds) / jobs, max(seconds)), jobs, kept, sum(cached[:jobs]))
+    longest = max(sum(stages.values(), Spent()).wall for stages in spent)
+    return Cost(_at_once(spent, jobs, longest), jobs, kept, sum(cached[:jobs]))
+
+
+def _at_once(spent: list[dict[str, Spent]], jobs: int, least: float = 0.0) -> dict[str, Spent]:
+    """Add up tasks that run some at once, in at least so many seconds altogether."""
+    stages = {stage: sum((one[stage] for one in spent), Spent()) for stage in STAGES}
+    alone = sum(stages.values(), Spent()).wall
+    share = max(1 / jobs, least / alone) if alone else 1.0
+    return {stage: Spent(share * one.wall, one.cpu) for stage, one in stages.items()}
+
+
+def _timed(work: Callable[[], object]) -> Spent:
+    watch = Stopwatch()
+    work()
+    return watch.spent()
 
 
 def _folds(config: Config, data: TaskData) -> int:
@@ -88,8 +109,8 @@ def _measure(config: Config, data: TaskData) -> _Speed:
     cam, crop, _ = config.plans(data.task)
     with tempfile.TemporaryDirectory() as folder:
         context = network_context(config, RunFolder(Path(folder)))
-        read = timeit(lambda: [encode_jpeg(read_image(path), crop.quality) for path in paths], number=1) / n
-        cached, cached_bytes, cache = 0.0, 0.0, Path(folder) / "cache"
+        read = _timed(lambda: [encode_jpeg(read_image(path), crop.quality) for path in paths])
+        cached, cached_bytes, cache = Spent(), 0.0, Path(folder) / "cache"
         live = LiveInputs(
             Images(paths), context.form, cam.test, lambda i: cam.augment, context.seed, context.open_trunk
         )
@@ -98,7 +119,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         if live.trunk is not None:
             inputs = features = CachedInputs(live, rows, rows, cam.views, cache)
             items = n * (live.n_views + cam.views)
-            cached = timeit(lambda: features.compute(0), number=1) / items
+            cached = 1 / items * _timed(lambda: features.compute(0))
             cached_bytes = sum(path.stat().st_size for path in cache.rglob("*.npy")) / items
         classifier = context.classifier(shape, len(data.task.classes))
         # Two epochs, of which the first prepares.
@@ -107,40 +128,54 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         letters = np.zeros((n, len(data.task.classes)), np.int8)
         letters[:, 0] = 2
         soft = (letters == 2).astype(np.float32)
-        devices = context.devices
-        history = fit(classifier, inputs, soft, letters, rows, rows[:0], plan, 0, "measured", devices=devices)
+        ends, watch = [], Stopwatch()
+        fit(
+            classifier,
+            inputs,
+            soft,
+            letters,
+            rows,
+            rows[:0],
+            plan,
+            0,
+            "measured",
+            lambda _: ends.append(watch.spent()),
+            devices=context.devices,
+        )
+        trained = ends[1] - ends[0]
         weights = Path(folder) / "weights.params"
         classifier.save(weights)
-        probe = 0.0
+        probe = Spent()
         if crop.search.pictures:
             runner = context.open_backbone(Path(folder) / "probe")
             boxes = [[(0, 0, int(w), int(h))] * 2 for w, h in data.sizes[some]]
-            probe = timeit(lambda: box_features(runner, context.probe_form, paths, boxes), number=1) / (2 * n)
-        return _Speed(read, cached, history[-1]["seconds"] / n, probe, weights.stat().st_size, cached_bytes)
+            probe = 1 / (2 * n) * _timed(lambda: box_features(runner, context.probe_form, paths, boxes))
+        kept = weights.stat().st_size
+        return _Speed(1 / n * read, cached, 1 / n * trained, probe, kept, cached_bytes)
 
 
-def _seconds(config: Config, data: TaskData, speed: _Speed) -> float:
-    """Add up one task's work."""
+def _by_stage(config: Config, data: TaskData, speed: _Speed) -> dict[str, Spent]:
+    """Add up one task's work, by stage."""
     cam, crop, finetune = config.plans(data.task)
     train, val = len(data.rows("train", labelled=True)), len(data.rows("val", labelled=True))
-    total, folds = 0.0, _folds(config, data)
-    for plan, networks in ((cam, folds), (finetune, folds if finetune.cross_fit else 0)):
+    spent, folds = dict.fromkeys(STAGES, Spent()), _folds(config, data)
+    networks_of = (("cam", cam, folds), ("finetune", finetune, folds if finetune.cross_fit else 0))
+    for stage, plan, networks in networks_of:
         # Each fold's network trains on all training images but the fold's.
         trained = train * (1 + max(0, networks - 1))
-        epochs = plan.training.epochs
-        total += epochs * speed.train * (trained + _FORWARD * val * (1 + networks))
         views = len(plan.test.unit())
-        total += speed.cached * (len(data) * views + train * plan.views)
-        total += _FORWARD * speed.train * len(data) * views
+        steps = plan.training.epochs * (trained + _FORWARD * val * (1 + networks))
+        spent[stage] += (steps + _FORWARD * len(data) * views) * speed.train
+        spent[stage] += (len(data) * views + train * plan.views) * speed.cached
     others = set(cam.poolings) - {cam.pooling}
-    total += len(others) * cam.training.epochs * speed.train * train * (1 - 1 / max(2, folds))
+    spent["cam"] += len(others) * cam.training.epochs * train * (1 - 1 / max(2, folds)) * speed.train
     search = crop.search
     zoom = search.zoom_steps(crop.zoom) if crop.zoom else []
     tried = sum(len(values) for _, values in [*search.first_steps(), *zoom, *search.last_steps()])
-    total += speed.probe * min(crop.search.pictures, train + val) * tried
+    spent["crop"] = min(crop.search.pictures, train + val) * tried * speed.probe + len(data) * speed.read
     if crop.zoom:
-        total += (speed.cached + _FORWARD * speed.train) * len(data)
-    return total + speed.read * len(data)
+        spent["crop"] += len(data) * (speed.cached + _FORWARD * speed.train)
+    return spent
 
 
 def _items(config: Config, data: TaskData) -> int:

@@ -14,6 +14,7 @@ from heatcrop.cli.runner import devices_of, network_context
 from heatcrop.data.dataset import TaskData
 from heatcrop.errors import EngineError
 from heatcrop.nets.devices import Devices
+from heatcrop.nets.inference import onnx_version
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import log
 from heatcrop.training.loop import TrainingPlan
@@ -37,7 +38,7 @@ def report_machine(config: Config) -> Devices | None:
         log(f"no training: {error}")
     for note in notes:
         log(note)
-    log(f"ONNX Runtime {onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}")
+    log(f"{onnx_version()}, {', '.join(onnxruntime.get_available_providers())}")
     log(f"backbone {config.network.backbone}, input {config.network.input_px} px")
     return devices
 

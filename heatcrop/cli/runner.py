@@ -6,8 +6,6 @@ import dataclasses
 import functools
 import os
 import shutil
-import time
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +24,7 @@ from heatcrop.nets.inference import Runner as NetworkRunner
 from heatcrop.runs.executors import Executor, InlineExecutor, JobGraph
 from heatcrop.runs.folder import STAGES, RunFolder
 from heatcrop.runs.lock import read_note, working_for
-from heatcrop.runs.progress import log
+from heatcrop.runs.progress import format_duration, log
 from heatcrop.runs.records import (
     StageInputs,
     file_fault,
@@ -39,6 +37,7 @@ from heatcrop.runs.records import (
     write_record,
 )
 from heatcrop.runs.swap import is_sheet, remove_own
+from heatcrop.timing import RunTimes, Spent, Stopwatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +79,7 @@ class StageRunner:
     """Runs the stages of a run.
 
     `groups` are all of the run: a change of one task is a change of all that share its network. `stamps` are
-    fingerprints of each task's image files; a worker does not need them.
+    fingerprints of each task's image files, and `times` gets what the stages take; a worker needs neither.
     """
 
     def __init__(
@@ -89,11 +88,12 @@ class StageRunner:
         folder: RunFolder,
         groups: Sequence[TaskGroup],
         stamps: dict[str, str] | None = None,
+        times: RunTimes | None = None,
     ) -> None:
         self.config, self.folder, self.groups, self._stamps = config, folder, groups, stamps or {}
+        self.times = times or RunTimes()
         self.context = network_context(config, folder)
         self._stage: tuple[tuple[str, str, str], Stage] | None = None
-        self._up_to_date: dict[str, list[str]] = {}
 
     @functools.cached_property
     def trunk(self) -> NetworkRunner | None:
@@ -151,9 +151,10 @@ class StageRunner:
 
     def run_stage(self, stage: str, group: TaskGroup) -> JobGraph:
         """Yield the jobs of one stage; none where its artefacts are up to date."""
+        times = self.times.stages.setdefault(group.short, {})
         if self.is_current(stage, group):
             self._clear(stage, group)
-            self._up_to_date.setdefault(group.short, []).append(stage)
+            times[stage] = None
             return
         folders = {data.task.name: self.folder.task(data.task.name) for data in group.tasks}
         self._require_earlier(stage, group)
@@ -162,30 +163,33 @@ class StageRunner:
             for outdated in STAGES[STAGES.index(stage) :]:
                 folder.record(outdated).unlink(missing_ok=True)
             remove_own(folder.sheets, is_sheet)  # the report makes new ones
-        started, seconds = time.perf_counter(), Counter[str]()
+        watch, spent = Stopwatch(), dict[str, Spent]()
         inputs = {name: self.inputs[stage, name] for name in folders}
         made_from = fingerprint([one.fingerprint for one in inputs.values()])
         for step in self._open(stage, group, made_from).jobs():
-            for took in (yield [(stage, group.name, made_from, method, args) for method, args in step]):
-                seconds.update(took)
+            for what, took in (yield [(stage, group.name, made_from, method, args) for method, args in step]):
+                spent[what] = spent.get(what, Spent()) + took
         if hasattr(os, "sync"):
             os.sync()  # crops are many, and flushed together, before the stage counts as done
         self._write_outputs(group)
         for data in group.tasks:
             name, share = data.task.name, len(data) / len(group)
-            took = {what: share * value for what, value in seconds.items()}
+            took = {what: share * value for what, value in spent.items()}
             write_record(folders[name].record(stage), inputs[name], folders[name].artefacts(stage), took)
         self._stage = None
         self._clear(stage, group)
-        log(f"{group.short}: {stage} in {time.perf_counter() - started:.0f} s")
+        times[stage] = sum(spent.values(), Spent())
+        log(f"{group.short}: {stage} in {format_duration(watch.spent().wall)}")
 
     def perform(
         self, stage: str, group: str, made_from: str, method: str, arguments: list[Any]
-    ) -> dict[str, float]:
-        """Do one job, here or in a worker process; return its seconds."""
-        return self._open(stage, self._group(stage, group), made_from).perform(method, arguments)
+    ) -> tuple[str, Spent]:
+        """Do one job, here or in a worker process; return what its time is reported under, and the time."""
+        watch = Stopwatch()
+        name = self._open(stage, self._group(stage, group), made_from).perform(method, arguments)
+        return name, watch.spent()
 
-    def worker(self, executor: Executor, group: TaskGroup) -> Callable[..., dict[str, float]]:
+    def worker(self, executor: Executor, group: TaskGroup) -> Callable[..., tuple[str, Spent]]:
         """Return the function that does a group's jobs where the executor runs them."""
         if isinstance(executor, InlineExecutor):
             return self.perform
@@ -202,8 +206,9 @@ class StageRunner:
 
     def finish(self) -> None:
         """Log what was up to date; write again what no stage records, where it is missing or damaged."""
-        for name, stages in self._up_to_date.items():
-            log(f"{name}: {', '.join(stages)} up to date")
+        for name, stages in self.times.stages.items():
+            if current := [stage for stage, spent in stages.items() if spent is None]:
+                log(f"{name}: {', '.join(current)} up to date")
         network, record = self.folder.trunk_network, self.folder.trunk / ".trunk.json"
         if self.config.network.frozen_blocks:
             if not network.is_file() or file_fault(record):
@@ -283,7 +288,7 @@ class StageRunner:
             checkpoint.unlink()
 
 
-def perform_for(config: str, folder: Path, note: str, group: TaskGroup, *job: Any) -> dict[str, float]:
+def perform_for(config: str, folder: Path, note: str, group: TaskGroup, *job: Any) -> tuple[str, Spent]:
     """Do one job in a worker process, which keeps its networks from job to job.
 
     Paths are absolute, so that they hold in any working directory. `note` is that of the process that owns

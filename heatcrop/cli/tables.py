@@ -11,8 +11,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from heatcrop.runs.folder import STAGES
 from heatcrop.runs.metrics import BRANCHES
-from heatcrop.runs.progress import log
+from heatcrop.runs.progress import format_duration, log
+from heatcrop.timing import RunTimes, Spent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +56,49 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
 def _score_cells(figures: dict[str, Any]) -> list[str]:
     change = figures["fused"]["map"] - figures["full"]["map"]
     return [*(f"{figures[branch]['map']:.3f}" for branch in BRANCHES), f"{change:+.3f}"]
+
+
+def times_table(times: RunTimes) -> Table:
+    """Tabulate where the time of a run went: a row per group of tasks and per other part."""
+    total = times.total
+
+    def summary(spent: Spent) -> tuple[str, str]:
+        return _spent_cell(spent), f"{spent.wall / total.wall:.0%}" if total.wall else ""
+
+    columns = ("task", *STAGES, "all", "share")
+    ran = f"; {times.at_once} jobs at once" if (times.at_once or 0) > 1 else ""
+    caption = f"passed: {format_duration(times.passed)}{ran}; other: starting, waiting, and between jobs"
+    table = new_table("where the time went: seconds (CPU seconds)", *columns, caption=caption)
+    table.collapse_padding = True
+    for group, stages in times.stages.items():
+        cells = [_spent_cell(stages[stage]) if stage in stages else "" for stage in STAGES]
+        table.add_row(group, *cells, *summary(times.jobs(group)))
+    table.add_section()
+    by_stage = [times.jobs(stage=stage) for stage in STAGES]
+    table.add_row("all tasks", *map(_spent_cell, by_stage), *summary(times.jobs()))
+    table.add_row("share", *(summary(spent)[1] for spent in by_stage))
+    table.add_section()
+    for name, spent in times.parts.items():
+        table.add_row(name, *[""] * len(STAGES), *summary(spent))
+    table.add_row("total", *[""] * len(STAGES), *summary(total))
+    return table
+
+
+def _spent_cell(spent: Spent | None) -> str:
+    return "up to date" if spent is None else f"{_seconds(spent.wall)} ({_seconds(spent.cpu)})"
+
+
+def _seconds(value: float) -> str:
+    """Write seconds with a decimal where they are few."""
+    return f"{value:,.1f}" if value < 9.95 else f"{value:,.0f}"
+
+
+def cost_table(stages: dict[str, Spent]) -> Table:
+    """Tabulate what the stages of a run are expected to take."""
+    table = new_table("expected time", "stage", "time", "CPU time")
+    for stage, spent in stages.items():
+        table.add_row(stage, format_duration(spent.wall), format_duration(spent.cpu))
+    return table
 
 
 def members_table(table: pd.DataFrame, split: str) -> Table:

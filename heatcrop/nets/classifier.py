@@ -15,7 +15,7 @@ from pathlib import Path
 
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, Devices, TrainerName, choose_trainer, find_devices
-from heatcrop.nets.inference import Runner, open_network
+from heatcrop.nets.inference import Runner, onnx_version, open_network
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.updater import Optimiser, Updater
 
@@ -187,15 +187,25 @@ class NetworkContext:
         engine.use_threads(self.form.threads)
         return engine
 
+    @property
+    def inference_engine(self) -> str:
+        """Name and version of what computes predictions; of both engines where it depends on the network."""
+        by_trainer = self.devices.infer_by_trainer(self.engine)
+        names = [self.training_engine.version()] if by_trainer or self.maps.by_gradient else []
+        return " and ".join(names if by_trainer else [*names, onnx_version()])
+
     def feature_shape(self) -> Shape:
         """Infer what enters the trained part: (F, h, w) behind the trunk, an image's shape without one."""
         return self.training_engine.trunk(self.network, self.image_shape, self.seed).output_shape
 
-    def open_trunk(self) -> Runner | None:
-        """Build, export and open the frozen blocks: (B, 3, S, S) to (B, F, h, w); None without any."""
+    def open_trunk(self, export: bool = True) -> Runner | None:
+        """Build and open the frozen blocks: (B, 3, S, S) to (B, F, h, w); None without any.
+
+        With `export` they are written as an ONNX file also where the training engine runs them.
+        """
         if self.network.frozen_blocks == 0:
             return None
-        return self._open_blocks(self.network, self.trunk_folder / "trunk.onnx", self.form.side_px)
+        return self._open_blocks(self.network, self.trunk_folder / "trunk.onnx", self.form.side_px, export)
 
     @property
     def probe_form(self) -> InputForm:
@@ -212,12 +222,12 @@ class NetworkContext:
         plan = dataclasses.replace(self.network, frozen_blocks=-1)
         return self._open_blocks(plan, folder / "backbone.onnx", self.probe_form.side_px)
 
-    def _open_blocks(self, plan: NetworkPlan, path: Path, side_px: int) -> Runner:
+    def _open_blocks(self, plan: NetworkPlan, path: Path, side_px: int, export: bool = False) -> Runner:
         trunk = self.training_engine.trunk(plan, (3, side_px, side_px), self.seed)
-        trunk.export(path)
-        if self.devices.infer_by_trainer(self.engine):
-            return trunk.runner(self.devices)
-        return open_network(path, self.devices.onnx_gpu)
+        by_trainer = self.devices.infer_by_trainer(self.engine)
+        if export or not by_trainer:
+            trunk.export(path)
+        return trunk.runner(self.devices) if by_trainer else open_network(path, self.devices.onnx_gpu)
 
     def classifier(self, input_shape: Shape, n_classes: int, pooling: float = 1.0) -> Classifier:
         """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""

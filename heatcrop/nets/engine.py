@@ -16,13 +16,16 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from heatcrop.errors import EngineError, install_command
+
+A = TypeVar("A")
 
 # Names that numpy 2 removed and MXNet reads during its import, with their meaning.
 _REMOVED_VALUES: dict[str, Any] = {
@@ -161,6 +164,26 @@ def mxnet() -> ModuleType:
         for part in ("mxnet.gluon.nn", "mxnet.autograd", "mxnet.onnx"):
             importlib.import_module(part)
     return module
+
+
+@functools.cache
+def _caller() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "mxnet")
+
+
+def in_one_thread(function: Callable[..., A]) -> Callable[..., A]:
+    """Run a function that calls MXNet in the one thread of this process that serves all such functions.
+
+    MXNet allocates buffers for each thread that has called it, tens of MB for a network of ordinary size, and
+    keeps them when the thread ends: threads that live for one pass over the images would leak theirs. And two
+    threads must not enter a block at once.
+    """
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> A:
+        return _caller().submit(function, *arguments).result()
+
+    return run
 
 
 @functools.cache

@@ -8,13 +8,12 @@ thing: how gradients weigh the map's channels.
 from __future__ import annotations
 
 import json
-import threading
 import warnings
 from typing import Any
 
 import numpy as np
 
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.engine import in_one_thread, mxnet
 from heatcrop.nets.inference import Runner
 from heatcrop.nets.maps import MapPlan
 
@@ -39,7 +38,6 @@ def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
     plan.check(len(blocks))
     cut = len(blocks) - plan.layer
     logits_of = _with_running_statistics(net, blocks[cut:])  # (n, F, h, w) -> (n, C)
-    lock = threading.Lock()  # two threads must not enter a block at once
 
     def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = mx.nd.array(x, ctx=context, dtype="float32")
@@ -65,11 +63,10 @@ def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
 
     def in_parts(x: np.ndarray) -> tuple[np.ndarray, ...]:
         step = max(1, _IMAGES_TIMES_CLASSES // net.weight.shape[0])
-        with lock:
-            parts = [run(x[i : i + step]) for i in range(0, len(x), step)]
+        parts = [run(x[i : i + step]) for i in range(0, len(x), step)]
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
-    return in_parts
+    return in_one_thread(in_parts)
 
 
 def _with_running_statistics(net: Any, blocks: list[Any]) -> Any:

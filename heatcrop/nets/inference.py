@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 import onnxruntime
 
 from heatcrop.errors import REMAKE, RunError
-from heatcrop.nets.engine import mixed_block, mxnet
+from heatcrop.nets.engine import in_one_thread, mixed_block, mxnet
 
 Runner = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 """Maps (N, c, h, w) float32 to the network's outputs, each with N first.
@@ -39,6 +38,11 @@ DOUBLING_NETWORK = (
 )
 
 
+def onnx_version() -> str:
+    """Return ONNX Runtime's name and version."""
+    return f"ONNX Runtime {onnxruntime.__version__}"
+
+
 def onnx_cuda() -> tuple[int, int] | None:
     """Return the CUDA version that the installed ONNX Runtime is built for; None for a build without."""
     if _CUDA not in onnxruntime.get_available_providers():
@@ -52,9 +56,7 @@ def onnx_fault(gpu: int) -> str:
     try:
         session = _session(DOUBLING_NETWORK, gpu)
         if _CUDA not in session.get_providers():
-            return (
-                f"ONNX Runtime {onnxruntime.__version__} does not start on it: its CUDA libraries are missing"
-            )
+            return f"{onnx_version()} does not start on it: its CUDA libraries are missing"
         session.run(None, {session.get_inputs()[0].name: np.ones((1, 1), np.float32)})
     except Exception as error:  # ONNX Runtime's errors have no common class but this one
         return f"ONNX Runtime does not compute on it ({' '.join(str(error).split())[:200]})"
@@ -114,11 +116,9 @@ def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runne
     block.collect_params().reset_ctx(context)
     block = mixed_block(block) if amp else block
     block.hybridize(static_alloc=True)
-    lock = threading.Lock()  # two threads must not enter a block at once
 
     def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        with lock:
-            out = block(mx.nd.array(x, ctx=context, dtype="float32"))
-            return tuple(o.asnumpy() for o in out) if isinstance(out, (tuple, list)) else (out.asnumpy(),)
+        out = block(mx.nd.array(x, ctx=context, dtype="float32"))
+        return tuple(o.asnumpy() for o in out) if isinstance(out, (tuple, list)) else (out.asnumpy(),)
 
-    return run
+    return in_one_thread(run)

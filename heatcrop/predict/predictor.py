@@ -17,7 +17,7 @@ from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import fuse
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, find_devices
-from heatcrop.nets.inference import Runner, open_network
+from heatcrop.nets.inference import Runner, onnx_version, open_network
 from heatcrop.predict.description import Description, read_description
 from heatcrop.predict.trained_run import TrainedRun, describe_run, open_networks, require
 from heatcrop.runs.folder import RunFolder
@@ -57,6 +57,8 @@ class Pipeline:
     """The frozen part."""
     branches: Callable[[Task], tuple[Runner, Runner]]
     """Opens a task's networks of the full image and of the crop, or returns them if they are open."""
+    engine: str
+    """Name and version of what computes."""
 
     def groups(self) -> list[list[Task]]:
         """Group the tasks; those of a group share one full-image network."""
@@ -165,7 +167,8 @@ def open_pipeline(
     by_mxnet = devices.infer_by_trainer(engine) or maps.by_gradient
     if only_onnx or (not by_mxnet and all(path.is_file() for path in description.networks())):
         return _open_onnx(description, run.context.form, wanted, devices.onnx_gpu, exported)
-    return Pipeline(description, _choose(description, wanted), run.context.form, *open_networks(run))
+    engine = run.context.inference_engine
+    return Pipeline(description, _choose(description, wanted), run.context.form, *open_networks(run), engine)
 
 
 def _choose(description: Description, wanted: Sequence[str]) -> list[Task]:
@@ -190,4 +193,4 @@ def _open_onnx(
         one = description.tasks[task.name]
         return network(one.full.network), network(one.crop.network)
 
-    return Pipeline(description, tasks, form, trunk, branches)
+    return Pipeline(description, tasks, form, trunk, branches, onnx_version())

@@ -153,8 +153,8 @@ def export_run(run: TrainedRun, out: Path, terms: Terms = NOT_STATED) -> Path:
 def open_networks(run: TrainedRun) -> tuple[Runner | None, Callable[[Task], tuple[Runner, Runner]]]:
     """Build the frozen part, if any, and a function that builds a task's two networks from their weights."""
     shape = run.context.image_shape
-    with tempfile.TemporaryDirectory() as scratch:  # its export is not the run's
-        trunk = dataclasses.replace(run.context, trunk_folder=Path(scratch)).open_trunk()
+    with tempfile.TemporaryDirectory() as scratch:  # an export is not the run's
+        trunk = dataclasses.replace(run.context, trunk_folder=Path(scratch)).open_trunk(export=False)
     if trunk is not None:
         shape = trunk(np.zeros((1, *shape), np.float32))[0].shape[1:]
 

@@ -21,6 +21,7 @@ from heatcrop.report.thumbs import write_gallery
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
 from heatcrop.runs.records import (
+    TIMES,
     StageInputs,
     fingerprint,
     is_current,
@@ -120,7 +121,7 @@ def _fingerprint(folder: RunFolder, tasks: dict[str, TaskData], *shown: Any) -> 
 def _shown(values: Any) -> Any:
     """Leave out durations and the machine's settings, which the page does not show."""
     if isinstance(values, dict):
-        return {name: _shown(value) for name, value in values.items() if name not in ("seconds", "runtime")}
+        return {name: _shown(value) for name, value in values.items() if name not in (*TIMES, "runtime")}
     return values
 
 

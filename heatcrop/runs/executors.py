@@ -46,6 +46,8 @@ Work = Sequence[tuple[Callable[..., Any], JobGraph]]
 class InlineExecutor:
     """Runs one graph after the other in this process."""
 
+    at_once: int | None = 1
+
     def run(self, graphs: Work) -> None:
         """Call each graph's function for each of its jobs."""
         for function, graph in graphs:
@@ -132,14 +134,18 @@ def open_executor(workers: int, scheduler: str | None = None, isolated: bool = F
         stack.enter_context(show_forwarded(messages))
         topic = f"heatcrop-{uuid.uuid4().hex}"  # what the workers log to this process alone
         client.subscribe_topic(topic, lambda event: messages.put(event[1]))
-        yield DaskExecutor(client, topic, scheduler or "of the workers")
+        at_once = workers if scheduler is None else None
+        yield DaskExecutor(client, topic, scheduler or "of the workers", at_once)
 
 
 class DaskExecutor:
-    """Runs graphs on the workers of a Dask client, which log to a topic."""
+    """Runs graphs on the workers of a Dask client, which log to a topic.
 
-    def __init__(self, client: Client, topic: str, scheduler: str) -> None:
-        self._client, self._topic, self._scheduler = client, topic, scheduler
+    `at_once` is the number of jobs that run at once; None where workers that others started may come and go.
+    """
+
+    def __init__(self, client: Client, topic: str, scheduler: str, at_once: int | None) -> None:
+        self._client, self._topic, self._scheduler, self.at_once = client, topic, scheduler, at_once
         self._steps = itertools.count()
 
     def run(self, graphs: Work) -> None:

@@ -16,7 +16,7 @@ from heatcrop.metrics.submissions import write_submission
 from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
 from heatcrop.runs.predictions import BRANCHES, branch_file, is_uncropped, read_arrays, read_branches
 from heatcrop.runs.reading import damaged
-from heatcrop.runs.records import read_record
+from heatcrop.runs.records import TIMES, read_record
 from heatcrop.wording import counted
 
 _SCORES = {"map": average_precision, "basic_precision": basic_precision, "accuracy": accuracy}
@@ -50,15 +50,21 @@ def task_metrics(
         **{branch: branch_score(p[rows], data.letters[rows]) for branch, p in branches.items()},
         "localisation": found,
         "crops": {"n": len(fallbacks), "fallback_rate": float(fallbacks.mean()) if len(fallbacks) else 0.0},
-        "seconds": stage_seconds(folder),
+        **stage_times(folder),
         "n": len(rows),
     }
 
 
-def stage_seconds(folder: TaskFolder) -> dict[str, float]:
-    """Return the seconds that each part of the work took when it was last done."""
-    records = (read_record(folder.record(stage)) for stage in STAGES)
-    return {name: took for record in records if record for name, took in record["seconds"].items()}
+def stage_times(folder: TaskFolder) -> dict[str, dict[str, float]]:
+    """Return the ``seconds`` and ``cpu_seconds`` that each part of the work took when it was last done.
+
+    Records of an earlier version have no CPU seconds.
+    """
+    records = [record for stage in STAGES if (record := read_record(folder.record(stage)))]
+    return {
+        kind: {name: took for record in records for name, took in record.get(kind, {}).items()}
+        for kind in TIMES
+    }
 
 
 def report_split(tasks: dict[str, TaskData]) -> str:

@@ -28,6 +28,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from heatcrop.timing import Spent
+from heatcrop.wording import counted
+
 # Names of files, tasks and classes are printed as they are: `[red]` and `:cat:` are no markup.
 console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 _LINE_SECONDS, _FORWARD_SECONDS = 10.0, 0.2
@@ -165,12 +168,26 @@ def _rate(done: float, seconds: float) -> str:
     return f"{done / max(seconds, 1e-9):.0f}/s" if done >= seconds else f"{seconds / done:.0f} s each"
 
 
+def speed_line(images: int, tasks: int, spent: Spent) -> str:
+    """Write how fast images were predicted.
+
+    >>> speed_line(24, 8, Spent(16.0, 30.0))
+    '24 images for 8 tasks in 16 s (30 s of CPU time): 1.5 images a second'
+    """
+    took = f"{format_duration(spent.wall)} ({format_duration(spent.cpu)} of CPU time)"
+    rate = images / max(spent.wall, 1e-9)
+    return (
+        f"{counted(images, 'image(s)')} for {counted(tasks, 'task(s)')} in {took}: {rate:.3g} images a second"
+    )
+
+
 def format_duration(seconds: float) -> str:
     """Word a duration.
 
-    >>> format_duration(42.0), format_duration(600.0), format_duration(9000.0)
-    ('42 s', '10 min', '2.5 h')
+    >>> [format_duration(seconds) for seconds in (42.0, 100.0, 1234.0, 9000.0, 360_000.0)]
+    ['42 s', '1.7 min', '21 min', '2.5 h', '100 h']
     """
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    number, unit = (seconds / 60, "min") if seconds < 5400 else (seconds / 3600, "h")
+    return f"{number:.1f} {unit}" if number < 9.95 else f"{number:.0f} {unit}"

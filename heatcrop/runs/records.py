@@ -22,10 +22,13 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.errors import RunError
 from heatcrop.files import write_json
 from heatcrop.runs.folder import STAGES, RunFolder
+from heatcrop.timing import Spent
 from heatcrop.wording import counted
 
 FORMAT = 2
 """Of a record; those of earlier versions have no such key."""
+TIMES = ("seconds", "cpu_seconds")
+"""Keys of a record that hold times, by the name of a part of the work."""
 _MAX_NAMED = 3
 
 
@@ -97,15 +100,21 @@ def flatten(values: Any, name: str = "") -> dict[str, Any]:
     return flat
 
 
-def write_record(path: Path, inputs: StageInputs, files: Sequence[str], seconds: dict[str, float]) -> None:
+def write_record(path: Path, inputs: StageInputs, files: Sequence[str], spent: dict[str, Spent]) -> None:
     """Write a stage's record, after its artefacts.
 
-    `files` are the artefacts, relative to the record's folder; a folder counts as one. `seconds` are those of
+    `files` are the artefacts, relative to the record's folder; a folder counts as one. `spent` is the time of
     each part of the work.
     """
     found = {name: path.parent / name for name in files}
     sizes = {name: file.stat().st_size if file.is_file() else None for name, file in found.items()}
-    record = {"format": FORMAT, "fingerprint": inputs.fingerprint, "seconds": seconds, "files": sizes}
+    record = {
+        "format": FORMAT,
+        "fingerprint": inputs.fingerprint,
+        "seconds": {name: one.wall for name, one in spent.items()},
+        "cpu_seconds": {name: one.cpu for name, one in spent.items()},
+        "files": sizes,
+    }
     write_json(path, {**record, "inputs": dataclasses.asdict(inputs)})
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 import functools
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,7 +45,7 @@ class Stage(abc.ABC):
 
     name: ClassVar[str]
     seconds_as: ClassVar[dict[str, str]] = {}
-    """Under which name a job's seconds are reported; the stage's own by default."""
+    """Under which name a job's time is reported; the stage's own by default."""
 
     def __init__(
         self,
@@ -67,11 +66,10 @@ class Stage(abc.ABC):
     def jobs(self) -> Iterator[list[Job]]:
         """List the jobs, step by step; a step is asked for when the one before is done."""
 
-    def perform(self, method: str, arguments: Sequence[Any]) -> dict[str, float]:
-        """Do one job; return how many seconds it took, by the name they are reported under."""
-        started = time.perf_counter()
+    def perform(self, method: str, arguments: Sequence[Any]) -> str:
+        """Do one job; return the name that its time is reported under."""
         getattr(self, method)(*arguments)
-        return {self.seconds_as.get(method, self.name): time.perf_counter() - started}
+        return self.seconds_as.get(method, self.name)
 
 
 class BranchStage(Stage):

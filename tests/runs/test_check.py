@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from heatcrop.cli.config_file import read_config
-from heatcrop.cli.estimate import _seconds, _Speed
+from heatcrop.cli.estimate import _at_once, _by_stage, _Speed
 from heatcrop.cli.loading import load_dataset
 from heatcrop.runs.progress import console
+from heatcrop.timing import Spent
 from tests.tiny_run import PER_CLASS, SIDE_PX, TASKS, TEST_PER_CLASS, file_stamps
 
 NECK = TASKS[0]
@@ -40,7 +41,9 @@ def test_engines_tasks_and_cost_are_reported_and_nothing_is_written(check, tiny_
     assert "ONNX Runtime" in printed
     assert "neck" in printed
     assert "lapel" in printed
-    assert re.search(r"about \d+ (s|min) with 1 task at once; \d+ MB stay", printed)
+    assert re.search(r"about [\d.]+ (s|min) with 1 task at once, .*; \d+ MB stay", printed)
+    for stage in ("cam", "crop", "finetune"):
+        assert re.search(rf"{stage} +[\d.]+ (s|min) +[\d.]+ (s|min)", printed)
     assert "free on the disk of runs/tiny" in printed
     assert "no problems found" in printed
     assert file_stamps(tiny_home) == before
@@ -98,28 +101,55 @@ def test_weights_that_are_missing_are_a_problem(check):
 
 @pytest.fixture
 def counted(tiny_home, monkeypatch):
-    """Count the seconds of a run of one task, given those of single steps."""
+    """Count the time of each stage of a run of one task, given that of single steps."""
     monkeypatch.chdir(tiny_home)
     config = read_config(Path("tiny.yaml"))
     data = load_dataset(config, ["neck"], None).tasks[NECK]
-    nothing = _Speed(read=0.0, cached=0.0, train=0.0, probe=0.0, weights_bytes=0.0, cached_bytes=0.0)
-    return data, lambda **speed: _seconds(config, data, dataclasses.replace(nothing, **speed))
+    nothing = _Speed(Spent(), Spent(), Spent(), Spent(), weights_bytes=0.0, cached_bytes=0.0)
+    return data, lambda **speed: _by_stage(config, data, dataclasses.replace(nothing, **speed))
 
 
 def test_features_of_all_test_views_and_one_training_view_are_counted(counted):
-    data, seconds = counted
-    # Both stages: two test views, plain and mirrored, of all images, and one more of each training image.
-    # Zoom: one view of all images.
-    assert seconds(cached=1.0) == 2 * (2 * len(data) + len(data.rows("train"))) + len(data)
+    data, spent = counted
+    n, train = len(data), len(data.rows("train"))
+    found = spent(cached=Spent(1.0, 2.0))
+    # Two test views, plain and mirrored, of all images, and one more of each training image.
+    assert found["cam"] == found["finetune"] == Spent(2 * n + train, 2 * (2 * n + train))
+    assert found["crop"] == Spent(n, 2 * n)  # zoom: one view of all images
 
 
 def test_epochs_of_all_networks_are_counted(counted):
-    data, seconds = counted
+    data, spent = counted
     train, val = len(data.rows("train")), len(data.rows("val"))
     # Two epochs of a final network and of two folds', which share the images; a third for a forward pass.
-    expected = 2 * (2 * 3 * 2 * train + 2 * 3 * val) + 2 * 2 * len(data) + len(data)
-    assert seconds(train=3.0) == pytest.approx(expected)
+    found = spent(train=Spent(3.0, 3.0))
+    expected = 2 * 3 * 2 * train + 2 * 3 * val + 2 * len(data)
+    for stage in ("cam", "finetune"):
+        assert found[stage].wall == pytest.approx(expected)
+        assert found[stage].cpu == pytest.approx(expected)
+    assert found["crop"].wall == pytest.approx(len(data))
 
 
 def test_a_task_without_a_search_needs_no_probe(counted):
-    assert counted[1](probe=1.0) == 0
+    assert counted[1](probe=Spent(1.0, 1.0))["crop"] == Spent()
+
+
+def test_reading_and_writing_crops_is_counted(counted):
+    data, spent = counted
+    assert spent(read=Spent(0.5, 1.0)) == {
+        "cam": Spent(),
+        "crop": Spent(0.5 * len(data), len(data)),
+        "finetune": Spent(),
+    }
+
+
+def test_tasks_at_once_take_as_long_as_the_longest_at_least():
+    long = {"cam": Spent(60, 60), "crop": Spent(20, 30), "finetune": Spent(20, 20)}
+    short = {"cam": Spent(10, 10), "crop": Spent(10, 10), "finetune": Spent(0, 0)}
+    stages = ("cam", "crop", "finetune")
+    # One after another: 70, 30 and 20 s, in all 120. Two at once: 60 s, but the longest task takes 100.
+    alone, two, bound = (_at_once([long, short], *how) for how in ((1,), (2,), (2, 100.0)))
+    assert [alone[stage] for stage in stages] == [Spent(70, 70), Spent(30, 40), Spent(20, 20)]
+    assert [two[stage] for stage in stages] == [Spent(35, 70), Spent(15, 40), Spent(10, 20)]
+    assert [bound[stage].wall for stage in stages] == pytest.approx([70 / 1.2, 25, 20 / 1.2])
+    assert sum(one.cpu for one in bound.values()) == 130

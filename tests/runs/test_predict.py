@@ -65,6 +65,15 @@ def test_class_and_confidence_are_those_of_the_largest_probability(predict, unla
     assert table["class"].tolist() == [names[row.argmax()] for names, row in zip(classes, p, strict=True)]
 
 
+@pytest.mark.parametrize(("engine", "name"), [("onnx", "ONNX Runtime"), ("mxnet", "MXNet")])
+def test_the_speed_is_reported(predict, unlabelled, engine, name):
+    _, printed = predict(unlabelled, "--engine", engine, "--no-gallery")
+    found = re.search(r"3 images for 2 tasks in .*: ([\d.]+) images a second with (.*)", printed)
+    assert found, printed
+    assert float(found[1]) > 0
+    assert re.fullmatch(rf"{name} \d+\.\d+\.\d+", found[2])
+
+
 def test_an_unreadable_image_is_reported_and_other_files_are_not(predict, unlabelled):
     _, printed = predict(unlabelled, "--no-gallery")
     assert "bad.jpg" in printed

@@ -259,7 +259,8 @@ def test_report_is_rebuilt_only_when_something_changed(built, tmp_path, monkeypa
     monkeypatch.setattr("heatcrop.report.plots.scores_plot", lambda *_: None)
     folder = RunFolder(Path(shutil.copytree(built[0].path, tmp_path / "run")))
     tasks, metrics = {"plain": built[1]["plain"]}, built[2]
-    slower = {name: {**task, "seconds": {}} for name, task in metrics["tasks"].items()}
+    times = {"seconds": {"crop": 9.0}, "cpu_seconds": {"crop": 9.0}}
+    slower = {name: {**task, **times} for name, task in metrics["tasks"].items()}
 
     def rebuilt(metrics=metrics, plan=PLAN):
         before = folder.report.stat().st_mtime_ns

@@ -17,6 +17,7 @@ from heatcrop.cli.loading import load_dataset
 from heatcrop.errors import UsageError
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import read_arrays, read_table
+from heatcrop.timing import Spent
 from tests.conftest import SHARED
 from tests.tiny_run import ROOT, TASKS, parse_probabilities
 
@@ -183,7 +184,8 @@ def test_the_crops_of_one_task_are_its_own(plan):
 )
 def test_shared_networks_are_counted_once(tiny_home, monkeypatch, shared, unit, networks):
     monkeypatch.chdir(tiny_home)
-    monkeypatch.setattr(heatcrop.cli.estimate, "_measure", lambda *_: _Speed(0.0, 0.0, 1.0, 0.0, 1e9, 0.0))
+    speed = _Speed(Spent(), Spent(), Spent(1.0, 1.0), Spent(), 1e9, 0.0)
+    monkeypatch.setattr(heatcrop.cli.estimate, "_measure", lambda *_: speed)
     settings = ["runtime.jobs=2", "data.tasks=fashionai", f"network.shared_trunk={shared}"]
     config = read_config(Path("tiny.yaml"), settings)
     cost = expected_cost(config, load_dataset(config, (), None).tasks)

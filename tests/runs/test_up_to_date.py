@@ -1,6 +1,7 @@
 """What a second command does again, and what it keeps."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -75,6 +76,27 @@ def test_a_run_with_a_new_threshold_does_only_what_follows(run, run_copy, no_plo
     assert file_stamps(run_copy / NECK / "stage1") == stage1
     assert file_stamps(run_copy / NECK / "stage3") != stage3
     assert file_stamps(run_copy / LAPEL) == lapel
+
+
+def test_the_time_of_what_was_done_is_printed(run, no_plots):
+    code, printed = run("run", *THRESHOLD)
+    assert code == 0
+    table = printed[printed.index("where the time went") :].splitlines()
+    (row,) = (line for line in table if line.startswith(" neck "))
+    assert re.fullmatch(rf" neck +up to date +{SPENT} +{SPENT} +{SPENT} +\d+% *", row)
+    parts = [line.split()[0] for line in table if re.search(rf"{SPENT} +\d+%", line)]
+    assert parts == ["neck", "all", "data", "other", "scores", "report", "total"]
+
+
+SPENT = r"[\d.]+ \([\d.]+\)"
+"""Seconds and CPU seconds."""
+
+
+def test_a_run_that_has_nothing_to_do_takes_no_time_for_it(run, no_plots):
+    code, printed = run("run", "--all")
+    assert code == 0
+    for task in ("neck", "lapel"):
+        assert re.search(rf"^ {task} +up to date +up to date +up to date +0.0 \(0.0\)", printed, re.M)
 
 
 def test_crops_from_outdated_heatmaps_are_outdated(run):

@@ -129,6 +129,16 @@ def test_the_logits_do_not_depend_on_the_number_of_frozen_blocks(tmp_path, image
         np.testing.assert_allclose(other, logits[0], atol=1e-4 * max(1, np.abs(other).max()))
 
 
+@pytest.mark.parametrize(
+    ("engine", "export", "written"),
+    [("mxnet", True, True), ("mxnet", False, False), ("onnx", True, True), ("onnx", False, True)],
+)
+def test_a_trunk_is_exported_where_that_is_asked_for_or_needed(tmp_path, engine, export, written):
+    here = context(tmp_path, 3, engine)
+    assert here.open_trunk(export) is not None
+    assert (tmp_path / "trunk.onnx").is_file() == written
+
+
 def test_without_frozen_blocks_there_is_no_trunk(tmp_path):
     assert context(tmp_path, frozen=0).open_trunk() is None
 

@@ -1,5 +1,6 @@
 """Atomic files: the old content or the new one, and what is written into them."""
 
+import errno
 import json
 import os
 import resource
@@ -20,6 +21,7 @@ from heatcrop.files import (
     link,
     map_array,
     write_array,
+    write_bytes,
     write_json,
     write_rows,
     write_table,
@@ -183,3 +185,26 @@ def test_an_array_without_room_is_refused_before_it_is_filled(path, small_disk):
 def test_the_room_of_rows_is_reserved(tmp_path):
     create_rows(tmp_path / "a.npy", (1000, 100, 10), np.float16)
     assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 2 * 1000 * 1000
+
+
+def test_bytes_replace_those_of_a_longer_file(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"longer than the new ones")
+    write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_bytes_are_written_completely_where_the_system_takes_a_part_at_a_time(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    write_bytes(tmp_path / "a.jpg", b"0123456789")
+    assert (tmp_path / "a.jpg").read_bytes() == b"0123456789"
+
+
+def test_an_error_of_writing_bytes_names_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.jpg'"):
+        write_bytes(tmp_path / "a.jpg", b"x")

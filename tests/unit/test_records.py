@@ -27,6 +27,7 @@ from heatcrop.runs.records import (
     why_outdated,
     write_record,
 )
+from heatcrop.timing import Spent
 from heatcrop.training.loop import TrainingPlan
 from stage2_crop.plan import CropRule
 
@@ -157,7 +158,7 @@ def record(tmp_path):
     folder = tmp_path / "neck"
     (folder / "crops").mkdir(parents=True)
     (folder / "a.csv").write_text("abc")
-    write_record(folder / ".cam.json", INPUTS, ["a.csv", "crops"], {"train": 1.5})
+    write_record(folder / ".cam.json", INPUTS, ["a.csv", "crops"], {"train": Spent(1.5, 2.5)})
     return folder / ".cam.json"
 
 
@@ -167,6 +168,7 @@ def test_a_record_is_read_back(record):
     assert found["inputs"] == dataclasses.asdict(INPUTS)
     assert found["files"] == {"a.csv": 3, "crops": None}
     assert found["seconds"] == {"train": 1.5}
+    assert found["cpu_seconds"] == {"train": 2.5}
 
 
 def test_a_stage_is_up_to_date_under_its_own_fingerprint_only(record):
