@@ -337,25 +337,56 @@ def score(
         typer.echo(score_table(figures))
 
 
-@app.command()
+@app.command(epilog=_examples("report --run runs/demo", "report --run runs/demo --run runs/other"))
 def report(
     ctx: typer.Context,
-    run_: Finished,
+    run_: Annotated[list[Path], typer.Option("--run", help="A finished run folder; two are compared.")],
     worst_first: Annotated[
         bool, typer.Option("--worst-first", help="Sheets by the true class's probability, lowest first.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of a comparison; <first>/report/compare-<second> by default."),
+    ] = None,
 ) -> None:
-    """Write the report of a run again."""
+    """Write the report of a run again, or the comparison of two runs."""
     from heatcrop.cli.run_folders import owned, reload_dataset
     from heatcrop.report.build import ReportPlan, build_report
     from heatcrop.runs.metrics import write_results
 
-    folder = RunFolder(run_)
+    if len(run_) > 1:
+        if worst_first:
+            raise UsageError("--worst-first: orders the sheets of one run; give one --run, or leave it out")
+        _compare(ctx, run_, out)
+        return
+    if out is not None:
+        raise UsageError(f"--out: the report of one run is in its folder, {RunFolder(run_[0]).report.parent}")
+    folder = RunFolder(run_[0])
     ctx.with_resource(owned(folder, new=False))
     dataset = reload_dataset(folder)
     metrics = write_results(dataset.tasks, folder, dataset.boxes_true)
     plan = ReportPlan(worst_first=worst_first)
     log(f"report: {build_report(folder, dataset.tasks, metrics, dataset.boxes_true, plan)}")
+
+
+def _compare(ctx: typer.Context, runs: list[Path], out: Path | None) -> None:
+    """Write the comparison of two runs, and print its table."""
+    from heatcrop.cli.comparison import compared_runs
+    from heatcrop.cli.run_folders import owned
+    from heatcrop.cli.tables import comparison_table, log_written
+    from heatcrop.report.compare import FIGURES, build_comparison, comparison_page
+
+    first, second = compared_runs(runs)
+    page = comparison_page(first.folder, second.folder, out)
+    if out is None:
+        ctx.with_resource(owned(first.folder, new=False))
+    figures = build_comparison(page, (first, second))
+    for note in figures["notes"]:
+        log(note)
+    console.print(comparison_table(figures))
+    log_written(
+        ("comparison", page, "open it in a browser"), ("figures", page.with_name(FIGURES), "for scripts")
+    )
 
 
 @app.command()

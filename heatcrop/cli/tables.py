@@ -56,6 +56,32 @@ def _score_cells(figures: dict[str, Any]) -> list[str]:
     return [*(f"{figures[branch]['map']:.3f}" for branch in BRANCHES), f"{change:+.3f}"]
 
 
+def comparison_table(figures: dict[str, Any]) -> Table:
+    """Tabulate a comparison: a row per task with the fused AP of both runs and the images that changed."""
+    paths = (f"{side.upper()} is {run['path']}" for side, run in figures["runs"].items())
+    title = f"official score (AP) on {figures['split']}, fused; {', '.join(paths)}"
+    columns = ("task", "A", "B", "change", "from", "to", "fixed", "lost", "n")
+    caption = (
+        "fixed: wrong in A and right in B; lost: right in A and wrong in B; intervals are paired, over images"
+    )
+    table = new_table(title, *columns, caption=caption)
+    table.collapse_padding = True
+    tasks = figures["tasks"]
+    total = {key: sum(found[key] for found in tasks.values()) for key in ("fixed", "lost", "n")}
+    for name, found in [*tasks.items(), ("mean", figures["mean"] | total)]:
+        if found is not tasks.get(name):
+            table.add_section()
+        ap = found["fused"]["map"]
+        change = ap["change"]
+        table.add_row(
+            name.removesuffix("_labels"),
+            *(f"{ap[side]['value']:.3f}" for side in ("a", "b")),
+            *(f"{change[end]:+.3f}" for end in ("value", "low", "high")),
+            *(str(found[key]) for key in ("fixed", "lost", "n")),
+        )
+    return table
+
+
 def members_table(table: pd.DataFrame, split: str) -> Table:
     """Tabulate what each member of an ensemble adds, as the mean over the tasks: a row per member."""
     splits = ("val", "test") if split == "test" else ("val",)
