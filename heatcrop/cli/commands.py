@@ -159,7 +159,7 @@ def run(
     """Run all three stages, score them, and write the report."""
     import pipeline
     from heatcrop.cli.startup import serve_training
-    from heatcrop.cli.tables import log_written, metrics_table
+    from heatcrop.cli.tables import invisible_table, log_written, metrics_table
 
     configured = _config(config, data, settings, jobs)
     if serve_training(configured, scheduler):
@@ -167,6 +167,8 @@ def run(
     folder, wanted = _prepare(ctx, pipeline.STAGES, all_tasks, task, configured, out, dry_run)
     _, metrics = pipeline.run(configured, folder, wanted, scheduler=scheduler)
     console.print(metrics_table(metrics))
+    if (hidden := invisible_table(metrics)) is not None:
+        console.print(hidden)
     log_written(
         ("figures", folder.metrics, "for scripts"),
         ("submission", folder.submission, "fused predictions of the test images"),

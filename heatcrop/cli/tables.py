@@ -51,6 +51,22 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
+def invisible_table(metrics: dict[str, Any]) -> Table | None:
+    """Tabulate how images are found that do not show the attribute; None where no task has such a class."""
+    scored = {name: found for name, task in metrics["tasks"].items() if (found := task.get("invisible"))}
+    if not scored:
+        return None
+    title = f"images that do not show the attribute (Invisible) on {metrics['split']}"
+    columns = ("task", "F1 full", "F1 crop", "F1 fused", "precision", "recall", "n")
+    table = new_table(title, *columns, caption="precision, recall: of the fused predictions; n: such images")
+    for name, found in scored.items():
+        values = [found[branch]["f1"] for branch in BRANCHES]
+        values += [found["fused"][key] for key in ("precision", "recall")]
+        cells = ("" if value is None else f"{value:.2f}" for value in values)
+        table.add_row(name.removesuffix("_labels"), *cells, str(found["n"]))
+    return table
+
+
 def _score_cells(figures: dict[str, Any]) -> list[str]:
     change = figures["fused"]["map"] - figures["full"]["map"]
     return [*(f"{figures[branch]['map']:.3f}" for branch in BRANCHES), f"{change:+.3f}"]

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.labels import YES
 from heatcrop.files import write_json
+from heatcrop.metrics.invisible import detect_invisible
 from heatcrop.metrics.localisation import localisation
 from heatcrop.metrics.score import accuracy, average_precision, basic_precision
 from heatcrop.metrics.submissions import write_submission
@@ -52,7 +54,19 @@ def task_metrics(
         "crops": {"n": len(fallbacks), "fallback_rate": float(fallbacks.mean()) if len(fallbacks) else 0.0},
         "seconds": stage_seconds(folder),
         "n": len(rows),
+        "invisible": _invisible_figures(data, branches, rows),
     }
+
+
+def _invisible_figures(
+    data: TaskData, branches: dict[str, np.ndarray], rows: np.ndarray
+) -> dict[str, Any] | None:
+    """Score each branch on the class ``Invisible``, with ``n`` images of it; None without that class."""
+    invisible, letters = data.task.invisible, data.letters[rows]
+    if invisible is None:
+        return None
+    figures = {name: detect_invisible(p[rows], letters, invisible) for name, p in branches.items()}
+    return {**figures, "n": int((letters[:, invisible] == YES).sum())}
 
 
 def stage_seconds(folder: TaskFolder) -> dict[str, float]:
