@@ -40,7 +40,7 @@ test: $(VENV)/.test
 # Of the pure parts, by their own tests: measuring it takes two fifths more time.
 PURE := bootstrap calibration class_folders coco comparison component cvat dataset ensemble fusion groups \
   heatmaps images invisible label_studio labels listing metadata packed parquet pooling readers rule score \
-  several_roots splits square submissions suspects tables tasks unused writers
+  selective several_roots splits square submissions suspects tables tasks unused writers
 coverage: $(VENV)/.test
 	$(BIN)/python $(TESTS) $(PURE:%=tests/unit/test_%.py) --cov --cov-report=term
 

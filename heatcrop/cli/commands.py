@@ -239,12 +239,12 @@ def check(
 )
 def predict(
     source: Annotated[
-        Path, typer.Argument(help="An image, a folder of them, or a CSV with a column image.", parser=_source)
+        Path, typer.Argument(help="An image, a folder, or a CSV with a column image.", parser=_source)
     ],
-    run_: Annotated[Path, typer.Option("--run", help="A finished run folder, or an exported one.")],
+    run_: Annotated[Path, typer.Option("--run", help="A run or export.")],
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
     task: Tasks = None,
-    engine: Annotated[Literal["auto", "onnx", "mxnet"], typer.Option(help="Which engine computes.")] = "auto",
+    engine: Annotated[Literal["auto", "onnx", "mxnet"], typer.Option(help="What computes.")] = "auto",
     device: Annotated[
         Literal["auto", "cpu", "gpu"], typer.Option(help="auto takes a GPU where one works.")
     ] = "auto",
@@ -252,7 +252,15 @@ def predict(
     boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of the crops.")] = None,
     formats: Annotated[
         list[Format] | None,
-        typer.Option("--format", help="Write <out>_<format>/ for another tool too; repeatable."),
+        typer.Option("--format", help="Write <out>_<format>/; repeatable."),
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="<float>", help="Add a column sure: at least this."),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="<float>", help="The same, for a promised accuracy."),
     ] = None,
 ) -> None:
     """Predict unlabelled images with both networks fused; write a CSV and a gallery."""
@@ -261,8 +269,11 @@ def predict(
     from heatcrop.predict.images import predict_images
     from heatcrop.predict.outputs import check_targets
     from heatcrop.predict.predictor import open_pipeline
+    from heatcrop.predict.sure import least_confidences
 
     folder = RunFolder(run_)
+    if min_confidence is not None and min_accuracy is not None:
+        raise UsageError("--min-confidence and --min-accuracy: both decide what is sure; give one of them")
     check_targets(source, out, boxes)
     page = None
     rows: list[TaskResults] = []
@@ -284,6 +295,7 @@ def predict(
         return read_trained_run(folder, engine, device)
 
     pipeline = open_pipeline(folder, task or [], engine, device, read_run)
+    sure = least_confidences(folder, pipeline, min_confidence, min_accuracy)
 
     def collect(task: Task, images: Sequence[Image], predictions: Sequence[Prediction]) -> None:
         if page is not None:
@@ -292,7 +304,7 @@ def predict(
             records[name] += prediction_records(name, task, images, predictions)
 
     needed = page is not None or folders
-    count, bad = predict_images(source, pipeline, out, boxes, collect if needed else None)
+    count, bad = predict_images(source, pipeline, out, boxes, collect if needed else None, sure)
     skipped = f"; {counted(len(bad), 'image(s)')} could not be read" if bad else ""
     log(f"{counted(count, 'image(s)')}, {counted(count * len(pipeline.tasks), 'row(s)')}: {out}{skipped}")
     for name, path in folders.items():
@@ -352,7 +364,9 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of a run again, or the comparison of two runs."""
+    from heatcrop.cli.loading import config_of_run
     from heatcrop.cli.run_folders import owned, reload_dataset
+    from heatcrop.cli.startup import describe_finished
     from heatcrop.report.build import ReportPlan, build_report
     from heatcrop.runs.metrics import write_results
 
@@ -366,6 +380,7 @@ def report(
     folder = RunFolder(run_[0])
     ctx.with_resource(owned(folder, new=False))
     dataset = reload_dataset(folder)
+    describe_finished(config_of_run(folder), folder, dataset.tasks)
     metrics = write_results(dataset.tasks, folder, dataset.boxes_true)
     plan = ReportPlan(worst_first=worst_first)
     log(f"report: {build_report(folder, dataset.tasks, metrics, dataset.boxes_true, plan)}")

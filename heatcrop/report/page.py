@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heatcrop.data.tasks import Task
 from heatcrop.files import update_text, write_text
+from heatcrop.metrics.selective import LEAST_SHOWN
 from heatcrop.report.drawing import palette
 from heatcrop.report.sheets import Sheet
 from heatcrop.report.thumbs import address
@@ -60,6 +61,7 @@ def write_page(
         parts=parts,
         branches=BRANCHES,
         metrics=metrics,
+        least_shown=LEAST_SHOWN,
         plot=plot,
         sheets={name: Path(path).as_posix() for name, path in (sheets or {}).items()},
         truth_known=any(row["region"] for part in parts for row in part.gallery["rows"]),

@@ -94,7 +94,7 @@ def test_page_fits_its_window(visit, window):
     assert fits_its_window(visit(window=window))
 
 
-@pytest.mark.parametrize("kind", ["loss", "ap", "reliability", "sizes", "search", "confusion"])
+@pytest.mark.parametrize("kind", ["loss", "ap", "reliability", "sizes", "coverage", "search", "confusion"])
 def test_page_has_every_plot_of_both_tasks(pages, kind):
     assert pages["report"].read_text(encoding="utf-8").count(f'<figure class="{kind}">') >= 2
 
