@@ -18,7 +18,7 @@ from benchmarks.commands import pipeline
 from benchmarks.contenders import Ratio
 from heatcrop.data.tasks import FASHIONAI
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.metrics import stage_seconds
+from heatcrop.runs.metrics import stage_times
 
 _REPEATS = 5
 # Stage 1 for the time to a score: one network, with fewer frozen blocks than in `configs/photos.yaml`.
@@ -106,5 +106,5 @@ def _histories(out: Path, photos: Path, peers: str, task: str) -> tuple[pd.DataF
     )
     theirs = pd.DataFrame(json.loads((out / "peer.json").read_text(encoding="utf-8"))["history"])
     ours = pd.read_csv(folder.history(1))
-    before = stage_seconds(folder)["train"] - ours["seconds"].sum()
+    before = stage_times(folder)["seconds"]["train"] - ours["seconds"].sum()
     return pd.DataFrame({"seconds": before + ours["seconds"].cumsum(), "val_map": ours["val_map"]}), theirs

@@ -14,10 +14,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from benchmarks.arms import sides_of
-from benchmarks.bootstrap import METRICS, bootstrap, interval
 from benchmarks.localisation import LEVELS
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_text
+from heatcrop.metrics.bootstrap import METRICS, bootstrap, interval
 from heatcrop.metrics.localisation import area, overlap
 from heatcrop.metrics.score import average_precision
 

@@ -18,7 +18,7 @@ from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import fit_fusion, fuse
 from heatcrop.nets.classifier import Classifier
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.runs.predictions import read_arrays, write_arrays, write_predictions
+from heatcrop.runs.predictions import read_arrays, unseen_rows, write_arrays, write_predictions
 from heatcrop.runs.reading import read_array
 from heatcrop.training.batches import Images
 from heatcrop.training.stage import BranchStage
@@ -65,8 +65,7 @@ class FinetuneStage(BranchStage):
         for network, rows, part in self.predictions(number):
             logits[rows], networks[rows] = part["logits"], network
         crop, predicted = softmax(logits), np.flatnonzero(networks != "")
-        train_rows = np.intersect1d(data.rows("train", labelled=True), predicted)
-        fitted = np.union1d(data.rows("val", labelled=True), train_rows)
+        fitted = unseen_rows(data, networks != "")
         fusion = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
         fused = fuse(full, crop, fusion)
         branches = {

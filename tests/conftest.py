@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from heatcrop.cli import commands
 from tests.tiny_run import TASKS, TINY, Reference, comparable_files, differences, file_stamps, make_project
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _deselected = 0
@@ -151,6 +155,29 @@ def resume(call: Call, run_copy: Path, undisturbed: Reference, no_plots: None) -
 def find_chromium() -> str | None:
     """Return the browser named by CHROMIUM, or the first one found."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser import SWITCHES
+
+    path = find_chromium()
+    assert path, "no Chromium was found: apt-get install -y chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, pages: dict[str, Path]) -> Iterator[Callable[..., Page]]:
+    """Open one of a test file's `pages`, see :func:`tests.browser.visits`."""
+    from tests.browser import visits
+
+    yield from visits(browser, pages)
 
 
 def pytest_configure(config: pytest.Config) -> None:

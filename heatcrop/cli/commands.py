@@ -160,7 +160,7 @@ def run(
     """Run all three stages, score them, and write the report."""
     import pipeline
     from heatcrop.cli.startup import serve_training
-    from heatcrop.cli.tables import log_written, metrics_table, times_table
+    from heatcrop.cli.tables import invisible_table, log_written, metrics_table, times_table
 
     configured = _config(config, data, settings, jobs)
     if serve_training(configured, scheduler):
@@ -168,6 +168,8 @@ def run(
     folder, wanted = _prepare(ctx, pipeline.STAGES, all_tasks, task, configured, out, dry_run)
     _, metrics, times = pipeline.run(configured, folder, wanted, scheduler=scheduler)
     console.print(metrics_table(metrics))
+    if (hidden := invisible_table(metrics)) is not None:
+        console.print(hidden)
     log_written(
         ("figures", folder.metrics, "for scripts"),
         ("submission", folder.submission, "fused predictions of the test images"),
@@ -241,12 +243,12 @@ def check(
 )
 def predict(
     source: Annotated[
-        Path, typer.Argument(help="An image, a folder of them, or a CSV with a column image.", parser=_source)
+        Path, typer.Argument(help="An image, a folder, or a CSV with a column image.", parser=_source)
     ],
-    run_: Annotated[Path, typer.Option("--run", help="A finished run folder, or an exported one.")],
+    run_: Annotated[Path, typer.Option("--run", help="A run or export.")],
     out: Annotated[Path, typer.Option("--out", help="CSV to write.")],
     task: Tasks = None,
-    engine: Annotated[Literal["auto", "onnx", "mxnet"], typer.Option(help="Which engine computes.")] = "auto",
+    engine: Annotated[Literal["auto", "onnx", "mxnet"], typer.Option(help="What computes.")] = "auto",
     device: Annotated[
         Literal["auto", "cpu", "gpu"], typer.Option(help="auto takes a GPU where one works.")
     ] = "auto",
@@ -254,7 +256,15 @@ def predict(
     boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of the crops.")] = None,
     formats: Annotated[
         list[Format] | None,
-        typer.Option("--format", help="Write <out>_<format>/ for another tool too; repeatable."),
+        typer.Option("--format", help="Write <out>_<format>/; repeatable."),
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="<float>", help="Add a column sure: at least this."),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="<float>", help="The same, for a promised accuracy."),
     ] = None,
 ) -> None:
     """Predict unlabelled images with both networks fused; write a CSV and a gallery."""
@@ -263,8 +273,11 @@ def predict(
     from heatcrop.predict.images import predict_images
     from heatcrop.predict.outputs import check_targets
     from heatcrop.predict.predictor import open_pipeline
+    from heatcrop.predict.sure import least_confidences
 
     folder = RunFolder(run_)
+    if min_confidence is not None and min_accuracy is not None:
+        raise UsageError("--min-confidence and --min-accuracy: both decide what is sure; give one of them")
     check_targets(source, out, boxes)
     page = None
     rows: list[TaskResults] = []
@@ -286,6 +299,7 @@ def predict(
         return read_trained_run(folder, engine, device)
 
     pipeline = open_pipeline(folder, task or [], engine, device, read_run)
+    sure = least_confidences(folder, pipeline, min_confidence, min_accuracy)
 
     def collect(task: Task, images: Sequence[Image], predictions: Sequence[Prediction]) -> None:
         if page is not None:
@@ -295,7 +309,7 @@ def predict(
 
     needed = page is not None or folders
     watch = Stopwatch()
-    count, bad = predict_images(source, pipeline, out, boxes, collect if needed else None)
+    count, bad = predict_images(source, pipeline, out, boxes, collect if needed else None, sure)
     spent = watch.spent()
     skipped = f"; {counted(len(bad), 'image(s)')} could not be read" if bad else ""
     log(f"{counted(count, 'image(s)')}, {counted(count * len(pipeline.tasks), 'row(s)')}: {out}{skipped}")
@@ -344,25 +358,59 @@ def score(
         typer.echo(score_table(figures))
 
 
-@app.command()
+@app.command(epilog=_examples("report --run runs/demo", "report --run runs/demo --run runs/other"))
 def report(
     ctx: typer.Context,
-    run_: Finished,
+    run_: Annotated[list[Path], typer.Option("--run", help="A finished run folder; two are compared.")],
     worst_first: Annotated[
         bool, typer.Option("--worst-first", help="Sheets by the true class's probability, lowest first.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of a comparison; <first>/report/compare-<second> by default."),
+    ] = None,
 ) -> None:
-    """Write the report of a run again."""
+    """Write the report of a run again, or the comparison of two runs."""
+    from heatcrop.cli.loading import config_of_run
     from heatcrop.cli.run_folders import owned, reload_dataset
+    from heatcrop.cli.startup import describe_finished
     from heatcrop.report.build import ReportPlan, build_report
     from heatcrop.runs.metrics import write_results
 
-    folder = RunFolder(run_)
+    if len(run_) > 1:
+        if worst_first:
+            raise UsageError("--worst-first: orders the sheets of one run; give one --run, or leave it out")
+        _compare(ctx, run_, out)
+        return
+    if out is not None:
+        raise UsageError(f"--out: the report of one run is in its folder, {RunFolder(run_[0]).report.parent}")
+    folder = RunFolder(run_[0])
     ctx.with_resource(owned(folder, new=False))
     dataset = reload_dataset(folder)
+    describe_finished(config_of_run(folder), folder, dataset.tasks)
     metrics = write_results(dataset.tasks, folder, dataset.boxes_true)
     plan = ReportPlan(worst_first=worst_first)
     log(f"report: {build_report(folder, dataset.tasks, metrics, dataset.boxes_true, plan)}")
+
+
+def _compare(ctx: typer.Context, runs: list[Path], out: Path | None) -> None:
+    """Write the comparison of two runs, and print its table."""
+    from heatcrop.cli.comparison import compared_runs
+    from heatcrop.cli.run_folders import owned
+    from heatcrop.cli.tables import comparison_table, log_written
+    from heatcrop.report.compare import FIGURES, build_comparison, comparison_page
+
+    first, second = compared_runs(runs)
+    page = comparison_page(first.folder, second.folder, out)
+    if out is None:
+        ctx.with_resource(owned(first.folder, new=False))
+    figures = build_comparison(page, (first, second))
+    for note in figures["notes"]:
+        log(note)
+    console.print(comparison_table(figures))
+    log_written(
+        ("comparison", page, "open it in a browser"), ("figures", page.with_name(FIGURES), "for scripts")
+    )
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import dump_config
@@ -11,6 +11,7 @@ from heatcrop.cli.loading import Dataset, load_dataset, must_render
 from heatcrop.cli.prediction import trained_run
 from heatcrop.cli.run_folders import finished_tasks, refuse_foreign
 from heatcrop.cli.runner import StageRunner, devices_of
+from heatcrop.data.dataset import TaskData
 from heatcrop.data.tasks import resolve
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_json, write_text
@@ -24,6 +25,7 @@ from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.limits import memory_limit
 from heatcrop.runs.metrics import report_split
 from heatcrop.runs.progress import log
+from heatcrop.runs.thresholds import read_points, update_thresholds
 from heatcrop.wording import counted
 
 
@@ -92,22 +94,32 @@ def choose_executor(
 def finish_stages(runner: StageRunner, dataset: Dataset) -> None:
     """Repair what no stage records, and describe the finished tasks for prediction."""
     runner.finish()
-    config, folder = runner.config, runner.folder
+    config, folder = runner.config.with_tasks(dataset.known, dataset.left_out), runner.folder
     if config.runtime.tensorboard:
         for name in dataset.tasks:
             write_events(folder.task(name))
         log(f"events: tensorboard --logdir {folder.path}")
+    describe_finished(config, folder, dataset.tasks)
+
+
+def describe_finished(config: Config, folder: RunFolder, tasks: Mapping[str, TaskData]) -> None:
+    """Choose the thresholds of finished tasks, and write ``heatcrop.json``, where they are not up to date.
+
+    `config` is the run's, with its tasks resolved; `tasks` are those whose data is known.
+    """
+    for name, data in tasks.items():
+        if folder.task(name).finished:
+            update_thresholds(folder.task(name), data)
     if config.heatmap.by_gradient:  # ONNX Runtime has no backward pass
         folder.description.unlink(missing_ok=True)
         return
-    with contextlib.suppress(RunError):
-        read_description(folder.description)
-        return
+    with contextlib.suppress(DataError, RunError):
+        described = read_description(folder.description).tasks
+        if all(one.thresholds == read_points(folder.task(name)) for name, one in described.items()):
+            return
     try:
         if done := finished_tasks(folder):
-            description = describe_run(
-                trained_run(config.with_tasks(dataset.known, dataset.left_out), folder), done
-            )
+            description = describe_run(trained_run(config, folder), done)
             write_json(folder.description, description.as_json(folder.path))
     except (DataError, RunError) as error:  # an earlier task has lost a file: no reason to fail this one
         log(f"{folder.description.name} was not written: {error}")

@@ -53,6 +53,22 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
+def invisible_table(metrics: dict[str, Any]) -> Table | None:
+    """Tabulate how images are found that do not show the attribute; None where no task has such a class."""
+    scored = {name: found for name, task in metrics["tasks"].items() if (found := task.get("invisible"))}
+    if not scored:
+        return None
+    title = f"images that do not show the attribute (Invisible) on {metrics['split']}"
+    columns = ("task", "F1 full", "F1 crop", "F1 fused", "precision", "recall", "n")
+    table = new_table(title, *columns, caption="precision, recall: of the fused predictions; n: such images")
+    for name, found in scored.items():
+        values = [found[branch]["f1"] for branch in BRANCHES]
+        values += [found["fused"][key] for key in ("precision", "recall")]
+        cells = ("" if value is None else f"{value:.2f}" for value in values)
+        table.add_row(name.removesuffix("_labels"), *cells, str(found["n"]))
+    return table
+
+
 def _score_cells(figures: dict[str, Any]) -> list[str]:
     change = figures["fused"]["map"] - figures["full"]["map"]
     return [*(f"{figures[branch]['map']:.3f}" for branch in BRANCHES), f"{change:+.3f}"]
@@ -98,6 +114,32 @@ def cost_table(stages: dict[str, Spent]) -> Table:
     table = new_table("expected time", "stage", "time", "CPU time")
     for stage, spent in stages.items():
         table.add_row(stage, format_duration(spent.wall), format_duration(spent.cpu))
+    return table
+
+
+def comparison_table(figures: dict[str, Any]) -> Table:
+    """Tabulate a comparison: a row per task with the fused AP of both runs and the images that changed."""
+    paths = (f"{side.upper()} is {run['path']}" for side, run in figures["runs"].items())
+    title = f"official score (AP) on {figures['split']}, fused; {', '.join(paths)}"
+    columns = ("task", "A", "B", "change", "from", "to", "fixed", "lost", "n")
+    caption = (
+        "fixed: wrong in A and right in B; lost: right in A and wrong in B; intervals are paired, over images"
+    )
+    table = new_table(title, *columns, caption=caption)
+    table.collapse_padding = True
+    tasks = figures["tasks"]
+    total = {key: sum(found[key] for found in tasks.values()) for key in ("fixed", "lost", "n")}
+    for name, found in [*tasks.items(), ("mean", figures["mean"] | total)]:
+        if found is not tasks.get(name):
+            table.add_section()
+        ap = found["fused"]["map"]
+        change = ap["change"]
+        table.add_row(
+            name.removesuffix("_labels"),
+            *(f"{ap[side]['value']:.3f}" for side in ("a", "b")),
+            *(f"{change[end]:+.3f}" for end in ("value", "low", "high")),
+            *(str(found[key]) for key in ("fixed", "lost", "n")),
+        )
     return table
 
 

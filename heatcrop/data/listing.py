@@ -62,8 +62,10 @@ RUN_HEADER = "# What this run was made with, written anew each time: put setting
 UNFINISHED: dict[str, Any] = {"format": 1, "finished": False}
 """The ``heatcrop.json`` of an export until its last network is written."""
 PREDICTION_COLUMNS = ("image", "task", "class", "confidence", "probabilities")
+SURE_COLUMNS = (*PREDICTION_COLUMNS, "sure")
+"""Of predictions with a threshold."""
 BOX_COLUMNS = ("image", "task", "x0", "y0", "x1", "y1", "fallback")
-OWN_TABLES = (PREDICTION_COLUMNS, BOX_COLUMNS)
+OWN_TABLES = (PREDICTION_COLUMNS, SURE_COLUMNS, BOX_COLUMNS)
 """The headers of the tables that ``predict`` writes, also beside the images."""
 # Beside a task's crops and sheets; one of them is there at any moment.
 _TASK_FILES = frozenset({".cam.json", ".crop.json", ".finetune.json", "boxes.npz", "rule.json"})

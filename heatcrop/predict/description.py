@@ -28,6 +28,7 @@ from pydantic import (
 from heatcrop.data.tasks import Task
 from heatcrop.errors import RunError
 from heatcrop.metrics.fusion import Fusion
+from heatcrop.metrics.selective import OperatingPoint
 from heatcrop.nets.backbones import Backbone, InputForm
 from heatcrop.nets.classifier import OUTPUTS
 from heatcrop.training.views import TestViews
@@ -42,7 +43,7 @@ HASHES = "sha256"
 FORMAT = 2
 """The newest format that is read; 1 is written where each task has its own networks."""
 
-for _plan in (TestViews, CropRule, Fusion):
+for _plan in (TestViews, CropRule, Fusion, OperatingPoint):
     _plan.__pydantic_config__ = CHECKED  # type: ignore[attr-defined]
 
 
@@ -114,6 +115,8 @@ class TaskDescription(_Part):
     """The rule of the first crops, where `crop_rule` zooms."""
     crop: Branch
     fusion: Fusion
+    thresholds: tuple[OperatingPoint, ...] | None = None
+    """From which confidence on predictions are accurate enough; None in files of earlier versions."""
 
     @field_validator("outputs")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ from heatcrop.data.readers.table import ENDINGS
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
-from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS, table
+from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS, SURE_COLUMNS, table
 from heatcrop.predict.predictor import Pipeline, Prediction
-from heatcrop.runs.predictions import DECIMALS, join_probabilities
+from heatcrop.runs.predictions import DECIMALS, confidences, join_probabilities
 from heatcrop.runs.progress import log, progress
 
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
@@ -106,12 +106,14 @@ def predict_images(
     out: Path,
     boxes: Path | None = None,
     on_task: Callable[[Task, Sequence[Image], Sequence[Prediction]], None] | None = None,
+    sure: Mapping[str, float] | None = None,
 ) -> tuple[int, list[tuple[str, str]]]:
     """Predict images and write image,task,class,confidence,probabilities.
 
     `boxes` gets image,task,x0,y0,x1,y1,fallback: each image's crop, in its pixels. `on_task` is called with
-    each task, the images and the predictions of their chunks. Returns the number of predicted images, and
-    name and reason of those that could not be read.
+    each task, the images and the predictions of their chunks. `sure` has, by task, the confidence from which
+    on a prediction is sure: the table then has a column of that name, true or false. Returns the number of
+    predicted images, and name and reason of those that could not be read.
     """
     found = find_images(source)
     with progress("check images", len(found)) as bar:
@@ -127,7 +129,10 @@ def predict_images(
     if not images:
         raise DataError(f"{source}: no readable image; for instance {bad[0][0]}: {bad[0][1]}")
     chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
-    with table(out, COLUMNS) as write, table(boxes, BOX_COLUMNS) as write_boxes:
+    with (
+        table(out, COLUMNS if sure is None else SURE_COLUMNS) as write,
+        table(boxes, BOX_COLUMNS) as write_boxes,
+    ):
         for tasks in pipeline.groups():
             predictions: list[list[Prediction]] = [[] for _ in tasks]
             label = tasks[0].short if len(tasks) == 1 else f"{len(tasks)} tasks"
@@ -142,7 +147,7 @@ def predict_images(
             # The tables are ordered by task, but tasks that share a network are predicted together.
             for task, parts in zip(tasks, predictions, strict=True):
                 for chunk, part in zip(chunks, parts, strict=True):
-                    write(_rows(task, chunk, part.fused))
+                    write(_rows(task, chunk, part.fused, None if sure is None else sure[task.name]))
                     found_boxes = zip(chunk, part.boxes.tolist(), part.fallbacks, strict=True)
                     write_boxes((image.name, task.name, *box, why) for image, box, why in found_boxes)
                 if on_task is not None:
@@ -152,6 +157,10 @@ def predict_images(
     return len(images), bad
 
 
-def _rows(task: Task, images: Sequence[Image], fused: np.ndarray) -> Iterator[tuple[str, ...]]:
-    for image, p, probabilities in zip(images, fused, join_probabilities(fused), strict=True):
-        yield image.name, task.name, task.classes[p.argmax()], f"{p.max():.{DECIMALS}f}", probabilities
+def _rows(
+    task: Task, images: Sequence[Image], fused: np.ndarray, least: float | None
+) -> Iterator[tuple[str, ...]]:
+    found = zip(images, fused.argmax(axis=1), confidences(fused), join_probabilities(fused), strict=True)
+    for image, top, confidence, probabilities in found:
+        row = image.name, task.name, task.classes[top], f"{confidence:.{DECIMALS}f}", probabilities
+        yield row if least is None else (*row, str(bool(confidence >= least)).lower())

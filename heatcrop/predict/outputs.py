@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from heatcrop.data.listing import BOX_COLUMNS
+from heatcrop.data.listing import BOX_COLUMNS, SURE_COLUMNS
 from heatcrop.data.listing import PREDICTION_COLUMNS as COLUMNS
 from heatcrop.errors import RunError, UsageError
 from heatcrop.files import atomic_path, remove_leftovers
@@ -21,10 +21,10 @@ def check_targets(source: Path, out: Path, boxes: Path | None = None) -> None:
     A table's path may be new, an empty file, or an older table of the same kind; a link stays a link. The
     `source` of the images must not be replaced even if it is such a table.
     """
-    _check(source, out, COLUMNS, "--out")
+    _check(source, out, (COLUMNS, SURE_COLUMNS), "--out")
     if boxes is None:
         return
-    _check(source, boxes, BOX_COLUMNS, "--boxes")
+    _check(source, boxes, (BOX_COLUMNS,), "--boxes")
     one, other = (Path(os.path.realpath(path)) for path in (out, boxes))
     if one == other or one in other.parents or other in one.parents:
         raise UsageError(
@@ -32,7 +32,7 @@ def check_targets(source: Path, out: Path, boxes: Path | None = None) -> None:
         )
 
 
-def _check(source: Path, path: Path, columns: Sequence[str], option: str) -> None:
+def _check(source: Path, path: Path, tables: Sequence[Sequence[str]], option: str) -> None:
     parent = next(filter(os.path.lexists, path.parents), Path())  # `.` and `/` have no parents
     if not parent.is_dir():
         raise RunError(f"{path}: cannot be written, since {parent} is no folder; give another {option}")
@@ -46,13 +46,13 @@ def _check(source: Path, path: Path, columns: Sequence[str], option: str) -> Non
         raise RunError(f"{path}: is no regular file; give another {option}")
     if source.exists() and path.samefile(source):
         raise RunError(f"{path}: is the input; give another {option}")
-    header = ",".join(columns)
+    headers = [",".join(columns) for columns in tables]
     with path.open("rb") as file:
-        first = file.readline(len(header) + 3)
-    if first and first.rstrip(b"\r\n") != header.encode():
+        first = file.readline(max(map(len, headers)) + 3)
+    if first and first.rstrip(b"\r\n") not in [header.encode() for header in headers]:
         raise RunError(
             f"{path}: exists, and is not a table written by {option} (its first line is not "
-            f"{header}); give another {option}, or delete it first"
+            f"{headers[0]}); give another {option}, or delete it first"
         )
 
 

@@ -31,6 +31,7 @@ from heatcrop.predict.description import (
 )
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.reading import read_json
+from heatcrop.runs.thresholds import read_points
 from stage2_crop.plan import SearchedRule
 
 
@@ -94,6 +95,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
             first_rule=searched.first,
             crop=Branch(network=networks.network(3), views=finetune.test),
             fusion=read_json(files.fusion, Fusion),
+            thresholds=read_points(files),
         )
     backbone = form.backbone
     return Description(

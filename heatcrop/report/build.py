@@ -72,7 +72,7 @@ def build_report(
     from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
 
     others: list[Path] = []
-    with _replacing(home, inputs, others) as new:
+    with replacing(home, inputs, others) as new:
         found = (
             _task_part(new, folder, data, settings, metrics["split"], boxes_true, plan)
             for data in tasks.values()
@@ -91,7 +91,7 @@ def build_report(
 
 def build_gallery(page: Path, name: str, settings: dict[str, Any], tasks: list[TaskResults]) -> Path:
     """Write the gallery of unlabelled images to `page`, whose folder is replaced; return `page`."""
-    with _replacing(page.parent, StageInputs({})) as new:
+    with replacing(page.parent, StageInputs({})) as new:
         parts = []
         folders = distinct_names(results.data.task.name for results in tasks)
         for results, own in zip(tasks, folders, strict=True):
@@ -126,7 +126,7 @@ def _shown(values: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _replacing(home: Path, inputs: StageInputs, others: Sequence[Path] = ()) -> Iterator[Path]:
+def replacing(home: Path, inputs: StageInputs, others: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield a folder to build in, which replaces `home` when the block ends without an error.
 
     Its record holds `inputs`, and `others` (sheets, which stage crop removes, and suspects) that must exist

@@ -1,4 +1,4 @@
-"""The page: scores, sheets, plots and the gallery, in one HTML file with a style sheet and two scripts."""
+"""The pages of a run and of a comparison: an HTML file each, with a style sheet and scripts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heatcrop.data.tasks import Task
 from heatcrop.files import update_text, write_text
+from heatcrop.metrics.selective import LEAST_SHOWN
 from heatcrop.report.drawing import palette
 from heatcrop.report.sheets import Sheet
 from heatcrop.report.thumbs import address
@@ -21,7 +22,9 @@ from heatcrop.runs.predictions import BRANCHES
 from heatcrop.wording import counted
 
 HERE = Path(__file__).parent
-ASSETS = ("report.css", "crop.js", "images.js", "rule.js", "report.js")
+_SHARED = ("report.css", "crop.js", "images.js", "gallery.js")
+ASSETS = (*_SHARED, "rule.js", "report.js")
+COMPARISON_ASSETS = (*_SHARED, "compare.js")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,27 +52,61 @@ def write_page(
 
     `sheets` are the folders of the tasks' sheets, relative to the page's, by full name of the task.
     """
-    page = (
-        templates()
-        .get_template("page.html.j2")
-        .render(
-            name=name,
-            facts=_facts(settings, parts),
-            parts=parts,
-            branches=BRANCHES,
-            metrics=metrics,
-            plot=plot,
-            sheets={name: Path(path).as_posix() for name, path in (sheets or {}).items()},
-            truth_known=any(row["region"] for part in parts for row in part.gallery["rows"]),
-            data={
-                "split": metrics["split"] if metrics else "",
-                "palette": palette().tobytes().hex(),
-                "tasks": [part.gallery for part in parts],
-            },
-        )
+    _write(
+        path,
+        "page.html.j2",
+        ASSETS,
+        name=name,
+        facts=_facts(settings, parts),
+        parts=parts,
+        branches=BRANCHES,
+        metrics=metrics,
+        least_shown=LEAST_SHOWN,
+        plot=plot,
+        sheets={name: Path(path).as_posix() for name, path in (sheets or {}).items()},
+        truth_known=any(row["region"] for part in parts for row in part.gallery["rows"]),
+        data={
+            "split": metrics["split"] if metrics else "",
+            "palette": palette().tobytes().hex(),
+            "tasks": [part.gallery for part in parts],
+        },
     )
+
+
+def write_comparison_page(
+    path: Path, name: str, tasks: list[Task], figures: dict[str, Any], galleries: list[dict[str, Any]]
+) -> None:
+    """Write the page of a comparison and its assets.
+
+    `figures` as in ``comparison.json``; of each task, `galleries` has what the scripts read: ``runs``, the
+    galleries of both runs with a row for each changed image, and the ``changes`` of these rows.
+    """
+    sides = {side.upper(): run["name"] for side, run in figures["runs"].items()}
+    images = sum(found["n"] for found in figures["tasks"].values())
+    _write(
+        path,
+        "compare.html.j2",
+        COMPARISON_ASSETS,
+        name=name,
+        facts=[counted(len(tasks), "common task(s)"), counted(images, "common image(s)")],
+        tasks=tasks,
+        branches=BRANCHES,
+        figures=figures,
+        data={
+            "sides": list(sides),
+            "names": list(sides.values()),
+            "palette": palette().tobytes().hex(),
+            "tasks": galleries,
+        },
+    )
+
+
+def _write(path: Path, template: str, assets: tuple[str, ...], **values: Any) -> None:
+    """Write a page and its assets."""
+    scripts = [asset for asset in assets if asset.endswith(".js")]
+    page = templates().get_template(template).render(scripts=scripts, **values)
     (path.parent / "assets").mkdir(parents=True, exist_ok=True)
-    for asset in ASSETS:
+    for asset in assets:
         shutil.copyfile(HERE / "assets" / asset, path.parent / "assets" / asset)
     write_text(path, page)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 from heatcrop.data.labels import YES
 from heatcrop.data.tasks import Task
 from heatcrop.files import write_text
+from heatcrop.metrics.selective import LEAST_SHOWN, OperatingPoint, coverage_curve
 from heatcrop.report.results import TaskResults
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.runs.predictions import BRANCHES
+from heatcrop.runs.predictions import BRANCHES, confidences
 from heatcrop.runs.reading import read_history, read_json
+from heatcrop.runs.thresholds import read_points
 from stage2_crop.plan import SearchedRule
 
 COLOURS = {"full": "#6b83ad", "crop": "#d9822b", "fused": "#14967c"}
@@ -112,6 +114,8 @@ def _task_figures(results: TaskResults, folder: TaskFolder, split: str) -> Itera
     if len(rows):
         yield "reliability", *_reliability(results, rows, branches, split)
     yield "sizes", *_sizes(results)
+    if len(rows):
+        yield "coverage", *_coverage(results, rows, branches, read_points(folder) or (), split)
     curve = read_json(folder.rule, SearchedRule).curve if folder.rule.is_file() else []
     if curve:
         yield "search", *_search(curve)
@@ -221,6 +225,36 @@ def _reliability(results: TaskResults, rows: np.ndarray, branches: list[str], sp
     axes.set_title(f"calibration on {split}; area: images")
     axes.legend(loc="upper left")
     return f"Reliability on {split}: {', '.join(errors)}", axes
+
+
+def _coverage(
+    results: TaskResults,
+    rows: np.ndarray,
+    branches: list[str],
+    points: Sequence[OperatingPoint],
+    split: str,
+) -> tuple[str, Axes]:
+    """The accuracy of the most confident images by their share, and thresholds that validation has chosen."""
+    axes, reached = _axes((8.0, 3.0), xlabel="coverage: share answered", ylabel="share right"), []
+    for branch in branches:
+        probabilities = results.probabilities[branch]
+        confidence, right = confidences(probabilities[rows]), results.outcomes(probabilities)[rows] == YES
+        axes.plot(*coverage_curve(confidence, right), color=COLOURS[branch], linewidth=1.8, label=branch)
+    # Of accuracies with the same threshold the highest, which comes last.
+    chosen = {one.threshold: one.accuracy for one in points if one.accuracy >= LEAST_SHOWN}
+    for threshold, accuracy in chosen.items() if branches[-1] == "fused" else ():
+        if threshold is None or not (sure := confidence >= threshold).any():
+            continue
+        at, height = float(sure.mean()), float(right[sure].mean())
+        axes.plot(at, height, "o", color=COLOURS["fused"], markersize=6)
+        place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+        axes.annotate(f"{accuracy:.0%}", (at, height), **place)
+        reached.append(f"{accuracy:.0%} promised, {height:.0%} of {at:.0%} right")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.14))
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.set_title(f"accuracy by coverage on {split}; points: promised by validation")
+    axes.legend(loc="lower left")
+    return f"Accuracy by coverage on {split}: {'; '.join(reached) or 'no threshold was chosen'}", axes
 
 
 def _sizes(results: TaskResults) -> tuple[str, Axes]:

@@ -48,6 +48,8 @@ class TaskFolder:
     training_boxes = _Below("training_boxes.npy")
     """Array of int32, shape (N, J, 4): J crops of each image for stage 3 to train on."""
     fusion = _Below("stage3/fusion.json")
+    thresholds = _Below("stage3/thresholds.json")
+    """Confidences from which on predictions are accurate enough, see :mod:`heatcrop.runs.thresholds`."""
     fused_csv = _Below("stage3/fused.csv")
     suspects = _Below("suspects.csv")
     """Labels of training and validation images, the most doubtful first."""

@@ -9,14 +9,25 @@ import numpy as np
 import pandas as pd
 
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.labels import YES
 from heatcrop.files import write_json
+from heatcrop.metrics.invisible import detect_invisible
 from heatcrop.metrics.localisation import localisation
 from heatcrop.metrics.score import accuracy, average_precision, basic_precision
+from heatcrop.metrics.selective import OperatingPoint, accuracy_interval
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
-from heatcrop.runs.predictions import BRANCHES, branch_file, is_uncropped, read_arrays, read_branches
+from heatcrop.runs.predictions import (
+    BRANCHES,
+    branch_file,
+    confidences,
+    is_uncropped,
+    read_arrays,
+    read_branches,
+)
 from heatcrop.runs.reading import damaged
 from heatcrop.runs.records import TIMES, read_record
+from heatcrop.runs.thresholds import read_points
 from heatcrop.wording import counted
 
 _SCORES = {"map": average_precision, "basic_precision": basic_precision, "accuracy": accuracy}
@@ -52,7 +63,48 @@ def task_metrics(
         "crops": {"n": len(fallbacks), "fallback_rate": float(fallbacks.mean()) if len(fallbacks) else 0.0},
         **stage_times(folder),
         "n": len(rows),
+        "invisible": _invisible_figures(data, branches, rows),
+        "sure": sure_figures(read_points(folder), branches["fused"][rows], data.letters[rows]),
     }
+
+
+def sure_figures(
+    points: Sequence[OperatingPoint] | None, fused: np.ndarray, letters: np.ndarray
+) -> list[dict[str, Any]] | None:
+    """Apply thresholds that validation has chosen to (N, C) fused predictions; None without thresholds.
+
+    Of each: ``promised`` accuracy, ``threshold`` and ``val_coverage`` as validation has them, and of these
+    rows ``n`` that reach the threshold, their share ``coverage``, ``right`` of them, and their ``accuracy``
+    with its 95 % interval, ``low`` and ``high``. Where there is no threshold, or no such row, they are None.
+    """
+    if points is None:
+        return None
+    confidence = confidences(fused)
+    right = letters[np.arange(len(letters)), fused.argmax(axis=1)] == YES
+    figures = []
+    for point in points:
+        known = {"promised": point.accuracy, "threshold": point.threshold, "val_coverage": point.coverage}
+        found: dict[str, Any] = dict.fromkeys(("n", "coverage", "right", "accuracy", "low", "high"))
+        if point.threshold is not None:
+            sure = confidence >= point.threshold
+            n, n_right = int(sure.sum()), int(right[sure].sum())
+            found |= {"n": n, "coverage": n / len(sure), "right": n_right}
+            if n:
+                low, high = accuracy_interval(n_right, n)
+                found |= {"accuracy": n_right / n, "low": low, "high": high}
+        figures.append(known | found)
+    return figures
+
+
+def _invisible_figures(
+    data: TaskData, branches: dict[str, np.ndarray], rows: np.ndarray
+) -> dict[str, Any] | None:
+    """Score each branch on the class ``Invisible``, with ``n`` images of it; None without that class."""
+    invisible, letters = data.task.invisible, data.letters[rows]
+    if invisible is None:
+        return None
+    figures = {name: detect_invisible(p[rows], letters, invisible) for name, p in branches.items()}
+    return {**figures, "n": int((letters[:, invisible] == YES).sum())}
 
 
 def stage_times(folder: TaskFolder) -> dict[str, dict[str, float]]:

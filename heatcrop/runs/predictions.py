@@ -153,3 +153,16 @@ def read_table(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
 def is_uncropped(fallback: np.ndarray) -> np.ndarray:
     """Return which images were not cropped: neither by their heatmap nor at the attribute's usual place."""
     return ~np.isin(fallback, ("", "usual"))
+
+
+def unseen_rows(data: TaskData, predicted: np.ndarray) -> np.ndarray:
+    """Return the labelled training and validation rows that stage 3 has predicted, (M,) int.
+
+    No network has trained on a row that it predicts there; `predicted`, (N,) bool, are all of its rows.
+    """
+    return np.flatnonzero(data.labelled & predicted & np.isin(data.splits, ("train", "val")))
+
+
+def confidences(probabilities: np.ndarray) -> np.ndarray:
+    """Return the confidences of (N, C) predictions, (N,) float64, as they are written."""
+    return np.asarray(np.round(probabilities.max(axis=1), DECIMALS))

@@ -91,7 +91,10 @@ def remove_remnants(folder: RunFolder) -> None:
     Crop folders, which have many files, are not searched: they are complete when they have their name.
     """
     crops = (task / "crops" for task in folder.path.iterdir() if task.is_dir())
-    for home in (folder.report.parent, *crops):
+    # Comparisons with other runs, which are swapped in below the report.
+    left = folder.report.parent.glob(".compare-*")
+    comparisons = {path.with_name(path.stem[1:]) for path in left if path.suffix in (".partial", ".old")}
+    for home in (folder.report.parent, *crops, *comparisons):
         recover(home)
     for place, folders, files in os.walk(folder.path):
         folders[:] = [name for name in folders if name not in _SWAPPED]

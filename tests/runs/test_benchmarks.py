@@ -1,4 +1,4 @@
-"""The parts of the benchmarks: arms and boxes of controls, bootstrap, localisation, timing, memory."""
+"""The parts of the benchmarks: arms and boxes of controls, localisation, timing, memory."""
 
 import shutil
 import sys
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from benchmarks.arms import centre_boxes, fixed_boxes, random_boxes, sides_of, true_squares
-from benchmarks.bootstrap import bootstrap, interval
 from benchmarks.contenders import Entry, compare
 from benchmarks.localisation import (
     THRESHOLDS,
@@ -98,40 +97,6 @@ def test_true_squares_have_a_margin_of_a_tenth_on_each_side(squares_around):
 
 def test_true_squares_without_a_region_are_the_full_image(squares_around):
     assert squares_around[1][[1, 3]].tolist() == [[0, 0, 100, 300], [0, 0, 500, 400]]
-
-
-@pytest.fixture(scope="module")
-def scored():
-    """Bootstrapped scores of two equal arms and a better one, and the score itself."""
-    rng = np.random.default_rng(1)
-    letters = np.zeros((80, 3), np.int8)
-    letters[np.arange(80), rng.integers(0, 3, 80)] = 2
-    a = rng.dirichlet(np.ones(3), 80)
-    better = a + 0.3 * (letters > 0)
-    arms = {"a": {"t": [a, a]}, "same": {"t": [a]}, "better": {"t": [better]}}
-    return bootstrap(arms, {"t": letters}, 300), average_precision(a, letters)
-
-
-def test_a_bootstrap_has_a_row_for_the_sample_and_each_resample(scored):
-    assert scored[0]["a"]["t"].shape == (301, 3)
-
-
-def test_the_first_row_of_a_bootstrap_is_the_score(scored):
-    scores, expected = scored
-    assert scores["a"]["t"][0, 0] == pytest.approx(expected)
-
-
-def test_all_arms_are_scored_on_the_same_resamples(scored):
-    assert (scored[0]["a"]["t"] == scored[0]["same"]["t"]).all()
-
-
-def test_resamples_differ(scored):
-    assert scored[0]["a"]["t"][1:, 0].std() > 0.01
-
-
-def test_the_interval_of_a_paired_difference_excludes_zero_for_a_better_arm(scored):
-    gain = interval(scored[0]["better"]["mean"][:, 0] - scored[0]["a"]["mean"][:, 0])
-    assert 0 < gain["low"] < gain["value"] < gain["high"]
 
 
 @pytest.fixture

@@ -7,22 +7,20 @@ import dataclasses
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import heatcrop.report
 from heatcrop.report.drawing import heat_colours, palette
 from heatcrop.runs.folder import RunFolder
 from stage2_crop.boxes import Heatmaps, deciding_heat, find_crops
 from stage2_crop.plan import CropRule
-from tests.conftest import Call, find_chromium
-from tests.runs.test_page_in_browser import SWITCHES
+from tests.conftest import Call
 from tests.tiny_run import PER_CLASS, TASKS, TEST_PER_CLASS
 
 pytestmark = pytest.mark.browser
@@ -37,14 +35,6 @@ CALL = """([text, rule, fit, withHeat]) => {
         return { box, fallback, frame, heat };
     }));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=SWITCHES)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Page
 
 from heatcrop.files import write_text
 from heatcrop.report.build import ReportPlan, build_gallery, build_report
 from heatcrop.report.results import read_results
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
-from tests.conftest import find_chromium
+from tests.browser import WINDOWS, count, data_of, data_range, fits_its_window, values, violations
 from tests.drawn_run import draw_task
 
 pytestmark = pytest.mark.browser
 
-SWITCHES = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 CLASSES = ("<b>bold</b>", "a & b", "long sleeves")
-WINDOWS: dict[str, dict[str, Any]] = {
-    "desktop": {"viewport": {"width": 1400, "height": 900}},
-    "dark": {"viewport": {"width": 1400, "height": 900}, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
-}
 
 
 @pytest.fixture(scope="module")
@@ -65,70 +49,6 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     results.data.splits[:] = "new"
     new = build_gallery(folder.path / "answers_gallery" / "index.html", "photos", {}, [results])
     return {"report": report, "many": many, "predictions": new}
-
-
-def data_range(html: str) -> tuple[int, int]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
-    assert found
-    return found.span(1)
-
-
-def data_of(html: str) -> Any:
-    start, end = data_range(html)
-    return json.loads(html[start:end])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = find_chromium()
-    assert path, "no Chromium was found: apt-get install -y chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=SWITCHES)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser, pages) -> Iterator[Callable[..., Page]]:
-    """Open a page; the test fails on console messages, errors, and requests to a network."""
-    messages: list[str] = []
-    requests: list[str] = []
-    contexts = []
-
-    def failed(request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # by leaving the page while images load
-            messages.append(f"failed: {request.url} ({request.failure})")
-
-    def visit(name: str = "report", window: str = "desktop") -> Page:
-        context = browser.new_context(**WINDOWS[window])
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: messages.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: messages.append(str(error)))
-        page.on("requestfailed", failed)
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(pages[name].as_uri())
-        page.locator("#gallery").evaluate("(node) => node.scrollIntoView({ behavior: 'instant' })")
-        page.wait_for_selector(".card")
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert messages == []
-    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
-
-
-def count(page: Page) -> int:
-    found = re.match(r"([\d,]+) of ", page.locator("#count").inner_text())
-    assert found
-    return int(found[1].replace(",", ""))
-
-
-def values(page: Page, name: str) -> list[str]:
-    """The choices of a filter except "all"."""
-    found = page.locator(f"[name={name}] option").evaluate_all("(all) => all.map((one) => one.value)")
-    return [value for value in found if value]
 
 
 def wait_for_focus(page: Page, index: int) -> None:
@@ -171,12 +91,10 @@ def matching(rows: list[dict[str, Any]], wanted: dict[str, str]) -> int:
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_page_fits_its_window(visit, window):
-    page = visit(window=window)
-    page.wait_for_load_state("networkidle")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert fits_its_window(visit(window=window))
 
 
-@pytest.mark.parametrize("kind", ["loss", "ap", "reliability", "sizes", "search", "confusion"])
+@pytest.mark.parametrize("kind", ["loss", "ap", "reliability", "sizes", "coverage", "search", "confusion"])
 def test_page_has_every_plot_of_both_tasks(pages, kind):
     assert pages["report"].read_text(encoding="utf-8").count(f'<figure class="{kind}">') >= 2
 
@@ -212,15 +130,7 @@ def test_heat_is_painted(visit):
     ],
 )
 def test_axe_finds_no_serious_violation(visit, name, window, view):
-    page = visit(name, window)
-    if view == "list":
-        page.locator("details").evaluate_all("(all) => all.forEach((one) => { one.open = true; })")
-    else:
-        page.locator(".card").first.click()
-    context = "#large" if view == "large" else None
-    found = Axe().run(page, context=context, options={"preload": False}).response["violations"]
-    serious = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert [f"{one['id']}: {one['nodes'][0]['html']}" for one in serious] == []
+    assert violations(visit(name, window), view) == []
 
 
 def test_page_starts_with_the_reported_split(visit, rows):

@@ -19,7 +19,7 @@ from PIL import Image
 from heatcrop.files import write_text
 from heatcrop.report.build import ReportPlan, build_report
 from heatcrop.report.drawing import CYAN, heat_colours, heat_on, overlay, read_panels
-from heatcrop.report.page import ASSETS
+from heatcrop.report.page import ASSETS, COMPARISON_ASSETS
 from heatcrop.report.results import choose_rows, read_results
 from heatcrop.report.sheets import plan_sheets, write_sheet
 from heatcrop.runs.folder import RunFolder
@@ -30,6 +30,7 @@ from tests.drawn_run import draw_task
 HOSTILE = ("<script>alert(1)</script>", 'a&b "q"', "$x^2$ 中 é\u2028")
 ODD = "odd_design_labels"
 PLAN = ReportPlan(rows=20, tiles=5)
+PAGES = ("base.html.j2", "parts.html.j2", "page.html.j2", "compare.html.j2")
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +369,10 @@ def test_missing_image_becomes_a_grey_field(tmp_path):
     assert np.ptp(image) == 0
 
 
-@pytest.mark.parametrize("file", ["page.html.j2", *(f"assets/{name}" for name in ASSETS)])
+@pytest.mark.parametrize(
+    "file",
+    sorted({*PAGES, *(f"assets/{name}" for name in (*ASSETS, *COMPARISON_ASSETS))}),
+)
 def test_page_neither_loads_from_a_network_nor_parses_html(file):
     source = (Path(__file__).parents[2] / "heatcrop" / "report" / file).read_text(encoding="utf-8")
     assert not re.search(r"https?://|@import|innerHTML|fetch\(|XMLHttp", source)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from heatcrop.data.labels import soft_labels
 from heatcrop.metrics.calibration import softmax, tempered
-from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
+from heatcrop.metrics.fusion import Fusion, cross_fused, fit_fusion, fuse
 from heatcrop.metrics.score import average_precision
 from tests.unit.builders import calibrated, letters_of
 
@@ -75,3 +75,23 @@ def test_rows_whose_predictions_are_all_maybes_give_a_finite_fusion():
     fusion = fitted(full, full, np.array([[2, 1], [2, 1]], np.int8))
     assert 0 <= fusion.weight <= 1
     assert np.isfinite(fuse(full, full, fusion)).all()
+
+
+def test_cross_fused_rows_do_not_depend_on_their_own_labels():
+    """With other labels in a row, its own fused prediction stays; those of other parts may change."""
+    rng = np.random.default_rng(3)
+    full, truth = calibrated(rng, 60, 3, 2.0)
+    crop = softmax(np.log(full) + rng.normal(size=full.shape))
+    letters = letters_of(truth, 3)
+    other = letters.copy()
+    other[7] = np.roll(letters[7], 1)
+    one, two = (cross_fused(full, crop, labels, soft_labels(labels)) for labels in (letters, other))
+    assert np.array_equal(one[7], two[7])
+    assert not np.array_equal(one, two)
+    np.testing.assert_allclose(one.sum(axis=1), 1)
+
+
+def test_fewer_rows_than_parts_are_cross_fused():
+    letters = letters_of(np.array([0, 1]), 2)
+    p = np.array([[0.9, 0.1], [0.2, 0.8]])
+    assert cross_fused(p, p, letters, soft_labels(letters)).argmax(axis=1).tolist() == [0, 1]

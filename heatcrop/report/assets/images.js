@@ -65,6 +65,17 @@ function heatColours(palette, threshold) {
   return new Uint32Array(bytes.buffer);
 }
 
+// Prepare a task and its rows to be drawn; return the rows. `at` is the task's place in its list.
+function openTask(task, at, palette) {
+  Object.assign(task, { run: task.rule, version: 0, colours: heatColours(palette, task.rule.threshold) });
+  for (const row of task.rows) {
+    const last = row.p[2] ? 2 : 0, truth = row.letters.indexOf("y"), top = row.top[last];
+    Object.assign(row, { task, at, last, truth, class: truth >= 0 ? truth : top });
+    Object.assign(row, { verdict: verdictOf(row, top), confidence: row.p[last][top] });
+  }
+  return task.rows;
+}
+
 function openMaps(row) {
   const { task, maps: [full, zoomed], size, invisible } = row, [w, h] = task.map;
   const open = (text) => text && { values: decodeMap(text), w, h };
@@ -110,22 +121,27 @@ function outline(name, box, size) {
   return node;
 }
 
-function panes(row) {
-  const { file, size, panels } = row.thumb, [, , w, h] = panels[0];
-  const node = make("span", "panes"), truth = row.truth >= 0 ? row.task.classes[row.truth] : "no label";
-  const crop = cropOf(row), uncropped = !isCropped(crop.fallback), moved = isMoved(row, crop);
+function cropPane(row) {
+  const { file, size, panels } = row.thumb, [, , w, h] = panels[0], crop = cropOf(row);
   // The run's crop is in the file; another one is a part of the small image until sharpen() has the original.
   const scaled = extent(crop.box).map((v, i) => (v * (i % 2 ? h / row.size[1] : w / row.size[0])));
+  const part = isMoved(row, crop) ? scaled : panels[1];
+  const node = pane(file, size, part, isCropped(crop.fallback) ? "crop" : "image, not cropped");
+  if (crop.fallback) node.append(make("span", "pill", noteOf(crop.fallback)));
+  return node;
+}
+
+function panes(row) {
+  const { file, size, panels } = row.thumb, crop = cropOf(row);
+  const node = make("span", "panes"), truth = row.truth >= 0 ? row.task.classes[row.truth] : "no label";
   const first = pane(file, size, panels[0], `${row.task.short}, ${truth}: image with heatmap`);
-  const second = pane(file, size, moved ? scaled : panels[1], uncropped ? "image, not cropped" : "crop");
   const heat = make("canvas", "heat", undefined, { width: 0, height: 0, ariaHidden: "true" });
   heat.paint = () => paint(heat, row);  // on request: thousands of painted maps would fill the memory
   place(heat, extent(crop.frame), row.size);
   first.append(heat);
   if (row.region) first.append(outline("box region", row.region, row.size));
-  if (!uncropped) first.append(outline("box", crop.box, row.size));
-  if (crop.fallback) second.append(make("span", "pill", noteOf(crop.fallback)));
-  node.append(first, second);
+  if (isCropped(crop.fallback)) first.append(outline("box", crop.box, row.size));
+  node.append(first, cropPane(row));
   if (row.fixed) node.append(make("span", "tag up", `fixed ${points(row.gain)}`));
   if (row.lost) node.append(make("span", "tag down", `lost ${points(row.gain)}`));
   return node;
@@ -156,16 +172,20 @@ function headline(row) {
   return node;
 }
 
+// One prediction in a line, under the name of who made it.
+function predictionLine(who, row, b) {
+  const top = row.top[b], verdict = verdictOf(row, top);
+  const line = make("span", "line " + BRANCHES[b]), track = make("span", "track");
+  track.append(bar(row.p[b][top]));
+  line.append(make("span", "who", who), make("span", "sign " + verdict, SIGNS[verdict]),
+    make("span", "word", row.task.classes[top]), track, make("span", "share", percent(row.p[b][top])));
+  return line;
+}
+
 function branches(row) {
   const node = make("span", "branches");
   BRANCHES.forEach((branch, b) => {
-    if (!row.p[b]) return;
-    const top = row.top[b], verdict = verdictOf(row, top);
-    const line = make("span", "line " + branch), track = make("span", "track");
-    track.append(bar(row.p[b][top]));
-    line.append(make("span", "who", branch), make("span", "sign " + verdict, SIGNS[verdict]),
-      make("span", "word", row.task.classes[top]), track, make("span", "share", percent(row.p[b][top])));
-    node.append(line);
+    if (row.p[b]) node.append(predictionLine(branch, row, b));
   });
   if (row.suspect) node.append(make("span", "line note doubt", `doubtful label: networks that did not see it give it ${percent(row.label)}`));
   if (row.split === "train") {
@@ -210,4 +230,22 @@ function shares(row) {
     });
   }
   return table;
+}
+
+function cropNote(row) {
+  const { box, fallback } = cropOf(row), side = Math.max(...extent(box).slice(2));
+  const why = WHY[fallback] || fallback, share = Math.round((100 * side) / Math.min(...row.size));
+  return make("p", "name", !isCropped(fallback)
+    ? `Not cropped: ${why}.`
+    : `Crop of ${side} px, ${share}% of the shorter side of ${row.size[0]} × ${row.size[1]}${why && "; " + why}.`);
+}
+
+// The row's name with a link to the original, which also replaces the small copies in its panes.
+function originalNote(row, images) {
+  const note = make("p", "name", row.name);
+  if (row.original) {
+    note.append(" ", make("a", "", "original image", { href: row.original }));
+    sharpen(images.querySelectorAll(".pane > img"), row, [[0, 0, ...row.size], cropOf(row).box]);
+  }
+  return note;
 }

@@ -1,4 +1,9 @@
-"""Compute bootstrap intervals of scores over images, paired between arms."""
+"""Bootstrap intervals of scores over images, paired between arms.
+
+References
+----------
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13: percentile intervals.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,11 @@ Predictions = Mapping[str, Sequence[np.ndarray]]
 
 
 def bootstrap(
-    arms: Mapping[str, Predictions], letters: Mapping[str, np.ndarray], resamples: int, seed: int = 0
+    arms: Mapping[str, Predictions],
+    letters: Mapping[str, np.ndarray],
+    resamples: int,
+    seed: int = 0,
+    done: Callable[[int], None] = lambda _: None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Score every arm on the same resampled images.
 
@@ -28,6 +37,9 @@ def bootstrap(
     arms : mapping of arm to task to predictions of each seed
     letters : mapping of task to ndarray of int8, shape (N, C)
     resamples : int
+    seed : int
+    done : callable
+        Receives 1 when a sample of a task, or the task itself, is scored for all arms.
 
     Returns
     -------
@@ -37,23 +49,26 @@ def bootstrap(
         differences between arms are paired. The mean over tasks comes as task ``mean``.
     """
     rng = np.random.default_rng(seed)
-    resampled = {
-        task: [np.arange(len(truth)), *rng.integers(0, len(truth), (resamples, len(truth)))]
-        for task, truth in letters.items()
-    }
+    scores: dict[tuple[str, str], list[np.ndarray]] = {(arm, task): [] for arm in arms for task in arms[arm]}
+    for task, truth in letters.items():
+        n = len(truth)
+        # One sample at a time: those of a large data set would fill the memory.
+        for number in range(1 + resamples):
+            rows = rng.integers(0, n, n) if number else np.arange(n)
+            for arm in (arm for arm in arms if task in arms[arm]):
+                scores[arm, task].append(_mean_metrics(arms[arm][task], truth, rows))
+            done(1)
     out: dict[str, dict[str, np.ndarray]] = {}
     for arm, tasks in arms.items():
-        out[arm] = {
-            task: np.array([_mean_metrics(seeds, letters[task], rows) for rows in resampled[task]])
-            for task, seeds in tasks.items()
-        }
+        out[arm] = {task: np.array(scores[arm, task]) for task in tasks}
         out[arm]["mean"] = np.mean(list(out[arm].values()), axis=0)
     return out
 
 
 def _mean_metrics(seeds: Sequence[np.ndarray], letters: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Compute the metrics of some rows, averaged over seeds."""
-    return np.mean([[score(p[rows], letters[rows]) for score in METRICS.values()] for p in seeds], axis=0)
+    scores = [[score(p[rows], letters[rows]) for score in METRICS.values()] for p in seeds]
+    return np.asarray(np.mean(scores, axis=0))
 
 
 def interval(values: np.ndarray) -> dict[str, float]:
