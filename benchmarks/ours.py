@@ -20,7 +20,7 @@ from heatcrop.files import write_array
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import Classifier, NetworkContext, NetworkPlan
 from heatcrop.nets.devices import ON_CPU
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.nets.inference import Runner, open_network
 from heatcrop.nets.maps import MapPlan
 from heatcrop.predict.predictor import open_pipeline

@@ -26,7 +26,7 @@ def main(folder: Path, plan: TrainingPlan, rows: int) -> None:
     import torch  # pytest imports this file where there is none
     from torch import nn
 
-    from heatcrop.nets.torch_engine import TorchEngine, build_classifier
+    from heatcrop.nets.pytorch.engine import TorchEngine, build_classifier
 
     if TorchEngine().serve(ON_CPU):
         print("served", flush=True)

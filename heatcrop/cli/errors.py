@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from heatcrop.errors import CONTINUE, HeatCropError
-from heatcrop.nets.engine import explain_import_failure
+from heatcrop.nets.gluon.engine import explain_import_failure
 
 _REMEDIES = {
     errno.ENOENT: "if it was there before, restore it, or give the same command again: it rejects an image "

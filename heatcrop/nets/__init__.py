@@ -1,4 +1,5 @@
-"""Networks: engines, devices, backbones, the classifier and its export, inference.
+"""Networks: backbones, the classifier, devices, two training engines, weights, inference.
 
-MXNet trains, ONNX Runtime infers. Nothing here knows a stage, a run folder or a configuration file.
+:mod:`heatcrop.nets.gluon` or :mod:`heatcrop.nets.pytorch` trains, ONNX Runtime infers. Nothing here knows a
+stage, a run folder or a configuration file.
 """

@@ -31,13 +31,13 @@ class NetworkPlan:
     backbone: str
     """A key of :data:`heatcrop.nets.backbones.BACKBONES`."""
     weights: str = "imagenet"
-    """See :func:`heatcrop.nets.gluon_blocks.build_blocks`."""
+    """See :func:`heatcrop.nets.gluon.blocks.build_blocks`."""
     frozen_blocks: int = 0
     """How many of the first blocks keep their weights, -1 for all. Their output is computed once an image."""
     dropout: float = 0.0
     """On the pooled features, 0..1."""
     dilated: bool = False
-    """See :mod:`heatcrop.nets.dilation`; the last stage costs four times as much."""
+    """See :mod:`heatcrop.nets.gluon.dilation`; the last stage costs four times as much."""
 
 
 class Trunk(abc.ABC):
@@ -134,8 +134,8 @@ class TrainingEngine(abc.ABC):
 
 
 _ENGINES = {
-    "mxnet": ("heatcrop.nets.mxnet_classifier", "MxnetEngine"),
-    "torch": ("heatcrop.nets.torch_engine", "TorchEngine"),
+    "mxnet": ("heatcrop.nets.gluon.classifier", "MxnetEngine"),
+    "torch": ("heatcrop.nets.pytorch.engine", "TorchEngine"),
 }
 
 

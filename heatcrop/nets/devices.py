@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from heatcrop.errors import EngineError, install_command
 from heatcrop.nets.backbones import TIMM
-from heatcrop.nets.engine import gpu_build, gpu_fault
+from heatcrop.nets.gluon.engine import gpu_build, gpu_fault
 from heatcrop.nets.inference import onnx_cuda, onnx_fault
 
 DeviceName = Literal["auto", "cpu", "gpu"]

@@ -18,7 +18,6 @@ import numpy as np
 import onnxruntime
 
 from heatcrop.errors import REMAKE, RunError
-from heatcrop.nets.engine import in_one_thread, mixed_block, mxnet
 
 Runner = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 """Maps (N, c, h, w) float32 to the network's outputs, each with N first.
@@ -107,18 +106,3 @@ def open_network(path: Path, gpu: int | None = None, fix: str = REMAKE) -> Runne
         return tuple(parts[0]) if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
 
     return run
-
-
-def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runner:
-    """Run a block on MXNet, on the GPU of that number or on the CPU, in mixed precision if `amp`."""
-    mx = mxnet()
-    context = mx.cpu() if gpu is None else mx.gpu(gpu)
-    block.collect_params().reset_ctx(context)
-    block = mixed_block(block) if amp else block
-    block.hybridize(static_alloc=True)
-
-    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        out = block(mx.nd.array(x, ctx=context, dtype="float32"))
-        return tuple(o.asnumpy() for o in out) if isinstance(out, (tuple, list)) else (out.asnumpy(),)
-
-    return in_one_thread(run)

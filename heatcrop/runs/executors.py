@@ -237,7 +237,7 @@ def _sender(topic: str) -> Callable[[Any], None]:
 def _picklable(error: BaseException) -> BaseException:
     """Replace a library's error by its text, for a process that has not loaded what raised it.
 
-    Unpickling would import the engine directly, past the preparations of :mod:`heatcrop.nets.engine`.
+    Unpickling would import the engine directly, past the preparations of :mod:`heatcrop.nets.gluon.engine`.
     """
     kind, traceback, chain = type(error), error.__traceback__, (error.__cause__, error.__context__)
     if kind.__module__ != "builtins" and not isinstance(error, HeatCropError):

@@ -16,7 +16,7 @@ from heatcrop.errors import EngineError
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.devices import ON_CPU, Card, Devices, Driver, find_devices
-from heatcrop.nets.engine import gpu_build, gpu_fault, mixed_precision
+from heatcrop.nets.gluon.engine import gpu_build, gpu_fault, mixed_precision
 from heatcrop.nets.inference import DOUBLING_NETWORK, onnx_cuda, onnx_fault
 
 AMPERE, HOPPER = Card(0, "RTX 3080", (8, 6), 10 * 2**30), Card(1, "H100", (9, 0), 80 * 2**30)
@@ -158,7 +158,7 @@ def test_the_cuda_of_onnx_runtime(monkeypatch, cuda_version, providers, expected
 def test_the_engine_that_a_device_gets(tmp_path, monkeypatch, engine, devices, expected):
     module = heatcrop.nets.classifier
     monkeypatch.setattr(module, "open_network", lambda path, gpu: ("onnx", gpu))
-    mxnet = "heatcrop.nets.mxnet_classifier.mxnet_runner"
+    mxnet = "heatcrop.nets.gluon.classifier.mxnet_runner"
     monkeypatch.setattr(mxnet, lambda block, gpu, amp: ("mxnet", gpu, amp))
     monkeypatch.setattr(module, "find_devices", lambda device, amp, trainer: devices)
     form = InputForm(32, "pad", backbone("mobilenet0.25"))

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import heatcrop.nets.classifier
-import heatcrop.nets.mxnet_classifier
+import heatcrop.nets.gluon.classifier
 import heatcrop.predict.predictor
 from heatcrop.cli import commands
 from heatcrop.cli.config_file import dump_config, read_config
@@ -136,10 +136,10 @@ def by_mxnet(home):
     def refused(path, *_):
         raise AssertionError(f"ONNX Runtime opens {path}")
 
-    before, real = file_stamps(home / "run"), heatcrop.nets.mxnet_classifier.mxnet_runner
+    before, real = file_stamps(home / "run"), heatcrop.nets.gluon.classifier.mxnet_runner
     out = ("--out", home / "mxnet.csv", "--boxes", home / "mxnet_boxes.csv", "--no-gallery")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(heatcrop.nets.mxnet_classifier, "mxnet_runner", counted)
+        patch.setattr(heatcrop.nets.gluon.classifier, "mxnet_runner", counted)
         patch.setattr(heatcrop.nets.classifier, "open_network", refused)
         patch.setattr(heatcrop.predict.predictor, "open_network", refused)
         assert call(patch, "predict", home / "photos", "--run", home / "run", "--engine", "mxnet", *out) == 0

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-import heatcrop.nets.mxnet_updater
-from heatcrop.nets.engine import loss_scaler, mixed_block, mixed_precision, mxnet
-from heatcrop.nets.mxnet_classifier import build_classifier
-from heatcrop.nets.mxnet_updater import MxnetUpdater
+import heatcrop.nets.gluon.updater
+from heatcrop.nets.gluon.classifier import build_classifier
+from heatcrop.nets.gluon.engine import loss_scaler, mixed_block, mixed_precision, mxnet
+from heatcrop.nets.gluon.updater import MxnetUpdater
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.loop import TrainingPlan, train
 
@@ -149,14 +149,14 @@ def test_accumulated_parts_give_the_update_of_the_batch(parts, devices, n_rows):
 
 def test_each_part_is_as_small_as_configured(monkeypatch):
     seen = []
-    original = heatcrop.nets.mxnet_updater.mxnet().nd.array
+    original = heatcrop.nets.gluon.updater.mxnet().nd.array
 
     def array(values, *arguments, **options):
         if np.ndim(values) == 4:
             seen.append(len(values))
         return original(values, *arguments, **options)
 
-    monkeypatch.setattr(heatcrop.nets.mxnet_updater.mxnet().nd, "array", array)
+    monkeypatch.setattr(heatcrop.nets.gluon.updater.mxnet().nd, "array", array)
     Trained(40, epochs=1, accumulate=4)
     assert sorted(set(seen)) == [2, 3, 40]  # 10 rows in 4 parts; 40 are the validation's
     assert sum(seen) == 80
@@ -224,7 +224,7 @@ def half_flatten(monkeypatch):
         scalers.append(loss_scaler())
         return scalers[-1]
 
-    monkeypatch.setattr(heatcrop.nets.mxnet_updater, "loss_scaler", scaler)
+    monkeypatch.setattr(heatcrop.nets.gluon.updater, "loss_scaler", scaler)
     return scalers
 
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from heatcrop.cli.errors import explain
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.limits import memory_fault
 from tests.soak.resource_limits import read_only

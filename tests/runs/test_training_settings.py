@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import stage1_cam.stage
-from heatcrop.nets.params_file import read_params
+from heatcrop.nets.weights.params_file import read_params
 from heatcrop.runs.folder import RunFolder
 from stage1_cam.pooling import choose_pooling
 from tests.tiny_run import TASKS, parse_probabilities

@@ -3,7 +3,7 @@
 import pytest
 
 from heatcrop.nets.backbones import ZOO, expand
-from heatcrop.nets.gluon_blocks import build_blocks
+from heatcrop.nets.gluon.blocks import build_blocks
 from tests.unit.test_backbones import KINDS, check_training_and_export
 
 FAMILIES = [

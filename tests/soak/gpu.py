@@ -37,9 +37,9 @@ _NEW = Card(0, "NVIDIA H100 80GB HBM3", (9, 0), 80 * 2**30)
 _TRAIN = """
 import numpy as np
 from heatcrop.nets.devices import find_devices
-from heatcrop.nets.engine import gpu_build, mxnet
-from heatcrop.nets.mxnet_classifier import build_classifier
-from heatcrop.nets.mxnet_updater import MxnetUpdater
+from heatcrop.nets.gluon.engine import gpu_build, mxnet
+from heatcrop.nets.gluon.classifier import build_classifier
+from heatcrop.nets.gluon.updater import MxnetUpdater
 from heatcrop.training.loop import TrainingPlan, train
 assert gpu_build()
 mx = mxnet()
@@ -60,8 +60,8 @@ np.testing.assert_allclose(trained(2, 2), trained(1, 1), rtol=1e-4, atol=1e-6)
 print(mx.__version__, "|", find_devices().reason)
 """
 _REASON = "from heatcrop.nets.devices import find_devices; print(find_devices().reason)"
-_COUNT = "from heatcrop.nets.engine import mxnet; print('GPUs:', mxnet().context.num_gpus())"
-_MISSING_LIBRARIES = "import heatcrop.nets.engine as e; print(e.open_cuda_libraries())"
+_COUNT = "from heatcrop.nets.gluon.engine import mxnet; print('GPUs:', mxnet().context.num_gpus())"
+_MISSING_LIBRARIES = "import heatcrop.nets.gluon.engine as e; print(e.open_cuda_libraries())"
 
 
 def _run(python: Path, words: list[str], driver: Path | None) -> tuple[int, str]:
@@ -101,7 +101,13 @@ def faults(python: Path, folder: Path) -> Iterator[str]:
     no_card, one_card = driver("no_card", init=100), driver("one_card", _CARD)
     cases = (
         ("libraries", ["-c", _MISSING_LIBRARIES], no_card, 0, ["[]"]),
-        ("no driver", ["-m", "heatcrop.nets.engine"], None, 1, ["error: mxnet-cu112", "install the driver"]),
+        (
+            "no driver",
+            ["-m", "heatcrop.nets.gluon.engine"],
+            None,
+            1,
+            ["error: mxnet-cu112", "install the driver"],
+        ),
         ("no card counted", ["-c", _COUNT], no_card, 0, ["GPUs: 0"]),
         ("no card", ["-c", _TRAIN], no_card, 0, ["1.9.1 | the NVIDIA driver finds no card"]),
         # CUDA's runtime calls more functions than the stub has: nothing is trained.

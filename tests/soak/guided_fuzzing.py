@@ -14,7 +14,7 @@ import atheris
 
 _INSTRUMENTED = [
     "heatcrop.data",
-    "heatcrop.nets.torch_weights",
+    "heatcrop.nets.weights.pth_file",
     "heatcrop.cli.config",
     "heatcrop.cli.config_file",
     "PIL",

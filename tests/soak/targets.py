@@ -23,7 +23,7 @@ from heatcrop.files import write_json
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.metrics.submissions import score_files
 from heatcrop.nets.backbones import Backbone
-from heatcrop.nets.torch_weights import read_torch_weights
+from heatcrop.nets.weights.pth_file import read_torch_weights
 from heatcrop.predict.description import (
     Branch,
     Description,

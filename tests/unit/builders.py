@@ -6,7 +6,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.images import write_jpeg
 from heatcrop.data.tasks import Task
 from heatcrop.metrics.calibration import softmax
-from heatcrop.nets.mxnet_updater import MxnetUpdater
+from heatcrop.nets.gluon.updater import MxnetUpdater
 from heatcrop.training.loop import train
 
 

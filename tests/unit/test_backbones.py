@@ -11,11 +11,11 @@ import pytest
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import BACKBONES, ZOO, InputForm, backbone, expand
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
-from heatcrop.nets.dilation import dilate_last_stage
-from heatcrop.nets.engine import chain, gluoncv_net, mxnet
-from heatcrop.nets.feature_blocks import feature_blocks
-from heatcrop.nets.gluon_blocks import build_blocks
-from heatcrop.nets.inceptionv4 import inception_v4
+from heatcrop.nets.gluon.blocks import build_blocks
+from heatcrop.nets.gluon.dilation import dilate_last_stage
+from heatcrop.nets.gluon.engine import chain, gluoncv_net, mxnet
+from heatcrop.nets.gluon.feature_blocks import feature_blocks
+from heatcrop.nets.gluon.inceptionv4 import inception_v4
 from heatcrop.nets.inference import open_network
 from heatcrop.training.loop import TrainingPlan
 
@@ -102,7 +102,7 @@ def test_each_kind_of_network_trains_and_exports(tmp_path, name, side, n_blocks,
 
 
 def test_a_network_that_is_no_sequence_trains_and_exports(tmp_path, monkeypatch):
-    monkeypatch.setattr("heatcrop.nets.gluon_blocks.gluoncv_net", branching_net)
+    monkeypatch.setattr("heatcrop.nets.gluon.blocks.gluoncv_net", branching_net)
     check_training_and_export(tmp_path, SMALL, 64, 1, (4, 32, 32))
 
 

@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.mxnet_classifier import build_classifier
+from heatcrop.nets.gluon.classifier import build_classifier
+from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.loop import TrainingPlan
 

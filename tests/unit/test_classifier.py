@@ -12,16 +12,17 @@ from heatcrop.errors import RunError, WeightsError
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.devices import ON_CPU
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.inference import mxnet_runner, open_network
-from heatcrop.nets.maps import MapPlan
-from heatcrop.nets.mxnet_classifier import (
+from heatcrop.nets.gluon.classifier import (
     MxnetClassifier,
     build_classifier,
     trained_blocks,
     trunk_blocks,
 )
-from heatcrop.nets.params_file import read_params, write_params
+from heatcrop.nets.gluon.engine import mxnet
+from heatcrop.nets.gluon.runner import mxnet_runner
+from heatcrop.nets.inference import open_network
+from heatcrop.nets.maps import MapPlan
+from heatcrop.nets.weights.params_file import read_params, write_params
 
 BACKBONE = "mobilenet0.25"
 SHAPE = (5, 4, 6)
@@ -109,7 +110,7 @@ def test_the_seed_decides_the_fresh_classifier(small):
 
 @pytest.mark.parametrize(("frozen", "sizes"), [(0, (0, 18)), (9, (9, 9)), (-1, (18, 0)), (99, (18, 0))])
 def test_a_plan_cuts_the_blocks(monkeypatch, frozen, sizes):
-    monkeypatch.setattr("heatcrop.nets.mxnet_classifier.build_blocks", lambda *_: list(range(18)))
+    monkeypatch.setattr("heatcrop.nets.gluon.classifier.build_blocks", lambda *_: list(range(18)))
     plan = NetworkPlan(BACKBONE, "none", frozen)
     trunk, rest = trunk_blocks(plan, seed=0), trained_blocks(plan, seed=0)
     assert (len(trunk), len(rest)) == sizes

@@ -11,15 +11,15 @@ import pytest
 from PIL import ImageFile
 
 from heatcrop.errors import EngineError
-from heatcrop.nets import engine
-from heatcrop.nets.engine import explain_import_failure, gluoncv_net, mxnet, open_cuda_libraries
+from heatcrop.nets.gluon import engine
+from heatcrop.nets.gluon.engine import explain_import_failure, gluoncv_net, mxnet, open_cuda_libraries
 
 ROOT = Path(__file__).parents[2]
 
 FRESH = """
 import numpy as np
 before, fallback = set(vars(np)), np.__dict__.get("__getattr__")
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.gluon.engine import mxnet
 mx = mxnet()
 assert mx is mxnet()
 left = set(vars(np)) - before - {"int", "float", "object"}
@@ -206,8 +206,8 @@ CALLS = """
 import threading
 from pathlib import Path
 import numpy as np
-from heatcrop.nets.engine import chain, mxnet
-from heatcrop.nets.inference import mxnet_runner
+from heatcrop.nets.gluon.engine import chain, mxnet
+from heatcrop.nets.gluon.runner import mxnet_runner
 
 convolution = mxnet().gluon.nn.Conv2D
 net = chain(convolution(32, 3, 2, in_channels=3), convolution(32, 3, in_channels=32))

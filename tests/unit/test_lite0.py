@@ -6,13 +6,15 @@ import skimage.data
 from heatcrop.errors import WeightsError
 from heatcrop.metrics.calibration import softmax
 from heatcrop.nets.classifier import OUTPUTS
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.gluon_blocks import build_blocks
-from heatcrop.nets.inference import mxnet_runner, open_network
-from heatcrop.nets.lite0 import lite0_blocks, lite0_weights_file, load_lite0
-from heatcrop.nets.mxnet_classifier import build_classifier
-from heatcrop.nets.onnx_export import export_onnx
-from heatcrop.nets.torch_weights import read_torch_weights
+from heatcrop.nets.gluon.blocks import build_blocks
+from heatcrop.nets.gluon.classifier import build_classifier
+from heatcrop.nets.gluon.engine import mxnet
+from heatcrop.nets.gluon.lite0 import lite0_blocks, load_lite0
+from heatcrop.nets.gluon.onnx_export import export_onnx
+from heatcrop.nets.gluon.runner import mxnet_runner
+from heatcrop.nets.inference import open_network
+from heatcrop.nets.lite0 import lite0_weights_file
+from heatcrop.nets.weights.pth_file import read_torch_weights
 
 SIDE = 224
 # ImageNet classes: 285 Egyptian cat, 967 espresso.
@@ -115,7 +117,7 @@ def test_eighteen_blocks_and_their_shapes():
 
 def test_weights_of_another_shape_are_refused(monkeypatch):
     state = {"_fc.weight": np.zeros((1000, 1280)), "_fc.bias": np.zeros(1000), "x": np.zeros(3)}
-    monkeypatch.setattr("heatcrop.nets.lite0.read_torch_weights", lambda path: dict(state))
+    monkeypatch.setattr("heatcrop.nets.gluon.lite0.read_torch_weights", lambda path: dict(state))
     with pytest.raises(WeightsError, match="1 array, the network"):
         load_lite0(build_blocks("efficientnet_lite0", "none"), lite0_weights_file())
 

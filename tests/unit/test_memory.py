@@ -8,9 +8,9 @@ import pytest
 from heatcrop.cli.config import Config
 from heatcrop.cli.machine import memory_lines
 from heatcrop.nets.devices import Card, Devices
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.gluon_blocks import build_blocks
-from heatcrop.nets.mxnet_classifier import MxnetClassifier, activation_numbers, build_classifier
+from heatcrop.nets.gluon.blocks import build_blocks
+from heatcrop.nets.gluon.classifier import MxnetClassifier, activation_numbers, build_classifier
+from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.memory import training_need
 

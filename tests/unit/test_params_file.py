@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from heatcrop.errors import WeightsError
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.params_file import read_params, write_params
+from heatcrop.nets.gluon.engine import mxnet
+from heatcrop.nets.weights.params_file import read_params, write_params
 
 ARRAYS = {
     "weight": np.arange(6, dtype=np.float32).reshape(2, 3),

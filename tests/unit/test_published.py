@@ -10,8 +10,8 @@ import zipfile
 import pytest
 
 from heatcrop.errors import WeightsError
-from heatcrop.nets.engine import zoo_checksums
-from heatcrop.nets.published import RESNETS, published_file
+from heatcrop.nets.gluon.engine import zoo_checksums
+from heatcrop.nets.weights.published import RESNETS, published_file
 
 CONTENT = b"weights" * 1000
 SHA1 = hashlib.sha1(CONTENT).hexdigest()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from heatcrop.data.groups import OTHER_TASK
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.training.fit import validation_figures
 from heatcrop.training.loop import TrainingPlan
 

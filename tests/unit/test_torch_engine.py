@@ -15,8 +15,8 @@ from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.devices import ON_CPU, choose_trainer
 from heatcrop.nets.inference import open_network
 from heatcrop.nets.maps import MapPlan
-from heatcrop.nets.params_file import read_params
-from heatcrop.nets.torch_blocks import named_tensors
+from heatcrop.nets.pytorch.blocks import named_tensors
+from heatcrop.nets.weights.params_file import read_params
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.loop import TrainingPlan, train
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from heatcrop.nets.params_file import read_params
+from heatcrop.nets.weights.params_file import read_params
 from tests.tiny_run import ROOT
 
 # The last batch of an epoch has one row, and the first process none of it.

@@ -7,8 +7,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from heatcrop.errors import DivergedError
 from heatcrop.metrics.calibration import cross_entropy, softmax
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.mxnet_classifier import MxnetClassifier, build_classifier
+from heatcrop.nets.gluon.classifier import MxnetClassifier, build_classifier
+from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.fit import fit, validation_figures
 from heatcrop.training.loop import TrainingPlan, rate_at
@@ -324,7 +324,7 @@ def validation_of(toy):
 
 def test_in_mixed_precision_steps_may_overflow(monkeypatch):
     """A CPU has no float16, so the network stays in float32 here."""
-    monkeypatch.setattr("heatcrop.nets.mxnet_updater.mixed_block", lambda net: net)
+    monkeypatch.setattr("heatcrop.nets.gluon.updater.mixed_block", lambda net: net)
     done, plan = Toy(), TrainingPlan(epochs=1)
     validate = validation_of(done)
     done.x[0] = np.inf

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heatcrop.nets.engine import loss_scaler, mixed_block, mxnet
+from heatcrop.nets.gluon.engine import loss_scaler, mixed_block, mxnet
 from heatcrop.nets.updater import MASKED, Optimiser, Updater
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from heatcrop.errors import WeightsError
-from heatcrop.nets.params_file import read_params, require_fit
-from heatcrop.nets.published import RESNETS
-from heatcrop.nets.torch_weights import read_torch_weights
+from heatcrop.nets.weights.params_file import read_params, require_fit
+from heatcrop.nets.weights.pth_file import read_torch_weights
+from heatcrop.nets.weights.published import RESNETS
 
 _NORM = ("gamma", "beta", "running_mean", "running_var")
 _KINDS = (*_NORM, "weight", "bias")

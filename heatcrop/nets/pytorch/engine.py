@@ -25,10 +25,16 @@ from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, Tr
 from heatcrop.nets.devices import Devices
 from heatcrop.nets.inference import Runner
 from heatcrop.nets.maps import MapPlan
-from heatcrop.nets.params_file import read_classifier, write_classifier
-from heatcrop.nets.torch_blocks import build_modules, load_arrays, named_tensors, shapes_of
-from heatcrop.nets.torch_group import ProcessGroup, SharedStatistics, join_group, process_count, process_group
+from heatcrop.nets.pytorch.blocks import build_modules, load_arrays, named_tensors, shapes_of
+from heatcrop.nets.pytorch.group import (
+    ProcessGroup,
+    SharedStatistics,
+    join_group,
+    process_count,
+    process_group,
+)
 from heatcrop.nets.updater import MASKED, Optimiser, Updater
+from heatcrop.nets.weights.params_file import read_classifier, write_classifier
 
 _OPSET = 17
 _IMAGES_TIMES_CLASSES = 64
@@ -239,7 +245,7 @@ class TorchUpdater(Updater):
     """A :class:`ClassifierNet` in training, on one device, or on one of each process of a group.
 
     What changes the weights happens in all processes of the group, and each computes its share of a batch,
-    see :mod:`heatcrop.nets.torch_group`.
+    see :mod:`heatcrop.nets.pytorch.group`.
 
     With `devices.amp` convolutions and matrix products compute in bfloat16, whose range needs no scaling of
     the loss; weights and updates are float32 (Kalamkar et al., "A Study of BFLOAT16 for Deep Learning
@@ -396,7 +402,7 @@ def torch_runner(net: nn.Module, devices: Devices) -> Runner:
 def gradient_runner(net: ClassifierNet, plan: MapPlan, devices: Devices) -> Runner:
     """Run a trained classifier for its logits (N, C), and its class maps (N, C, h, w) by a backward pass.
 
-    See :func:`heatcrop.nets.gradients.gradient_runner`, which computes the same with MXNet.
+    See :func:`heatcrop.nets.gluon.gradients.gradient_runner`, which computes the same with MXNet.
     """
     device = torch.device(devices.torch_device)
     net = net.to(device).eval()

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from heatcrop.errors import EngineError
-from heatcrop.nets.engine import mxnet
-from heatcrop.nets.feature_blocks import output_shape
+from heatcrop.nets.gluon.engine import mxnet
+from heatcrop.nets.gluon.feature_blocks import output_shape
 
 
 def _layers(block: Any, kinds: tuple[type, ...]) -> Iterator[Any]:

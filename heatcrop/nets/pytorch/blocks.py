@@ -18,9 +18,9 @@ from torch import nn
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import TIMM, backbone
 from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_weights_file
-from heatcrop.nets.published import RESNETS, published_file
-from heatcrop.nets.torch_weights import read_torch_weights
-from heatcrop.nets.weight_files import read_named, read_zoo_weights
+from heatcrop.nets.weights.pth_file import read_torch_weights
+from heatcrop.nets.weights.published import RESNETS, published_file
+from heatcrop.nets.weights.zoo_files import read_named, read_zoo_weights
 from heatcrop.wording import counted
 
 _UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -200,7 +200,7 @@ def build_modules(name: str, weights: str, seed: int, side_px: int) -> list[nn.M
 
     `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a file: of
     efficientnet_lite0 ``.pth``; of residual networks that of the complete model zoo network, see
-    :func:`heatcrop.nets.weight_files.read_zoo_weights`; of timm's networks ``.safetensors`` or ``.pth``.
+    :func:`heatcrop.nets.weights.zoo_files.read_zoo_weights`; of timm's networks ``.safetensors`` or ``.pth``.
     `side_px` is the input's side.
 
     EngineError where this engine has no such backbone, WeightsError where weights are missing or do not fit.

@@ -13,11 +13,11 @@ from onnx import numpy_helper
 from heatcrop.errors import WeightsError
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
-from heatcrop.nets.engine import gluoncv_net, mxnet, zoo_checksums
-from heatcrop.nets.onnx_export import export_onnx
-from heatcrop.nets.params_file import read_params
-from heatcrop.nets.published import RESNETS
-from heatcrop.nets.weight_files import read_zoo_weights
+from heatcrop.nets.gluon.engine import gluoncv_net, mxnet, zoo_checksums
+from heatcrop.nets.gluon.onnx_export import export_onnx
+from heatcrop.nets.weights.params_file import read_params
+from heatcrop.nets.weights.published import RESNETS
+from heatcrop.nets.weights.zoo_files import read_zoo_weights
 from tests.torch_file import Tensor, weight_file
 
 SIDE = 64

@@ -9,11 +9,11 @@ import numpy as np
 
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import backbone
-from heatcrop.nets.engine import gluoncv_net, mxnet
-from heatcrop.nets.feature_blocks import feature_blocks
-from heatcrop.nets.inceptionv4 import inception_v4
-from heatcrop.nets.lite0 import lite0_blocks, load_lite0
-from heatcrop.nets.weight_files import read_zoo_weights
+from heatcrop.nets.gluon.engine import gluoncv_net, mxnet
+from heatcrop.nets.gluon.feature_blocks import feature_blocks
+from heatcrop.nets.gluon.inceptionv4 import inception_v4
+from heatcrop.nets.gluon.lite0 import lite0_blocks, load_lite0
+from heatcrop.nets.weights.zoo_files import read_zoo_weights
 
 
 def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slice = slice(None)) -> list[Any]:
@@ -22,7 +22,7 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
     Blocks outside `part` may be left uninitialised, which is faster.
 
     `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a file of
-    the complete model zoo network, see :func:`heatcrop.nets.weight_files.read_zoo_weights` (``.pth`` for
+    the complete model zoo network, see :func:`heatcrop.nets.weights.zoo_files.read_zoo_weights` (``.pth`` for
     efficientnet_lite0). EngineError where there is no such backbone or it has no feature map, WeightsError
     where weights are missing or do not fit.
     """

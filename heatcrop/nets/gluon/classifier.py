@@ -11,17 +11,18 @@ from typing import Any
 
 from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, TrainingEngine, Trunk
 from heatcrop.nets.devices import Devices
-from heatcrop.nets.dilation import dilate_last_stage
-from heatcrop.nets.engine import chain, mxnet
-from heatcrop.nets.feature_blocks import output_shape
-from heatcrop.nets.gluon_blocks import build_blocks
-from heatcrop.nets.gradients import gradient_runner
-from heatcrop.nets.inference import Runner, mxnet_runner
+from heatcrop.nets.gluon.blocks import build_blocks
+from heatcrop.nets.gluon.dilation import dilate_last_stage
+from heatcrop.nets.gluon.engine import chain, mxnet
+from heatcrop.nets.gluon.feature_blocks import output_shape
+from heatcrop.nets.gluon.gradients import gradient_runner
+from heatcrop.nets.gluon.onnx_export import export_onnx
+from heatcrop.nets.gluon.runner import mxnet_runner
+from heatcrop.nets.gluon.updater import MxnetUpdater
+from heatcrop.nets.inference import Runner
 from heatcrop.nets.maps import MapPlan
-from heatcrop.nets.mxnet_updater import MxnetUpdater
-from heatcrop.nets.onnx_export import export_onnx
-from heatcrop.nets.params_file import read_classifier, write_classifier
 from heatcrop.nets.updater import Optimiser, Updater
+from heatcrop.nets.weights.params_file import read_classifier, write_classifier
 
 # Operators whose output replaces their input in memory: the backward pass does not read that input.
 _IN_PLACE = {"Activation", "relu", "Flatten", "Reshape", "elemwise_add", "_plus", "broadcast_add"}

@@ -237,7 +237,9 @@ def _model_file(name: str, *_options: Any, **_more: Any) -> str:
     """Take the place of GluonCV's download, which may leave half a file and reports its causes poorly."""
     if name not in zoo_checksums():
         raise ValueError(f"no published weights of {name}")
-    from heatcrop.nets.published import published_file  # it needs more than ONNX Runtime's few packages
+    from heatcrop.nets.weights.published import (
+        published_file,  # it needs more than ONNX Runtime's few packages
+    )
 
     return str(published_file(name, zoo_checksums()[name]))
 
@@ -305,7 +307,7 @@ def gpu_fault(number: int) -> str:
 
 
 def main() -> int:
-    """Check that the installed engine can be imported: ``python -m heatcrop.nets.engine``."""
+    """Check that the installed engine can be imported: ``python -m heatcrop.nets.gluon.engine``."""
     try:
         if importlib.util.find_spec("mxnet") is None and importlib.util.find_spec("torch") is not None:
             import torch

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from heatcrop.errors import WeightsError
 from heatcrop.nets.lite0 import lite0_weights_file
-from heatcrop.nets.torch_weights import read_torch_weights
+from heatcrop.nets.weights.pth_file import read_torch_weights
 from tests.torch_file import GOOD, MAGIC, PROTOCOL, SYSTEM, VALUES, Named, Tensor, dumped, weight_file
 
 

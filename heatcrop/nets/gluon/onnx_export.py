@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from heatcrop.files import write_atomic
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.gluon.engine import mxnet
 
 
 def export_onnx(block: Any, input_shape: tuple[int, ...], path: Path, outputs: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from heatcrop.nets.engine import chain, mxnet
+from heatcrop.nets.gluon.engine import chain, mxnet
 
 _EPSILON = 1e-3
 

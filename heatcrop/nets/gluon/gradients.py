@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from heatcrop.nets.engine import in_one_thread, mxnet
+from heatcrop.nets.gluon.engine import in_one_thread, mxnet
 from heatcrop.nets.inference import Runner
 from heatcrop.nets.maps import MapPlan
 

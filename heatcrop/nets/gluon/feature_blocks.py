@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from heatcrop.errors import EngineError
-from heatcrop.nets.engine import mxnet
+from heatcrop.nets.gluon.engine import mxnet
 
 _LAYERS_WITH_WEIGHTS = ("Convolution", "FullyConnected")
 

@@ -1,0 +1,1 @@
+"""The MXNet engine: its import, backbones, the classifier, updates, gradients, and export."""

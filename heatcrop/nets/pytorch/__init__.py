@@ -1,0 +1,1 @@
+"""The PyTorch engine: backbones, the classifier and its updates, groups of processes."""

@@ -1,0 +1,1 @@
+"""Weight files of both engines: read and written with numpy alone, and downloaded."""
