@@ -15,6 +15,7 @@ import yaml
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import dump_config
 from heatcrop.data.groups import TaskGroup, single_group
+from heatcrop.data.tasks import short_names
 from heatcrop.errors import PROGRAM, RunError
 from heatcrop.files import write_json
 from heatcrop.nets.backbones import InputForm, backbone
@@ -91,6 +92,7 @@ class StageRunner:
         times: RunTimes | None = None,
     ) -> None:
         self.config, self.folder, self.groups, self._stamps = config, folder, groups, stamps or {}
+        self._titles = short_names(data.task for group in groups for data in group.tasks)
         self.times = times or RunTimes()
         self.context = network_context(config, folder)
         self._stage: tuple[tuple[str, str, str], Stage] | None = None
@@ -137,7 +139,7 @@ class StageRunner:
         plans: dict[str, dict[str, str]] = {}
         for group in self.groups:
             for data in (data for data in group.tasks if data.task.name in tasks):
-                reasons = plans.setdefault(data.task.short, {})
+                reasons = plans.setdefault(self._titles[data.task.name], {})
                 for stage in stages:
                     unit = group if stage != "crop" else single_group(data)
                     if not reasons and self.is_current(stage, unit):
@@ -151,7 +153,8 @@ class StageRunner:
 
     def run_stage(self, stage: str, group: TaskGroup) -> JobGraph:
         """Yield the jobs of one stage; none where its artefacts are up to date."""
-        times = self.times.stages.setdefault(group.short, {})
+        title = self._titles.get(group.name, group.short)
+        times = self.times.stages.setdefault(title, {})
         if self.is_current(stage, group):
             self._clear(stage, group)
             times[stage] = None
@@ -179,7 +182,7 @@ class StageRunner:
         self._stage = None
         self._clear(stage, group)
         times[stage] = sum(spent.values(), Spent())
-        log(f"{group.short}: {stage} in {format_duration(watch.spent().wall)}")
+        log(f"{title}: {stage} in {format_duration(watch.spent().wall)}")
 
     def perform(
         self, stage: str, group: str, made_from: str, method: str, arguments: list[Any]

@@ -12,7 +12,7 @@ from heatcrop.cli.prediction import trained_run
 from heatcrop.cli.run_folders import finished_tasks, refuse_foreign
 from heatcrop.cli.runner import StageRunner, devices_of
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.tasks import resolve
+from heatcrop.data.tasks import resolve, short_names
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_json, write_text
 from heatcrop.nets.classifier import TrainingEngine, training_engine
@@ -134,7 +134,8 @@ def plan_run(
     if must_render(config):
         known = config.known_tasks() or ()
         tasks = [resolve(name, known) for name in wanted] or known
-        return {task.short: dict.fromkeys(stages, "its images must be rendered first") for task in tasks}
+        why = "its images must be rendered first"
+        return {name: dict.fromkeys(stages, why) for name in short_names(tasks).values()}
     dataset = load_dataset(config, wanted, folder, keep=False)
     return StageRunner(config, folder, dataset.groups, dataset.stamps).plan(stages, dataset.tasks)
 

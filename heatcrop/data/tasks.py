@@ -6,6 +6,7 @@ import difflib
 import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -155,6 +156,18 @@ collar, lapel, neck, neckline, pant, sleeve
     hint = f"; did you mean {spellings[close[0]]}?" if close else "."
     there = ", ".join(task.short for task in tasks) or "none: the task list is empty"
     raise DataError(f"no task is named {name!r}{hint} There are: {there}")
+
+
+def short_names(tasks: Iterable[Task]) -> dict[str, str]:
+    """Return by name of each task its short name, or the name itself where several share the short one.
+
+    >>> names = ("neck_design_labels", "arm_design_labels", "arm_length_labels")
+    >>> list(short_names(Task(name, ("a", "b")) for name in names).values())
+    ['neck', 'arm_design_labels', 'arm_length_labels']
+    """
+    shorts = {task.name: task.short for task in tasks}
+    counts = Counter(short.casefold() for short in shorts.values())
+    return {name: short if counts[short.casefold()] == 1 else name for name, short in shorts.items()}
 
 
 def class_folders(task: Task) -> tuple[str, ...]:

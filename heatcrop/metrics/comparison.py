@@ -13,8 +13,6 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import YES
 from heatcrop.metrics.bootstrap import METRICS, bootstrap, interval
 
-RESAMPLES = 1000
-"""Of the bootstrap."""
 SIDES = ("a", "b")
 """The two runs, in the order in which they are given; changes are from the first to the second."""
 
@@ -79,7 +77,7 @@ def find_changes(letters: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarra
 def compare_scores(
     pairs: Mapping[str, Pair],
     branches: Sequence[str],
-    resamples: int = RESAMPLES,
+    resamples: int,
     done: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Score both runs on each task, and their means over the tasks.

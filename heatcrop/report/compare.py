@@ -17,7 +17,7 @@ from heatcrop.data.listing import REPORT_RECORD
 from heatcrop.data.tasks import Task, folder_name
 from heatcrop.errors import PROGRAM, DataError, RunError
 from heatcrop.files import write_json
-from heatcrop.metrics.comparison import RESAMPLES, SIDES, Pair, compare_scores, find_changes, match_rows
+from heatcrop.metrics.comparison import SIDES, Pair, compare_scores, find_changes, match_rows
 from heatcrop.report.build import ReportPlan, replacing
 from heatcrop.report.page import write_comparison_page
 from heatcrop.report.results import TaskResults, read_results, read_settings
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
 
 FIGURES = "comparison.json"
+RESAMPLES = 1000
+"""Of the bootstrap."""
 _COMPARED = "compared with"
 """The entry of a comparison's record that names the second run, relative to the first."""
 _WHY = {
@@ -109,7 +111,7 @@ def build_comparison(page: Path, runs: Sequence[ComparedRun], limit: int = Repor
         pairs[name] = Pair(letters, *parts)
         changes[name] = find_changes(letters, *(part["fused"] for part in parts))
     with progress("compare", len(pairs) * (1 + RESAMPLES)) as bar:
-        scores = compare_scores(pairs, BRANCHES, done=bar)
+        scores = compare_scores(pairs, BRANCHES, RESAMPLES, bar)
     figures: dict[str, Any] = {
         "runs": {
             side: {"name": run.name, "path": str(run.folder.path)}

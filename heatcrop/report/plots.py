@@ -19,7 +19,7 @@ from sklearn.calibration import CalibrationDisplay, calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from heatcrop.data.labels import YES
-from heatcrop.data.tasks import Task
+from heatcrop.data.tasks import Task, short_names
 from heatcrop.files import write_text
 from heatcrop.metrics.selective import LEAST_SHOWN, OperatingPoint, coverage_curve
 from heatcrop.report.results import TaskResults
@@ -74,8 +74,9 @@ def task_plots(root: Path, results: TaskResults, folder: TaskFolder, split: str)
 
 def scores_plot(root: Path, metrics: dict[str, Any], tasks: list[Task]) -> dict[str, str] | None:
     """Write the bars of AP by task and branch; None when nothing is scored."""
+    titles = short_names(tasks)
     aps = {
-        _clip(task.short): {b: metrics["tasks"][task.name][b]["map"] for b in BRANCHES}
+        _clip(titles[task.name]): {b: metrics["tasks"][task.name][b]["map"] for b in BRANCHES}
         for task in tasks
         if task.name in metrics["tasks"]
     }

@@ -48,6 +48,11 @@ def runs(finished_run, run_copy, neck):
     shutil.rmtree(other)
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr("heatcrop.report.compare.RESAMPLES", 25)
+
+
 @pytest.fixture
 def compare(call, runs):
     """Compare the two runs; returns the figures, the page's folder and what was printed."""

@@ -56,8 +56,15 @@ def test_page_fits_its_window(visit, window):
     assert fits_its_window(visit(window=window))
 
 
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("view", ["list", "large"])
+@pytest.mark.parametrize(
+    ("view", "window"),
+    [
+        ("list", "dark"),
+        ("large", "phone"),
+        *(pytest.param("list", window, marks=pytest.mark.soak) for window in ("desktop", "phone")),
+        *(pytest.param("large", window, marks=pytest.mark.soak) for window in ("desktop", "dark")),
+    ],
+)
 def test_axe_finds_no_serious_violation(visit, window, view):
     assert violations(visit(window=window), view) == []
 

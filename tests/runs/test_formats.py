@@ -122,7 +122,7 @@ def test_predictions_are_written_for_other_tools_too(call, home, tmp_path):
     # Beside the images, they are skipped by the next prediction, and replaced.
     code, text = call("predict", photos, *given, *formats)
     assert code == 0, text
-    assert text.count("2 images") == 1
+    assert text.count("2 images,") == 1
 
 
 def test_true_regions_of_a_document_are_those_of_the_run(call, home, tiny_home, tmp_path):
