@@ -75,7 +75,7 @@ def test_a_damaged_table_is_reported_by_fuse(call, run_copy, finished_run, tmp_p
     assert f"error: {run_copy / TASK / name}{finding}" in printed
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("number", [1, pytest.param(3, marks=pytest.mark.soak)])
 def test_damaged_weights_are_reported_with_the_cause(call, tiny_home, run_copy, tmp_path, number):
     weights = RunFolder(run_copy).task(TASK).weights(number)
     cut(1000)(weights)

@@ -15,7 +15,7 @@ from heatcrop.report.build import ReportPlan, build_gallery, build_report
 from heatcrop.report.results import read_results
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
-from tests.browser import WINDOWS, count, data_of, data_range, fits_its_window, values, violations
+from tests.browser import count, data_of, data_range, fits_its_window, values, violations
 from tests.drawn_run import draw_task
 
 pytestmark = pytest.mark.browser
@@ -89,7 +89,7 @@ def matching(rows: list[dict[str, Any]], wanted: dict[str, str]) -> int:
     return sum(all(value in row[name] for name, value in wanted.items()) for row in rows)
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window", ["desktop", "phone"])
 def test_page_fits_its_window(visit, window):
     assert fits_its_window(visit(window=window))
 
@@ -120,9 +120,9 @@ def test_heat_is_painted(visit):
     ("view", "name", "window"),
     [
         ("list", "report", "desktop"),
-        ("list", "report", "dark"),
         ("large", "report", "phone"),
         ("large", "predictions", "desktop"),
+        pytest.param("list", "report", "dark", marks=pytest.mark.soak),
         pytest.param("list", "report", "phone", marks=pytest.mark.soak),
         pytest.param("list", "predictions", "desktop", marks=pytest.mark.soak),
         pytest.param("large", "report", "desktop", marks=pytest.mark.soak),
@@ -352,7 +352,7 @@ def test_another_task_has_its_own_rule(trial):
     assert trial.input_value("[name=threshold]") == "0.9"
 
 
-@pytest.fixture(params=["desktop", "phone"])
+@pytest.fixture(params=["desktop", pytest.param("phone", marks=pytest.mark.soak)])
 def many(visit, request) -> Page:
     page = visit("many", request.param)
     page.select_option("[name=split]", "")

@@ -95,7 +95,7 @@ def write_stripped(path, to, reverse=False):
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_an_onnx_file_without_names_gives_the_same_logits(tmp_path, images, published, trainer, reverse):
     name, net, folder = published
     write_stripped(folder / "net.onnx", tmp_path / "own.onnx", reverse)
