@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ConfigDict
@@ -10,6 +11,11 @@ CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For dataclasses that are part of a file: a misspelt key or a number that is not finite is an error."""
 
 _QUOTE = '; put the text in quotes, as "yes" or "001": without them YAML reads a truth value, number or date'
+_PYTHON_TERMS = (
+    (re.compile(r"a valid tuple"), "a list, as [a, b]"),
+    (re.compile(r"a valid dictionary.*|a dictionary or an instance of \w+"), "a section, as key: value"),
+)
+"""What pydantic words in Python's terms, and what a reader of YAML calls it."""
 _BOUNDS = {
     "greater_than_equal": "at least",
     "greater_than": "more than",
@@ -25,6 +31,8 @@ def reason_of(error: Any, yaml: bool = True) -> str:
 
     >>> reason_of({"type": "less_than_equal", "msg": "", "loc": ("a",), "input": 5000, "ctx": {"le": 1000.0}})
     'is 5000; expected at most 1000'
+    >>> reason_of({"type": "tuple_type", "msg": "Input should be a valid tuple", "loc": ("a",), "input": 5})
+    'is 5; expected a list, as [a, b]'
     """
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if not error["loc"] and kind == "value_error":  # a check of our own, which names the place itself
@@ -42,8 +50,11 @@ def reason_of(error: Any, yaml: bool = True) -> str:
         return f"is {found}; expected {_BOUNDS[kind]} {f'{bound:,}' if bound > 1000 else f'{bound:g}'}"
     if message.startswith("Input should be "):
         expected = message.removeprefix("Input should be ")
-        unquoted = yaml and kind == "string_type" and not isinstance(error["input"], (list, dict))
-        return f"is {found}; expected {expected}{_QUOTE if unquoted else ''}"
+        if yaml:
+            expected = next((words for term, words in _PYTHON_TERMS if term.fullmatch(expected)), expected)
+        unquoted = kind == "string_type" and not isinstance(error["input"], (list, dict))
+        unquoted |= kind == "literal_error" and isinstance(error["input"], bool)
+        return f"is {found}; expected {expected}{_QUOTE if yaml and unquoted else ''}"
     return f"{message} (found {found})"
 
 
