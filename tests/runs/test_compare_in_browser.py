@@ -53,7 +53,7 @@ def pages(figures) -> dict[str, Path]:
     return {"report": figures[0]}
 
 
-@pytest.mark.parametrize("window", ["desktop", "phone"])
+@pytest.mark.parametrize("window", ["desktop", "phone", pytest.param("dark", marks=pytest.mark.soak)])
 def test_page_fits_its_window(visit, window):
     assert fits_its_window(visit(window=window))
 

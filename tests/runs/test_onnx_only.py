@@ -67,7 +67,7 @@ def allowed_imports():
     locked = (ROOT / "requirements/onnx.txt").read_text()
     names = {name.casefold().replace("_", "-") for name in re.findall(r"^([\w.-]+)==", locked, re.M)}
     assert {"onnxruntime", "numpy", "opencv-python-headless", "scikit-image", "pydantic"} <= names
-    assert not names & {"mxnet", "gluoncv", "onnx", "pandas", "sklearn", "torch"}
+    assert not names & {"mxnet", "gluoncv", "onnx", "pandas", "scikit-learn", "torch"}
     names.add("opencv-python")  # the same modules, with windows
     return [
         package

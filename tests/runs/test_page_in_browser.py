@@ -89,7 +89,7 @@ def matching(rows: list[dict[str, Any]], wanted: dict[str, str]) -> int:
     return sum(all(value in row[name] for name, value in wanted.items()) for row in rows)
 
 
-@pytest.mark.parametrize("window", ["desktop", "phone"])
+@pytest.mark.parametrize("window", ["desktop", "phone", pytest.param("dark", marks=pytest.mark.soak)])
 def test_page_fits_its_window(visit, window):
     assert fits_its_window(visit(window=window))
 
@@ -325,21 +325,20 @@ def test_table_counts_what_the_tried_rule_changes(trial, pages):
     assert count(trial) == moved
 
 
-@pytest.mark.parametrize("most", [0.2, pytest.param(0.05, marks=pytest.mark.soak)])
-def test_visible_crops_follow_a_slider_at_once(trial, most):
-    """Within 50 ms where no other test runs."""
+def test_visible_crops_follow_a_slider_within_50_ms(trial):
+    """Under 20 ms on two idle cores; the least of many, since other tests run beside this one."""
     seconds = trial.evaluate("""async () => {
         const slider = document.querySelector("[name=threshold]"), times = [];
-        for (const value of [0.3, 0.5, 0.7, 0.9, 0.4, 0.6]) {
+        for (let i = 0; i < 30; i++) {
             const start = performance.now();
-            slider.value = value;
+            slider.value = 0.3 + 0.02 * ((7 * i) % 30);
             slider.dispatchEvent(new Event("input", { bubbles: true }));
             await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
             times.push((performance.now() - start) / 1000);
         }
         return times;
     }""")
-    assert min(seconds) < most
+    assert min(seconds) < 0.05
 
 
 def test_another_task_has_its_own_rule(trial):
