@@ -243,13 +243,16 @@ def _coverage(
         axes.plot(*coverage_curve(confidence, right), color=COLOURS[branch], linewidth=1.8, label=branch)
     # Of accuracies with the same threshold the highest, which comes last.
     chosen = {one.threshold: one.accuracy for one in points if one.accuracy >= LEAST_SHOWN}
-    for threshold, accuracy in chosen.items() if branches[-1] == "fused" else ():
+    labelled = -1.0  # a label is 0.05 wide; of points that are closer, that of the highest accuracy has one
+    for threshold, accuracy in reversed(chosen.items()) if branches[-1] == "fused" else ():
         if threshold is None or not (sure := confidence >= threshold).any():
             continue
         at, height = float(sure.mean()), float(right[sure].mean())
         axes.plot(at, height, "o", color=COLOURS["fused"], markersize=6)
-        place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "fontsize": 9}
-        axes.annotate(f"{accuracy:.0%}", (at, height), **place)
+        if at > labelled + 0.05:
+            place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+            axes.annotate(f"{accuracy:.0%}", (at, height), **place)
+            labelled = at
         reached.append(f"{accuracy:.0%} promised, {height:.0%} of {at:.0%} right")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.14))
     axes.set_yticks(np.linspace(0, 1, 6))

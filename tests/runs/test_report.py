@@ -16,14 +16,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from heatcrop.data.tasks import Task
 from heatcrop.files import write_text
 from heatcrop.report.build import ReportPlan, build_report
 from heatcrop.report.drawing import CYAN, heat_colours, heat_on, overlay, read_panels
 from heatcrop.report.page import ASSETS, COMPARISON_ASSETS
+from heatcrop.report.plots import scores_plot
 from heatcrop.report.results import choose_rows, read_results
 from heatcrop.report.sheets import plan_sheets, write_sheet
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
+from heatcrop.runs.predictions import BRANCHES
 from heatcrop.runs.records import StageInputs, write_record
 from tests.drawn_run import draw_task
 
@@ -388,3 +391,15 @@ def test_worst_images_come_first_on_request(results):
     for sheet in plan_sheets(results, PLAN.tiles, worst_first=True):
         probability = results.last[:, HOSTILE.index(sheet.title)]
         assert sheet.rows.tolist() == sorted(sheet.total, key=lambda row: probability[row])[: PLAN.tiles]
+
+
+def test_tasks_that_share_a_short_name_have_bars_of_their_own(tmp_path):
+    tasks = [Task(f"arm_{kind}_labels", ("a", "b")) for kind in ("design", "length")]
+    scores = {
+        task.name: {branch: {"map": ap} for branch in BRANCHES}
+        for task, ap in zip(tasks, (0.25, 0.75), strict=True)
+    }
+    (tmp_path / "plots").mkdir()
+    plot = scores_plot(tmp_path, {"tasks": scores, "split": "test"}, tasks)
+    assert "arm_design_labels: full 0.250" in plot["alt"]
+    assert "arm_length_labels: full 0.750" in plot["alt"]
