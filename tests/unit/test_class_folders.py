@@ -1,5 +1,6 @@
 """Class folders without a task, folders of splits, stray folders, and names that differ by case."""
 
+import gzip
 import unicodedata
 
 import pytest
@@ -407,14 +408,41 @@ def test_splits_within_a_task(home):
     assert read.problems == []
 
 
-def test_tables_that_are_splits(home):
+@pytest.fixture
+def two_tables(home):
     root = home("1.jpg", "2.jpg", "3.jpg")
     (root / "train.csv").write_text("image,task,label\n1.jpg,beak,long\n2.jpg,beak,hooked\n")
     (root / "test.csv").write_text("image,task,label\n3.jpg,beak,long\n")
-    read = inferred(root / "train.csv", root / "test.csv")
+    return root
+
+
+@pytest.mark.parametrize("names", [["train.csv", "test.csv"], [""]], ids=["tables", "folder"])
+def test_tables_that_are_splits(two_tables, names):
+    read = inferred(*(two_tables / name for name in names))
     assert splits(read) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "test"}
-    assert len(read.notes) == 2
-    assert "test.csv: rows without a split are in test, by its name" in read.notes[1]
+    assert read.problems == []
+    assert sorted(read.notes) == [
+        "birds/test.csv: rows without a split are in test, by its name",
+        "birds/train.csv: rows without a split are in train, by its name",
+    ]
+
+
+def test_compressed_tables_that_are_splits(two_tables):
+    for path in (two_tables / "train.csv", two_tables / "test.csv"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert splits(inferred(two_tables)) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "test"}
+
+
+def test_of_tables_with_other_names_one_is_to_be_chosen(two_tables):
+    (two_tables / "train.csv").rename(two_tables / "mine.csv")
+    with pytest.raises(DataError, match=r"several files could hold the annotations \(mine.csv, test.csv\)"):
+        inferred(two_tables)
+
+
+def test_a_table_with_the_usual_name_comes_before_those_of_splits(two_tables):
+    (two_tables / "annotations.csv").write_text("image,task,label\n1.jpg,beak,long\n2.jpg,beak,hooked\n")
+    assert set(splits(inferred(two_tables))) == {"1.jpg", "2.jpg"}
 
 
 def test_a_task_called_like_a_split_is_one_where_it_is_the_only_root(home, tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from heatcrop.data.readers import coco, cvat, fashionai, folders, label_studio, metadata, parquet, table
 from heatcrop.data.readers.collect import NO_ACCESS, Access, Annotations, Collector, Root, find_split
 from heatcrop.data.readers.infer import Inferred, tasks_of
+from heatcrop.data.readers.places import files_in
 from heatcrop.data.readers.unused import report_unused, why_unused
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
@@ -54,9 +55,9 @@ def read_annotations(
     Parameters
     ----------
     roots : sequence of path
-        Folders of data, or CSV files. A row of an image that an earlier root already has, with the same name
-        and the same bytes, is dropped and counted. Of several roots, one that cannot be read is a problem,
-        and the others are read.
+        Folders of data, or CSV files. Of a folder with ``train.csv`` and ``test.csv``, each is a root. A row
+        of an image that an earlier root already has, with the same name and the same bytes, is dropped and
+        counted. Of several roots, one that cannot be read is a problem, and the others are read.
     tasks : sequence of Task, optional
         Rows of other FashionAI tasks are left out and counted. None infers them, see `infer_tasks`; tasks
         that cannot be inferred are problems.
@@ -178,16 +179,16 @@ def _open_roots(
         raise DataError("no data folder is given; name one with --data")
     if layout not in ("auto", *_READERS):
         raise DataError(f"layout {layout!r} is unknown; expected one of auto, {', '.join(_READERS)}")
-    paths = [_openable(Path(root)) for root in roots]
+    paths = [table for root in roots for table in _split_tables(_openable(Path(root)), layout, splits)]
     folders = [_folder(path) for path in paths]
     # Of several roots, sources start with the name of the folder if it is unique, otherwise with its path.
     names = [folder.resolve().name for folder in folders]
-    if len(set(names)) < len(names):
+    if len(set(names)) < len({folder.resolve() for folder in folders}):
         names = [folder.as_posix() for folder in folders]
     opened, faults = [], []
     for path, folder, name, label in zip(paths, folders, names, _labels(folders), strict=True):
         several = len(paths) > 1
-        titles = (path.stem, folder.resolve().name) if several else ()  # of train.csv, or train/
+        titles = (_stem(path), folder.resolve().name) if several else ()  # of train.csv, or train/
         split = next((title for title in titles if title and find_split(title, splits)), "")
         try:
             how, source = _layout(path, layout)
@@ -199,6 +200,24 @@ def _open_roots(
     if not opened:
         raise faults[0]
     return opened, [f"{error}; this data is left out" for error in faults]
+
+
+def _split_tables(path: Path, layout: str, splits: Mapping[str, str]) -> list[Path]:
+    """List a folder's tables where there are several and each is called like a split; otherwise the path."""
+    if not path.is_dir() or fashionai.find(path):
+        return [path]
+    for how, reader in (("csv", table), ("parquet", parquet)):
+        if layout in ("auto", how):
+            found = [file for file in files_in(path, reader.ENDINGS) if reader.fits(file)]
+            if found:
+                named = all(find_split(_stem(file), splits) for file in found)
+                return found if named and len(found) > 1 else [path]
+    return [path]
+
+
+def _stem(path: Path) -> str:
+    """Return a file's name without its endings; ``train.csv.gz`` has two."""
+    return path.name.partition(".")[0]
 
 
 def _folder(path: Path) -> Path:
