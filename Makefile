@@ -38,8 +38,8 @@ test: $(VENV)/.test
 	$(BIN)/python $(TESTS) $(FILES)
 
 # Of the pure parts, by their own tests: measuring it takes two fifths more time.
-PURE := bootstrap calibration class_folders coco comparison component cvat dataset ensemble fusion groups \
-  heatmaps images invisible label_studio labels listing metadata packed parquet pooling readers rule score \
+PURE := bootstrap calibration class_folders coco comparison component cvat dataset ensemble exclusions fusion \
+  groups heatmaps images invisible label_studio labels listing metadata packed parquet pooling readers rule score \
   selective several_roots splits square submissions suspects tables tasks unused writers
 coverage: $(VENV)/.test
 	$(BIN)/python $(TESTS) $(PURE:%=tests/unit/test_%.py) --cov --cov-report=term

@@ -73,6 +73,9 @@ class DataConfig(Section):
     """Share of the images for test if the data names no split."""
     max_rejected_share: float = Field(0.02, ge=0, le=1)
     """Greatest share of rejected rows."""
+    excluded: tuple[str, ...] = ()
+    """CSV files with a column `image` (and `task`) of images that are left out of training and validation. A
+    `suspects.csv` can be given as it is: its rows with `suspect` 1 are meant."""
     limit_per_class: int | None = Field(None, ge=1, le=1_000_000_000)
     """Greatest number of images of each class and split, for a quick trial."""
 

@@ -14,6 +14,7 @@ import pandas as pd
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
 from heatcrop.data.dataset import TaskData, survey_images, task_data
+from heatcrop.data.exclusions import Exclusion, exclude_rows, read_exclusions
 from heatcrop.data.groups import HELD_OUT, TaskGroup, align_splits, shared_group, single_group
 from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.collect import Access
@@ -118,7 +119,9 @@ def load_dataset(
         notes.append(f"{counted(len(rejected), 'row(s)')} rejected, see rejected.csv")
     splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
     rows = rows.assign(split=align_splits(rows, splits) if shared else splits)
-    places, problems = ", ".join(map(str, roots)), []
+    rows, excluded, unknown = exclude_rows(rows, _exclusions(config, tasks, folder))
+    notes += excluded
+    places, problems = ", ".join(map(str, roots)), unknown
     found: dict[str, TaskData] = {}
     for task in tasks if shared or not chosen else chosen:
         data = task_data(task, rows)
@@ -165,6 +168,19 @@ def _roots(config: Config) -> list[Path]:
         root, workers = rendered_folder(config), config.runtime.threads
         write_dataset(root, *sizes, config.seed, workers=workers, progress=bar)
     return [root]
+
+
+def _exclusions(config: Config, tasks: Sequence[Task], folder: RunFolder | None) -> list[Exclusion]:
+    """Read the images that are left out of training."""
+    found = []
+    for path in map(expanded, config.data.excluded):
+        if folder is not None and path.resolve().is_relative_to(folder.path.resolve()):
+            raise RunError(
+                f"{path}: this run writes the file again, so that it would change its own data; copy the "
+                "file, or give the new run a name of its own with --set name=..."
+            )
+        found += read_exclusions(path, tasks)
+    return found
 
 
 def expanded(root: str) -> Path:

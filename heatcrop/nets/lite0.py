@@ -6,10 +6,14 @@ ICML 2019, in the Lite variant (no squeeze-and-excitation, ReLU6, fixed stem and
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 
+import numpy as np
+
 from heatcrop.errors import WeightsError, install_command
+from heatcrop.nets.weights.pth_file import read_torch_weights
 
 # repeats, kernel, stride, expansion, output channels
 STAGES = (
@@ -36,3 +40,35 @@ def lite0_weights_file() -> Path:
             f"{install_command()}"
         )
     return Path(spec.submodule_search_locations[0]) / "models" / _FILE
+
+
+def lite0_arrays(path: Path | None = None) -> list[tuple[str, np.ndarray]]:
+    """Read name and array of the ImageNet weights, which several networks of a process start from.
+
+    File and networks list layers in the order of the forward pass, and a layer's parameters in the order
+    weight, bias, running mean, running variance: they correspond one to one, which their shapes confirm.
+    The head that the blocks were trained with, ``_fc``, is left out.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A ``.pth`` file, by default the installed package's.
+
+    Raises
+    ------
+    WeightsError
+        When the file is missing or cannot be read.
+    """
+    if path is not None:
+        return _arrays(path)
+    return list(_published())
+
+
+@functools.cache
+def _published() -> tuple[tuple[str, np.ndarray], ...]:
+    return tuple(_arrays(lite0_weights_file()))
+
+
+def _arrays(path: Path) -> list[tuple[str, np.ndarray]]:
+    skipped = ("num_batches_tracked", "_fc.weight", "_fc.bias")
+    return [(name, array) for name, array in read_torch_weights(path).items() if not name.endswith(skipped)]

@@ -194,9 +194,9 @@ def read_results(
 def write_suspects(path: Path, results: TaskResults) -> None:
     """Write the labels of training and validation images, the most doubtful first.
 
-    ``image, split, label, suggested``: the label, and the most probable class by networks that did not train
-    on the image; ``label_probability, suggested_probability``: the mean of both branches; ``suspect``: 1
-    where confident learning takes the label for wrong. An unchanged file is not written again.
+    ``image, task, split, label, suggested``: the label, and the most probable class by networks that did not
+    train on the image; ``label_probability, suggested_probability``: the mean of both branches; ``suspect``:
+    1 where confident learning takes the label for wrong. An unchanged file is not written again.
     """
     import pandas as pd
 
@@ -206,6 +206,7 @@ def write_suspects(path: Path, results: TaskResults) -> None:
     classes = np.array(data.task.classes, object)
     table = {
         "image": [data.images[i] for i in rows],
+        "task": data.task.name,
         "split": data.splits[rows],
         "label": classes[data.letters[rows].argmax(axis=1)],
         "suggested": classes[p[rows].argmax(axis=1)],

@@ -50,9 +50,7 @@ def content(text):
         ("export", "../trunk/trunk.onnx", cut(100), ": cannot be opened as a network"),
     ],
 )
-def test_a_damaged_file_is_reported_with_the_fix(
-    call, run_copy, no_plots, command, name, damage, finding
-):
+def test_a_damaged_file_is_reported_with_the_fix(call, run_copy, no_plots, command, name, damage, finding):
     path = (run_copy / TASK / name).resolve()
     damage(path)
     code, printed = call(command, "--run", run_copy)

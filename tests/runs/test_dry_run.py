@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import heatcrop.cli.runner
@@ -66,6 +67,23 @@ def test_a_setting_of_the_network_outdates_stage_1(plan):
 
 def test_another_method_of_heatmaps_outdates_stage_1(plan):
     assert plan("--set", "heatmap.method=grad_cam")["neck", "cam"] == "heatmap.method cam -> grad_cam"
+
+
+def test_an_image_that_is_left_out_of_training_outdates_its_task(plan, finished_run, tmp_path):
+    predictions = pd.read_csv(RunFolder(finished_run).task(NECK).predictions_csv(1))
+    image = predictions.loc[predictions["split"] == "train", "image"].iloc[0]
+    (tmp_path / "bad.csv").write_text(f"image,task\n{image},neck\n")
+    reasons = plan("--set", f"data.excluded=['{tmp_path}/bad.csv']")
+    assert reasons["neck", "cam"] == "other labels, splits or groups"
+    assert reasons["lapel", "cam"] == "up to date"
+
+
+def test_a_list_that_the_run_itself_writes_is_refused(call, finished_run):
+    words = ("--config", "tiny.yaml", "--out", finished_run, "--dry-run")
+    path = RunFolder(finished_run).task(NECK).suspects
+    code, printed = call("run", "--all", *words, "--set", f"data.excluded=['{path}']")
+    assert code == 1
+    assert "copy the file, or give the new run a name of its own" in " ".join(printed.split())
 
 
 def test_a_missing_record_is_a_stage_not_done(plan, run_copy):

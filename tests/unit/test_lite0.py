@@ -117,7 +117,7 @@ def test_eighteen_blocks_and_their_shapes():
 
 def test_weights_of_another_shape_are_refused(monkeypatch):
     state = {"_fc.weight": np.zeros((1000, 1280)), "_fc.bias": np.zeros(1000), "x": np.zeros(3)}
-    monkeypatch.setattr("heatcrop.nets.gluon.lite0.read_torch_weights", lambda path: dict(state))
+    monkeypatch.setattr("heatcrop.nets.lite0.read_torch_weights", lambda path: dict(state))
     with pytest.raises(WeightsError, match="1 array, the network"):
         load_lite0(build_blocks("efficientnet_lite0", "none"), lite0_weights_file())
 

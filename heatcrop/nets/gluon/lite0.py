@@ -7,8 +7,7 @@ from typing import Any
 
 from heatcrop.errors import WeightsError
 from heatcrop.nets.gluon.engine import chain, mxnet
-from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_weights_file
-from heatcrop.nets.weights.pth_file import read_torch_weights
+from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_arrays
 from heatcrop.wording import counted
 
 
@@ -70,15 +69,9 @@ def lite0_blocks() -> list[Any]:
 def load_lite0(blocks: list[Any], path: Path | None = None, part: slice = slice(None)) -> None:
     """Load ImageNet weights into a part of the blocks.
 
-    The file is a ``.pth`` one, by default the installed package's; WeightsError where it does not
-    fit. The head that the blocks were trained with, ``_fc``, is left out.
+    See :func:`heatcrop.nets.lite0.lite0_arrays`; WeightsError where the file does not fit.
     """
-    mx = mxnet()
-    state = read_torch_weights(path or lite0_weights_file())
-    # File and network list layers in the order of the forward pass, and a layer's parameters in the order
-    # weight, bias, running mean, running variance: they correspond one to one, which the shapes confirm.
-    skipped = ("num_batches_tracked", "_fc.weight", "_fc.bias")
-    arrays = [(k, v) for k, v in state.items() if not k.endswith(skipped)]
+    mx, arrays = mxnet(), lite0_arrays(path)
     parameters = [p for block in blocks for p in block.collect_params().values()]
     if len(parameters) != len(arrays):
         raise WeightsError(

@@ -17,8 +17,7 @@ from torch import nn
 
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import TIMM, backbone
-from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_weights_file
-from heatcrop.nets.weights.pth_file import read_torch_weights
+from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_arrays
 from heatcrop.nets.weights.published import RESNETS, published_file
 from heatcrop.nets.weights.zoo_files import read_named, read_zoo_weights
 from heatcrop.wording import counted
@@ -234,12 +233,10 @@ def build_modules(name: str, weights: str, seed: int, side_px: int) -> list[nn.M
 
 
 def _load_lite0(blocks: Sequence[nn.Module], path: Path | None) -> None:
-    """Load ImageNet weights; file and network list them in the order of the forward pass."""
-    state = read_torch_weights(path or lite0_weights_file())
-    skipped = ("num_batches_tracked", "_fc.weight", "_fc.bias")
-    arrays = [(name, array) for name, array in state.items() if not name.endswith(skipped)]
+    """Load ImageNet weights, see :func:`heatcrop.nets.lite0.lite0_arrays`."""
+    arrays = lite0_arrays(path)
     own = nn.Sequential(*blocks).state_dict()
-    tensors = [(name, tensor) for name, tensor in own.items() if not name.endswith(skipped)]
+    tensors = [(name, tensor) for name, tensor in own.items() if not name.endswith("num_batches_tracked")]
     if len(tensors) != len(arrays):
         raise WeightsError(
             f"the weight file holds {counted(len(arrays), 'array(s)')}, the network {len(tensors)}"
