@@ -30,6 +30,14 @@ Call = Callable[..., tuple[int, str]]
 """Runs a command; returns its exit code and what it printed."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_fsync() -> Iterator[None]:
+    """Do not wait for the disk: only a loss of power, which no test can cause, makes a difference."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heatcrop.files.os.fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a few rendered images and ``tiny.yaml``, see :mod:`tests.tiny_run`."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import io
 import json
+import lzma
 import os
 import signal
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -75,6 +79,14 @@ def csv_tasks(folder: Path, data: bytes) -> bool:
     """Infer the tasks of a CSV file."""
     (folder / "a.csv").write_bytes(data)
     return _accepted(lambda: infer_tasks(folder / "a.csv"))
+
+
+def packed(folder: Path, data: bytes) -> bool:
+    """Read a compressed CSV file; accepted where no row is rejected."""
+    for name in ("0.jpg", "1.jpg"):
+        (folder / name).touch()
+    (folder / "a.csv.gz").write_bytes(data)  # the content says how it is compressed, not the name
+    return _all_rows([folder / "a.csv.gz"], TASKS)
 
 
 def _fashionai(folder: Path, data: bytes) -> Path:
@@ -202,6 +214,7 @@ TARGETS: dict[str, Target] = {
     for f in (
         csv_annotations,
         csv_tasks,
+        packed,
         fashionai_annotations,
         fashionai_tasks,
         names,
@@ -245,6 +258,7 @@ def seeds(target: str) -> list[bytes]:
             b'\xef\xbb\xbfimage,task,label\r\n"a,b.jpg",BEAK,nyn\r\n1.jpg,tail,yn\r\n',
         ],
         "csv_tasks": [_CSV_WITH_NAMES],
+        "packed": [*(module.compress(_CSV_WITH_NAMES) for module in (gzip, bz2, lzma)), _zipped()],
         "fashionai_annotations": [_FASHIONAI],
         "fashionai_tasks": [_FASHIONAI],
         "names": [
@@ -292,6 +306,13 @@ def seeds(target: str) -> list[bytes]:
             b'{"file_name": "1.jpg", "beak": "broad"}\n'
         ],
     }[target]
+
+
+def _zipped() -> bytes:
+    with io.BytesIO() as buffer:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("labels.csv", _CSV_WITH_NAMES)
+        return buffer.getvalue()
 
 
 def _description() -> bytes:
