@@ -31,8 +31,8 @@ Backbone `{backbone}` at {side_px} px, images fitted by `{fit}`, trained with se
 {recipe}
 
 ## Scores on {split}
-AP is the official score of the FashionAI competition. The interval of the accuracy is Wilson's, 95 %, over
-images only: it does not contain the variation between trainings, nor between data sets.
+AP is the official score of the FashionAI competition. Intervals are 95 %, of AP by bootstrap and of accuracy
+Wilson's, over images only: they do not contain the variation between trainings, nor between data sets.
 
 | task | images | AP, full image | AP, crop | AP, fused | accuracy, fused |
 |---|---|---|---|---|---|
@@ -121,6 +121,8 @@ def _scores(name: str, found: dict[str, Any] | None) -> str:
     n, accuracy = int(found["n"]), float(found["fused"]["accuracy"])
     low, high = wilson_interval(accuracy, n)
     ap = " | ".join(f"{found[branch]['map']:.3f}" for branch in ("full", "crop", "fused"))
+    if of_ap := found.get("fused_interval"):  # not of earlier versions, nor of very many images
+        ap += f" ({of_ap['low']:.3f} to {of_ap['high']:.3f})"
     return f"| {_cell(name)} | {n} | {ap} | {accuracy:.0%} ({low:.0%} to {high:.0%}) |"
 
 

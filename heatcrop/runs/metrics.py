@@ -11,6 +11,7 @@ import pandas as pd
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import YES
 from heatcrop.files import write_json
+from heatcrop.metrics.bootstrap import ap_interval
 from heatcrop.metrics.invisible import detect_invisible
 from heatcrop.metrics.localisation import localisation
 from heatcrop.metrics.score import accuracy, average_precision, basic_precision
@@ -30,6 +31,7 @@ from heatcrop.runs.records import TIMES, read_record
 from heatcrop.runs.thresholds import read_points
 from heatcrop.wording import counted
 
+_MOST_RESAMPLED = 50_000
 _SCORES = {"map": average_precision, "basic_precision": basic_precision, "accuracy": accuracy}
 
 
@@ -63,9 +65,15 @@ def task_metrics(
         "crops": {"n": len(fallbacks), "fallback_rate": float(fallbacks.mean()) if len(fallbacks) else 0.0},
         **stage_times(folder),
         "n": len(rows),
+        "fused_interval": _fused_interval(branches["fused"][rows], data.letters[rows]),
         "invisible": _invisible_figures(data, branches, rows),
         "sure": sure_figures(read_points(folder), branches["fused"][rows], data.letters[rows]),
     }
+
+
+def _fused_interval(fused: np.ndarray, letters: np.ndarray) -> dict[str, float] | None:
+    """Return the 95 % interval of the fused AP; None where it would take long, and is below 0.01 wide."""
+    return ap_interval(fused, letters) if len(letters) <= _MOST_RESAMPLED else None
 
 
 def sure_figures(

@@ -131,6 +131,8 @@ def test_the_card_has_the_scores_of_the_run(exported, finished_run):
     metrics = json.loads((finished_run / "metrics.json").read_text())
     for name, found in metrics["tasks"].items():
         assert f"| {name} | {found['n']} | {found['full']['map']:.3f} | {found['crop']['map']:.3f}" in card
+        low, high = (found["fused_interval"][end] for end in ("low", "high"))
+        assert f" | {found['fused']['map']:.3f} ({low:.3f} to {high:.3f}) | " in card
     assert f"## Scores on {metrics['split']}" in card
     assert card.count(": not stated\n") == 3
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heatcrop.metrics.bootstrap import bootstrap, interval
+from heatcrop.metrics.bootstrap import ap_interval, bootstrap, interval
 from heatcrop.metrics.score import average_precision
 
 
@@ -61,3 +61,39 @@ def test_progress_counts_each_sample_of_each_task():
     counted = []
     bootstrap({"a": {"t": [p]}, "b": {"t": [p]}}, {"t": letters}, 3, done=counted.append)
     assert counted == [1, 1, 1, 1]
+
+
+def noisy(n, seed):
+    """Predictions that are right more often than not, and their labels."""
+    rng = np.random.default_rng(seed)
+    letters = np.zeros((n, 3), np.int8)
+    letters[np.arange(n), rng.integers(0, 3, n)] = 2
+    return rng.dirichlet(np.ones(3), n) + 0.4 * (letters > 0), letters
+
+
+def test_the_interval_of_an_ap_is_close_to_the_percentiles():
+    p, letters = noisy(150, 2)
+    found = ap_interval(p, letters)
+    expected = interval(bootstrap({"a": {"t": [p]}}, {"t": letters}, 1000, seed=1)["a"]["t"][:, 0])
+    assert found["low"] == pytest.approx(expected["low"], abs=0.02)
+    assert found["high"] == pytest.approx(expected["high"], abs=0.02)
+
+
+def test_the_interval_of_an_ap_contains_the_ap_of_all_images_in_most_samples():
+    p, letters = noisy(20_000, 3)
+    truth, n_inside = average_precision(p, letters), 0
+    for rows in np.array_split(np.arange(20_000), 100):
+        found = ap_interval(p[rows], letters[rows], resamples=100)
+        n_inside += found["low"] <= truth <= found["high"]
+    assert 88 <= n_inside <= 100
+
+
+def test_the_interval_of_an_ap_stays_within_0_and_1():
+    letters = np.array([[2, 0], [2, 0], [0, 2]], np.int8)
+    found = ap_interval(letters / 2, letters)
+    assert found == {"low": 1.0, "high": 1.0}
+    assert ap_interval(np.array([[0.9, 0.1], [0.2, 0.8]]), letters[[0, 0]])["low"] >= 0
+
+
+def test_fewer_than_two_images_have_no_interval():
+    assert ap_interval(np.zeros((1, 2)), np.array([[2, 0]], np.int8)) is None
