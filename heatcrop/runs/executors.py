@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 60
 _FILES, _FILES_PER_WORKER = 64, 32  # this process's own; connections and pipes to a worker
 _MIN_FILES, _MIN_FILES_PER_WORKER = 40, 10  # at most 52, 70 and 91 were seen open with 2, 4 and 6 workers
+_SILENT = logging.CRITICAL + 1  # Dask logs lost connections as critical, also those of an interrupted run
 _WORKER_DEATHS = 3  # of workers, one after another, during the same job
 
 JobGraph = Generator[list[tuple[Any, ...]], list[Any], None]
@@ -97,7 +98,7 @@ def open_executor(workers: int, scheduler: str | None = None, isolated: bool = F
     from distributed import Client, LocalCluster
     from distributed.security import Security
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    logging.getLogger("distributed").setLevel(_SILENT)
     settings = {
         "distributed.scheduler.allowed-failures": _WORKER_DEATHS,
         "distributed.worker.memory.terminate": False,
@@ -122,7 +123,7 @@ def open_executor(workers: int, scheduler: str | None = None, isolated: bool = F
                     security=Security.temporary(),
                     dashboard_address="127.0.0.1:0",
                     memory_limit=0,
-                    silence_logs=logging.CRITICAL,
+                    silence_logs=_SILENT,
                 )
             stack.callback(_end, cluster)
             client = Client(cluster, set_as_default=False)

@@ -3,6 +3,7 @@
 import pytest
 
 from heatcrop.runs.folder import RunFolder
+from tests.conftest import without_plots
 from tests.tiny_run import TASKS, differences
 
 TASK = TASKS[0]
@@ -38,8 +39,6 @@ def content(text):
         ("report", "stage1/predictions.npz", cut(150), ": is not a complete file of arrays"),
         ("report", "stage3/predictions.npz", cut(0), ": is not a complete file of arrays"),
         ("report", "boxes.npz", content("x"), ": is not a complete file of arrays"),
-        ("report", "stage1/history.csv", content(""), ": cannot be read as a table"),
-        ("report", "stage3/history.csv", third_line("final,two"), ":3: epoch is 'two'"),
         ("report", "stage1/heatmaps.npy", cut(10), ": is not a complete array"),
         ("report", "stage1/heatmaps.npy", cut(500), ": is not a complete array"),
         ("report", "rule.json", content("{}"), ": rule: is missing"),
@@ -50,7 +49,25 @@ def content(text):
         ("export", "../trunk/trunk.onnx", cut(100), ": cannot be opened as a network"),
     ],
 )
-def test_a_damaged_file_is_reported_with_the_fix(call, run_copy, no_plots, command, name, damage, finding):
+def test_a_damaged_file_is_reported_with_the_fix(call, run_copy, command, name, damage, finding):
+    with without_plots():
+        check_report(call, run_copy, command, name, damage, finding)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "finding"),
+    [
+        ("stage1/history.csv", content(""), ": cannot be read as a table"),
+        ("stage3/history.csv", third_line("final,two"), ":3: epoch is 'two'"),
+    ],
+)
+def test_a_damaged_history_is_reported_with_the_fix(call, run_copy, name, damage, finding):
+    """Only the plots need it."""
+    check_report(call, run_copy, "report", name, damage, finding)
+
+
+def check_report(call, run_copy, command, name, damage, finding):
+    """Damage a file of the run, and check what a command that needs it prints."""
     path = (run_copy / TASK / name).resolve()
     damage(path)
     code, printed = call(command, "--run", run_copy)
