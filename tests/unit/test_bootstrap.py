@@ -82,10 +82,10 @@ def test_the_interval_of_an_ap_is_close_to_the_percentiles():
 def test_the_interval_of_an_ap_contains_the_ap_of_all_images_in_most_samples():
     p, letters = noisy(20_000, 3)
     truth, n_inside = average_precision(p, letters), 0
-    for rows in np.array_split(np.arange(20_000), 100):
-        found = ap_interval(p[rows], letters[rows], resamples=100)
+    for rows in np.array_split(np.arange(20_000), 50):
+        found = ap_interval(p[rows], letters[rows], resamples=60)
         n_inside += found["low"] <= truth <= found["high"]
-    assert 88 <= n_inside <= 100
+    assert 43 <= n_inside <= 50
 
 
 def test_the_interval_of_an_ap_stays_within_0_and_1():
