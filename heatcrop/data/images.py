@@ -244,7 +244,7 @@ def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
             raise ImageError(path, reason) from None
         if data[:4] in _TIFF:
             return _open_numbers(path, data)
-        raise ImageError(path, f"is not an image (none of {', '.join(formats)})") from None
+        raise ImageError(path, f"is not an image (none of {', '.join(FORMATS)}, HEIF)") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(path, f"too many pixels: {error}") from None
     except Exception as error:  # damaged headers raise many kinds
