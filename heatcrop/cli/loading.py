@@ -119,7 +119,7 @@ def load_dataset(
         notes.append(f"{counted(len(rejected), 'row(s)')} rejected, see rejected.csv")
     splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
     rows = rows.assign(split=align_splits(rows, splits) if shared else splits)
-    rows, excluded, unknown = exclude_rows(rows, _exclusions(config, tasks, folder))
+    rows, excluded, unknown = exclude_rows(rows, _exclusions(config, tasks, folder), read.rows)
     notes += excluded
     places, problems = ", ".join(map(str, roots)), unknown
     found: dict[str, TaskData] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from heatcrop.data.readers.lines import DELIMITERS, read_lines
+from heatcrop.data.readers.collect import Collector, Root
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
 from heatcrop.wording import counted
@@ -45,35 +45,29 @@ def read_exclusions(path: Path, tasks: Sequence[Task]) -> list[Exclusion]:
         When the file cannot be read, has no column ``image``, or a row names another task or a flag other
         than 0 and 1; with file and line.
     """
-    rows = ((number, row, fault) for number, row, fault in read_lines(path, delimiters=DELIMITERS) if row)
-    first, header, fault = next(rows, (1, [], ""))
-    columns = {name.casefold(): at for at, name in enumerate(header)}
-    if fault or "image" not in columns:
-        raise DataError(
-            f"{path}:{first}: has no column image; expected the header image, or image,task, in UTF-8"
-        )
+    folder = "" if path.parent == Path() else f"{path.parent.as_posix()}/"
+    collector = Collector(tasks, {})
+    collector.start(Root(path.parent, path, folder))
     found = []
-    for number, row, fault in rows:
-        source = f"{path}:{number}"
-        if fault or len(row) != len(header):
-            fault = fault or f"{counted(len(row), 'column(s)')}; the header has {len(header)}"
-            raise DataError(f"{source}: {fault}")
-        cells = {name: row[at] for name, at in columns.items()}
-        flag = cells.get(_FLAG, "1")
+    for source, row in collector.table(path, ("image",), f", and optionally 'task' and {_FLAG!r}"):
+        flag = row.get(_FLAG, "1")
         if flag not in ("0", "1"):
             raise DataError(f"{source}: {_FLAG} is {flag!r}; expected 1, or 0 to keep the image")
         if flag == "0":
             continue
         try:
-            task = resolve(cells["task"], tasks).name if cells.get("task") else ""
+            task = resolve(row["task"], tasks).name if row.get("task") else ""
         except DataError as error:
             raise DataError(f"{source}: {error}") from None
-        found.append(Exclusion(source, cells["image"], task))
+        found.append(Exclusion(source, row["image"], task))
+    if collector.rejected:  # of annotations such rows are left out; here each is meant
+        *_, source, reason = collector.rejected[0]
+        raise DataError(f"{source}: {reason}")
     return found
 
 
 def exclude_rows(
-    rows: pd.DataFrame, exclusions: Sequence[Exclusion]
+    rows: pd.DataFrame, exclusions: Sequence[Exclusion], known: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Leave rows out of training and validation; rows of the test set stay, so that scores stay comparable.
 
@@ -82,13 +76,15 @@ def exclude_rows(
     rows : DataFrame
         With ``image, task, split``.
     exclusions : sequence of Exclusion
+    known : DataFrame
+        All rows of the data with ``image, task``, also those of tasks that are not asked for.
 
     Returns
     -------
     rows : DataFrame
         Without those that are excluded.
     notes, problems : list of str
-        How many were left out, and of how many lines no row has the image.
+        How many were left out, and how many lines name what no row of `known` is.
     """
     named: dict[str, set[str]] = {}
     for one in exclusions:
@@ -110,10 +106,11 @@ def exclude_rows(
         notes.append(
             counted(n_tested, "row(s) of the test set (stays|stay), though data.excluded names (it|them)")
         )
-    known = set(images)
-    if unknown := [one for one in exclusions if one.image not in known]:
+    pairs = set(zip(known["image"], known["task"], strict=True)) | {(image, "") for image in known["image"]}
+    if unknown := [one for one in exclusions if (one.image, one.task) not in pairs]:
         problems.append(
             f"data.excluded names {counted(len(unknown), 'image(s)')} that the data does not have, for "
-            f"instance {unknown[0].source}: {unknown[0].image}; write names as the annotations do"
+            f"instance {unknown[0].source}: {unknown[0].image}{' of ' * bool(unknown[0].task)}"
+            f"{unknown[0].task}; write names as the annotations do"
         )
     return rows[~chosen | tested], notes, problems

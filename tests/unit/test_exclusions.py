@@ -31,7 +31,7 @@ def listed(tmp_path):
 
 
 def kept(*exclusions):
-    rows, *_ = exclude_rows(ROWS, [Exclusion("bad.csv:2", *one) for one in exclusions])
+    rows, *_ = exclude_rows(ROWS, [Exclusion("bad.csv:2", *one) for one in exclusions], ROWS)
     return [f"{row.image} {row.task}" for row in rows.itertuples()]
 
 
@@ -62,8 +62,8 @@ def test_rows_that_are_not_suspect_are_ignored(listed):
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
-        ("name\na.jpg\n", "bad.csv:1: has no column image"),
-        ("sep=;\n", "bad.csv:1: has no column image"),
+        ("name\na.jpg\n", "bad.csv:1: the header 'name' lacks image"),
+        ("sep=;\n", "bad.csv: holds no row; expected the header 'image'"),
         ("image,task\na.jpg,tail\n", "bad.csv:2: no task is named 'tail'"),
         ("image,suspect\na.jpg,0\nb.jpg,x\n", "bad.csv:3: suspect is 'x'; expected 1, or 0"),
         ("image,task\na.jpg\n", "bad.csv:2: 1 column; the header has 2"),
@@ -85,7 +85,7 @@ def test_an_image_is_excluded_from_every_task_or_from_one():
 
 def test_validation_images_are_excluded_and_test_images_stay():
     rows, notes, problems = exclude_rows(
-        ROWS, [Exclusion("bad.csv:2", "b.jpg", "beak"), Exclusion("bad.csv:3", "c.jpg", "")]
+        ROWS, [Exclusion("bad.csv:2", "b.jpg", "beak"), Exclusion("bad.csv:3", "c.jpg", "")], ROWS
     )
     assert list(rows["image"]) == ["a.jpg", "a.jpg", "c.jpg", "d.jpg"]
     assert notes == [
@@ -97,7 +97,7 @@ def test_validation_images_are_excluded_and_test_images_stay():
 
 def test_images_that_the_data_lacks_are_a_problem():
     rows, notes, problems = exclude_rows(
-        ROWS, [Exclusion("bad.csv:2", "x.jpg", ""), Exclusion("bad.csv:3", "y.jpg", "beak")]
+        ROWS, [Exclusion("bad.csv:2", "x.jpg", ""), Exclusion("bad.csv:3", "b.jpg", "wing_length")], ROWS
     )
     assert len(rows) == len(ROWS)
     assert notes == []
@@ -107,7 +107,15 @@ def test_images_that_the_data_lacks_are_a_problem():
     ]
 
 
+def test_a_list_may_name_tasks_that_are_not_asked_for():
+    """As one list of all tasks, when a single one is trained again."""
+    asked = ROWS[ROWS["task"] == "wing_length"]
+    rows, notes, problems = exclude_rows(asked, [Exclusion("bad.csv:2", "b.jpg", "beak")], ROWS)
+    assert len(rows) == len(asked)
+    assert notes == problems == []
+
+
 def test_nothing_is_excluded_without_a_list():
-    rows, notes, problems = exclude_rows(ROWS, [])
+    rows, notes, problems = exclude_rows(ROWS, [], ROWS)
     assert len(rows) == len(ROWS)
     assert notes == problems == []

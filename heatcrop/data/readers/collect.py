@@ -347,6 +347,10 @@ class Collector:
         rows, n_rejected = self.read(path), len(self.rejected)
         source, fields = next(rows, ("", []))
         if not fields:
+            if len(self.rejected) == n_rejected:
+                raise DataError(
+                    f"{self.root.name(path)}: holds no row; expected the header {','.join(needed)!r}"
+                )
             *_, source, reason = self.rejected[n_rejected]
             raise DataError(f"{source}: no row of the file can be read; {reason}")
         header = [text.casefold() for text in fields]
