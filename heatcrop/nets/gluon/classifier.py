@@ -207,9 +207,10 @@ def trained_blocks(plan: NetworkPlan, seed: int) -> list[Any]:
 
 def _build_part(plan: NetworkPlan, seed: int, part: slice) -> list[Any]:
     with _fresh_names():
-        blocks = build_blocks(plan.backbone, plan.weights, seed, part)
-    if plan.dilated:
-        dilate_last_stage(blocks, plan.backbone)
+        if not plan.dilated:
+            return build_blocks(plan.backbone, plan.weights, seed, part)
+        blocks = build_blocks(plan.backbone, plan.weights, seed)
+    dilate_last_stage(blocks, plan.backbone)
     return blocks[part]
 
 

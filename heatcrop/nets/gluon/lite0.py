@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from heatcrop.errors import WeightsError
 from heatcrop.nets.gluon.engine import chain, mxnet
-from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_arrays
+from heatcrop.nets.lite0 import EPSILON, HEAD, N_ARRAYS, RESIDUALS, STEM, lite0_arrays
 from heatcrop.wording import counted
 
 
@@ -35,10 +38,10 @@ def _relu6() -> Any:
     return mxnet().gluon.nn.HybridLambda(relu6)
 
 
-def lite0_blocks() -> list[Any]:
-    """Build the 18 blocks, uninitialised: stem, 16 inverted residuals, head convolution.
+def lite0_blocks(part: slice = slice(None)) -> list[Any]:
+    """Build a part of the 18 blocks, uninitialised: stem, 16 inverted residuals, head convolution.
 
-    (N, 3, S, S) with S a multiple of 32 gives (N, 1280, S/32, S/32).
+    All turn (N, 3, S, S) with S a multiple of 32 into (N, 1280, S/32, S/32).
     """
     nn = mxnet().gluon.nn
 
@@ -56,30 +59,28 @@ def lite0_blocks() -> list[Any]:
         def hybrid_forward(self, F: Any, x: Any) -> Any:
             return x + self.body(x) if self.shortcut else self.body(x)
 
-    blocks = [chain(*_conv_bn(STEM, 3, 3, 2), _relu6())]
-    into = STEM
-    for repeats, kernel, stride, expand, out in STAGES:
-        for repeat in range(repeats):
-            blocks.append(InvertedResidual(into, out, kernel, stride if repeat == 0 else 1, expand))
-            into = out
-    blocks.append(chain(*_conv_bn(HEAD, into, 1), _relu6()))
-    return blocks
+    makers = [
+        lambda: chain(*_conv_bn(STEM, 3, 3, 2), _relu6()),
+        *(functools.partial(InvertedResidual, *plan) for plan in RESIDUALS),
+        lambda: chain(*_conv_bn(HEAD, RESIDUALS[-1][1], 1), _relu6()),
+    ]
+    return [make() for make in makers[part]]
 
 
 def load_lite0(blocks: list[Any], path: Path | None = None, part: slice = slice(None)) -> None:
-    """Load ImageNet weights into a part of the blocks.
+    """Load ImageNet weights into blocks, which are the given part of all.
 
     See :func:`heatcrop.nets.lite0.lite0_arrays`; WeightsError where the file does not fit.
     """
     mx, arrays = mxnet(), lite0_arrays(path)
-    parameters = [p for block in blocks for p in block.collect_params().values()]
-    if len(parameters) != len(arrays):
+    if len(arrays) != sum(N_ARRAYS):
         raise WeightsError(
-            f"the weight file holds {counted(len(arrays), 'array(s)')}, the network {len(parameters)}"
+            f"the weight file holds {counted(len(arrays), 'array(s)')}, the network {sum(N_ARRAYS)}"
         )
-    wanted = {id(p) for block in blocks[part] for p in block.collect_params().values()}
-    for parameter, (name, array) in zip(parameters, arrays, strict=True):
-        if tuple(parameter.shape) != array.shape:
-            raise WeightsError(f"{name} has shape {array.shape}, the network expects {parameter.shape}")
-        if id(parameter) in wanted:
+    ends = np.cumsum(N_ARRAYS).tolist()
+    for block, end, n_arrays in zip(blocks, ends[part], N_ARRAYS[part], strict=True):
+        parameters = block.collect_params().values()
+        for parameter, (name, array) in zip(parameters, arrays[end - n_arrays : end], strict=True):
+            if tuple(parameter.shape) != array.shape:
+                raise WeightsError(f"{name} has shape {array.shape}, the network expects {parameter.shape}")
             parameter.initialize(mx.init.Constant(mx.nd.array(array)), force_reinit=True)

@@ -17,7 +17,7 @@ from torch import nn
 
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import TIMM, backbone
-from heatcrop.nets.lite0 import EPSILON, HEAD, STAGES, STEM, lite0_arrays
+from heatcrop.nets.lite0 import EPSILON, HEAD, RESIDUALS, STEM, lite0_arrays
 from heatcrop.nets.weights.published import RESNETS, published_file
 from heatcrop.nets.weights.zoo_files import read_named, read_zoo_weights
 from heatcrop.wording import counted
@@ -67,13 +67,11 @@ class InvertedResidual(nn.Module):
 
 
 def _lite0() -> list[nn.Module]:
-    blocks: list[nn.Module] = [nn.Sequential(*_conv_bn(STEM, 3, 3, 2), nn.ReLU6())]
-    into = STEM
-    for repeats, kernel, stride, expand, out in STAGES:
-        for repeat in range(repeats):
-            blocks.append(InvertedResidual(into, out, kernel, stride if repeat == 0 else 1, expand))
-            into = out
-    return [*blocks, nn.Sequential(*_conv_bn(HEAD, into, 1), nn.ReLU6())]
+    return [
+        nn.Sequential(*_conv_bn(STEM, 3, 3, 2), nn.ReLU6()),
+        *(InvertedResidual(*plan) for plan in RESIDUALS),
+        nn.Sequential(*_conv_bn(HEAD, RESIDUALS[-1][1], 1), nn.ReLU6()),
+    ]
 
 
 class BasicBlock(nn.Module):
