@@ -9,7 +9,7 @@ OTHER  := mxnet requirements/torch.txt
 TESTED := - requirements/torch.txt
 # Where MXNet is installed too, for tests that compare both.
 RUN    := --set runtime.trainer=torch
-FILES  := $(wildcard tests/*/test_torch_*.py) tests/unit/test_zoo_files.py tests/unit/test_published.py
+FILES  := $(wildcard tests/*/test_torch_*.py) tests/unit/test_model_zoo_files.py tests/unit/test_published.py
 else ifneq ($(TRAINER),mxnet)
 $(error TRAINER=$(TRAINER): expected TRAINER=mxnet or TRAINER=torch)
 else ifeq ($(GPU),1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +17,7 @@ from heatcrop.report.build import ReportPlan, build_gallery, build_report
 from heatcrop.report.results import read_results
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
-from tests.browser import count, data_of, data_range, fits_its_window, values, violations
+from tests.browser import count, data_of, data_range, fits_its_window, values, violations, visits
 from tests.drawn_run import draw_task
 
 pytestmark = pytest.mark.browser
@@ -49,6 +51,21 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     results.data.splits[:] = "new"
     new = build_gallery(folder.path / "answers_gallery" / "index.html", "photos", {}, [results])
     return {"report": report, "many": many, "predictions": new}
+
+
+@pytest.fixture(scope="module")
+def opened(browser, pages) -> Iterator[Callable[..., Page]]:
+    """Open a page once for several tests, which start from what "Reset" leaves."""
+    for visit in visits(browser, pages):
+        yield functools.cache(visit)
+
+
+@pytest.fixture
+def page(opened) -> Page:
+    """The report with the filters that it opens with."""
+    page = opened("report")
+    page.click("#clear")
+    return page
 
 
 def wait_for_focus(page: Page, index: int) -> None:
@@ -137,8 +154,7 @@ def test_page_starts_with_the_reported_split(visit, rows):
     assert count(visit()) == matching(rows, {"split": "test"})
 
 
-def test_every_filter_value_shows_the_matching_rows(visit, rows):
-    page = visit()
+def test_every_filter_value_shows_the_matching_rows(page, rows):
     page.select_option("[name=split]", "")
     assert count(page) == len(rows)
     partial = 0
@@ -154,8 +170,7 @@ def test_every_filter_value_shows_the_matching_rows(visit, rows):
 
 
 @pytest.mark.parametrize("task", ["0", "1"])
-def test_class_filter_shows_the_matching_rows(visit, rows, task):
-    page = visit()
+def test_class_filter_shows_the_matching_rows(page, rows, task):
     page.select_option("[name=split]", "")
     page.select_option("[name=task]", task)
     for value in values(page, "class"):
@@ -163,8 +178,7 @@ def test_class_filter_shows_the_matching_rows(visit, rows, task):
         assert count(page) == matching(rows, {"task": task, "class": value}), value
 
 
-def test_filters_combine_and_reset(visit, rows):
-    page = visit()
+def test_filters_combine_and_reset(page, rows):
     wanted = {"task": "0", "split": "test", "verdict": "right", "fusion": "fixed", "crop": "cropped"}
     for name, value in wanted.items():
         page.select_option(f"[name={name}]", value)
@@ -175,8 +189,7 @@ def test_filters_combine_and_reset(visit, rows):
 
 
 @pytest.mark.parametrize("order, sign", [("sure", -1), ("unsure", 1)])
-def test_order_follows_confidence(visit, order, sign):
-    page = visit()
+def test_order_follows_confidence(page, order, sign):
     page.select_option("[name=task]", "0")
     page.select_option("[name=order]", order)
     shares = page.locator(".card .line:last-of-type .share").all_text_contents()
@@ -185,10 +198,9 @@ def test_order_follows_confidence(visit, order, sign):
     assert numbers == sorted(numbers, key=lambda value: sign * value)
 
 
-def test_doubtful_labels_can_be_filtered_and_come_first(visit, pages):
+def test_doubtful_labels_can_be_filtered_and_come_first(page, pages):
     found = data_of(pages["report"].read_text(encoding="utf-8"))["tasks"]
     doubtful = [row for task in found for row in task["rows"] if row["suspect"]]
-    page = visit()
     page.select_option("[name=split]", "")
     page.select_option("[name=order]", "doubt")
     page.select_option("[name=label]", "suspect")
@@ -198,8 +210,7 @@ def test_doubtful_labels_can_be_filtered_and_come_first(visit, pages):
 
 
 @pytest.mark.parametrize("order, tag, sign", [("gain", "up", -1), ("loss", "down", 1)])
-def test_order_follows_the_change(visit, order, tag, sign):
-    page = visit()
+def test_order_follows_the_change(page, order, tag, sign):
     page.select_option("[name=task]", "0")
     page.select_option("[name=order]", order)
     tags = page.locator(f".card .tag.{tag}").all_text_contents()
@@ -231,8 +242,7 @@ def test_keys_move_in_the_large_view(visit):
     wait_for_focus(page, 1)  # the list follows the large view
 
 
-def test_large_view_shows_every_class_as_text(visit):
-    page = visit()
+def test_large_view_shows_every_class_as_text(page):
     page.select_option("[name=task]", "0")
     page.locator(".card").nth(1).click()
     large = page.locator("#large")
@@ -265,8 +275,7 @@ def test_sheet_opens_an_image_in_the_page(visit, pages):
     assert name in page.locator("#large .name").last.inner_text()
 
 
-def test_heat_can_be_dimmed_and_reset(visit):
-    page = visit()
+def test_heat_can_be_dimmed_and_reset(page):
     opacity = "(canvas) => getComputedStyle(canvas).opacity"
     page.locator("[name=heat]").fill("20")
     assert page.locator(".card canvas").first.evaluate(opacity) == "0.2"
@@ -279,13 +288,15 @@ def set_slider(page: Page, name: str, value: float) -> None:
 
 
 @pytest.fixture
-def trial(visit) -> Page:
-    """The page with the first task's crop rule open."""
-    page = visit()
-    page.click("#trial summary")
+def trial(page) -> Iterator[Page]:
+    """The page with the first task's crop rule open, as the run has it."""
+    page.locator("#trial").evaluate("(one) => { one.open = true; }")
     page.select_option("[name=of]", "0")
     page.select_option("[name=split]", "")
-    return page
+    yield page
+    page.select_option("[name=of]", "0")
+    if page.locator("[name=restore]").is_enabled():
+        page.click("[name=restore]")
 
 
 def cells(page: Page) -> list[str]:
@@ -352,8 +363,9 @@ def test_another_task_has_its_own_rule(trial):
 
 
 @pytest.fixture(params=["desktop", pytest.param("phone", marks=pytest.mark.soak)])
-def many(visit, request) -> Page:
-    page = visit("many", request.param)
+def many(opened, request) -> Page:
+    page = opened("many", request.param)
+    page.click("#clear")
     page.select_option("[name=split]", "")
     assert count(page) == 5000
     return page
@@ -400,8 +412,8 @@ def test_last_of_thousands_opens(many):
 
 
 @pytest.fixture
-def predictions(visit) -> Page:
-    return visit("predictions")
+def predictions(opened) -> Page:
+    return opened("predictions")
 
 
 def test_predictions_have_a_gallery_only(predictions):
