@@ -188,6 +188,23 @@ def visit(browser: Browser, pages: dict[str, Path]) -> Iterator[Callable[..., Pa
     yield from visits(browser, pages)
 
 
+@pytest.fixture(scope="module")
+def opened(browser: Browser, pages: dict[str, Path]) -> Iterator[Callable[..., Page]]:
+    """Open a page once for several tests, which start from what "Reset" leaves."""
+    from tests.browser import visits
+
+    for visit in visits(browser, pages):
+        yield functools.cache(visit)
+
+
+@pytest.fixture
+def page(opened: Callable[..., Page]) -> Page:
+    """The report with the filters that it opens with."""
+    page = opened("report")
+    page.click("#clear")
+    return page
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: needs a Chromium")
     config.addinivalue_line("markers", "soak: takes long and repeats what shorter tests cover; see make soak")

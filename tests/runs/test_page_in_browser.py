@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +16,7 @@ from heatcrop.report.build import ReportPlan, build_gallery, build_report
 from heatcrop.report.results import read_results
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
-from tests.browser import count, data_of, data_range, fits_its_window, values, violations, visits
+from tests.browser import count, data_of, data_range, fits_its_window, values, violations
 from tests.drawn_run import draw_task
 
 pytestmark = pytest.mark.browser
@@ -51,21 +50,6 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     results.data.splits[:] = "new"
     new = build_gallery(folder.path / "answers_gallery" / "index.html", "photos", {}, [results])
     return {"report": report, "many": many, "predictions": new}
-
-
-@pytest.fixture(scope="module")
-def opened(browser, pages) -> Iterator[Callable[..., Page]]:
-    """Open a page once for several tests, which start from what "Reset" leaves."""
-    for visit in visits(browser, pages):
-        yield functools.cache(visit)
-
-
-@pytest.fixture
-def page(opened) -> Page:
-    """The report with the filters that it opens with."""
-    page = opened("report")
-    page.click("#clear")
-    return page
 
 
 def wait_for_focus(page: Page, index: int) -> None:

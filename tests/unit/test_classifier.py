@@ -110,7 +110,9 @@ def test_the_seed_decides_the_fresh_classifier(small):
 
 @pytest.mark.parametrize(("frozen", "sizes"), [(0, (0, 18)), (9, (9, 9)), (-1, (18, 0)), (99, (18, 0))])
 def test_a_plan_cuts_the_blocks(monkeypatch, frozen, sizes):
-    monkeypatch.setattr("heatcrop.nets.gluon.classifier.build_blocks", lambda *words: list(range(18))[words[-1]])
+    monkeypatch.setattr(
+        "heatcrop.nets.gluon.classifier.build_blocks", lambda *words: list(range(18))[words[-1]]
+    )
     plan = NetworkPlan(BACKBONE, "none", frozen)
     trunk, rest = trunk_blocks(plan, seed=0), trained_blocks(plan, seed=0)
     assert (len(trunk), len(rest)) == sizes
