@@ -30,15 +30,17 @@ from heatcrop.cli.loading import load_dataset
 from heatcrop.cli.runner import StageRunner
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.groups import TaskGroup, single_group
+from heatcrop.data.labels import YES
 from heatcrop.files import write_array, write_json
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
 from heatcrop.metrics.localisation import true_boxes
 from heatcrop.runs.executors import InlineExecutor, open_executor, run_calls
 from heatcrop.runs.folder import RunFolder, TaskFolder
-from heatcrop.runs.predictions import read_arrays, read_branches, write_arrays
+from heatcrop.runs.predictions import confidences, read_arrays, read_branches, write_arrays
 from heatcrop.runs.progress import log, silence
 from heatcrop.runs.reading import read_json
 from heatcrop.runs.records import fingerprint
+from heatcrop.runs.thresholds import read_points, update_thresholds
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
 from pipeline import STAGES, run_group
@@ -181,6 +183,26 @@ def measure(unit: Unit) -> None:
     log(f"seed {config.seed}: {data.task.short} measured")
 
 
+def promised(unit: Unit) -> np.ndarray:
+    """Compare what the chosen thresholds promise with the test images, ndarray of float, shape (P, 4).
+
+    A row for each accuracy that a threshold was found for: the accuracy, the test images, how many of them
+    reach the threshold, and how many of these are right.
+    """
+    data, files = unit.data, unit.task_folder
+    update_thresholds(files, data)
+    rows = data.rows("test", labelled=True)
+    fused = read_branches(files, data)["fused"][rows]
+    confidence = confidences(fused)
+    right = data.letters[rows, fused.argmax(axis=1)] == YES
+    found = []
+    for point in read_points(files) or ():
+        if point.threshold is not None:
+            sure = confidence >= point.threshold
+            found.append((point.accuracy, len(rows), sure.sum(), right[sure].sum()))
+    return np.array(found, float).reshape(-1, 4)
+
+
 def _fused(data: TaskData, full: np.ndarray, crop: np.ndarray) -> np.ndarray:
     """Fuse as stage 3 does without cross-fitting, fitted on the validation split."""
     val = data.rows("val", labelled=True)
@@ -318,7 +340,7 @@ def main(
             run_calls(executor, measure, outdated)
     measured: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in dataset.tasks}
     for unit in units:
-        measured[unit.name].append(read_arrays(unit.path))
+        measured[unit.name].append(read_arrays(unit.path) | {"promised": promised(unit)})
     results = summary(configured.name, dataset.tasks, measured, resamples)
     write_json(out / "quality.json", results)
     write_summary(out / "quality.md", results)

@@ -20,6 +20,7 @@ from heatcrop.files import write_text
 from heatcrop.metrics.bootstrap import METRICS, bootstrap, interval
 from heatcrop.metrics.localisation import area, overlap
 from heatcrop.metrics.score import average_precision
+from heatcrop.metrics.selective import accuracy_interval
 
 Measured = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 """Of each task, the arrays that were measured with each seed."""
@@ -95,6 +96,7 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
         },
         "passes": _passes(arms, measured),
         "expected": {task: _expected(tasks[task], seeds) for task, seeds in measured.items()},
+        "promises": _promises([arrays["promised"] for seeds in measured.values() for arrays in seeds]),
         "geometry": {task: _geometry(tasks[task], seeds) for task, seeds in measured.items()},
         "leakage": {task: _leakage(tasks[task], seeds) for task, seeds in measured.items()},
         "localisation": None,
@@ -129,6 +131,26 @@ def _expected(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict
         )
         found[name] = float(np.mean(fused) - np.mean(full))
     return found
+
+
+def _promises(found: Sequence[np.ndarray]) -> list[dict[str, float]]:
+    """Pool what thresholds promise and what they keep, by accuracy, over tasks and seeds."""
+    rows = np.concatenate(found)
+    out = []
+    for accuracy in np.unique(rows[:, 0]).tolist():
+        n, answered, right = rows[rows[:, 0] == accuracy, 1:].T.astype(int)
+        # Above a threshold may be no test image at all.
+        highest = [accuracy_interval(r, a)[1] if a else 1.0 for r, a in zip(right, answered, strict=True)]
+        out.append(
+            {
+                "accuracy": accuracy,
+                "thresholds": len(n),
+                "coverage": float(answered.sum() / n.sum()),
+                "kept": float(right.sum() / max(1, answered.sum())),
+                "broken": int(np.sum(np.array(highest) < accuracy)),
+            }
+        )
+    return out
 
 
 def _leakage(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, list[float]]:
@@ -283,6 +305,23 @@ def _markdown(results: Mapping[str, Any]) -> list[str]:
     rows = [[name, *(f"{expected[task][name]:+.3f}" for task in tasks)] for name in ("expected", "test")]
     lines += _table(["on", *tasks], rows)
     lines += ["", "Expected: on training images, by networks that did not train on them."]
+    lines += ["", "## Accuracy that thresholds of the confidence promise", ""]
+    rows = [
+        [
+            f"{one['accuracy']:.0%}",
+            f"{one['thresholds']} of {results['seeds'] * len(n)}",
+            f"{one['coverage']:.0%}",
+            f"{one['kept']:.1%}",
+            str(one["broken"]),
+        ]
+        for one in results["promises"]
+    ]
+    lines += _table(["promised", "thresholds", "answered test images", "right of them", "broken"], rows)
+    lines += [
+        "",
+        "Thresholds: of each task and seed, chosen on images that no network trained on; where these support "
+        "none, none is given. Broken: the 95 % interval of the accuracy on test lies below the promised one.",
+    ]
     lines += ["", "## Does the crop reveal the prediction?", ""]
     lines += ["AUC of stage 1's prediction from the crop's place and size alone; 0.5 is chance.", ""]
     auc = results["geometry"]

@@ -19,14 +19,16 @@ from benchmarks.localisation import (
 )
 from benchmarks.memory import growth
 from benchmarks.ours import MAKERS
-from benchmarks.quality import Unit, measure
+from benchmarks.quality import Unit, measure, promised
 from benchmarks.table import EQUAL, TRAINING, summary
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
+from heatcrop.data.labels import YES
 from heatcrop.metrics.localisation import true_boxes
 from heatcrop.metrics.score import average_precision
+from heatcrop.metrics.selective import OperatingPoint
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.predictions import read_arrays
+from heatcrop.runs.predictions import read_arrays, read_branches
 from tests.tiny_run import ROOT, TASKS
 
 SIZES = np.array([[200, 100], [100, 300], [64, 64], [500, 400]])
@@ -261,16 +263,20 @@ def test_crops_in_training_only_predict_all_images_once(unit):
     np.testing.assert_allclose(predicted.sum(axis=1), 1, atol=1e-5)
 
 
-def test_the_summary_has_every_arm_and_its_cost(unit):
-    arrays = read_arrays(unit.path)
+@pytest.fixture(scope="module")
+def arrays(unit):
+    return read_arrays(unit.path) | {"promised": promised(unit)}
+
+
+def test_the_summary_has_every_arm_and_its_cost(unit, arrays):
     results = summary("tiny", {unit.name: unit.data}, {unit.name: [arrays, arrays]}, 20)
     assert set(results["passes"]) == set(results["arms"])
     assert results["passes"]["ours"] == 2.5  # the image, its surroundings without mirror, and the crop
     assert results["passes"][TRAINING] == 1
 
 
-def test_expected_and_measured_gains_are_those_of_fused_over_full(unit):
-    arrays, data = read_arrays(unit.path), unit.data
+def test_expected_and_measured_gains_are_those_of_fused_over_full(unit, arrays):
+    data = unit.data
     gains = summary("tiny", {unit.name: data}, {unit.name: [arrays, arrays]}, 20)["expected"][unit.name]
     for name, split in (("expected", "train"), ("test", "test")):
         rows = data.rows(split, labelled=True)
@@ -278,6 +284,25 @@ def test_expected_and_measured_gains_are_those_of_fused_over_full(unit):
             average_precision(arrays[key][rows], data.letters[rows]) for key in ("fused/ours", "full")
         )
         assert gains[name] == pytest.approx(fused - full)
+
+
+def test_promised_accuracies_are_compared_with_the_test_images(unit, monkeypatch):
+    points = [OperatingPoint(0.5, 0.0, 1.0), OperatingPoint(0.9, None, None), OperatingPoint(0.99, 1.1, 0.0)]
+    monkeypatch.setattr("benchmarks.quality.read_points", lambda _: points)
+    rows = unit.data.rows("test", labelled=True)
+    fused = read_branches(unit.task_folder, unit.data)["fused"][rows]
+    right = (unit.data.letters[rows, fused.argmax(axis=1)] == YES).sum()
+    assert promised(unit).tolist() == [[0.5, len(rows), len(rows), right], [0.99, len(rows), 0, 0]]
+
+
+def test_promises_are_pooled_by_accuracy(unit, arrays):
+    seeds = [[(0.5, 100, 80, 60), (0.9, 100, 50, 20)], [(0.9, 100, 30, 30)]]
+    measured = [arrays | {"promised": np.array(rows, float)} for rows in seeds]
+    found = summary("tiny", {unit.name: unit.data}, {unit.name: measured}, 20)["promises"]
+    assert found == [
+        {"accuracy": 0.5, "thresholds": 1, "coverage": 0.8, "kept": 0.75, "broken": 0},
+        {"accuracy": 0.9, "thresholds": 2, "coverage": 0.4, "kept": 0.625, "broken": 1},
+    ]
 
 
 def test_a_measured_unit_is_current(unit):
