@@ -19,8 +19,7 @@ from heatcrop.data.tasks import Task
 from heatcrop.files import write_array
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import Classifier, NetworkContext, NetworkPlan
-from heatcrop.nets.devices import ON_CPU
-from heatcrop.nets.gluon.engine import mxnet
+from heatcrop.nets.devices import ON_CPU, TrainerName
 from heatcrop.nets.inference import Runner, open_network
 from heatcrop.nets.maps import MapPlan
 from heatcrop.predict.predictor import open_pipeline
@@ -43,11 +42,12 @@ N_CLASSES = 8
 _PART = 32
 
 
-def _context(net: str, px: int, threads: int) -> NetworkContext:
+def _context(net: str, px: int, threads: int, trainer: TrainerName = "mxnet") -> NetworkContext:
     """Choose the network as the program does, with random weights where none are installed."""
     weights = "imagenet" if net == "efficientnet_lite0" else "none"
     form = InputForm(px, "pad", backbone(net), threads)
-    return NetworkContext(NetworkPlan(net, weights), form, Path(tempfile.mkdtemp()), "onnx")
+    folder = Path(tempfile.mkdtemp())
+    return NetworkContext(NetworkPlan(net, weights), form, folder, "onnx", trainer=trainer)
 
 
 def _classifier(context: NetworkContext) -> Classifier:
@@ -160,9 +160,11 @@ def training(net: str, px: int, threads: int, files: list[str], batch: int) -> W
     return _training(context, inputs, data, batch)
 
 
-def training_step(net: str, px: int, threads: int, files: list[str], batch: int) -> Workload:
+def training_step(
+    net: str, px: int, threads: int, files: list[str], batch: int, trainer: TrainerName = "mxnet"
+) -> Workload:
     """Run the same loop on one batch in memory."""
-    context, data = _context(net, px, threads), _data(files, threads)
+    context, data = _context(net, px, threads, trainer), _data(files, threads)
     return _training(context, _Memory(_batch(context, batch)), data, batch)
 
 
@@ -241,5 +243,4 @@ MAKERS: dict[str, Callable[..., Workload]] = {
 
 if __name__ == "__main__":
     silence()
-    mxnet()
     serve(MAKERS)

@@ -19,6 +19,7 @@ from benchmarks.contenders import Workload, serve
 # The program's names of networks -> timm's names of the same architectures.
 NETS = {
     "efficientnet_lite0": "efficientnet_lite0",
+    "resnet18_v2": "resnetv2_18",
     "resnet50_v2": "resnetv2_50",
     "resnet152_v2": "resnetv2_152",
 }
@@ -86,7 +87,28 @@ def gradcam(net: str, px: int, threads: int, files: list[str], folder: str) -> W
     return work
 
 
-MAKERS: dict[str, Callable[..., Workload]] = {maker.__name__: maker for maker in (forward, gradcam)}
+def training_step(net: str, px: int, threads: int, files: list[str], batch: int) -> Workload:
+    """Train the complete network on one batch in memory, channels last, once for each file."""
+    model = _net(net, threads).train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-5)
+    x = torch.randn(batch, 3, px, px).to(memory_format=torch.channels_last)
+    soft = torch.eye(N_CLASSES)[torch.arange(batch) % N_CLASSES]
+
+    def work() -> int:
+        for start in range(0, len(files), batch):
+            n = min(batch, len(files) - start)
+            loss = torch.nn.functional.cross_entropy(model(x[:n]), soft[:n])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return len(files)
+
+    return work
+
+
+MAKERS: dict[str, Callable[..., Workload]] = {
+    maker.__name__: maker for maker in (forward, gradcam, training_step)
+}
 
 if __name__ == "__main__":
     serve(MAKERS)

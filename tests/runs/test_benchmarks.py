@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.arms import centre_boxes, fixed_boxes, random_boxes, sides_of, true_squares
-from benchmarks.contenders import Entry, compare
+from benchmarks.contenders import Entry, Ratio, compare
 from benchmarks.localisation import (
     THRESHOLDS,
     heat_iou,
@@ -20,6 +20,7 @@ from benchmarks.localisation import (
 from benchmarks.memory import growth
 from benchmarks.ours import MAKERS
 from benchmarks.quality import Unit, measure, promised
+from benchmarks.speed import markdown, result
 from benchmarks.table import EQUAL, TRAINING, summary
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
@@ -312,6 +313,22 @@ def test_a_measured_unit_is_current(unit):
 def test_the_crop_rule_of_the_run_gives_the_measured_boxes(unit):
     measured = read_arrays(unit.path)
     assert (measured["boxes/ours"] == read_arrays(unit.task_folder.boxes)["boxes"]).all()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "of_bare", "limit", "shown"),
+    [
+        (2.7, 0.99, 0.99, "at the limit: 0.99 of the bare work"),
+        (2.7, 0.8, None, "NO"),
+        (2.7, 0.0, None, "NO"),
+        (3.1, 0.99, None, "yes"),
+    ],
+    ids=["as fast as the bare work", "slower than it", "it is not known", "met"],
+)
+def test_a_missed_target_at_the_limit_states_the_limit(ratio, of_bare, limit, shown):
+    one = result("heatmaps", 3.0, Ratio(ratio, ratio, ratio, ratio, 1.0), of_bare=of_bare)
+    assert one["limit"] == limit
+    assert f"| {shown} |" in markdown([one], 5, 2)
 
 
 @pytest.mark.parametrize(
