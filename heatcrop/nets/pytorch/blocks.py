@@ -89,9 +89,9 @@ class BasicBlock(nn.Module):
         self.downsample = nn.Conv2d(into, out, 1, stride, bias=False) if into != out or stride > 1 else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        active = F.relu(self.bn1(x))
+        active = F.relu(self.bn1(x), inplace=True)
         shortcut = x if self.downsample is None else self.downsample(active)
-        return self.conv2(F.relu(self.bn2(self.conv1(active)))) + shortcut
+        return self.conv2(F.relu(self.bn2(self.conv1(active)), inplace=True)) + shortcut
 
 
 class Bottleneck(nn.Module):
@@ -109,10 +109,10 @@ class Bottleneck(nn.Module):
         self.downsample = nn.Conv2d(into, out, 1, stride, bias=False) if into != out or stride > 1 else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        active = F.relu(self.bn1(x))
+        active = F.relu(self.bn1(x), inplace=True)
         shortcut = x if self.downsample is None else self.downsample(active)
-        inner = F.relu(self.bn2(self.conv1(active)))
-        return self.conv3(F.relu(self.bn3(self.conv2(inner)))) + shortcut
+        inner = F.relu(self.bn2(self.conv1(active)), inplace=True)
+        return self.conv3(F.relu(self.bn3(self.conv2(inner)), inplace=True)) + shortcut
 
 
 def _resnet_v2(depth: int) -> list[nn.Module]:
