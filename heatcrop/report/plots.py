@@ -74,17 +74,14 @@ def task_plots(root: Path, results: TaskResults, folder: TaskFolder, split: str)
 
 def scores_plot(root: Path, metrics: dict[str, Any], tasks: list[Task]) -> dict[str, str] | None:
     """Write the bars of AP by task and branch; None when nothing is scored."""
-    titles = short_names(tasks)
-    aps = {
-        _clip(titles[task.name]): {b: metrics["tasks"][task.name][b]["map"] for b in BRANCHES}
-        for task in tasks
-        if task.name in metrics["tasks"]
-    }
+    titles, scored = short_names(tasks), [task.name for task in tasks if task.name in metrics["tasks"]]
+    aps = [{b: metrics["tasks"][name][b]["map"] for b in BRANCHES} for name in scored]
     if not aps:
         return None
     with mpl.rc_context(_STYLE):
         axes = _axes((7.6, 0.9 + 0.62 * len(aps)))
-        pd.DataFrame(aps).T.plot.barh(ax=axes, color=COLOURS, width=0.76, legend=False)
+        table = pd.DataFrame(aps, [_clip(titles[name]) for name in scored])  # two may look the same
+        table.plot.barh(ax=axes, color=COLOURS, width=0.76, legend=False)
         for bars in axes.containers:
             axes.bar_label(bars, fmt="%.3f", padding=4, fontsize=9)
         axes.set(xlabel=f"AP on {metrics['split']}", xlim=(0, 1.09), xticks=np.linspace(0, 1, 6))
@@ -92,7 +89,10 @@ def scores_plot(root: Path, metrics: dict[str, Any], tasks: list[Task]) -> dict[
         axes.grid(axis="y", visible=False)
         axes.figure.legend(loc="outside upper right", ncols=3)
         _save(axes, root / "plots/scores.svg")
-    lines = (f"{name}: " + ", ".join(f"{b} {ap[b]:.3f}" for b in BRANCHES) for name, ap in aps.items())
+    lines = (
+        f"{titles[name]}: " + ", ".join(f"{b} {ap[b]:.3f}" for b in BRANCHES)
+        for name, ap in zip(scored, aps, strict=True)
+    )
     return {"file": "plots/scores.svg", "alt": f"Bars of AP by task. {'; '.join(lines)}"}
 
 

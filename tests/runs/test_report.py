@@ -403,3 +403,16 @@ def test_tasks_that_share_a_short_name_have_bars_of_their_own(tmp_path):
     plot = scores_plot(tmp_path, {"tasks": scores, "split": "test"}, tasks)
     assert "arm_design_labels: full 0.250" in plot["alt"]
     assert "arm_length_labels: full 0.750" in plot["alt"]
+
+
+def test_tasks_whose_names_begin_alike_have_bars_of_their_own(tmp_path):
+    """Shortened for the plot, both names are the same."""
+    tasks = [Task(f"neckline_of_a_garment_{kind}", ("a", "b")) for kind in ("from_behind", "from_the_front")]
+    scores = {
+        task.name: {branch: {"map": ap} for branch in BRANCHES}
+        for task, ap in zip(tasks, (0.25, 0.75), strict=True)
+    }
+    (tmp_path / "plots").mkdir()
+    plot = scores_plot(tmp_path, {"tasks": scores, "split": "test"}, tasks)
+    svg = (tmp_path / plot["file"]).read_text(encoding="utf-8")
+    assert [svg.count(f">{ap}<") for ap in ("0.250", "0.750")] == [len(BRANCHES)] * 2
