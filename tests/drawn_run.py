@@ -75,6 +75,8 @@ def draw_task(
         }
         for setting, values in (
             ("threshold", (0.6, 0.3)),
+            ("zoom", (2.0, 0.0)),
+            ("threshold", (0.3, 0.45)),
             ("invisible", ("crop", "whole")),
             ("enabled", (True, False)),
         )

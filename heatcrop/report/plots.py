@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import operator
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -155,9 +157,10 @@ def _search(curve: list[dict[str, Any]]) -> tuple[str, Axes]:
     title = "crop rule: AP of a linear probe on unseen rows; large: kept; bars: error of the change"
     axes, place, kept = _axes((12.4, 2.9), title=title), 0.0, []
     ticks: dict[float, str] = {}
-    for setting, tried in pd.DataFrame(curve).groupby("setting", sort=False):
+    # A threshold is searched for the first crop and, with other heatmaps, again after zoom.
+    for setting, candidates in itertools.groupby(curve, operator.itemgetter("setting")):
         name = str(setting).replace("_", " ")
-        tried = tried.sort_values("value")
+        tried = pd.DataFrame(candidates).sort_values("value")
         scores = tried.get("score", tried["fused_ap"])  # which runs of earlier versions lack
         x = place + np.arange(len(tried))
         style: dict[str, Any] = {"color": COLOURS["full"], "linewidth": 1.4, "elinewidth": 1, "capsize": 2}

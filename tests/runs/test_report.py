@@ -387,6 +387,13 @@ def test_learning_curves_distinguish_stages_and_folds(built, label):
     assert svg.count(f">{label}<") == 1
 
 
+def test_a_setting_that_is_searched_twice_is_drawn_twice(built, html):
+    """The threshold of the first crop and that of the zoomed one are compared on different heatmaps."""
+    svg = (built[3].parent / f"plots/{ODD}/search.svg").read_text(encoding="utf-8")
+    assert svg.count(">threshold<") == 2
+    assert "threshold 0.3, zoom 0, threshold 0.45, invisible whole, enabled no" in html
+
+
 def test_worst_images_come_first_on_request(results):
     for sheet in plan_sheets(results, PLAN.tiles, worst_first=True):
         probability = results.last[:, HOSTILE.index(sheet.title)]
