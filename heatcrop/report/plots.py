@@ -172,9 +172,11 @@ def _search(curve: list[dict[str, Any]]) -> tuple[str, Axes]:
         kept += [f"{name} {label}" for label, one in zip(labels, chosen, strict=True) if one]
         title = "crop at all" if setting == "enabled" else name
         axes.annotate(title, (x.mean(), -0.27), xycoords=("data", "axes fraction"), ha="center", fontsize=10)
-        ticks |= dict(zip(x.tolist(), labels, strict=True))
+        # Words are wider than the space between two points: every second one is a line lower.
+        lower = [i % 2 and isinstance(v, str) for i, v in enumerate(tried["value"])]
+        ticks |= {at: "\n" * low + label for at, low, label in zip(x.tolist(), lower, labels, strict=True)}
         place += len(tried) + 0.8
-    axes.set_xticks(list(ticks), ticks.values())
+    axes.set_xticks(list(ticks), ticks.values(), fontsize=8)
     axes.grid(axis="x", visible=False)
     return f"Search of the crop rule: {', '.join(kept)}", axes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,13 +23,14 @@ from heatcrop.files import write_text
 from heatcrop.report.build import ReportPlan, build_report
 from heatcrop.report.drawing import CYAN, heat_colours, heat_on, overlay, read_panels
 from heatcrop.report.page import ASSETS, COMPARISON_ASSETS
-from heatcrop.report.plots import scores_plot
+from heatcrop.report.plots import _STYLE, _search, scores_plot
 from heatcrop.report.results import choose_rows, read_results
 from heatcrop.report.sheets import plan_sheets, write_sheet
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
 from heatcrop.runs.predictions import BRANCHES
 from heatcrop.runs.records import StageInputs, write_record
+from stage2_crop.plan import SearchPlan
 from tests.drawn_run import draw_task
 
 HOSTILE = ("<script>alert(1)</script>", 'a&b "q"', "$x^2$ 中 é\u2028")
@@ -392,6 +395,24 @@ def test_a_setting_that_is_searched_twice_is_drawn_twice(built, html):
     svg = (built[3].parent / f"plots/{ODD}/search.svg").read_text(encoding="utf-8")
     assert svg.count(">threshold<") == 2
     assert "threshold 0.3, zoom 0, threshold 0.45, invisible whole, enabled no" in html
+
+
+def test_the_values_that_a_search_tries_do_not_overlap():
+    plan = SearchPlan(thresholds=(0.3, 0.45, 0.55, 0.6, 0.75), margins=(0.05, 0.1, 0.15, 0.2))
+    steps = [*plan.first_steps(), *plan.zoom_steps(2.0), *plan.last_steps()]
+    figures = {"score": 0.5, "error": 0.01, "fused_ap": 0.5}
+    curve = [
+        {"setting": setting, "value": value, "chosen": not i} | figures
+        for setting, values in steps
+        for i, value in enumerate(values)
+    ]
+    with mpl.rc_context(_STYLE):
+        axes = _search(curve)[1]
+        axes.figure.draw_without_rendering()
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    lines = [[(box.x0, box.x1) for box in boxes if (box.y0 < boxes[0].y0 - 5) == low] for low in (0, 1)]
+    for line in lines:
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(line))
 
 
 def test_worst_images_come_first_on_request(results):
