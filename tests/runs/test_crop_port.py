@@ -119,6 +119,26 @@ def test_boxes_and_fallbacks_are_those_of_stage_2(page, name, fit, shape, zoom):
     assert [(tuple(one["box"]), one["fallback"]) for one in found] == [(c.box, c.fallback) for c in crops]
 
 
+@pytest.mark.parametrize(
+    ("rule", "note"),
+    [
+        (CropRule(place="fixed", usual=(0.5, 0.5, 0.4)), "at the usual place, as in every image"),
+        (
+            CropRule(invisible="usual", usual=(0.5, 0.5, 0.4)),
+            "the full image is classified as not showing it; this is its usual place",
+        ),
+    ],
+)
+def test_the_note_says_why_a_crop_is_at_the_usual_place(page, rule, note):
+    call = """(rule) => {
+        const task = { rule, fit: "pad", map: [1, 1], version: 0 };
+        const row = { task, size: [200, 100], maps: ["AACAPw=="], zoomed: null, invisible: true };
+        return cropNote(row).textContent;
+    }"""
+    found = page.evaluate(call, dataclasses.asdict(rule))
+    assert found == f"Crop of 40 px, 40% of the shorter side of 200 × 100; {note}."
+
+
 def test_rules_above_reach_every_fallback():
     found: Counter[str] = Counter()
     for name in RULES:

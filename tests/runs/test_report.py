@@ -111,6 +111,11 @@ def test_page_has_its_own_scripts_only(parsed):
     assert parsed.tags.count("script") == 1 + sum(name.endswith(".js") for name in ASSETS)
 
 
+def test_page_gives_every_reason_for_images_that_are_not_cropped(html):
+    """A rule may leave images whole whatever their heatmap is."""
+    assert html.count("heatmap gave no usable box") == html.count("rule leaves") == 3
+
+
 def test_every_image_has_an_alt_text(parsed):
     assert parsed.without_alt == 0
 

@@ -9,7 +9,7 @@ const WHY = {
   huge: "the component is as large as the image",
   invisible: "the full image is classified as not showing it",
   usual: "the full image is classified as not showing it; this is its usual place",
-  off: "no crop rule helped this task on validation",
+  off: "no crop helped this task in the search, or the rule is set so",
 };
 
 const verdictOf = (row, top) =>
@@ -234,7 +234,9 @@ function shares(row) {
 
 function cropNote(row) {
   const { box, fallback } = cropOf(row), side = Math.max(...extent(box).slice(2));
-  const why = WHY[fallback] || fallback, share = Math.round((100 * side) / Math.min(...row.size));
+  const fixed = fallback === "usual" && row.task.rule.place === "fixed";
+  const why = fixed ? "at the usual place, as in every image" : WHY[fallback] || fallback;
+  const share = Math.round((100 * side) / Math.min(...row.size));
   return make("p", "name", !isCropped(fallback)
     ? `Not cropped: ${why}.`
     : `Crop of ${side} px, ${share}% of the shorter side of ${row.size[0]} × ${row.size[1]}${why && "; " + why}.`);
