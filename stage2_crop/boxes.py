@@ -13,7 +13,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_table
 from heatcrop.training.views import framed
 from stage2_crop.plan import CropRule
-from stage2_crop.rule import GRID, NO_CROP, Crop, find_crop, usual_box, weigh_heat
+from stage2_crop.rule import GRID, NO_CROP, Crop, find_crop, is_flat, usual_box, weigh_heat
 
 _LEAST_SPREAD = 0.05
 _CENTRES = (np.arange(GRID) + 0.5) / GRID
@@ -107,9 +107,10 @@ def complete_rule(rule: CropRule, heatmaps: Heatmaps) -> CropRule:
     """Complete a rule with the location prior and the attribute's usual place, where it does not know them.
 
     The usual place is the median, over the images whose heatmaps give a crop, of the crop's centre and side.
-    Where no heatmap does, it stays unknown. The heatmaps must not be those of test images.
+    Where no heatmap does, it stays unknown, and so does the prior where none has a location. The heatmaps
+    must not be those of test images.
     """
-    if rule.prior is None and len(heatmaps.maps):
+    if rule.prior is None:
         rule = dataclasses.replace(rule, prior=fit_prior(heatmaps))
     if rule.usual is not None:
         return rule
@@ -124,35 +125,42 @@ def complete_rule(rule: CropRule, heatmaps: Heatmaps) -> CropRule:
     return dataclasses.replace(rule, usual=(x, y, side))
 
 
-def fit_prior(heatmaps: Heatmaps) -> tuple[float, float, float, float]:
+def fit_prior(heatmaps: Heatmaps) -> tuple[float, float, float, float] | None:
     """Estimate where the attribute is in some images: mean and standard deviation of a Gaussian.
 
     Parameters
     ----------
     heatmaps : Heatmaps
-        At least one; not those of test images.
+        Not those of test images.
 
     Returns
     -------
-    tuple of float (x, y, dx, dy)
+    tuple of float (x, y, dx, dy), or None
         Shares of the image's width and height. Robust, since heat peaks at a wrong place in some images: the
         median of the peaks, and their median absolute deviation scaled to a Gaussian's standard deviation. To
         the variance of the peaks the median variance of the heat within an image is added, above half its
-        maximum: the prior is that of all positions of a region, not of its middle.
+        maximum: the prior is that of all positions of a region, not of its middle. Heatmaps that are flat, or
+        without heat inside the image, have no location and do not count; None where no other is left.
     """
-    peaks, within = np.empty((2, len(heatmaps.maps), 2))
-    for i, (heatmap, size) in enumerate(zip(heatmaps.maps, heatmaps.sizes.tolist(), strict=True)):
+    rule, found = CropRule(prior_weight=0.0), []
+    for heatmap, size in zip(heatmaps.maps, heatmaps.sizes.tolist(), strict=True):
         x0, y0, x1, y1 = frame = _frame((0, 0, *size), heatmaps.fit)
-        heat = weigh_heat(np.asarray(heatmap), frame, *size, CropRule(prior_weight=0.0))
+        heat = weigh_heat(np.asarray(heatmap), frame, *size, rule)
+        if is_flat(heatmap, rule.least_contrast) or not heat.any():
+            continue  # its first position would count as its peak
         across, down = (x0 + _CENTRES * (x1 - x0)) / size[0], (y0 + _CENTRES * (y1 - y0)) / size[1]
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-        peaks[i] = across[column], down[row]
+        peak = across[column], down[row]
         heat = np.where(heat >= heat.max() / 2, heat, 0)
         total = max(float(heat.sum()), 1e-12)
-        within[i] = (
+        variance = (
             np.sum(heat.sum(axis=0) * (across - across[column]) ** 2) / total,
             np.sum(heat.sum(axis=1) * (down - down[row]) ** 2) / total,
         )
+        found.append((peak, variance))
+    if not found:
+        return None
+    peaks, within = np.array(found).swapaxes(0, 1)
     middle = np.median(peaks, axis=0)
     between = 1.4826 * np.median(np.abs(peaks - middle), axis=0)
     spread = np.maximum(np.hypot(between, np.sqrt(np.median(within, axis=0))), _LEAST_SPREAD)

@@ -359,6 +359,24 @@ def test_a_fitted_prior_finds_the_common_place_in_spite_of_stray_peaks():
     assert 0.05 <= min(dx, dy) <= max(dx, dy) < 0.12
 
 
+WITHOUT_A_PLACE = [-1 - peak(0.5, 0.5, 14), np.ones((14, 14)), np.zeros((14, 14)), np.full((14, 14), np.nan)]
+"""No heat (an invisible attribute prevails), flat, empty, damaged."""
+
+
+def test_maps_without_a_place_do_not_move_the_prior():
+    """More than half of the images do not show the attribute."""
+    rng = np.random.default_rng(0)
+    maps = np.stack([peak(*rng.normal((0.5, 0.6), 0.03), 14) for _ in range(20)] + 6 * WITHOUT_A_PLACE)
+    heatmaps = Heatmaps(maps, np.full((44, 2), (100, 200)), "pad", np.zeros(44, bool))
+    assert fit_prior(heatmaps) == fit_prior(heatmaps[:20])
+
+
+@pytest.mark.parametrize("heat", WITHOUT_A_PLACE)
+def test_a_prior_stays_unknown_where_no_heatmap_has_a_place(heat):
+    heatmaps = Heatmaps(heat[None], np.array([[100, 200]]), "pad", np.zeros(1, bool))
+    assert complete_rule(CropRule(), heatmaps) == CropRule()
+
+
 def test_a_fitted_prior_is_as_wide_as_the_region():
     """Of even heat over half the width; the least deviation is 0.05."""
     bar = np.zeros((112, 112), np.float32)
