@@ -57,7 +57,9 @@ class Images:
         # A box must keep enough pixels, so the image itself must be larger.
         shorter, side = int(self.sizes[i].min()), int((boxes[:, 2:] - boxes[:, :2]).min())
         image = read_image(self.paths[i], at_least_px=-(-least * shorter // max(1, side)))
-        return image, [framed(box * (min(image.shape[:2]) / shorter), form.fit) for box in boxes]
+        # The reduced sides are rounded up: their ratio would move boxes of elongated images by pixels.
+        scale = max(1, round(shorter / min(image.shape[:2])))
+        return image, [framed(box / scale, form.fit) for box in boxes]
 
 
 def normalise(images: np.ndarray, backbone: Backbone) -> np.ndarray:

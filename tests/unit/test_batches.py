@@ -169,6 +169,23 @@ def test_the_network_sees_the_box(tmp_path):
     np.testing.assert_allclose(viewed(live(box), [0])[0, 0].min(axis=(1, 2)), white, atol=0.1)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_box_at_the_far_end_of_an_elongated_image_keeps_its_place(tmp_path, turned):
+    """Decoded at half its scale, 673 x 6729 px become 337 x 3365 px."""
+    path, pixels, box = tmp_path / "long.jpg", np.full((673, 6729, 3), 60, np.uint8), [6056, 0, 6729, 673]
+    pixels[:, 6056 : 6056 + 200] = 200
+    if turned:
+        pixels, box = pixels.transpose(1, 0, 2), [*box[1::-1], *box[:1:-1]]
+    write_jpeg(path, np.ascontiguousarray(pixels))
+    sizes = np.array([pixels.shape[1::-1]])
+    image, views = Images([str(path)], np.array([[box]]), None, sizes).read(
+        0, InputForm(224, "pad", RESNET, 1)
+    )
+    assert min(image.shape[:2]) == 337
+    (view,) = views
+    assert (view.x0, view.y0, view.x1, view.y1) == tuple(side / 2 for side in box)
+
+
 def test_the_boxes_of_an_image_follow_one_another(images, tmp_path):
     boxes = np.array([[[0, 0, 30, 30], [10, 5, 40, 35]]] * len(images))
     sizes = np.array([(60 - i, 50 + i) for i in range(9)])
