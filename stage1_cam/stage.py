@@ -53,11 +53,6 @@ class CamStage(BranchStage):
         fold_of = fold_rows(self.group, self.plan.folds, self.context.seed)
         self.networks = ["final", *(f"fold {fold}" for fold in range(fold_of.max(initial=-1) + 1))]
         self.network_of = np.array(self.networks)[fold_of + 1]
-        if self.plan.folds > 1 and len(self.networks) == 1:
-            log(
-                f"{self.group.short}: all training images are one group; "
-                "their heatmaps come from the network that they trained"
-            )
         self.compared = self.networks[1 if len(self.networks) > 1 else 0]
         """The network that is trained with each pooling."""
         poolings = dict.fromkeys((self.plan.pooling, *self.plan.poolings))
@@ -67,6 +62,16 @@ class CamStage(BranchStage):
         self._figures = self.cache / "pooling.json"
 
     def jobs(self) -> Iterator[list[Job]]:
+        if self.plan.folds > 1 and len(self.networks) == 1:
+            log(
+                f"{self.group.short}: all training images are one group; "
+                "their heatmaps come from the network that they trained"
+            )
+        if self.plan.poolings and not len(self._compared_rows):
+            log(
+                f"{self.group.short}: there is no image that a network did not train on to compare poolings; "
+                f"{self.plan.pooling:g} is taken"
+            )
         steps = super().jobs()
         if self.trials:
             if isinstance(self.inputs, CachedInputs):

@@ -97,7 +97,8 @@ class SearchPlan:
     Attributes
     ----------
     pictures : int
-        How many images evaluate a candidate; 0 keeps the configured rule.
+        How many images evaluate a candidate; 0 keeps the configured rule, and so do fewer than 30 images, or
+        images of one class, that a network did not train on.
     prior_weights, thresholds, margins, least_sides, greatest_sides : tuple of float
         Values tried beside the configured one, see :class:`CropRule`. Still higher thresholds would cut into
         the region itself, which a person who inspects the crops would not accept.

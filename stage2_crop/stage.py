@@ -16,7 +16,7 @@ from heatcrop.data.tasks import class_folders
 from heatcrop.files import write_array, write_json
 from heatcrop.nets.inference import Runner
 from heatcrop.runs.predictions import read_arrays, write_arrays
-from heatcrop.runs.progress import progress
+from heatcrop.runs.progress import log, progress
 from heatcrop.runs.reading import read_array, read_json
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, part_size, predict
@@ -83,7 +83,12 @@ class CropStage(Stage):
         for file in (self.folder.zoomed, self.folder.regions):  # of an earlier rule
             file.unlink(missing_ok=True)
         rule, curve = plan.first or plan.rule, []
-        if plan.search.pictures:
+        if plan.search.pictures and not len(self._search_rows):
+            log(
+                f"{self.data.task.short}: the crop rule is not searched, but taken as it is set: that takes "
+                f"{_MIN_SEARCH_ROWS} images of two classes that a network did not train on"
+            )
+        elif plan.search.pictures:
             rule, curve = self._search(self._heatmaps[self._search_rows], rule, plan.search.first_steps())
         rule = complete_rule(rule, self._heatmaps[self._known_rows])
         self._write_rule(self.cache / "first.json", rule, None, curve, started)
@@ -224,10 +229,8 @@ class CropStage(Stage):
         return self.context.open_backbone(self.cache)
 
     def _search(self, heatmaps: Heatmaps, start: CropRule, steps: Steps) -> tuple[CropRule, list[Candidate]]:
-        """Search a rule on the rows for it, whose heatmaps are given; without any, `start` is the rule."""
+        """Search a rule on the rows for it, whose heatmaps are given."""
         data, form, seed, rows = self.data, self.context.probe_form, self.context.seed, self._search_rows
-        if not len(rows):
-            return start, []
         letters, paths = data.letters[rows], [data.paths[i] for i in rows]
         folds = assign_folds(letters, data.groups[rows], _PROBE_FOLDS, seed)
         shorter_side = heatmaps.sizes.min(axis=1)

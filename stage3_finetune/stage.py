@@ -19,6 +19,7 @@ from heatcrop.metrics.fusion import fit_fusion, fuse
 from heatcrop.nets.classifier import Classifier
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import read_arrays, unseen_rows, write_arrays, write_predictions
+from heatcrop.runs.progress import log
 from heatcrop.runs.reading import read_array
 from heatcrop.training.batches import Images
 from heatcrop.training.stage import BranchStage
@@ -66,6 +67,11 @@ class FinetuneStage(BranchStage):
             logits[rows], networks[rows] = part["logits"], network
         crop, predicted = softmax(logits), np.flatnonzero(networks != "")
         fitted = unseen_rows(data, networks != "")
+        if not len(fitted):
+            log(
+                f"{data.task.short}: there is no labelled image that a network did not train on to fit the "
+                "fusion; both branches get equal weights"
+            )
         fusion = fit_fusion(full[fitted], crop[fitted], data.letters[fitted], data.soft[fitted])
         fused = fuse(full, crop, fusion)
         branches = {

@@ -26,9 +26,11 @@ def test_all_blocks_are_trained_on_images_that_are_read_live(call, tiny_home, tm
     words = ("run", "--task", "neck", "--config", "tiny.yaml", "--out", out, "--jobs", "1")
     small = {"network.frozen_blocks": 0, "network.input_px": 32, "data.limit_per_class": 2, "cam.folds": 1}
     small |= {"data.val_share": 0, "data.splits": "{test: train}", "cam.training.epochs": 1}
-    small["finetune.training.epochs"] = 1
+    small |= {"finetune.training.epochs": 1, "cam.poolings": "[0.25]", "crop.search.pictures": 99}
     code, printed = call(*words, *settings(**small))
     assert code == 0, printed
+    for what in ("to compare poolings; 1 is taken", "the crop rule is not searched", "equal weights"):
+        assert printed.count(what) == 1
     assert not (out / "trunk").exists()
     assert pd.read_csv(out / NECK / "boxes.csv")["split"].tolist() == ["train"] * 15  # 2 + 1 a class
     assert json.loads((out / "metrics.json").read_text())["tasks"] == {}
