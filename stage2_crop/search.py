@@ -117,7 +117,8 @@ def search_rule(
         for value, cut in zip(values, boxes, strict=True):
             scores, resampled, weight = evaluate(cut)
             gain = shares @ (resampled - base)
-            side = np.median(np.array([crop[2] - crop[0] for crop, *_ in cut]) / rows.shorter_side)
+            sides = [max(crop[2] - crop[0], crop[3] - crop[1]) for crop, *_ in cut]
+            side = np.median(np.array(sides) / rows.shorter_side)
             figures = map(float, (*scores, weight, shares @ scores, gain.mean(), gain.std(), side))
             tried.append(Candidate(setting, value, *figures))
         best = choose_candidate(tried)

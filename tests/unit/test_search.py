@@ -66,6 +66,13 @@ def test_the_best_threshold_is_found(rows):
     assert curve[0].difference == curve[0].error == 0
 
 
+@pytest.mark.parametrize("box", [(0, 0, 50, 80), (0, 0, 80, 50)])
+def test_the_side_of_a_crop_that_two_edges_cut_off_is_its_longer_one(rows, box):
+    features = Features(rows, 40, 0.3)
+    _, curve = search_rule(CropRule(), [("margin", (0.1,))], rows, lambda rule: [[box]] * N, features)
+    assert [one.side for one in curve] == pytest.approx([0.8])
+
+
 def test_the_features_of_a_box_are_computed_once(rows):
     features = Features(rows, 40, 0.3)
     steps = [("threshold", (0.25, 0.6)), ("margin", (0.0, 0.3)), ("enabled", (True, False))]
