@@ -28,7 +28,7 @@ from heatcrop.report.results import choose_rows, read_results
 from heatcrop.report.sheets import plan_sheets, write_sheet
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
-from heatcrop.runs.predictions import BRANCHES
+from heatcrop.runs.predictions import BRANCHES, read_arrays, write_arrays
 from heatcrop.runs.records import StageInputs, write_record
 from stage2_crop.plan import SearchPlan
 from tests.drawn_run import draw_task
@@ -400,6 +400,22 @@ def test_a_setting_that_is_searched_twice_is_drawn_twice(built, html):
     svg = (built[3].parent / f"plots/{ODD}/search.svg").read_text(encoding="utf-8")
     assert svg.count(">threshold<") == 2
     assert "threshold 0.3, zoom 0, threshold 0.45, invisible whole, enabled no" in html
+
+
+def test_a_training_image_that_no_network_trained_on_is_shown_as_such(tmp_path):
+    """Of tasks that share a network, one may train on an image that another one tests on."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    data = draw_task(folder, "plain", ("up", "down"), 12, True, 1)
+    arrays = read_arrays(folder.task("plain").predictions(3))
+    before = read_results(data, folder, {})
+    row = np.flatnonzero(before.trained)[0]
+    arrays["crop"][row] = arrays["fused"][row] = (0.25, 0.75)
+    write_arrays(folder.task("plain").predictions(3), **arrays)
+    after = read_results(data, folder, {})
+    assert np.flatnonzero(before.trained != after.trained).tolist() == [row]
+    mean = (after.probabilities["full"][row] + (0.25, 0.75)) / 2
+    assert after.label_probability[row] == mean[data.letters[row].argmax()]
 
 
 def test_the_values_that_a_search_tries_do_not_overlap():
