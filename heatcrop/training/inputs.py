@@ -57,7 +57,7 @@ class Inputs(abc.ABC):
     ) -> Iterator[Batch]:
         """Yield `work` of (B, T, c, h, w) float32, all test views of the (B,) items, and the items.
 
-        With `plain` only the first view, which is the unchanged image: for validation. The thread that reads
+        With `plain` only the first view, as a rule the unchanged image: for validation. The thread that reads
         a batch also applies `work` to it, such as inference, while others read the next ones.
         """
 

@@ -50,7 +50,7 @@ class TestViews:
         The image is scaled to this multiple of the input side, and windows of the input side are cut; 1 is
         the image itself.
     grid : int
-        Windows per row and column at scales above 1 (3 gives nine crops).
+        Windows per row and column at scales above 1 (3 gives nine crops); a single one shows the middle.
     flip : bool
         Add the mirror of each.
     """
@@ -61,16 +61,20 @@ class TestViews:
     flip: bool = True
 
     def unit(self) -> list[View]:
-        """List the views of a unit square, plain ones first, then their mirrors."""
+        """List the views of a unit square, plain ones first, then their mirrors.
+
+        The first one, which validates, is the entire square, or without scale 1 the most central window.
+        """
         views = []
         for scale in self.scales:
             share = 1000 / round(1000 * scale)
             if share >= 1:
                 views.append(View(0, 0, 1, 1))
                 continue
-            for y in np.linspace(0, 1 - share, self.grid):
-                for x in np.linspace(0, 1 - share, self.grid):
-                    views.append(View(x, y, x + share, y + share))
+            places = np.linspace(0, 1 - share, self.grid).tolist() if self.grid > 1 else [(1 - share) / 2]
+            views += [View(x, y, x + share, y + share) for y in places for x in places]
+        first = min(views, key=lambda v: (v.width < 1, abs(v.x0 + v.x1 - 1) + abs(v.y0 + v.y1 - 1)))
+        views.insert(0, views.pop(views.index(first)))
         return views + ([dataclasses.replace(v, flip=True) for v in views] if self.flip else [])
 
     def on(self, view: View) -> list[View]:

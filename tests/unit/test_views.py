@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -127,6 +129,27 @@ def test_a_window_of_a_larger_scale_has_the_share_of_the_input():
         View(100, 200, 200, 400),
         View(200, 200, 300, 400),
     ]
+
+
+def test_a_single_window_shows_the_middle():
+    assert TestViews((2.0,), 1, False).on(View(100, 0, 300, 400)) == [View(150, 100, 250, 300)]
+
+
+@pytest.mark.parametrize(
+    ("scales", "grid", "first"),
+    [
+        ((1.25, 1.0), 3, View(0, 0, 1, 1)),
+        ((1.0, 1.25), 3, View(0, 0, 1, 1)),
+        ((2.0, 1.25), 3, View(0.25, 0.25, 0.75, 0.75)),
+        ((2.0, 1.25), 2, View(0, 0, 0.8, 0.8)),
+    ],
+)
+def test_the_first_view_is_the_entire_square_or_the_most_central_window(scales, grid, first):
+    views = TestViews(scales, grid, True).unit()
+    assert views[0] == first
+    half = len(views) // 2
+    assert views[half:] == [dataclasses.replace(view, flip=True) for view in views[:half]]
+    assert len(set(views)) == len(views)
 
 
 @given(
