@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from heatcrop.data.tasks import Task
+from heatcrop.data.tasks import Task, short_names
 from heatcrop.files import update_text, write_text
 from heatcrop.metrics.selective import LEAST_SHOWN
 from heatcrop.report.drawing import palette
@@ -52,6 +52,7 @@ def write_page(
 
     `sheets` are the folders of the tasks' sheets, relative to the page's, by full name of the task.
     """
+    titles = short_names(part.task for part in parts)
     _write(
         path,
         "page.html.j2",
@@ -59,6 +60,7 @@ def write_page(
         name=name,
         facts=_facts(settings, parts),
         parts=parts,
+        titles=titles,
         branches=BRANCHES,
         metrics=metrics,
         least_shown=LEAST_SHOWN,
@@ -68,7 +70,7 @@ def write_page(
         data={
             "split": metrics["split"] if metrics else "",
             "palette": palette().tobytes().hex(),
-            "tasks": [part.gallery for part in parts],
+            "tasks": [part.gallery | {"short": titles[part.task.name]} for part in parts],
         },
     )
 
@@ -82,14 +84,18 @@ def write_comparison_page(
     galleries of both runs with a row for each changed image, and the ``changes`` of these rows.
     """
     sides = {side.upper(): run["name"] for side, run in figures["runs"].items()}
-    images = sum(found["n"] for found in figures["tasks"].values())
+    images, titles = sum(found["n"] for found in figures["tasks"].values()), short_names(tasks)
+    galleries = [
+        found | {"runs": [run | {"short": titles[task.name]} for run in found["runs"]]}
+        for task, found in zip(tasks, galleries, strict=True)
+    ]
     _write(
         path,
         "compare.html.j2",
         COMPARISON_ASSETS,
         name=name,
         facts=[counted(len(tasks), "common task(s)"), counted(images, "common image(s)")],
-        tasks=tasks,
+        titles=titles,
         branches=BRANCHES,
         figures=figures,
         data={

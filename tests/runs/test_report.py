@@ -21,6 +21,7 @@ from PIL import Image
 from heatcrop.data.tasks import Task
 from heatcrop.files import write_text
 from heatcrop.report.build import ReportPlan, build_report
+from heatcrop.report.compare import ComparedRun, build_comparison
 from heatcrop.report.drawing import CYAN, heat_colours, heat_on, overlay, read_panels
 from heatcrop.report.page import ASSETS, COMPARISON_ASSETS
 from heatcrop.report.plots import _STYLE, _search, scores_plot
@@ -31,6 +32,7 @@ from heatcrop.runs.metrics import write_results
 from heatcrop.runs.predictions import BRANCHES, read_arrays, write_arrays
 from heatcrop.runs.records import StageInputs, write_record
 from stage2_crop.plan import SearchPlan
+from tests.conftest import without_plots
 from tests.drawn_run import draw_task
 
 HOSTILE = ("<script>alert(1)</script>", 'a&b "q"', "$x^2$ 中 é\u2028")
@@ -465,3 +467,24 @@ def test_tasks_whose_names_begin_alike_have_bars_of_their_own(tmp_path):
     plot = scores_plot(tmp_path, {"tasks": scores, "split": "test"}, tasks)
     svg = (tmp_path / plot["file"]).read_text(encoding="utf-8")
     assert [svg.count(f">{ap}<") for ap in ("0.250", "0.750")] == [len(BRANCHES)] * 2
+
+
+def test_tasks_that_share_a_short_name_are_told_apart_on_the_pages(tmp_path):
+    names = {"arm_design_labels", "arm_length_labels"}
+    folders = [RunFolder(tmp_path / name) for name in "ab"]
+    for folder in folders:
+        folder.path.mkdir()
+        tasks = {name: draw_task(folder, name, ("up", "down"), 12, True, 1) for name in names}
+    with without_plots():
+        page = build_report(folders[0], tasks, write_results(tasks, folders[0], None), plan=PLAN)
+    runs = [
+        ComparedRun(folder, tuple(data.task for data in tasks.values()), tasks, None) for folder in folders
+    ]
+    compared = tmp_path / "compared" / "index.html"
+    build_comparison(compared, runs)
+    for path in (page, compared):
+        html = path.read_text(encoding="utf-8")
+        tasks_of = json.loads(PageParser(html).data)["tasks"]
+        assert {task.get("short") or task["runs"][0]["short"] for task in tasks_of} == names
+        assert all(f">{name}</th>" in html for name in names)
+        assert ">arm<" not in html
