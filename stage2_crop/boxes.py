@@ -176,8 +176,8 @@ def jitter_boxes(
     A network that has seen one exact crop of each image generalises badly to a map that is a little hotter or
     cooler than those it was trained on, and the map of a new image always is. So the threshold is multiplied
     by 1 - `spread` to 1 + `spread`, and up to `spread` of the square's side is added to the margin or taken
-    from it, both evenly; the usual place widens as the margin does. A box that would fall back where the
-    chosen rule does not is replaced by the chosen rule's.
+    from it, both evenly; the usual place widens as the margin does, and keeps a tenth of its side. A box that
+    would fall back where the chosen rule does not is replaced by the chosen rule's.
     """
     boxes = np.zeros((len(rows), count, 4), np.int32)
     for place, row in enumerate(rows.tolist()):
@@ -189,7 +189,7 @@ def jitter_boxes(
         changes = np.random.default_rng((seed, row)).uniform(-spread, spread, (count, 2))
         for i, (warmer, wider) in enumerate(changes):
             threshold, margin = min(rule.threshold * (1 + warmer), 1.0), max(rule.margin + wider, 0.0)
-            usual = rule.usual and (*rule.usual[:2], rule.usual[2] * (1 + 2 * wider))
+            usual = rule.usual and (*rule.usual[:2], rule.usual[2] * max(1 + 2 * wider, 0.1))
             near = dataclasses.replace(rule, threshold=threshold, margin=margin, usual=usual)
             (crop,) = find_crops(one, near)
             if crop.fallback == plain.fallback:

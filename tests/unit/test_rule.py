@@ -514,6 +514,13 @@ def test_the_usual_place_is_jittered_in_size_around_its_centre():
     assert np.abs(boxes[:, :, 0] + sides / 2 - 200).max() <= 1
 
 
+def test_the_usual_place_keeps_a_tenth_of_its_side_however_much_it_is_jittered():
+    rule = CropRule(place="fixed", usual=(0.5, 0.5, 0.5))
+    heatmaps = Heatmaps(np.ones((1, 7, 7)), np.array([[400, 400]]), "pad", np.zeros(1, bool))
+    boxes = jitter_boxes(heatmaps, rule, np.array([0]), 100, 0.9, 0)
+    assert (boxes[:, :, 2:] - boxes[:, :, :2]).min() == 20  # of 200 px
+
+
 def test_jittered_boxes_of_an_image_do_not_depend_on_other_images():
     assert np.array_equal(jittered(rows=[1])[0], jittered()[1])
 
