@@ -118,6 +118,21 @@ def test_page_gives_every_reason_for_images_that_are_not_cropped(html):
     assert html.count("heatmap gave no usable box") == html.count("rule leaves") == 3
 
 
+@pytest.mark.parametrize(("split", "told"), [("test", False), ("val", True)])
+def test_page_tells_that_images_that_chose_the_thresholds_are_scored(
+    built, monkeypatch, tmp_path, split, told
+):
+    folder, tasks, metrics, _ = built
+    plot = {"file": "plots/coverage.svg", "kind": "coverage", "alt": ""}
+    monkeypatch.setattr("heatcrop.report.plots.task_plots", lambda *_: [plot])
+    monkeypatch.setattr("heatcrop.report.plots.scores_plot", lambda *_: None)
+    point = dict.fromkeys(("promised", "threshold", "val_coverage", "coverage", "accuracy"), 0.9) | {"n": 0}
+    scores = {name: {**found, "sure": [point]} for name, found in metrics["tasks"].items()}
+    copy = RunFolder(shutil.copytree(folder.path, tmp_path / "run"))
+    page = build_report(copy, tasks, {**metrics, "split": split, "tasks": scores}, plan=PLAN)
+    assert ("so what they show here is optimistic" in page.read_text(encoding="utf-8")) == told
+
+
 def test_every_image_has_an_alt_text(parsed):
     assert parsed.without_alt == 0
 
