@@ -114,14 +114,13 @@ def is_own_folder(path: Path, beside: Collection[str] = ()) -> bool:
         return True
     if _head(path / "config.yaml", len(RUN_HEADER)) == RUN_HEADER:
         return True
-    description = path / "heatcrop.json"
-    return description.is_file() and is_description(_head(description))
+    return is_description(_head(path / "heatcrop.json"))
 
 
 def list_folder(path: Path) -> Listing:
     """List a folder, without what is below its subfolders; OSError where it cannot be read."""
     with os.scandir(path) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries)
+        found = sorted((entry.name, _is_folder(entry)) for entry in entries)
     names = {name for name, _ in found}
     listing = Listing([], [], [], [])
     for name, is_folder in found:
@@ -201,6 +200,13 @@ def skip_lines(skipped: Sequence[tuple[str, str]]) -> Iterator[str]:
     for text, group in itertools.groupby(sorted(skipped, key=reason), reason):
         names = [name for name, _ in group]
         yield f"{len(names):,} skipped, for instance {printable(names[0])}: {text}"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to what this user may not see
+        return False
 
 
 def _head(path: Path, length: int = -1) -> str:

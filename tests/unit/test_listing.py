@@ -2,6 +2,8 @@
 
 import json
 import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,6 +124,35 @@ def test_a_folder_that_cannot_be_read_is_counted_and_the_others_are_read(tmp_pat
     images, skipped = find_below(tmp_path)
     assert images == ([] if failing == "." else ["b/2.jpg"])
     assert skipped == [(failing, UNREADABLE)]
+
+
+def test_a_link_to_itself_does_not_hide_the_images_beside_it(tmp_path):
+    put(tmp_path, "a/1.jpg")
+    (tmp_path / "a/loop").symlink_to("loop")
+    (tmp_path / "a/loop.jpg").symlink_to("loop.jpg")
+    assert find_below(tmp_path) == (["a/1.jpg", "a/loop.jpg"], [])  # the second is reported when it is read
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="permissions are others there")
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [(0o444, (["1.jpg", "locked/2.jpg"], [])), (0o000, (["1.jpg"], [("locked", UNREADABLE)]))],
+)
+def test_a_folder_without_permissions_does_not_hide_the_images_beside_it(mode, expected):
+    own = os.geteuid()
+    with tempfile.TemporaryDirectory() as name:  # every user can reach it, unlike pytest's folder
+        folder = Path(name)
+        put(folder, "1.jpg", "locked/2.jpg")
+        folder.chmod(0o755)
+        (folder / "locked").chmod(mode)
+        try:
+            if own == 0:  # root has all permissions
+                os.seteuid(65534)
+            found = find_below(folder)
+        finally:
+            os.seteuid(own)
+            (folder / "locked").chmod(0o755)
+    assert found == expected
 
 
 def test_each_reason_gives_a_line_with_count_example_and_fix():
