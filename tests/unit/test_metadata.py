@@ -59,6 +59,23 @@ def test_a_column_that_says_only_class_is_the_task_of_the_folders_name(tmp_path,
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file_name;wing\n1.jpg;plain\n2.jpg;striped\n",
+        "sep=;\nfile_name;wing\n1.jpg;plain\n2.jpg;striped\n",
+        "file_name\twing\n1.jpg\tplain\n2.jpg\tstriped\n",
+        "File_Name,Wing\n1.jpg,plain\n2.jpg,striped\n",
+    ],
+    ids=["semicolons", "spreadsheet", "tabs", "capitals"],
+)
+def test_a_table_may_have_what_annotations_may_have(tmp_path, text):
+    found = read_annotations([write(tmp_path, text, "1.jpg", "2.jpg")], None)
+    assert found.tasks == (WING,)
+    assert rows_of(found) == [("1.jpg", "wing", "yn", ""), ("2.jpg", "wing", "ny", "")]
+    assert found.problems == []
+
+
 def test_folders_of_splits_have_tables_of_their_own(tmp_path):
     for part, label in (("train", "plain"), ("test", "striped"), ("validation", "plain")):
         write(

@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from heatcrop.data.readers import parquet
+from heatcrop.data.readers import parquet, table
 from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import read_head
-from heatcrop.data.readers.lines import load_text, parse_lines
+from heatcrop.data.readers.lines import load_text
 from heatcrop.data.readers.naming import LABEL_COLUMNS
 from heatcrop.data.readers.packed import PACKED, unpacked_name
 from heatcrop.data.readers.places import choose_file, files_in, with_splits
@@ -54,8 +54,7 @@ def fits(path: Path) -> bool:
         return False
     if suffix == ".parquet":
         return IMAGE in parquet.columns(path)
-    head = read_head(path).encode("utf-8", "replace")
-    return suffix == ".csv" and IMAGE in next((row for _, row, _ in parse_lines(head) if row), [])
+    return suffix == ".csv" and IMAGE in table.first_row(path)
 
 
 def read(collector: Collector) -> None:

@@ -31,7 +31,7 @@ def find(folder: Path) -> Path | None:
 
 def fits(path: Path) -> bool:
     """Return whether a file has the header."""
-    return set(NEEDED) <= set(_first_row(path))
+    return set(NEEDED) <= set(first_row(path))
 
 
 def read(collector: Collector) -> None:
@@ -51,7 +51,7 @@ def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
     return sorted(found, key=lambda row: row[1])
 
 
-def _first_row(path: Path) -> list[str]:
+def first_row(path: Path) -> list[str]:
     """Read a table's first row in lower case; nothing where there is none."""
     try:
         lines = parse_lines(load_text(path, n_bytes=_MOST_HEADER_BYTES)[0], DELIMITERS)
