@@ -66,8 +66,9 @@ def test_a_column_that_says_only_class_is_the_task_of_the_folders_name(tmp_path,
         "sep=;\nfile_name;wing\n1.jpg;plain\n2.jpg;striped\n",
         "file_name\twing\n1.jpg\tplain\n2.jpg\tstriped\n",
         "File_Name,Wing\n1.jpg,plain\n2.jpg,striped\n",
+        '"","file_name","wing"\n"1","1.jpg","plain"\n"2","2.jpg","striped"\n',
     ],
-    ids=["semicolons", "spreadsheet", "tabs", "capitals"],
+    ids=["semicolons", "spreadsheet", "tabs", "capitals", "row numbers"],
 )
 def test_a_table_may_have_what_annotations_may_have(tmp_path, text):
     found = read_annotations([write(tmp_path, text, "1.jpg", "2.jpg")], None)

@@ -371,7 +371,7 @@ class Collector:
             while len(fields) > len(header) and not fields[-1]:
                 fields.pop()
             if len(fields) == len(header):
-                yield source, dict(zip(header, fields, strict=True))
+                yield source, {column: text for column, text in zip(header, fields, strict=True) if column}
             else:
                 self.reject(
                     fields[0],
