@@ -352,6 +352,14 @@ def test_unicode_forms_of_a_class_are_one(home, one, other):
     assert len(read.rows) == 3
 
 
+@pytest.mark.parametrize("form", [NFC, NFD])
+def test_a_task_may_have_an_accent_in_either_unicode_form(home, form):
+    read = inferred(home(f"{form}/a/1.jpg", f"{form}/b/2.jpg"))
+    assert read.tasks == (Task(NFC, ("a", "b")),)
+    assert read.rows["task"].tolist() == [NFC, NFC]
+    assert read.problems == []
+
+
 @pytest.mark.parametrize(
     ("annotated", "on_disk"),
     [

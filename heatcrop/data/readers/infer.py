@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from heatcrop.data.readers.collect import NO_LABEL, resolve_or_none
-from heatcrop.data.readers.spelling import merge_spellings
+from heatcrop.data.readers.spelling import composed, merge_spellings
 from heatcrop.data.tasks import FASHIONAI, Task, folder_name
 
 Place = tuple[int, str | None]
@@ -77,4 +77,4 @@ def _task(name: str, classes: set[str]) -> Task:
             f"the labels of task {name!r} are letters, so the names of its classes are unknown; "
             "name them under `tasks` in the configuration, in label order"
         )
-    return Task(name, tuple(sorted(classes)))
+    return Task(composed(name), tuple(sorted(classes)))
