@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -88,11 +89,7 @@ def parse_lines(data: bytes, delimiters: str = ",") -> Iterator[tuple[int, list[
         try:
             text = raw.decode("utf-8")
             # csv only where needed: it refuses NUL characters (Python 3.10) and very long fields.
-            fields = (
-                next(csv.reader([text], strict=True, delimiter=delimiter, skipinitialspace=True))
-                if '"' in text
-                else text.split(delimiter or ",")
-            )
+            fields = _quoted_fields(text, delimiter) if '"' in text else text.split(delimiter or ",")
         except UnicodeDecodeError:
             text = raw.decode("utf-8", errors="replace")
             yield number, [text], NOT_UTF8_ROW
@@ -100,6 +97,15 @@ def parse_lines(data: bytes, delimiters: str = ",") -> Iterator[tuple[int, list[
             yield number, [text], "a double quote is not closed, or stands inside a field"
         else:
             yield number, [field.strip() for field in fields] if raw.strip() else [], ""
+
+
+def _quoted_fields(text: str, delimiter: str) -> list[str]:
+    """Divide a line at its delimiters outside quotes, which may have spaces before and behind them."""
+    divide = functools.partial(csv.reader, strict=True, delimiter=delimiter, skipinitialspace=True)
+    try:
+        return next(divide([text]))
+    except csv.Error:  # also of spaces behind a quote
+        return next(divide([re.sub(rf'" +(?={re.escape(delimiter)}|$)', '"', text)]))
 
 
 def _unmarked(data: bytes) -> str:
