@@ -81,11 +81,14 @@ class DataConfig(Section):
 
     @field_validator("tasks")
     @classmethod
-    def _is_not_empty(cls, tasks: Any) -> Any:
+    def _are_different(cls, tasks: Any) -> Any:
         if tasks == ():
             raise ValueError(
                 "names no task; list some, or set it to fashionai (the competition's) or infer (the data's)"
             )
+        names = [] if isinstance(tasks, str) else [task.name for task in tasks]
+        if repeated := next((name for name in names if names.count(name) > 1), ""):
+            raise ValueError(f"lists the task {repeated!r} twice; keep one of them")
         return tasks
 
     @model_validator(mode="after")

@@ -128,6 +128,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
         ("cam: {training: {head_rate: 1.0e+308}}", ["cam.training.head_rate", "1e+308", "at most 1,000,000"]),
         (f"cam: {{training: {{epochs: {'9' * 41}}}}}", ["cam.training.epochs", "at most 100,000"]),
         ("data: {tasks: []}", ["data.tasks", "names no task", "fashionai", "infer"]),
+        (
+            "data: {tasks: [{name: ab, classes: [x, y]}, {name: ab, classes: [x, z]}]}",
+            ["data.tasks", "lists the task 'ab' twice; keep one"],
+        ),
         ("- a\n- b", ["expected sections", "list"]),
         ("just text", ["expected sections", "str"]),
         ("a: [1, 2", ["not valid YAML"]),
