@@ -85,9 +85,9 @@ Finished = Annotated[Path, typer.Option("--run", help="A finished run folder.")]
 def _config(
     path: Path, data: list[str] | None, settings: list[str] | None, jobs: int | None = None
 ) -> Config:
-    from heatcrop.cli.config_file import read_config
+    from heatcrop.cli.config_file import format_list, read_config
 
-    given = ["data.source=files", f"data.roots={json.dumps(data)}"] if data else []
+    given = ["data.source=files", f"data.roots={format_list(data)}"] if data else []
     given += [f"runtime.jobs={jobs}"] if jobs else []
     own = [folder / path for folder in _PROGRAM if (folder / path).is_file()]
     if own and not path.exists():  # started in another folder

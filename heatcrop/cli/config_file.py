@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,15 @@ def _setting(text: str) -> dict[str, Any]:
         raise UsageError(f"--set {text}: is nested too deeply") from None
     except (yaml.YAMLError, ValueError):
         raise UsageError(f"--set {text}: the value is not valid YAML") from None
+
+
+def format_list(texts: Sequence[str]) -> str:
+    """Write texts, of any characters, as the value of a setting that :func:`read_config` reads back.
+
+    >>> format_list(["birds", "a, b", "no"])
+    "[birds, 'a, b', 'no']"
+    """
+    return yaml.safe_dump(list(texts), default_flow_style=True, width=math.inf).rstrip("\n")
 
 
 def is_resolved(text: str) -> bool:

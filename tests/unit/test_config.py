@@ -9,7 +9,7 @@ import yaml
 
 from heatcrop.cli import config as config_module
 from heatcrop.cli.config import Config, cores, merge
-from heatcrop.cli.config_file import dump_config, read_config
+from heatcrop.cli.config_file import dump_config, format_list, read_config
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
 from heatcrop.errors import UsageError
 
@@ -199,6 +199,28 @@ def test_a_missing_file_or_a_folder_is_named(tmp_path):
 )
 def test_settings_change_what_the_file_sets(read, settings, key, value):
     assert operator.attrgetter(key)(read(RICH, settings)) == value
+
+
+ODD_TEXTS = (
+    "a, b",
+    "[x]",
+    "no",
+    "'\"",
+    "ä",
+    "\U0001f426",
+    "\udce9",
+    "a\nb",
+    "\u2028",
+    "\x85",
+    " x ",
+    "#1: x",
+    "x " * 99,
+)
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_a_list_may_hold_any_text(read, text):
+    assert read("", [f"data.roots={format_list([text, 'b'])}"]).data.roots == (text, "b")
 
 
 @pytest.mark.parametrize(
