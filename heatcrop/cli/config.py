@@ -79,6 +79,13 @@ class DataConfig(Section):
     limit_per_class: int | None = Field(None, ge=1, le=1_000_000_000)
     """Greatest number of images of each class and split, for a quick trial."""
 
+    @field_validator("roots", "excluded")
+    @classmethod
+    def _are_no_empty_paths(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in paths:  # it would be the current folder
+            raise ValueError("holds an empty path, as of a variable that is not set; write . for this folder")
+        return paths
+
     @field_validator("tasks")
     @classmethod
     def _are_different(cls, tasks: Any) -> Any:

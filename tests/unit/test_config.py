@@ -132,6 +132,8 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
             "data: {tasks: [{name: ab, classes: [x, y]}, {name: ab, classes: [x, z]}]}",
             ["data.tasks", "lists the task 'ab' twice; keep one"],
         ),
+        ("data: {roots: [birds, '']}", ["data.roots", "an empty path"]),
+        ("data: {excluded: ['']}", ["data.excluded", "an empty path"]),
         ("- a\n- b", ["expected sections", "list"]),
         ("just text", ["expected sections", "str"]),
         ("a: [1, 2", ["not valid YAML"]),
