@@ -44,9 +44,9 @@ def member_names(paths: Sequence[Path]) -> list[str]:
         if path.resolve() in seen:
             raise UsageError(f"{path}: is given twice (as {seen[path.resolve()]}); give each member once")
         seen[path.resolve()] = path
-    short = [path.name for path in seen]
-    unique = len(set(short)) == len(short) and FUSED not in short
-    return short if unique else [str(path) for path in paths]
+    forms = [path.name for path in seen], [str(path) for path in paths]
+    usable = (names for names in forms if len(set(names)) == len(names) and FUSED not in names)
+    return next(usable, [str(path) for path in seen])
 
 
 def run_member(
