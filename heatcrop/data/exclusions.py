@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from heatcrop.data.readers.collect import Collector, Root
+from heatcrop.data.readers.collect import Collector, Root, clean_image
+from heatcrop.data.readers.spelling import composed
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
 from heatcrop.wording import counted
@@ -24,7 +25,7 @@ class Exclusion:
     source: str
     """``file:line``, for messages."""
     image: str
-    """As annotated."""
+    """As the list has it."""
     task: str
     """Full name; '' for every task that has the image."""
 
@@ -88,11 +89,11 @@ def exclude_rows(
     """
     named: dict[str, set[str]] = {}
     for one in exclusions:
-        named.setdefault(one.image, set()).add(one.task)
+        named.setdefault(_key(one.image), set()).add(one.task)
     images, tasks = rows["image"].to_numpy(object), rows["task"].to_numpy(object)
     chosen = np.fromiter(
         (
-            not named.get(image, set()).isdisjoint(("", task))
+            not named.get(_key(image), set()).isdisjoint(("", task))
             for image, task in zip(images, tasks, strict=True)
         ),
         bool,
@@ -106,11 +107,17 @@ def exclude_rows(
         notes.append(
             counted(n_tested, "row(s) of the test set (stays|stay), though data.excluded names (it|them)")
         )
-    pairs = set(zip(known["image"], known["task"], strict=True)) | {(image, "") for image in known["image"]}
-    if unknown := [one for one in exclusions if (one.image, one.task) not in pairs]:
+    known_images = known["image"].map(_key)
+    pairs = set(zip(known_images, known["task"], strict=True)) | {(image, "") for image in known_images}
+    if unknown := [one for one in exclusions if (_key(one.image), one.task) not in pairs]:
         problems.append(
             f"data.excluded names {counted(len(unknown), 'image(s)')} that the data does not have, for "
             f"instance {unknown[0].source}: {unknown[0].image}{' of ' * bool(unknown[0].task)}"
             f"{unknown[0].task}; write names as the annotations do"
         )
     return rows[~chosen | tested], notes, problems
+
+
+def _key(image: str) -> str:
+    """Identify an image, whose name may have backslashes and accents in either Unicode form."""
+    return composed(clean_image(image)[0]).lstrip("/")  # images of the data have no slash in front

@@ -83,6 +83,22 @@ def test_an_image_is_excluded_from_every_task_or_from_one():
     assert kept(("a.jpg", "wing_length"), ("a.jpg", "beak")) == ["b.jpg beak", "c.jpg beak", "d.jpg beak"]
 
 
+@pytest.mark.parametrize(
+    ("annotated", "listed"),
+    [
+        ("photos/a.jpg", "photos\\a.jpg"),
+        ("photos/a.jpg", "./photos//a.jpg"),
+        ("caf\u00e9.jpg", "cafe\u0301.jpg"),
+        ("cafe\u0301.jpg", "caf\u00e9.jpg"),
+        ("mnt/photos/a.jpg", "/mnt/photos/a.jpg"),
+    ],
+)
+def test_a_list_may_write_a_name_as_annotations_may(annotated, listed):
+    rows = pd.DataFrame([(annotated, "beak", "train")], columns=["image", "task", "split"])
+    left, notes, problems = exclude_rows(rows, [Exclusion("bad.csv:2", listed, "")], rows)
+    assert (len(left), len(notes), problems) == (0, 1, [])
+
+
 def test_validation_images_are_excluded_and_test_images_stay():
     rows, notes, problems = exclude_rows(
         ROWS, [Exclusion("bad.csv:2", "b.jpg", "beak"), Exclusion("bad.csv:3", "c.jpg", "")], ROWS
