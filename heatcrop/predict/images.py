@@ -13,7 +13,7 @@ import numpy as np
 from heatcrop.data.dataset import survey_images
 from heatcrop.data.images import SUFFIXES
 from heatcrop.data.listing import find_below, skip_lines
-from heatcrop.data.readers.lines import DELIMITERS, read_lines
+from heatcrop.data.readers.lines import DELIMITERS, are_numbered, read_lines
 from heatcrop.data.readers.table import ENDINGS
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
@@ -56,27 +56,32 @@ def find_images(source: Path) -> list[Image]:
 
 def _from_csv(source: Path) -> list[str]:
     """List the images that a table names in its column ``image``, each once; log what is left out."""
-    column: int | None = None
+    header: list[str] = []
+    rows: list[tuple[int, list[str]]] = []
     names: dict[str, int] = {}  # with the line
     skipped: list[tuple[str, str]] = []
     for line, fields, fault in read_lines(source, delimiters=DELIMITERS):
         place = f"{source.name}:{line}"
         if fault:
             skipped.append((place, fault))
-        elif fields and column is None:
+        elif fields and header:
+            rows.append((line, fields))
+        elif fields:
             header = [field.casefold() for field in fields]
             if "image" not in header:
                 raise DataError(
                     f"{source}:{line}: no column 'image'; found {','.join(fields)[:200]}; name the column of "
                     "the images so"
                 )
-            column = header.index("image")
-        elif fields and column is not None:
-            name = fields[column].replace("\\", "/") if column < len(fields) else ""
-            if not name:
-                skipped.append((place, "rows without a name in the column 'image'; add it"))
-            elif names.setdefault(name, line) != line:
-                skipped.append((place, "rows that name an image again, which is predicted once"))
+    if are_numbered([fields for _, fields in rows], len(header)):
+        header = ["", *header]
+    for line, fields in rows:
+        place, column = f"{source.name}:{line}", header.index("image")
+        name = fields[column].replace("\\", "/") if column < len(fields) else ""
+        if not name:
+            skipped.append((place, "rows without a name in the column 'image'; add it"))
+        elif names.setdefault(name, line) != line:
+            skipped.append((place, "rows that name an image again, which is predicted once"))
     fix = "names no image below its header; give one per row in the column 'image'"
     _report(source, names, skipped, fix)
     return list(names)

@@ -273,6 +273,13 @@ def test_a_table_may_have_what_annotations_may_have(tmp_path):
     assert [image.path for image in images] == [str(tmp_path / "sub/a.jpg"), str(tmp_path / "b.jpg")]
 
 
+@pytest.mark.parametrize(
+    "numbered", ['"image","note"\n"1","a.jpg","x"\n"2","b.jpg",""\n', "image\n1,a.jpg\n2,b.jpg\n"]
+)
+def test_a_table_may_have_row_numbers_that_its_header_lacks(tmp_path, numbered):
+    assert [image.name for image in find_images(table(tmp_path, numbered))] == ["a.jpg", "b.jpg"]
+
+
 def test_rows_of_a_table_that_cannot_be_used_are_counted(tmp_path, capsys):
     rows = ["image,note", "a.jpg,x", ",x", 'b.jpg,"open', "a.jpg,again", "c.jpg,x", ",y"]
     assert [image.name for image in find_images(table(tmp_path, "\n".join(rows)))] == ["a.jpg", "c.jpg"]

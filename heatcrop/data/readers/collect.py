@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heatcrop.data.labels import parse_letters
-from heatcrop.data.readers.lines import DELIMITERS, NOT_UTF8_ROW, load_text, parse_lines
+from heatcrop.data.readers.lines import (
+    DELIMITERS,
+    FIRST_ROWS,
+    NOT_UTF8_ROW,
+    are_numbered,
+    load_text,
+    parse_lines,
+)
 from heatcrop.data.readers.regions import Region, make_region
 from heatcrop.data.readers.spelling import composed, find_spelling, folded
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
@@ -39,8 +46,6 @@ REGIONS_TABLE = "boxes_true.csv"
 """A root's table of true regions."""
 
 _ENDING = re.compile(r"[-_ ]?(set|split|data|images|(19|20)\d\d)$")
-_FIRST_ROWS = 20
-"""Rows that are examined for a column without a header."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -362,8 +367,8 @@ class Collector:
                 f"{source}: the header {','.join(header)[:200]!r} {fault}; expected "
                 f"{','.join(needed)!r}{optional}, separated by commas, semicolons or tabs, in UTF-8 or UTF-16"
             )
-        first = list(itertools.islice(rows, _FIRST_ROWS))
-        if first and all(len(row) == len(header) + 1 and row[0].isdigit() for _, row in first):
+        first = list(itertools.islice(rows, FIRST_ROWS))
+        if are_numbered([row for _, row in first], len(header)):
             header = ["", *header]
         while not header[-1]:
             header.pop()

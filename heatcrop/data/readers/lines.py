@@ -7,7 +7,7 @@ import csv
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from heatcrop.data.readers.packed import open_unpacked
@@ -17,6 +17,8 @@ DELIMITERS = ",;\t|"
 """What separates the columns of an annotation file; of equally frequent ones, the first."""
 NOT_UTF8_ROW = "the row is not in UTF-8; save the file as UTF-8"
 
+FIRST_ROWS = 20
+"""Rows that are examined for a column without a header."""
 _MARKS = (  # UTF-32 first: its mark starts like that of UTF-16
     (codecs.BOM_UTF8, "UTF-8"),
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -97,6 +99,16 @@ def parse_lines(data: bytes, delimiters: str = ",") -> Iterator[tuple[int, list[
             yield number, [text], "a double quote is not closed, or stands inside a field"
         else:
             yield number, [field.strip() for field in fields] if raw.strip() else [], ""
+
+
+def are_numbered(rows: Sequence[Sequence[str]], n_columns: int) -> bool:
+    """Return whether rows start with numbers of their own, for which the header of `n_columns` has no column.
+
+    >>> are_numbered([["1", "a.jpg"], ["2", "b.jpg"]], 1)
+    True
+    """
+    first = rows[:FIRST_ROWS]
+    return bool(first) and all(len(row) == n_columns + 1 and row[0].isdigit() for row in first)
 
 
 def _quoted_fields(text: str, delimiter: str) -> list[str]:
