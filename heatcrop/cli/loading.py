@@ -96,6 +96,7 @@ def load_dataset(
         splits=how.splits,
         left_out=how.left_out,
         access=Access(how.follow_links, how.absolute_paths),
+        others=[expanded(path) for path in how.excluded],
     )
     tasks = read.tasks
     chosen = [resolve(name, tasks) for name in wanted]

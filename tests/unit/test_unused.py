@@ -190,3 +190,29 @@ def test_a_spreadsheet_or_an_archive_is_named_with_the_fix(birds, name, data, re
         read_annotations([birds / name if given == "file" else flat], [BEAK])
     assert f"{name}: {reason}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+# --- lists of images that are left out of training
+
+
+SUSPECTS = "image,task,split,label,suggested,label_probability,suggested_probability,suspect\n"
+
+
+@pytest.mark.parametrize("beside", ["", "labels.csv"])
+def test_a_copy_of_suspects_is_not_taken_for_the_annotations(birds, beside):
+    write(birds / "bad.csv", SUSPECTS + "hooked/1.jpg,beak,train,hooked,long,0.1,0.9,1\n")
+    names = [
+        f"{name}/{number}.jpg" for name, number in (("hooked", 1), ("hooked", 2), ("long", 3), ("long", 4))
+    ]
+    if beside:
+        rows = "".join(f"{name},beak,{name.partition('/')[0]}\n" for name in names)
+        write(birds / beside, HEADER + rows)
+    found = read_annotations([birds], None)
+    assert sorted(found.rows["image"]) == names
+    assert found.problems == []
+
+
+def test_a_file_that_is_read_for_another_purpose_is_no_problem(birds):
+    write(birds / "bad.csv", "image,task\nhooked/1.jpg,birds\n")
+    assert len(read_annotations([birds], None).problems) == 1
+    assert read_annotations([birds], None, others=[birds / "long/../bad.csv"]).problems == []

@@ -49,6 +49,7 @@ def read_annotations(
     splits: Mapping[str, str] | None = None,
     left_out: Sequence[str] = (),
     access: Access | None = None,
+    others: Sequence[Path] = (),
 ) -> Annotations:
     """Read the annotations of one or several roots, and merge them in order.
 
@@ -70,6 +71,8 @@ def read_annotations(
         Names of tasks whose rows are left out and counted.
     access : Access, optional
         Whether links out of a root, and absolute paths, are allowed; by default neither.
+    others : sequence of path
+        Files that are read for another purpose. In a root they are no annotations that are left out.
 
     Returns
     -------
@@ -111,7 +114,8 @@ def read_annotations(
         raise faults[0]
     for root, how in opened:
         describe = functools.partial(_describe, how=how) if layout == "auto" else None
-        report_unused(collector, root, describe, images=how != "folders")  # that layout reports its own
+        # The layout of folders reports the images that it does not use.
+        report_unused(collector, root, describe, images=how != "folders", others=others)
     return collector.finish()
 
 

@@ -17,6 +17,8 @@ from heatcrop.errors import DataError
 USUAL_NAME = "annotations.csv"
 ENDINGS = (".csv", ".tsv", ".tab", *PACKED)
 NEEDED = ("image", "task", "label")
+OF_SUSPECTS = {"suggested", "suspect"}
+"""Columns of a run's ``suspects.csv``, which names a part of the images for `data.excluded`."""
 _OPTIONAL = ", and optionally 'split' and 'group'"
 _MOST_HEADER_BYTES = 65_536
 
@@ -30,8 +32,9 @@ def find(folder: Path) -> Path | None:
 
 
 def fits(path: Path) -> bool:
-    """Return whether a file has the header."""
-    return set(NEEDED) <= set(first_row(path))
+    """Return whether a file has the header, and is no copy of a run's list of doubtful labels."""
+    header = set(first_row(path))
+    return set(NEEDED) <= header and not OF_SUSPECTS.issubset(header)
 
 
 def read(collector: Collector) -> None:

@@ -40,15 +40,20 @@ _BOXES = re.compile(r"\d+(\s+[01]?\.\d+){4,}")  # of YOLO: a class's number and 
 
 
 def report_unused(
-    collector: Collector, root: Root, describe: _Describe | None = None, images: bool = True
+    collector: Collector,
+    root: Root,
+    describe: _Describe | None = None,
+    images: bool = True,
+    others: Sequence[Path] = (),
 ) -> None:
     """Add problems for what is in a root's folder and was not read, once the rows of all roots are added.
 
     These are files that resemble annotations, and images that no row names. Of a file that the user has
     named, only images beside those that it names are examined, which leaves a note. `describe` describes a
     file in a known format; without it, documents are not examined, only tables. Images are examined where
-    `images` is set.
+    `images` is set. `others` are files that are read for another purpose.
     """
+    others = [path.resolve() for path in others]
     listings = _beside_images(collector, root) if root.given_file else walk(root.folder)
     n_lost, first = 0, ""
     stems = functools.cache(lambda: {Path(name).stem for name in collector.image_names()})
@@ -58,7 +63,10 @@ def report_unused(
             if not collector.is_named(root, image):
                 n_lost, first = n_lost + 1, min(first or image, image)
         if not root.given_file:
-            _report_files(collector, root, parts, listing, stems, describe)
+            names = [
+                name for name in listing.others if not _is_one(root.folder.joinpath(*parts, name), others)
+            ]
+            _report_files(collector, root, parts, names, stems, describe)
     if n_lost:
         source = root.prefix if root.source == root.folder else root.name(root.source)
         where = f"{source}: " if source else ""
@@ -66,6 +74,11 @@ def report_unused(
             f"{where}{counted(n_lost, 'image(s)')} without a row in the annotations, for instance "
             f"{root.prefix}{printable(first)}; add a row for each, or move them away"
         )
+
+
+def _is_one(path: Path, others: Sequence[Path]) -> bool:
+    """Return whether a path is one of some others, which are resolved."""
+    return any(other.name == path.name and other == path.resolve() for other in others)
 
 
 def _beside_images(collector: Collector, root: Root) -> Iterator[tuple[list[str], Listing]]:
@@ -81,13 +94,13 @@ def _report_files(
     collector: Collector,
     root: Root,
     parts: Sequence[str],
-    listing: Listing,
+    names: Sequence[str],
     stems: Callable[[], Collection[str]],
     describe: _Describe | None,
 ) -> None:
     """Add a problem for the files of one folder and ending that resemble annotations, of which some are."""
     by_ending: dict[str, list[Path]] = {}
-    for name in listing.others:
+    for name in names:
         path = root.folder.joinpath(*parts, name)
         ending = next((one for one in _ENDINGS if name.casefold().endswith(one)), "")
         if ending and path not in collector.files and (describe is not None or ending not in _DOCUMENTS):
@@ -126,9 +139,8 @@ def why_unused(path: Path, stems: Callable[[], Collection[str]] = tuple) -> str:
         return known if _IMAGE.search(data.decode("utf-8", "replace")) else ""
     rows = [row for _, row, _ in itertools.islice(parse_lines(data, DELIMITERS), _FIRST_ROWS) if row]
     header = [field.casefold() for field in rows[0]] if rows else []
-    if tuple(header) in OWN_TABLES or not (
-        _names_columns(header) or _holds_images(rows) or _holds_stems(rows, stems)
-    ):
+    own = tuple(header) in OWN_TABLES or table.OF_SUSPECTS.issubset(header)
+    if own or not (_names_columns(header) or _holds_images(rows) or _holds_stems(rows, stems)):
         return ""
     missing = [column for column in table.NEEDED if column not in header]
     fault = f"its first row {','.join(header)[:200]!r} lacks {', '.join(missing)}" if missing else ""
