@@ -130,6 +130,7 @@ def load_dataset(
             if task in chosen:
                 raise DataError(f"{task.name} has no usable image in {places}")
         elif reason := _untrainable(data):
+            reason = "; ".join([reason, *excluded])
             if task in chosen and strict:
                 raise DataError(reason)
             problems.append(f"skipped: {reason}")

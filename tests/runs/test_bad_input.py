@@ -211,3 +211,15 @@ def test_data_without_a_good_image_are_refused(tmp_path, allowed, error, message
         path.write_bytes(b"x")
     with pytest.raises(error, match=message):
         load_dataset(config_of(root, max_rejected_share=allowed), [], None)
+
+
+def test_a_list_that_excludes_a_class_of_two_is_named(tmp_path):
+    draw(tmp_path / "data", [f"{i}.jpg" for i in range(8)])
+    rows = [f"{i}.jpg,tail,{('long', 'short')[i % 2]},train" for i in range(8)]
+    (tmp_path / "data/annotations.csv").write_text("\n".join(["image,task,label,split", *rows]) + "\n")
+    (tmp_path / "bad.csv").write_text("image\n1.jpg\n3.jpg\n5.jpg\n7.jpg\n")
+    config = config_of(tmp_path / "data", excluded=[str(tmp_path / "bad.csv")], val_share=0)
+    with pytest.raises(
+        DataError, match=r"4 labelled training images of 1 class.*; 4 rows left out .* by data\.excluded"
+    ):
+        load_dataset(config, ["tail"], None)
