@@ -181,7 +181,7 @@ FIRST = "duplicate of base/Annotations/label.csv:1"
             "Invisible, Turtle Neck, Ruffle Semi-High Collar, Low Turtle Neck, Draped Collar",
         ),
         (f"{neck('b')},nek,ynnnn", "unknown task 'nek'"),
-        (f"{neck('b')},,ynnnn", "unknown task ''"),
+        (f"{neck('b')},,ynnnn", "no task is named"),
         (neck_row("a"), FIRST),
         (neck_row("a", "nynnn"), f"{FIRST}, with another label (nynnn here, ynnnn there)"),
         (f"../{neck_row('b')}", LEAVES),
@@ -442,6 +442,13 @@ def test_tasks_inferred_from_a_csv(tmp_path):
     ours = ("a.jpg,beak,long", "b.jpg,beak,hooked", "c.jpg,beak,?")
     birds(tmp_path, HEADER, *ours, "a.jpg,neck_design_labels,Turtle Neck", "a.jpg,pant,ynnnnn")
     assert infer_tasks(tmp_path) == (Task("beak", ("hooked", "long")), NECK, PANT)
+
+
+def test_rows_without_a_task_are_rejected_where_tasks_are_inferred(tmp_path):
+    birds(tmp_path, HEADER, "a.jpg,beak,long", "b.jpg,,short", "c.jpg,beak,hooked", "d.jpg,beak,long")
+    got = read_annotations([tmp_path], None)
+    assert got.tasks == (Task("beak", ("hooked", "long")),)
+    assert (reasons(got), got.problems) == ({"annotations.csv:3": "no task is named"}, [])
 
 
 def test_tasks_inferred_from_fashionai_files(tmp_path):

@@ -439,6 +439,7 @@ class Collector:
             image = image.removeprefix(f"{self.root.path}/{sub}")
         outside = self.root.access.absolute_paths and os.path.isabs(image)
         image, reason = (image, "") if outside else clean_image(image)
+        reason = reason or ("" if name else "no task is named")
         if reason:
             self.reject(image, name, source, reason)
             return

@@ -35,6 +35,8 @@ def tasks_of(labels: Iterable[tuple[Place, str, str]]) -> Inferred:
     by_task: dict[str, dict[str, set[Place]]] = {}
     places: dict[str, set[Place]] = {}
     for place, task, label in dict.fromkeys(labels):
+        if not task:  # such rows are rejected
+            continue
         places.setdefault(task, set()).add(place)
         by_task.setdefault(task, {}).setdefault(label, set()).add(place)
     spellings, apart = merge_spellings(places)
