@@ -70,7 +70,8 @@ class DataConfig(Section):
     val_share: float = Field(0.15, ge=0, lt=1)
     """Share of the images for validation if the data names no `val` split."""
     test_share: float = Field(0.15, ge=0, lt=1)
-    """Share of the images for test if the data names no split."""
+    """Share of the images for test if the data names no split, and every row of the task has a label: rows
+    without one are its test set."""
     max_rejected_share: float = Field(0.02, ge=0, le=1)
     """Greatest share of rejected rows."""
     excluded: tuple[str, ...] = ()

@@ -21,8 +21,8 @@ def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed:
     A split given by the data is kept:
 
     - no row of the task has one: a test set and a validation set are cut off;
-    - some rows have one: the others become ``train``, and no test set is cut off (data with ``train`` and
-      ``val`` alone are reported on ``val``);
+    - some rows have one, as have those without a label (``test``): the others become ``train``, and no test
+      set is cut off (data without a label on ``test`` are reported on ``val``);
     - if no row is ``val`` then, a validation set is cut off the training rows.
 
     A cut keeps the shares within each class (the ``y`` of the label) as far as possible, and keeps rows
