@@ -185,6 +185,16 @@ def prediction(n):
     return Prediction(fused, fused, fused, np.tile([1, 2, 3, 4], (n, 1)), [""] * n, np.zeros((n, 1, 1)))
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_task_may_be_called_like_nothing_in_particular(tmp_path, name):
+    task = Task("object", ("a", "b"))
+    images = [touch(tmp_path, "1.jpg") / "1.jpg", touch(tmp_path, "2.jpg") / "2.jpg"]
+    records = [record(path.name, task, label=label) for path, label in zip(images, "ab", strict=True)]
+    copies = {f"{FORMATS[name].images}/{path.name}": str(path) for path in images}
+    write_format(tmp_path / "out", FORMATS[name].dataset(records), copies)
+    assert read_annotations([tmp_path / "out"], None).tasks == (task,)
+
+
 def test_predictions_of_new_images_have_no_label(tmp_path):
     images = [Image("1.jpg", "photos/1.jpg", SIZE), Image("2.jpg", "photos/2.jpg", SIZE)]
     chunks = [prediction(1), prediction(1)]

@@ -208,8 +208,10 @@ def _tasks(categories: Iterable[_Category], declared: bool) -> dict[str, str]:
     classes: dict[str, set[str]] = {}
     for one in categories:
         classes.setdefault(one.supercategory or "", set()).add(one.name)
+    if declared:
+        return {name: name for name in classes}
     useful = {name for name in classes if name.strip().casefold() not in _NO_TASK}
-    if not declared and (len(useful) < 2 or all(len(classes[name]) < 2 for name in useful)):
+    if len(useful) < 2 or all(len(classes[name]) < 2 for name in useful):
         useful = set()
     return {name: name if name in useful else "" for name in classes}
 
