@@ -254,6 +254,16 @@ def test_an_entry_that_cannot_be_used_is_rejected_alone(tmp_path, images, annota
 
 
 @pytest.mark.parametrize(
+    "fault", [{"category_id": None}, {"category_id": 9}, {"bbox": "0 0 5 5"}, {"bbox": [1, 2, 3]}]
+)
+def test_an_image_whose_annotation_is_rejected_does_not_count_as_one_without(tmp_path, fault):
+    root = write(tmp_path, [image(1), image(2)], [annotation(1, 1), {**annotation(2, 2), **fault}])
+    found = read_annotations([root], [WING])
+    assert rows_of(found) == [("1.jpg", "wing", "yn", "")]
+    assert found.rejected["source"].tolist() == ["annotations.json:annotations[1]"]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "is not valid JSON (EOF while parsing an object at line 1 column 1)"),

@@ -110,6 +110,8 @@ class _Document:
     path: Path
     images: list[tuple[str, _Image]]
     annotations: list[tuple[str, _Annotation]]
+    faulty: frozenset[str]
+    """Ids of images of annotations that do not have the expected form."""
     categories: dict[str, _Category]
     """By id."""
     declared: bool
@@ -148,10 +150,15 @@ def _read_document(collector: Collector, path: Path) -> _Document:
             raise DataError(f"{name}: {found}; {_EXPECTED}")
     info = values.get("info")
     categories = entries(collector, values["categories"], _Category, f"{name}:categories")
+    where, raw = f"{name}:annotations", values["annotations"]
+    annotations = list(entries(collector, raw, _Annotation, where))
+    valid = {source for source, _ in annotations}
+    faulty = (one for number, one in enumerate(raw) if f"{where}[{number}]" not in valid)
     return _Document(
         path,
         list(entries(collector, values["images"], _Image, f"{name}:images")),
-        list(entries(collector, values["annotations"], _Annotation, f"{name}:annotations")),
+        annotations,
+        frozenset(str(one.get("image_id")) for one in faulty if isinstance(one, dict)),
         {str(one.id): one for _, one in categories},
         isinstance(info, dict) and info.get("supercategory") == SUPERCATEGORY_IS_TASK["supercategory"],
     )
@@ -167,7 +174,7 @@ def _annotated(collector: Collector, document: _Document, tasks: Mapping[str, st
         if first is not one:
             reason = f"has the id of {first.source}; give it its own"
             collector.reject(image.file_name, "", source, reason)
-    faulty: set[str] = set()
+    faulty = set(document.faulty)
     for source, annotation in document.annotations:
         key, category = str(annotation.image_id), document.categories.get(str(annotation.category_id))
         if key not in images:
