@@ -253,6 +253,25 @@ def test_an_entry_that_cannot_be_used_is_rejected_alone(tmp_path, images, annota
     assert reason in found_reason
 
 
+def test_null_and_empty_values_are_none(tmp_path):
+    images = [image(1, split=None), image(2), image(3)]
+    annotations = [
+        annotation(1, 1, split=None, attributes=[]),
+        annotation(2, 2, attributes=None, segmentation=[], bbox=[]),
+        annotation(3, 1, attributes=["dirty"]),
+    ]
+    found = read_annotations([write(tmp_path, images, annotations)], [WING])
+    assert rows_of(found) == [
+        ("1.jpg", "wing", "yn", ""),
+        ("2.jpg", "wing", "ny", ""),
+        ("3.jpg", "wing", "yn", ""),
+    ]
+    assert found.notes == [
+        "1 list of attributes not read; expected names with their values, for instance "
+        "annotations.json:annotations[2]"
+    ]
+
+
 @pytest.mark.parametrize(
     "fault", [{"category_id": None}, {"category_id": 9}, {"bbox": "0 0 5 5"}, {"bbox": [1, 2, 3]}]
 )

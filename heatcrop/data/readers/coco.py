@@ -43,7 +43,7 @@ class _Image(BaseModel):
     file_name: str = Field(min_length=1)
     width: _Pixels | None = None
     height: _Pixels | None = None
-    split: str = ""
+    split: str | None = ""
 
 
 class _Category(BaseModel):
@@ -58,8 +58,8 @@ class _Annotation(BaseModel):
     bbox: list[Any] | None = None
     segmentation: Any = None
     iscrowd: int | bool | None = 0
-    attributes: dict[str, Any] | None = None
-    split: str = ""
+    attributes: dict[str, Any] | list[Any] | None = None
+    split: str | None = ""
     maybe: tuple[str, ...] = ()
 
 
@@ -196,9 +196,13 @@ def _annotated(collector: Collector, document: _Document, tasks: Mapping[str, st
             collector.reject(image.file_name, "", source, reason)
             faulty.add(key)
             continue
-        task, split_here = tasks.get(category.supercategory or "", ""), annotation.split
+        task, split_here = tasks.get(category.supercategory or "", ""), annotation.split or ""
         one.labels.append(Label(task, category.name, region, split_here, annotation.maybe))
-        for name, value in (annotation.attributes or {}).items():
+        attributes = annotation.attributes or {}
+        if isinstance(attributes, list):  # an empty one is how some tools write that there are none
+            collector.count("list(s) of attributes", "not read; expected names with their values", source)
+            attributes = {}
+        for name, value in attributes.items():
             if not isinstance(value, str):
                 collector.count("attribute(s)", "not read, since the value is no text", source)
             elif value.strip() and name.strip():
