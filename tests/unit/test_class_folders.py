@@ -183,6 +183,14 @@ def test_one_bad_root_is_left_out(home, tmp_path, bad):
     assert "this data is left out" in read.problems[0]
 
 
+def test_a_task_to_be_left_out_that_the_data_does_not_have_is_a_problem(home):
+    root = home("beak/hooked/1.jpg", "beak/long/2.jpg")
+    read = read_annotations([root], [BEAK], left_out=["wign"])
+    assert read.problems == [
+        "data.left_out names 'wign', which is the task of no row; write it as the data does"
+    ]
+
+
 def test_a_task_whose_name_cannot_serve_is_left_out(home):
     read = inferred(home("beak/hooked/1.jpg", "beak/long/2.jpg", "a;b/x/3.jpg", "a;b/y/4.jpg"))
     assert read.tasks == (BEAK,)

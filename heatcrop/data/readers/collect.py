@@ -613,6 +613,10 @@ class Collector:
                 self.problems.append(f"task {name!r} left out ({counted(rows, 'image(s)')}): {reason}")
             elif self._other_tasks[name]:
                 self.notes.append(f"task {name!r} left out ({counted(self._other_tasks[name], 'image(s)')})")
+            elif not reason:
+                self.problems.append(
+                    f"data.left_out names {name!r}, which is the task of no row; write it as the data does"
+                )
 
     def _no_rows(self) -> str:
         if self._other_tasks and not any(self._tasks.values()):
