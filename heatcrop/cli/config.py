@@ -234,12 +234,11 @@ class Config(Section):
     def _overrides_fit(self) -> Config:
         for regime in ("design", "length"):
             self._plans(getattr(self, regime), where=regime)
-        known = self.known_tasks()
         for name, override in self.tasks.items():
             self._plans(override, where=f"tasks.{name}")
-            if known is not None and not any(name in (task.name, task.short) for task in known):
-                names = ", ".join(task.short for task in known)
-                raise ValueError(f"tasks.{name}: no task is named {name!r}; there are: {names}")
+        known = self.known_tasks()
+        if known is not None and (fault := self.unknown_override(known)):
+            raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
@@ -284,6 +283,14 @@ class Config(Section):
         overrides = [getattr(self, task.kind)]
         overrides += [self.tasks[name] for name in (task.name, task.short) if name in self.tasks]
         return self._plans(*overrides)
+
+    def unknown_override(self, known: Sequence[Task]) -> str:
+        """Return which name under `tasks` is that of none of the known ones; '' where all are known."""
+        for name in self.tasks:
+            if not any(name in (task.name, task.short) for task in known):
+                names = ", ".join(task.short for task in known)
+                return f"tasks.{name}: no task is named {name!r}; there are: {names}"
+        return ""
 
     def known_tasks(self) -> tuple[Task, ...] | None:
         """Return the tasks that the configuration names; None when they are inferred from the data."""

@@ -20,7 +20,7 @@ from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.collect import Access
 from heatcrop.data.splits import assign_splits
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
-from heatcrop.errors import DataError, RunError
+from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_table
 from heatcrop.rendered import write_dataset
 from heatcrop.runs.folder import RunFolder
@@ -99,6 +99,8 @@ def load_dataset(
         others=[expanded(path) for path in how.excluded],
     )
     tasks = read.tasks
+    if fault := config.unknown_override(tasks):  # of tasks that are inferred; others are checked before
+        raise UsageError(fault)
     chosen = [resolve(name, tasks) for name in wanted]
     shared = config.network.shared_trunk
     rows, rejected, notes = read.rows, read.rejected, list(read.notes)

@@ -10,7 +10,7 @@ from PIL import Image
 from heatcrop.cli import loading
 from heatcrop.cli.config import Config
 from heatcrop.cli.loading import load_dataset
-from heatcrop.errors import DataError, RunError
+from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.runs.folder import RunFolder
 
 CLASSES = ["hooked", "straight", "broad"]
@@ -223,3 +223,13 @@ def test_a_list_that_excludes_a_class_of_two_is_named(tmp_path):
         DataError, match=r"4 labelled training images of 1 class.*; 4 rows left out .* by data\.excluded"
     ):
         load_dataset(config, ["tail"], None)
+
+
+def test_changes_for_a_task_that_is_not_inferred_are_refused_before_training(tmp_path):
+    draw(tmp_path / "data", ["0.jpg", "1.jpg"])
+    text = "image,task,label\n0.jpg,tail,long\n1.jpg,tail,short\n"
+    (tmp_path / "data/annotations.csv").write_text(text)
+    data = {"source": "files", "roots": [str(tmp_path / "data")], "tasks": "infer"}
+    config = Config.model_validate({"data": data, "tasks": {"tial": {"cam": {"views": 2}}}})
+    with pytest.raises(UsageError, match="tasks.tial: no task is named 'tial'; there are: tail"):
+        load_dataset(config, [], None, strict=False)
