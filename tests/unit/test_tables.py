@@ -212,6 +212,14 @@ def test_labels_that_are_letters_leave_out_one_task_only(home):
     assert len(found.rejected) == 0
     (problem,) = about_unused(found)
     assert "task 'wing' left out (2 images): the labels of task 'wing' are letters" in problem
+    assert "name them under data.tasks in the configuration" in problem
+
+
+def test_where_no_row_is_of_a_task_of_the_run_the_setting_of_tasks_is_named(home):
+    with pytest.raises(
+        DataError, match=r"data holds: beak \(2 rows\).* or name them under data\.tasks in the conf"
+    ):
+        read_annotations([home(PLAIN) / "labels.csv"], [Task("wing", ("plain", "striped"))])
 
 
 @pytest.mark.parametrize("place", ["beak/labels.csv", "notes.txt"])

@@ -165,7 +165,10 @@ def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inf
         reasons += [f"{name}: no class is found; {note}" for note in collector.counted_notes()]
         reasons += [f"{source}: {reason}" for *_, source, reason in collector.rejected]
         raise DataError(
-            next(iter(reasons), f"{name}: the data holds no task; name the tasks in the configuration")
+            next(
+                iter(reasons),
+                f"{name}: the data holds no task; name them under data.tasks in the configuration",
+            )
         )
     return found
 

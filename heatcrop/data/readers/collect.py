@@ -626,8 +626,8 @@ class Collector:
             expected = ", ".join(task.name for task in self.tasks) or "none"
             return (
                 f"no row belongs to a task of this run ({expected}); the data holds: {found}. Take the "
-                "data's tasks with --set data.tasks=infer, or name them under `tasks` in the configuration, "
-                "each with `name` as in the data and `classes` in label order"
+                "data's tasks with --set data.tasks=infer, or name them under data.tasks in the "
+                "configuration, each with `name` as in the data and `classes` in label order"
             )
         if not self.rejected and self.problems:
             return f"no image can be used; {self.problems[0]}"

@@ -77,6 +77,6 @@ def _task(name: str, classes: set[str]) -> Task:
     if classes and letters:
         raise ValueError(
             f"the labels of task {name!r} are letters, so the names of its classes are unknown; "
-            "name them under `tasks` in the configuration, in label order"
+            "name them under data.tasks in the configuration, in label order"
         )
     return Task(composed(name), tuple(sorted(classes)))
