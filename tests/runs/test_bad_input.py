@@ -233,3 +233,11 @@ def test_changes_for_a_task_that_is_not_inferred_are_refused_before_training(tmp
     config = Config.model_validate({"data": data, "tasks": {"tial": {"cam": {"views": 2}}}})
     with pytest.raises(UsageError, match="tasks.tial: no task is named 'tial'; there are: tail"):
         load_dataset(config, [], None, strict=False)
+
+
+def test_every_image_of_a_misspelt_class_folder_counts_as_rejected(tmp_path):
+    for i in range(30):
+        draw(tmp_path / "beak" / ("hooked", "straight", "braod")[i % 3], [f"{i}.jpg"])
+    config = config_of(tmp_path / "beak", max_rejected_share=0.05)
+    with pytest.raises(RunError, match=r"10 of 30 rows .* its folder 'braod' is no class of beak: hooked"):
+        load_dataset(config, ["beak"], None)

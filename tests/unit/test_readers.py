@@ -385,7 +385,8 @@ def test_folders_below_a_split(tmp_path):
 def test_folders_without_a_class_or_task_are_rejected(tmp_path):
     put_images(tmp_path, "beak/long/a.jpg", "beak/short/b.jpg", "beak/short/c.jpg", "wing/red/d.jpg")
     assert reasons(read(tmp_path, tasks=[BEAK])) == {
-        "beak/short": "2 images in a folder that is no class of beak: hooked, long, 3/4",
+        "beak/short/c.jpg": "its folder 'short' is no class of beak: hooked, long, 3/4",
+        "beak/short/b.jpg": "its folder 'short' is no class of beak: hooked, long, 3/4",
         "wing/red/d.jpg": "unknown task 'wing'",
     }
 

@@ -51,20 +51,15 @@ def read(collector: Collector) -> None:
     """
     root, tree = collector.root, _Tree(collector)
     for split, name, label, folder, images in tree.folders:
-        task = collector.task(name)
-        if task is not None and images and collector.label(task, label)[1]:
-            source, known = root.name(folder), ", ".join(task.classes)
-            reason = (
-                f"{counted(len(images), 'image(s)')} in a folder that is no class of {task.name}: {known}"
-            )
-            collector.reject(source, task.name, source, reason)
-            continue
+        task, reason = collector.task(name), ""
+        if task is not None and collector.label(task, label)[1]:
+            reason = f"its folder {label!r} is no class of {task.name}: {', '.join(task.classes)}"
         for file in images:
             image = (folder / file).relative_to(root.folder).as_posix()
             shown = printable(image)
             source = root.prefix + shown
-            if shown != image:
-                collector.reject(shown, name, source, NOT_UTF8)
+            if shown != image or reason:
+                collector.reject(shown, name, source, reason or NOT_UTF8)
             else:
                 collector.add(source, image, name, label, split)
     tree.report()
