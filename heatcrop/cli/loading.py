@@ -118,7 +118,7 @@ def load_dataset(
         write_table(folder.rejected, rejected)
     if strict:
         _refuse_many_rejected(rejected, len(rows), config, folder)
-    if len(rejected):
+    if len(rejected) and folder is not None:
         notes.append(f"{counted(len(rejected), 'row(s)')} rejected, see rejected.csv")
     splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
     rows = rows.assign(split=align_splits(rows, splits) if shared else splits)

@@ -208,7 +208,7 @@ def test_a_bad_row_is_rejected_alone(tmp_path, row, reason):
     got = read(tmp_path)
     assert got.rows["image"].tolist() == [neck("a"), neck("c")]
     assert reasons(got) == {"base/Annotations/label.csv:2": reason}
-    assert got.notes == ["1 row rejected, see `rejected`"]
+    assert got.notes == []
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -555,8 +555,6 @@ class Collector:
                 note += f" ({self._dropped_labels:,} of them with a label that the first root lacks)"
             self.notes.append(note)
         self._add_notes()
-        if self.rejected:
-            self.notes.append(f"{counted(len(self.rejected), 'row(s)')} rejected, see `rejected`")
         return Annotations(
             pd.DataFrame(self._rows, columns=list(COLUMNS), dtype=object),
             pd.DataFrame(self.rejected, columns=list(REJECTED), dtype=object),
