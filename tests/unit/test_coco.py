@@ -313,6 +313,18 @@ def test_a_document_beside_a_table_of_annotations_is_a_problem(tmp_path):
     assert rows_of(read_annotations([root], [WING], "coco")) == [("1.jpg", "wing", "yn", "")]
 
 
+def test_of_several_true_regions_in_a_table_the_largest_counts(tmp_path):
+    root = write(tmp_path, [image(1)], [annotation(1, 1)])
+    rows = ("1.jpg,wing,0,0,5,5", "1.jpg,wing,10,20,40,60", "1.jpg,wing,1,1,5,5")
+    (root / "boxes_true.csv").write_text("\n".join(["image,task,x0,y0,x1,y1", *rows]) + "\n")
+    found = read_annotations([root], [WING])
+    assert regions_of(found) == [("1.jpg", "wing", 10, 20, 40, 60)]
+    assert found.notes == [
+        "2 true regions of an image and task that have others; the largest counts, for instance "
+        "boxes_true.csv:3"
+    ]
+
+
 @pytest.mark.parametrize("text", ["image,task,x0,y0\n", "", "image;x\n"])
 def test_a_table_of_true_regions_that_cannot_be_read_is_a_problem(tmp_path, text):
     root = write(tmp_path, [image(1)], [annotation(1, 1)])

@@ -298,7 +298,12 @@ class Collector:
                     self.reject(row["image"], row["task"], source, reason)
                 elif task := self.task(row["task"]):
                     key = task.name, composed(clean_image(row["image"])[0])
-                    self._table_of_regions[key] = region, source
+                    found = region, source
+                    if other := self._table_of_regions.get(key):
+                        rest = "of an image and task that have others; the largest counts"
+                        self.count("true region(s)", rest, source)
+                        found = max(other, found, key=lambda one: one[0].area)
+                    self._table_of_regions[key] = found
                 else:
                     self.count("true region(s)", "of tasks that the run does not have", source)
         except DataError as error:
