@@ -194,9 +194,16 @@ def _cut(
         lack[chosen] -= counts
     single = shuffled[sizes[shuffled] == 1]
     rows = np.array([members[group][0] for group in single], dtype=np.int64)
+    owed = np.zeros(len(wanted) - 1)  # what rounding has taken from val and test in earlier classes
     for class_ in np.unique(classes[rows]):
         of_class = rows[classes[rows] == class_]
-        part[of_class] = np.repeat(np.arange(len(wanted)), _round(lack[:, class_], len(of_class)))
+        counts = _round(lack[:, class_], len(of_class))
+        held_out, lacking = int(counts[1:].sum()), lack[1:, class_].clip(0)
+        if held_out:
+            exact = held_out * lacking / lacking.sum() + owed
+            counts[1:] = _round(exact, held_out)
+            owed = exact - counts[1:]
+        part[of_class] = np.repeat(np.arange(len(wanted)), counts)
     return _fill_empty(part, groups, np.flatnonzero(wanted).tolist())
 
 

@@ -42,6 +42,20 @@ def test_a_cut_is_stratified_by_the_y_class():
     ]
 
 
+@pytest.mark.parametrize(
+    ("per_class", "shares", "expected"),
+    [
+        (4, (0.15, 0.15), {"train": 60, "val": 10, "test": 10}),  # 0.6 and 0.6 of each class's 4
+        (10, (0.15, 0.15), {"train": 140, "val": 30, "test": 30}),  # 1.5 and 1.5
+        (3, (0.1, 0.2), {"train": 40, "val": 7, "test": 13}),  # 0.3 and 0.6, of which 1 is held out
+        (1, (0.15, 0.15), {"train": 18, "val": 1, "test": 1}),
+    ],
+)
+def test_of_many_small_classes_validation_and_test_get_their_shares(per_class, shares, expected):
+    labels = ["n" * (i % 20) + "y" + "n" * (19 - i % 20) for i in range(20 * per_class)]
+    assert Counter(assign_splits(table(labels), *shares, seed=0)) == expected
+
+
 @pytest.mark.parametrize("order", [np.random.default_rng(0).permutation(100), np.arange(100)[::-1]])
 def test_splits_do_not_depend_on_the_order_of_rows(order):
     shuffled = assign_splits(SOME_GROUPED.iloc[order], 0.1, 0.2, seed=3)
