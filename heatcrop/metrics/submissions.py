@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from heatcrop.data.labels import parse_letters
 from heatcrop.data.readers.collect import Collector, clean_image
-from heatcrop.data.readers.lines import read_lines
+from heatcrop.data.readers.lines import DELIMITERS, read_lines
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
 from heatcrop.files import atomic_path
@@ -50,11 +50,12 @@ def read_submission(path: str | os.PathLike[str], tasks: Sequence[Task]) -> Rows
 def read_answers(path: str | os.PathLike[str], tasks: Sequence[Task]) -> Rows:
     """Read ``image,task,letters`` rows, by full task name; a header ``image,task,label`` is allowed.
 
-    Instead of letters a row may have the name of its class, as in annotations.
+    Instead of letters a row may have the name of its class, and other delimiters than commas divide the
+    columns, as in annotations.
 
     Raises DataError on the first fault, as in `read_submission`, or an invalid label.
     """
-    return _read(path, tasks, "label", functools.partial(_parse_answer, Collector(tasks)))
+    return _read(path, tasks, "label", functools.partial(_parse_answer, Collector(tasks)), DELIMITERS)
 
 
 def score_files(
@@ -115,11 +116,12 @@ def _read(
     tasks: Sequence[Task],
     column: str,
     parse: Callable[[Task, str], NDArray[Any]],
+    delimiters: str = ",",
 ) -> Rows:
     """Read the rows by task; raise the first fault of the file."""
     header: list[str] = []
     rows: Rows = {}
-    for line, fields, fault in read_lines(path):
+    for line, fields, fault in read_lines(path, delimiters=delimiters):
         place = f"{path}:{line}"
         if fault:
             raise DataError(f"{place}: {fault}")

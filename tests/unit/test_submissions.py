@@ -179,6 +179,13 @@ def test_answers_may_be_class_names(tmp_path):
     assert figures["tasks"]["wing_labels"]["ap"] == 1
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", " | "])
+@pytest.mark.parametrize("header", [[], ["image,task,label"]])
+def test_answers_may_have_the_delimiters_of_annotations(tmp_path, header, delimiter):
+    other = [row.replace(",", delimiter) for row in [*header, *ANSWERS]]
+    assert score_files(*files(tmp_path, answers=other), TASKS) == score_files(*files(tmp_path), TASKS)
+
+
 def test_an_unknown_class_name_lists_the_classes(tmp_path):
     paths = files(tmp_path, answers=["a.jpg,beak,hoked"])
     with pytest.raises(DataError, match=r"answers\.csv:1: .*'hoked'.* a class: hooked, long, flat"):
