@@ -17,7 +17,7 @@ from heatcrop.data.dataset import TaskData, survey_images, task_data
 from heatcrop.data.exclusions import Exclusion, exclude_rows, read_exclusions
 from heatcrop.data.groups import HELD_OUT, TaskGroup, align_splits, shared_group, single_group
 from heatcrop.data.readers import read_annotations
-from heatcrop.data.readers.collect import Access
+from heatcrop.data.readers.root import Access
 from heatcrop.data.splits import assign_splits
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
 from heatcrop.errors import DataError, RunError, UsageError
@@ -280,16 +280,14 @@ def _true_boxes(regions: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame
         first = found[other].iloc[0]
         problems.append(
             f"{counted(other.sum(), 'true region(s)')} left out, for instance of {first['image']}: it was "
-            "annotated at "
-            f"{first['width_annotated']}x{first['height_annotated']} pixels and has {first['width']}x"
-            f"{first['height']} (upright); annotate the image as it is"
+            f"annotated at {first['width_annotated']}x{first['height_annotated']} pixels and has "
+            f"{first['width']}x{first['height']} (upright); annotate the image as it is"
         )
     if outside.any():
         first = found[outside].iloc[0]
         problems.append(
             f"{counted(outside.sum(), 'true region(s)')} left out, for instance of {first['image']}: outside "
-            "the image, "
-            f"which has {first['width']}x{first['height']} pixels; correct the box"
+            f"the image, which has {first['width']}x{first['height']} pixels; correct the box"
         )
     boxes = boxes[~(other | outside)].reset_index(drop=True)
     return (boxes if len(boxes) else None), problems

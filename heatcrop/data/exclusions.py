@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from heatcrop.data.readers.collect import Collector, Root, clean_image
+from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.root import Root, clean_image
 from heatcrop.data.readers.spelling import composed
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError

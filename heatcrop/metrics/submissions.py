@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heatcrop.data.labels import parse_letters
-from heatcrop.data.readers.collect import Collector, clean_image
+from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.lines import DELIMITERS, read_lines
+from heatcrop.data.readers.root import clean_image
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
 from heatcrop.files import atomic_path

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heatcrop.data.listing import CONVERSION_RECORD
-from heatcrop.data.readers.collect import clean_image
+from heatcrop.data.readers.root import clean_image
 from heatcrop.data.tasks import Task
 from heatcrop.data.writers import FORMATS
 from heatcrop.data.writers.records import Record

@@ -77,9 +77,8 @@ def run_member(
                 example = f"{other[0]} is not one of them" if other else f"{missing[0]} is missing"
                 raise RunError(
                     f"{file}: {counted(len(found), f'{split} image(s)')}, {len(found & expected)} of them in "
-                    f"{first.path}; "
-                    f"expected the same {len(expected)} ({example}): train members on the same data and "
-                    "splits"
+                    f"{first.path}; expected the same {len(expected)} ({example}): train members on the same "
+                    "data and splits"
                 )
         predictions[task] = _aligned(data, table["image"].tolist(), probabilities)
     return Member(name, "run", folder.path, predictions)

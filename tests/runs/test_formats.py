@@ -10,7 +10,7 @@ import pytest
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
 from heatcrop.data.readers import read_annotations
-from heatcrop.data.readers.collect import Access
+from heatcrop.data.readers.root import Access
 from heatcrop.data.tasks import resolve
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import task_metrics

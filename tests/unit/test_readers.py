@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.readers import infer_tasks, read_annotations
-from heatcrop.data.readers.collect import clean_image
 from heatcrop.data.readers.lines import read_lines
+from heatcrop.data.readers.root import clean_image
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from heatcrop.data.readers import read_annotations
-from heatcrop.data.readers.collect import Access
+from heatcrop.data.readers.root import Access
 from heatcrop.data.tasks import Task, resolve
 from tests.unit.builders import touch
 

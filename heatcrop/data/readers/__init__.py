@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from heatcrop.data.readers import coco, cvat, fashionai, folders, label_studio, metadata, parquet, table
-from heatcrop.data.readers.collect import NO_ACCESS, Access, Annotations, Collector, Root, find_split
+from heatcrop.data.readers.collect import Annotations, Collector, find_split
 from heatcrop.data.readers.infer import Inferred, tasks_of
 from heatcrop.data.readers.places import files_in
+from heatcrop.data.readers.root import NO_ACCESS, Access, Root
 from heatcrop.data.readers.unused import report_unused, why_unused
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError

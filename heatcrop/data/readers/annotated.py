@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from heatcrop.data.listing import find_below
-from heatcrop.data.readers.collect import Collector, Root, clean_image
+from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.naming import name_task, safe_task
 from heatcrop.data.readers.regions import Region
+from heatcrop.data.readers.root import Root, clean_image
 
 _SHOWN = 3
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")

@@ -1,4 +1,4 @@
-"""What every layout shares: the folder of data, checks of a row and its image, and the rejected rows."""
+"""What every layout shares: the checks of a row, and what becomes of those that cannot be used."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from heatcrop.data.readers.lines import (
     parse_lines,
 )
 from heatcrop.data.readers.regions import Region, make_region
+from heatcrop.data.readers.root import Root, clean_image
 from heatcrop.data.readers.spelling import composed, find_spelling, folded
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
@@ -46,8 +47,6 @@ REGIONS_TABLE = "boxes_true.csv"
 """A root's table of true regions."""
 
 _ENDING = re.compile(r"[-_ ]?(set|split|data|images|(19|20)\d\d)$")
-_DRIVE = re.compile(r"[A-Za-z]:")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,142 +91,6 @@ def find_split(name: str, renamed: Mapping[str, str]) -> str | None:
         if key is not None and key in renamed:
             return renamed[key]
     return usual
-
-
-def clean_image(text: str) -> tuple[str, str]:
-    """Write an image's path with ``/``; return it with the reason why it is refused, or ``''``.
-
-    >>> clean_image("Images\\\\neck\\\\1.jpg")
-    ('Images/neck/1.jpg', '')
-    >>> clean_image("../secret.jpg")
-    ('../secret.jpg', 'the path leaves the data folder; give one below it')
-    """
-    image = text.replace("\\", "/")
-    if not image:
-        return image, "no image is named"
-    if _CONTROL.search(image):
-        return image, "the image's name holds a control character"
-    if image[0] == "/" or _DRIVE.match(image):
-        return image, "the path is absolute; give it relative to the data folder, or set data.absolute_paths"
-    if ".." in image.split("/"):
-        return image, "the path leaves the data folder; give one below it"
-    if "//" in image or "./" in image:
-        image = posixpath.normpath(image)
-    return image, ""
-
-
-@dataclass(frozen=True)
-class Access:
-    """Which images outside their root are allowed."""
-
-    follow_links: bool = False
-    absolute_paths: bool = False
-
-
-NO_ACCESS = Access()
-
-
-class Root:
-    """A folder of data, with one listing per subfolder instead of one system call per image.
-
-    `source` holds the annotations: a CSV file in the folder, or the folder itself. File names in messages
-    start with `prefix`. `label` is a name that no other root has, and `split` the split of rows without one.
-    With `given_file` the user has named the file, and other files beside it do not matter.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        source: Path,
-        prefix: str = "",
-        label: str = "",
-        split: str = "",
-        access: Access = NO_ACCESS,
-        given_file: bool = False,
-    ) -> None:
-        self.folder = folder
-        self.source = source
-        self.prefix = prefix
-        self.path = os.path.abspath(folder)
-        self._real = os.path.realpath(folder)
-        self.label = label or Path(self._real).name or "data"
-        self.split = split
-        self.access = access
-        self.given_file = given_file
-        self._listing = functools.cache(self._list)
-        self._on_disk = functools.cache(self._spelled)
-        self._spellings = functools.cache(self._group)
-
-    def name(self, path: Path) -> str:
-        """Name a file in messages."""
-        return self.prefix + path.relative_to(self.folder).as_posix()
-
-    def find(self, relative: str) -> tuple[str, str]:
-        """Return an image's path below the root, as on disk, and why it cannot be used, or ``''``.
-
-        A name that is not there may be that of one file in another Unicode form or case.
-        """
-        reason = self._fault(relative)
-        if reason and (spelled := self._on_disk(relative)) != relative:
-            return spelled, self._fault(spelled)
-        return relative, reason
-
-    def _fault(self, relative: str) -> str:
-        folder, _, name = relative.rpartition("/")
-        listing = self._listing(folder)
-        if isinstance(listing, str):
-            return listing
-        kind = listing.get(name, "missing")
-        if kind == "link":
-            path = f"{self.path}/{relative}"
-            kind = "file" if os.path.isfile(path) else "missing"
-            if not self._inside(path):
-                leads = f"the link leads out of the data folder, to {os.path.realpath(path)}"
-                return f"{leads}; to allow it, set data.follow_links"
-        if kind == "missing":
-            return f"the image is missing: there is no {relative}"
-        return "" if kind == "file" else f"{relative} is a folder, not an image"
-
-    def _spelled(self, relative: str) -> str:
-        """Spell a path as on disk, where one entry of each folder fits."""
-        folder, _, name = relative.rpartition("/")
-        if folder and isinstance(self._listing(folder), str):
-            folder = self._on_disk(folder)
-        listing = self._listing(folder)
-        if not isinstance(listing, str) and name not in listing:
-            there = self._spellings(folder).get(folded(name), ())
-            if len(fitting := find_spelling(name, there)) == 1:
-                name = there[fitting[0]]
-        return f"{folder}/{name}" if folder else name
-
-    def _group(self, folder: str) -> dict[str, list[str]]:
-        """Group a folder's entries by what all spellings of a name have in common."""
-        listing = self._listing(folder)
-        spellings: dict[str, list[str]] = {}
-        for name in listing if isinstance(listing, dict) else ():
-            spellings.setdefault(folded(name), []).append(name)
-        return spellings
-
-    def _inside(self, path: str) -> bool:
-        inside = os.path.realpath(path).startswith(self._real.rstrip(os.sep) + os.sep)
-        return inside or self.access.follow_links
-
-    def _list(self, folder: str) -> dict[str, str] | str:
-        """Return the kind of each entry by name, or why there is no listing."""
-        path = os.path.join(self.path, folder)
-        if folder and not self._inside(path):
-            leads = f"the folder {folder} leads out of the data folder, to {os.path.realpath(path)}"
-            return f"{leads}; to allow it, set data.follow_links"
-        try:
-            with os.scandir(path) as entries:
-                return {
-                    entry.name: "link" if entry.is_symlink() else "folder" if entry.is_dir() else "file"
-                    for entry in entries
-                }
-        except (FileNotFoundError, NotADirectoryError):
-            return f"the image is missing: there is no folder {folder}"
-        except OSError as error:
-            return f"the folder {folder} cannot be read: {error.strerror}"
 
 
 class Collector:
@@ -590,26 +453,22 @@ class Collector:
         if self._respelt_images:
             self.notes.append(
                 f"{counted(len(self._respelt_images), 'image(s)')} found under a name that differs by case "
-                "or by "
-                f"Unicode form, for instance {self._respelt_images[0]}"
+                f"or by Unicode form, for instance {self._respelt_images[0]}"
             )
         if self._renamed_images:
             self.notes.append(
                 f"{counted(len(self._renamed_images), 'image(s)')} with the name of another image; the "
-                "folder's "
-                f"name is put in front, for instance {self._renamed_images[0]}"
+                f"folder's name is put in front, for instance {self._renamed_images[0]}"
             )
         if self._contradicted:
             self.problems.append(
                 f"{counted(len(self._contradicted), 'cop(y|ies)')} in later roots with another label or "
-                "split, which "
-                f"is dropped, for instance {self._contradicted[0]}; correct one of them"
+                f"split, which is dropped, for instance {self._contradicted[0]}; correct one of them"
             )
         if self._dropped_labels:
             self.problems.append(
                 f"{counted(self._dropped_labels, 'label(s)')} of copies in later roots dropped, since the "
-                "first root "
-                "has the image without a label; change the order of the roots"
+                "first root has the image without a label; change the order of the roots"
             )
         for name, reason in self._left_out.items():
             if reason and (rows := self._other_tasks[name]):

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from heatcrop.data.readers.collect import Collector, clean_image
+from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.packed import PACKED, unpacked_name
+from heatcrop.data.readers.root import clean_image
 from heatcrop.data.readers.spelling import composed
 from heatcrop.data.tasks import FASHIONAI
 from heatcrop.wording import counted

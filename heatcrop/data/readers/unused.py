@@ -12,10 +12,11 @@ from pathlib import Path
 from heatcrop.data.images import SUFFIXES
 from heatcrop.data.listing import OWN_TABLES, Listing, list_folder, walk
 from heatcrop.data.readers import table
-from heatcrop.data.readers.collect import Collector, Root
+from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
 from heatcrop.data.readers.naming import LABEL_COLUMNS
 from heatcrop.data.readers.packed import ARCHIVES, PACKED, SPREADSHEETS, PackedError
+from heatcrop.data.readers.root import Root
 from heatcrop.errors import DataError
 from heatcrop.files import printable
 from heatcrop.wording import counted
