@@ -55,6 +55,17 @@ def test_metadata_may_be_parquet_and_bytes_are_not_read(tmp_path):
     ]
 
 
+def test_known_columns_may_have_capitals_and_names_of_tasks_keep_theirs(tmp_path):
+    root = touch(tmp_path / "table", "1.jpg", "2.jpg")
+    rows = {"Image": ["1.jpg", "2.jpg"], "TASK": ["wing"] * 2, "Label": ["plain", "striped"]}
+    expected = [("1.jpg", "wing", "yn", "train"), ("2.jpg", "wing", "ny", "val")]
+    found = read_annotations([write(root, rows | {"Split": ["train", "val"]})], [WING])
+    assert rows_of(found) == expected
+    root = touch(tmp_path / "metadata", "1.jpg", "2.jpg")
+    rows = {"File_Name": ["1.jpg", "2.jpg"], "Wing": ["plain", "striped"]}
+    assert infer_tasks(write(root, rows, "metadata.parquet")) == (Task("Wing", ("plain", "striped")),)
+
+
 def damaged(root):
     path = write(root, {"image": ["1.jpg"], "task": ["wing"], "label": ["plain"]}) / "birds.parquet"
     path.write_bytes(path.read_bytes()[:-20])

@@ -17,6 +17,8 @@ from heatcrop.errors import DataError
 ENDINGS = (".parquet",)
 _USUAL_NAME = "annotations.parquet"
 _NEEDED = ("image", "task", "label")
+_KNOWN = (*_NEEDED, "split", "group", "file_name")
+"""Columns that may be written in any case; others are names of tasks."""
 _NO_PYARROW = (
     "Parquet is read with the Python package pyarrow, which is not installed: python -m pip install pyarrow"
 )
@@ -60,13 +62,16 @@ def columns(path: Path) -> list[str]:
     """List the columns of a Parquet file, without those of bytes; none of another file."""
     parquet = _import(str(path))
     try:
-        return _names(parquet.read_schema(path))
+        return list(_names(parquet.read_schema(path)).values())
     except (OSError, ValueError):  # what pyarrow raises of a damaged file
         return []
 
 
-def _names(schema: Any) -> list[str]:
-    return [str(field.name) for field in schema if "binary" not in str(field.type)]
+def _names(schema: Any) -> dict[str, str]:
+    """Map a schema's columns to what the readers call them."""
+    names = [str(field.name) for field in schema if "binary" not in str(field.type)]
+    plain = {name: name.casefold() for name in names if name.casefold() not in names}
+    return {name: plain[name] if plain.get(name) in _KNOWN else name for name in names}
 
 
 def read_rows(
@@ -82,16 +87,16 @@ def read_rows(
     try:
         with parquet.ParquetFile(path) as file:
             found = _names(file.schema_arrow)
-            if missing := [column for column in needed if column not in found]:
+            if missing := [column for column in needed if column not in found.values()]:
                 raise DataError(
                     f"{name}: the columns {', '.join(found)[:200]} lack {', '.join(missing)}; expected "
                     f"{', '.join(needed)}, with the names of image files"
                 )
             number = 0
-            for batch in file.iter_batches(columns=found):
+            for batch in file.iter_batches(columns=list(found)):
                 for row in batch.to_pylist():
                     number += 1
-                    yield f"{name}:row {number}", row
+                    yield f"{name}:row {number}", {found[column]: value for column, value in row.items()}
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(f"{name}: is not a complete Parquet file ({reason}); write it again") from None
