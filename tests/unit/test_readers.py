@@ -463,7 +463,7 @@ def test_tasks_inferred_from_fashionai_files(tmp_path):
         (["a.jpg,beak,yn", "b.jpg,beak,ny"], "annotations.csv: the labels of task 'beak' are letters"),
         (["a.jpg,beak,long"], "task 'beak' has 1 class; at least two are needed"),
         (["a.jpg,../beak,long", "b.jpg,../beak,short"], "cannot serve as a folder"),
-        ([], "holds no task"),
+        ([], "no row with an image"),
     ],
 )
 def test_data_without_clear_tasks_are_refused(tmp_path, rows, reason):

@@ -215,6 +215,11 @@ def test_labels_that_are_letters_leave_out_one_task_only(home):
     assert "name them under data.tasks in the configuration" in problem
 
 
+def test_a_header_without_rows_is_reported_where_tasks_are_inferred(home):
+    with pytest.raises(DataError, match=r"labels\.csv: no row with an image; expected one row per image"):
+        read_annotations([home(PLAIN.splitlines()[0] + "\n") / "labels.csv"], None)
+
+
 def test_where_no_row_is_of_a_task_of_the_run_the_setting_of_tasks_is_named(home):
     with pytest.raises(
         DataError, match=r"data holds: beak \(2 rows\).* or name them under data\.tasks in the conf"

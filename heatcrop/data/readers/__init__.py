@@ -165,12 +165,10 @@ def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inf
         reasons = [*faults, *(f"{name}: {reason}" for reason in found.left_out.values()), *collector.problems]
         reasons += [f"{name}: no class is found; {note}" for note in collector.counted_notes()]
         reasons += [f"{source}: {reason}" for *_, source, reason in collector.rejected]
-        raise DataError(
-            next(
-                iter(reasons),
-                f"{name}: the data holds no task; name them under data.tasks in the configuration",
-            )
-        )
+        nothing = "the data holds no task; name them under data.tasks in the configuration"
+        if collector.files and not labels:
+            nothing = "no row with an image; expected one row per image below the header"
+        raise DataError(next(iter(reasons), f"{name}: {nothing}"))
     return found
 
 
