@@ -242,7 +242,8 @@ def _maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray, np.n
             for kind, heatmaps in zip(kinds, found, strict=True):
                 own = networks[index] == network if kind == "distance" else np.full(len(index), final)
                 if own.any():
-                    made = heatmaps_of(logits[own], maps[own], views, kind, data.task.invisible)
+                    how = kind, data.task.invisible, data.trained_classes
+                    made = heatmaps_of(logits[own], maps[own], views, *how)
                     heatmaps[index[own]] = made
     return found[0], found[1], found[2]
 

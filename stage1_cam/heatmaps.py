@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -47,7 +49,9 @@ def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
     return total / np.maximum(weight, 1)
 
 
-def evidence_heatmap(maps: np.ndarray, invisible: int | None = None) -> np.ndarray:
+def evidence_heatmap(
+    maps: np.ndarray, invisible: int | None = None, trained: Sequence[int] | None = None
+) -> np.ndarray:
     """Compute where the attribute shows, whichever of its classes it may be.
 
     Parameters
@@ -56,30 +60,42 @@ def evidence_heatmap(maps: np.ndarray, invisible: int | None = None) -> np.ndarr
         Class maps, see :func:`class_heatmap`.
     invisible : int, optional
         The class of images that do not show the attribute.
+    trained : sequence of int, optional
+        The classes that training images show, by default all. The maps of others are evidence against them
+        everywhere, and are left out; `invisible` counts only if it is one of these.
 
     Returns
     -------
     ndarray of float32, shape (h, w)
         With an invisible class the mean evidence for the other classes against it, negative where it
-        prevails; otherwise the standard deviation over the classes: how much a position distinguishes them.
+        prevails; where it prevails everywhere, how much less it does than where it prevails most. Otherwise
+        the standard deviation over the classes: how much a position distinguishes them.
 
     Notes
     -----
     It does not depend on the prediction. A heatmap of the predicted class moves the crop with the prediction,
     and a network that is trained on such crops learns to repeat the prediction instead of reading the image.
+    For the same reason an image without any evidence for the attribute has a heatmap: were such images alone
+    not cropped, the crop would reveal the prediction.
 
     Examples
     --------
     >>> maps = np.array([[[4.0, 0.0]], [[3.0, 1.0]], [[2.0, -1.0]]])
-    >>> evidence_heatmap(maps, invisible=0).tolist()
-    [[-1.5, 0.0]]
+    >>> evidence_heatmap(maps, invisible=2).tolist(), evidence_heatmap(maps, invisible=0).tolist()
+    ([[1.5, 1.5]], [[0.0, 1.5]])
+    >>> evidence_heatmap(maps, invisible=2, trained=(0, 2)).tolist()
+    [[2.0, 1.0]]
     >>> evidence_heatmap(np.array([[[4.0, 1.0]], [[2.0, 1.0]]])).tolist()
     [[1.0, 0.0]]
     """
     maps = np.asarray(maps, np.float32)
-    if invisible is None:
-        return np.asarray(maps.std(axis=0, dtype=np.float32))
-    return np.asarray(np.delete(maps, invisible, axis=0).mean(axis=0, dtype=np.float32) - maps[invisible])
+    known = list(range(len(maps)) if trained is None else trained)
+    visible = [number for number in known if number != invisible]
+    if len(visible) in (0, len(known)):
+        return np.asarray(maps[known].std(axis=0, dtype=np.float32))
+    assert invisible is not None
+    heat = np.asarray(maps[visible].mean(axis=0, dtype=np.float32) - maps[invisible])
+    return heat if heat.max() > 0 else heat - heat.min()
 
 
 def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndarray:
@@ -123,7 +139,12 @@ def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndar
 
 
 def heatmaps_of(
-    logits: np.ndarray, maps: np.ndarray, views: list[View], kind: str, invisible: int | None
+    logits: np.ndarray,
+    maps: np.ndarray,
+    views: list[View],
+    kind: str,
+    invisible: int | None,
+    trained: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Compute the heatmaps, (B, h, w) float32, of B images.
 
@@ -133,6 +154,6 @@ def heatmaps_of(
     """
     merged = [merge_views(one, views) for one in maps]
     if kind == "evidence":
-        return np.stack([evidence_heatmap(one, invisible) for one in merged])
+        return np.stack([evidence_heatmap(one, invisible, trained) for one in merged])
     predicted = logits.argmax(axis=1).tolist()
     return np.stack([class_heatmap(one, best, kind) for one, best in zip(merged, predicted, strict=True)])

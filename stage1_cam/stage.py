@@ -147,6 +147,7 @@ class CamStage(BranchStage):
                 views,
                 self.plans[number].heatmap,
                 self.group.tasks[number].task.invisible,
+                self.group.tasks[number].trained_classes,
             )
         return {"logits": logits, "heatmaps": heatmaps}
 
@@ -161,6 +162,10 @@ class CamStage(BranchStage):
             write_json(folder.pooling, read_json(self._figures, PoolingFigures))
         else:
             folder.pooling.unlink(missing_ok=True)
+        if len(data.trained_classes) < len(data.task.classes):
+            write_json(folder.trained_classes, data.trained_classes)
+        else:
+            folder.trained_classes.unlink(missing_ok=True)
         probabilities = softmax(logits.astype(np.float64))
         full = write_predictions(folder.predictions_csv(1), data, probabilities, networks)
         write_arrays(folder.predictions(1), full=full, networks=networks)

@@ -249,10 +249,10 @@ class StageRunner:
         members = ((group, i) for group in self.groups for i in range(len(group.tasks)))
         group, number = next((g, i) for g, i in members if g.tasks[i].task.name == data.task.name)
         classes = group.columns(number)
-        kind, invisible = self.config.plans(data.task)[0].heatmap, data.task.invisible
+        how = self.config.plans(data.task)[0].heatmap, data.task.invisible, data.trained_classes
 
         def heatmaps(logits: np.ndarray, maps: np.ndarray, views: list[View]) -> np.ndarray:
-            return heatmaps_of(logits[:, classes], maps[:, :, classes], views, kind, invisible)
+            return heatmaps_of(logits[:, classes], maps[:, :, classes], views, *how)
 
         return FullImageNetwork(group.n_classes, heatmaps)
 

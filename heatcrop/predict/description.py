@@ -110,6 +110,8 @@ class TaskDescription(_Part):
     full: Branch
     heatmap: Literal["evidence", "plain", "contrast", "distance"]
     """See :func:`stage1_cam.heatmaps.heatmaps_of`."""
+    trained: list[int] | None = None
+    """Numbers of the classes that training images show; None where these are all, and in earlier files."""
     crop_rule: CropRule
     first_rule: CropRule | None = None
     """The rule of the first crops, where `crop_rule` zooms."""
@@ -125,6 +127,14 @@ class TaskDescription(_Part):
         if span is not None and (len(span) != 2 or span[0] < 0 or span[1] - span[0] != count):
             raise ValueError(f"expected [first, end] around {count} classes")
         return span
+
+    @field_validator("trained")
+    @classmethod
+    def _are_classes(cls, trained: list[int] | None, info: ValidationInfo) -> list[int] | None:
+        count = len(info.data.get("classes", ()))
+        if trained is not None and not (trained and set(trained) <= set(range(count))):
+            raise ValueError(f"expected numbers of the {count} classes")
+        return trained
 
 
 class Description(_Part):
@@ -162,8 +172,9 @@ class Description(_Part):
         """Return plain values, with networks named relative to the folder `home`."""
         values = self.model_dump(context=home)
         for task in values["tasks"].values():
-            if task["outputs"] is None:
-                del task["outputs"]
+            for key in ("outputs", "trained"):
+                if task[key] is None:
+                    del task[key]
         return values
 
 

@@ -77,7 +77,8 @@ class Pipeline:
         batches: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in tasks]
         for logits, maps in self._outputs(self.branches(tasks[0])[0], Images(paths), views):
             for one, own, found in zip(methods, columns, batches, strict=True):
-                heat = heatmaps_of(logits[:, own], maps[:, :, own], views.unit(), one.heatmap, one.invisible)
+                how = one.heatmap, one.invisible, one.trained
+                heat = heatmaps_of(logits[:, own], maps[:, :, own], views.unit(), *how)
                 found.append((logits[:, own], heat))
         predictions = []
         for task, one, own, found in zip(tasks, methods, columns, batches, strict=True):
@@ -102,9 +103,9 @@ class Pipeline:
         assert one.first_rule is not None
         boxes = [crop.box for crop in find_crops(heatmaps, one.first_rule)]
         regions = surroundings(boxes, heatmaps.sizes, one.crop_rule.zoom)
-        images, kind = Images(paths, regions[:, None], None, heatmaps.sizes), (one.heatmap, one.invisible)
+        images, how = Images(paths, regions[:, None], None, heatmaps.sizes), (one.heatmap, one.invisible)
         zoomed = [
-            heatmaps_of(logits[:, own], maps[:, :, own], ZOOM_VIEWS.unit(), *kind)
+            heatmaps_of(logits[:, own], maps[:, :, own], ZOOM_VIEWS.unit(), *how, one.trained)
             for logits, maps in self._outputs(self.branches(task)[0], images, ZOOM_VIEWS)
         ]
         return dataclasses.replace(heatmaps, zoomed=np.concatenate(zoomed), regions=regions)

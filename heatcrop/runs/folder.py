@@ -35,6 +35,8 @@ class TaskFolder:
 
     heatmaps = _Below("stage1/heatmaps.npy")
     """Array of float32, shape (N, h, w)."""
+    trained_classes = _Below("stage1/trained_classes.json")
+    """Numbers of the classes that training images show; absent where these are all."""
     pooling = _Below("stage1/pooling.json")
     """The poolings that were tried, and the figures that chose one; absent where none were."""
     rule = _Below("rule.json")
@@ -86,7 +88,9 @@ class TaskFolder:
             number = 1 if stage == "cam" else 3
             files = (self.weights, self.network, self.history, self.predictions, self.predictions_csv)
             found = [file(number) for file in files]
-            found += [self.heatmaps, self.pooling, *self.stage(1).glob("fold*.params")] if number == 1 else []
+            if number == 1:
+                found += [self.heatmaps, self.trained_classes, self.pooling]
+                found += self.stage(1).glob("fold*.params")
             found += [self.fused_csv, self.fusion] if number == 3 else []
         return sorted(path.relative_to(self.path).as_posix() for path in found if path.exists())
 

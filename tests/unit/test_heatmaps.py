@@ -92,9 +92,28 @@ def test_heatmap_kinds(maps, chosen):
 
 @given(hnp.arrays(np.float32, (4, 3, 5), elements=st.integers(-50, 50).map(float)))
 def test_evidence_is_for_all_visible_classes_against_the_invisible_one(maps):
+    maps[0, 0, 0] = 1000  # there is evidence somewhere
     expected = maps[[0, 1, 3]].mean(axis=0) - maps[2]
     np.testing.assert_allclose(evidence_heatmap(maps, 2), expected, atol=1e-4)
     np.testing.assert_allclose(evidence_heatmap(maps), maps.std(axis=0), atol=1e-4)
+
+
+@given(hnp.arrays(np.float32, (2, 3, 5), elements=st.integers(-50, 0).map(float)))
+def test_an_image_without_evidence_has_heat_where_least_speaks_against_it(maps):
+    maps[1] = 1
+    heat = evidence_heatmap(maps, 1)
+    assert heat.min() == 0
+    np.testing.assert_array_equal(heat, maps[0] - maps[0].min())
+
+
+@given(hnp.arrays(np.float32, (5, 3, 5), elements=st.integers(-50, 50).map(float)))
+def test_classes_without_training_images_do_not_count(maps):
+    """Their maps are evidence against them in every image."""
+    for i in (0, 3):
+        maps[i] = -1000
+    np.testing.assert_array_equal(evidence_heatmap(maps, 2, (1, 2, 4)), evidence_heatmap(maps[[1, 2, 4]], 1))
+    np.testing.assert_array_equal(evidence_heatmap(maps, None, (1, 2, 4)), evidence_heatmap(maps[[1, 2, 4]]))
+    np.testing.assert_array_equal(evidence_heatmap(maps, 3, (1, 2, 4)), evidence_heatmap(maps[[1, 2, 4]]))
 
 
 @pytest.mark.parametrize("invisible", [None, 1])
