@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
+from heatcrop.data.images import encode_jpeg
 from heatcrop.rendered import write_dataset
 from heatcrop.runs.lock import LOCK
 from heatcrop.runs.records import TIMES
@@ -56,6 +57,21 @@ def make_project(folder: Path) -> None:
     """Write a few images to ``data`` and a configuration for them to ``tiny.yaml``."""
     write_dataset(folder / "data", PER_CLASS, TEST_PER_CLASS, 0, TASKS, workers=1, side_px=SIDE_PX)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
+
+
+def draw_pairs(folder: Path, side_px: int, brighter: Sequence[tuple[slice, slice]]) -> dict[str, list[int]]:
+    """Draw 8 training, 4 validation and 4 test images of noise, of two kinds in turn.
+
+    The images of kind `k` are brighter in the region ``brighter[k]``. Returns the kinds, by split; image
+    `i` of a split is ``<split><i>.jpg``.
+    """
+    rng, kinds = np.random.default_rng(0), {"train": [0, 1] * 4, "val": [0, 1] * 2, "test": [0, 1] * 2}
+    for split, of_split in kinds.items():
+        for i, kind in enumerate(of_split):
+            image = rng.integers(0, 90, (side_px, side_px, 3), np.uint8)
+            image[brighter[kind]] += np.uint8(120)
+            (folder / f"{split}{i}.jpg").write_bytes(encode_jpeg(image))
+    return kinds
 
 
 def pipeline(*words: object) -> list[str]:

@@ -7,12 +7,11 @@ import pytest
 import yaml
 
 from heatcrop.cli.run_folders import reload_dataset
-from heatcrop.data.images import encode_jpeg
 from heatcrop.predict.predictor import open_pipeline
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import read_branches
 from tests.conftest import run_command
-from tests.tiny_run import CONFIG
+from tests.tiny_run import CONFIG, draw_pairs
 
 TASK = {"name": "wing", "classes": ["Invisible", "striped", "spotted", "plain"], "kind": "design"}
 SHOWN = (0, 1)
@@ -22,14 +21,11 @@ SHOWN = (0, 1)
 def home(tmp_path_factory):
     """Images that show a wing, bright above, or none."""
     home = tmp_path_factory.mktemp("absent")
-    rng, rows = np.random.default_rng(0), ["image,task,label,split"]
-    for split, count in (("train", 8), ("val", 4), ("test", 4)):
-        for i in range(count):
-            image = rng.integers(0, 90, (60, 60, 3), np.uint8)
-            image[:20, 20:40] += np.uint8(120 * (i % 2))
-            name = f"{split}{i}.jpg"
-            (home / name).write_bytes(encode_jpeg(image))
-            rows.append(f"{name},wing,{TASK['classes'][SHOWN[i % 2]]},{split}")
+    rows, nowhere = ["image,task,label,split"], (slice(0), slice(0))
+    for split, kinds in draw_pairs(home, 60, [nowhere, (slice(20), slice(20, 40))]).items():
+        rows += [
+            f"{split}{i}.jpg,wing,{TASK['classes'][SHOWN[kind]]},{split}" for i, kind in enumerate(kinds)
+        ]
     (home / "annotations.csv").write_text("\n".join(rows) + "\n")
     data = {"source": "files", "roots": ["annotations.csv"], "tasks": [TASK]}
     crop = {"rule": {"threshold": 0.5, "margin": 0.1}, "zoom": 2.0, "search": {"pictures": 0}}

@@ -118,9 +118,9 @@ def test_page_gives_every_reason_for_images_that_are_not_cropped(html):
     assert html.count("heatmap gave no usable box") == html.count("rule leaves") == 3
 
 
-@pytest.mark.parametrize(("split", "told"), [("test", False), ("val", True)])
+@pytest.mark.parametrize(("split", "warned"), [("test", False), ("val", True)])
 def test_page_tells_that_images_that_chose_the_thresholds_are_scored(
-    built, monkeypatch, tmp_path, split, told
+    built, monkeypatch, tmp_path, split, warned
 ):
     folder, tasks, metrics, _ = built
     plot = {"file": "plots/coverage.svg", "kind": "coverage", "alt": ""}
@@ -130,7 +130,7 @@ def test_page_tells_that_images_that_chose_the_thresholds_are_scored(
     scores = {name: {**found, "sure": [point]} for name, found in metrics["tasks"].items()}
     copy = RunFolder(shutil.copytree(folder.path, tmp_path / "run"))
     page = build_report(copy, tasks, {**metrics, "split": split, "tasks": scores}, plan=PLAN)
-    assert ("so what they show here is optimistic" in page.read_text(encoding="utf-8")) == told
+    assert ("so what they show here is optimistic" in page.read_text(encoding="utf-8")) == warned
 
 
 def test_every_image_has_an_alt_text(parsed):
@@ -459,32 +459,27 @@ def test_worst_images_come_first_on_request(results):
         assert sheet.rows.tolist() == sorted(sheet.total, key=lambda row: probability[row])[: PLAN.tiles]
 
 
-def test_tasks_that_share_a_short_name_have_bars_of_their_own(tmp_path):
-    tasks = [Task(f"arm_{kind}_labels", ("a", "b")) for kind in ("design", "length")]
-    scores = {
-        task.name: {branch: {"map": ap} for branch in BRANCHES}
-        for task, ap in zip(tasks, (0.25, 0.75), strict=True)
-    }
-    (tmp_path / "plots").mkdir()
-    plot = scores_plot(tmp_path, {"tasks": scores, "split": "test"}, tasks)
-    assert "arm_design_labels: full 0.250" in plot["alt"]
-    assert "arm_length_labels: full 0.750" in plot["alt"]
-
-
-def test_tasks_whose_names_begin_alike_have_bars_of_their_own(tmp_path):
-    """Shortened for the plot, both names are the same."""
-    tasks = [Task(f"neckline_of_a_garment_{kind}", ("a", "b")) for kind in ("from_behind", "from_the_front")]
-    scores = {
-        task.name: {branch: {"map": ap} for branch in BRANCHES}
-        for task, ap in zip(tasks, (0.25, 0.75), strict=True)
-    }
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("arm_design_labels", "arm_length_labels"),
+        ("neckline_of_a_garment_from_behind", "neckline_of_a_garment_from_the_front"),
+    ],
+    ids=["one short name", "one beginning, to which the plot shortens both"],
+)
+def test_tasks_of_similar_names_have_bars_of_their_own(tmp_path, names):
+    tasks = [Task(name, ("a", "b")) for name in names]
+    aps = dict(zip(names, (0.25, 0.75), strict=True))
+    scores = {name: {branch: {"map": ap} for branch in BRANCHES} for name, ap in aps.items()}
     (tmp_path / "plots").mkdir()
     plot = scores_plot(tmp_path, {"tasks": scores, "split": "test"}, tasks)
     svg = (tmp_path / plot["file"]).read_text(encoding="utf-8")
-    assert [svg.count(f">{ap}<") for ap in ("0.250", "0.750")] == [len(BRANCHES)] * 2
+    for name, ap in aps.items():
+        assert f"{name}: full {ap:.3f}" in plot["alt"]
+        assert svg.count(f">{ap:.3f}<") == len(BRANCHES)
 
 
-def test_tasks_that_share_a_short_name_are_told_apart_on_the_pages(tmp_path):
+def test_tasks_that_share_a_short_name_have_different_titles_on_the_pages(tmp_path):
     names = {"arm_design_labels", "arm_length_labels"}
     folders = [RunFolder(tmp_path / name) for name in "ab"]
     for folder in folders:

@@ -3,14 +3,12 @@
 import json
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from heatcrop.data.images import encode_jpeg
 from tests.conftest import run_command
-from tests.tiny_run import CONFIG
+from tests.tiny_run import CONFIG, draw_pairs
 
 FOLDERS = {"trunk": "trunk_task", "Cache": "Cache_task", "shared_trunk": "shared_trunk", "red]x": "red]x"}
 FOLDERS |= {"Wing": "Wing", "wing": "wing (2)"}
@@ -21,14 +19,10 @@ CLASSES = ("[red]up", ":cat:")
 def home(tmp_path_factory):
     """Images that are bright above or below, labelled for every task."""
     home = tmp_path_factory.mktemp("reserved")
-    rng, rows = np.random.default_rng(0), ["image,task,label,split"]
-    for split, count in (("train", 8), ("val", 4), ("test", 4)):
-        for i in range(count):
-            image = rng.integers(0, 90, (40, 40, 3), np.uint8)
-            image[20 * (i % 2) : 20 * (i % 2) + 20] += 120
-            name = f"{split}{i}.jpg"
-            (home / name).write_bytes(encode_jpeg(image))
-            rows += [f"{name},{task},{CLASSES[i % 2]},{split}" for task in FOLDERS]
+    rows, across = ["image,task,label,split"], slice(None)
+    for split, kinds in draw_pairs(home, 40, [(slice(20), across), (slice(20, 40), across)]).items():
+        for i, kind in enumerate(kinds):
+            rows += [f"{split}{i}.jpg,{task},{CLASSES[kind]},{split}" for task in FOLDERS]
     (home / "annotations.csv").write_text("\n".join(rows) + "\n")
     (home / "answers.csv").write_text("\n".join([rows[0], *(r for r in rows if r.endswith(",test"))]) + "\n")
     # Many tasks with as few networks as a run may have.
