@@ -66,6 +66,13 @@ def test_known_columns_may_have_capitals_and_names_of_tasks_keep_theirs(tmp_path
     assert infer_tasks(write(root, rows, "metadata.parquet")) == (Task("Wing", ("plain", "striped")),)
 
 
+def test_of_columns_that_differ_by_case_none_is_taken_for_another(tmp_path):
+    columns = {"Image": ["1.jpg"], "IMAGE": ["2.jpg"], "task": ["wing"], "label": ["plain"]}
+    path = write(touch(tmp_path, "1.jpg", "2.jpg"), columns) / "birds.parquet"
+    with pytest.raises(DataError, match="Image, IMAGE, task, label lack image"):
+        read_annotations([path], [WING], "parquet")
+
+
 def damaged(root):
     path = write(root, {"image": ["1.jpg"], "task": ["wing"], "label": ["plain"]}) / "birds.parquet"
     path.write_bytes(path.read_bytes()[:-20])

@@ -6,6 +6,7 @@ Parquet is read with pyarrow, which is optional.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def columns(path: Path) -> list[str]:
 def _names(schema: Any) -> dict[str, str]:
     """Map a schema's columns to what the readers call them."""
     names = [str(field.name) for field in schema if "binary" not in str(field.type)]
-    plain = {name: name.casefold() for name in names if name.casefold() not in names}
+    times = Counter(map(str.casefold, names))  # of several that differ by case, none is renamed
+    plain = {name: name.casefold() for name in names if times[name.casefold()] == 1}
     return {name: plain[name] if plain.get(name) in _KNOWN else name for name in names}
 
 
