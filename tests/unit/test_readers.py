@@ -457,6 +457,34 @@ def test_tasks_inferred_from_fashionai_files(tmp_path):
     assert infer_tasks(tmp_path) == (SKIRT, NECK)
 
 
+def test_a_file_beside_the_labels_names_the_classes_of_inferred_tasks(tmp_path):
+    fashionai(tmp_path, ["a.jpg,crest,yn", "a.jpg,wing_length_labels,ny", neck_row("a")])
+    put(
+        tmp_path / "classes.json",
+        b'{"crest": ["tall", "flat"], "wing_length_labels": ["long", "short"], "neck_design_labels": ["x"]}',
+    )
+    crest = Task("crest", ("tall", "flat"))
+    wing = Task("wing_length_labels", ("long", "short"), "length")
+    assert infer_tasks(tmp_path) == (resolve("neck"), crest, wing)
+
+
+def test_labels_of_another_length_than_the_file_of_classes_are_rejected(tmp_path):
+    fashionai(tmp_path, [f"{neck('a')},crest,yn", f"{neck('b')},crest,ynn"], "ab")
+    put(tmp_path / "classes.json", b'{"crest": ["tall", "flat", "none"]}')
+    got = read(tmp_path, tasks=None)
+    assert labels(got) == {neck("b"): "ynn"}
+    reason = "label 'yn' has 2 letters; the task has 3 classes"
+    assert reasons(got) == {"base/Annotations/label.csv:1": reason}
+
+
+@pytest.mark.parametrize("text", [b"[]", b'{"crest": "tall"}', b'{"crest": ["tall", 2]}', b"{"])
+def test_a_file_of_classes_in_another_form_is_refused(tmp_path, text):
+    fashionai(tmp_path, ["a.jpg,crest,yn", neck_row("a")])
+    put(tmp_path / "classes.json", text)
+    with pytest.raises(DataError, match=r"classes\.json: (expected the class names|is not valid JSON)"):
+        infer_tasks(tmp_path)
+
+
 @pytest.mark.parametrize(
     "rows, reason",
     [

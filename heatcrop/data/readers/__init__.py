@@ -141,7 +141,7 @@ def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:
     sorted by name. For `layout` see `read_annotations`, for tasks that are left out
     `heatcrop.data.readers.infer`.
 
-    Raises DataError when no task can be inferred.
+    Raises DataError when no task can be inferred, or a file with the names of classes cannot be read.
     """
     return tuple(_infer(_open_roots([root], layout, {}, NO_ACCESS)[0], {}).tasks)
 
@@ -149,16 +149,18 @@ def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:
 def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inferred:
     """Infer the tasks of all roots together; one task's classes may be spread over them."""
     labels, collector = [], Collector(FASHIONAI, splits)
+    named: dict[str, list[str]] = {}
     faults: list[str] = []
     for number, (root, how) in enumerate(opened):
         collector.start(root)
+        named |= fashionai.find_classes(collector) if how == "fashionai" else {}
         try:
             rows = _READERS[how].find_labels(collector)
         except DataError as error:  # reported by whoever reads the rows
             faults.append(str(error))
         else:
             labels += [((number, collector.split(split)), task, label) for split, task, label in rows]
-    found = tasks_of(labels)
+    found = tasks_of(labels, named)
     if not found.tasks:
         first = opened[0][0]
         name = _source_name(first)

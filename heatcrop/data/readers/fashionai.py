@@ -7,13 +7,16 @@ from itertools import chain
 from pathlib import Path
 
 from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.json_files import read_json
 from heatcrop.data.readers.packed import PACKED, unpacked_name
 from heatcrop.data.readers.root import clean_image
 from heatcrop.data.readers.spelling import composed
 from heatcrop.data.tasks import FASHIONAI
+from heatcrop.errors import DataError
 from heatcrop.wording import counted
 
 _SPLITS = "split.csv"
+_CLASSES = "classes.json"
 _HEADER = ["image", "task", "label"]  # allowed, though the official files have none
 
 
@@ -27,7 +30,8 @@ def read(collector: Collector) -> None:
 
     ``base/Annotations/label.csv`` and ``web/Annotations/*.csv`` hold labelled rows, with an optional
     ``split.csv`` (header ``image,task,split``) beside; ``rank/Tests/question.csv`` holds test rows, whose
-    labels may come from an answer file (any ``*answer*.csv`` in ``rank/Tests``, ``rank`` or the root).
+    labels may come from an answer file (any ``*answer*.csv`` in ``rank/Tests``, ``rank`` or the root). Where
+    tasks are inferred, ``classes.json`` in the root names the classes of those that are not FashionAI's.
     Images are relative to ``base/``, ``web/`` and ``rank/``.
     """
     root = collector.root
@@ -67,6 +71,24 @@ def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
     official = {task: collector.task(task) for _, task, _ in found}
     last = len(FASHIONAI)
     return sorted(found, key=lambda row: FASHIONAI.index(known) if (known := official[row[1]]) else last)
+
+
+def find_classes(collector: Collector) -> dict[str, list[str]]:
+    """Read the root's ``classes.json``, task -> class names in label order; empty without one.
+
+    DataError where the file is of another form.
+    """
+    path = collector.root.folder / _CLASSES
+    if not path.is_file():
+        return {}
+    values = read_json(collector, path)
+    lists = list(values.values()) if isinstance(values, dict) else [None]
+    if not all(isinstance(names, list) and all(isinstance(one, str) for one in names) for names in lists):
+        raise DataError(
+            f"{collector.root.name(path)}: expected the class names of each task in label order, as "
+            '{"wing_labels": ["plain", "striped"]}'
+        )
+    return dict(values)
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from heatcrop.data.readers.collect import NO_LABEL, resolve_or_none
@@ -23,13 +23,15 @@ class Inferred:
     notes: list[str] = field(default_factory=list)
 
 
-def tasks_of(labels: Iterable[tuple[Place, str, str]]) -> Inferred:
-    """Infer tasks from ``(place, task, label)`` of all rows.
+def tasks_of(
+    labels: Iterable[tuple[Place, str, str]], named: Mapping[str, Sequence[str]] | None = None
+) -> Inferred:
+    """Infer tasks from ``(place, task, label)`` of all rows, and the classes that a file has `named`.
 
     Tasks are in order of appearance, classes sorted by name. Names that differ only by case are one unless a
     place holds both, see `heatcrop.data.readers.spelling`; a class then has the name that it has in training.
     A task of FashionAI keeps its official classes when all names are among them. A task is left out when its
-    labels are letters (so that the class names are unknown), it has fewer than two classes, or its name
+    labels are letters without `named` classes (in label order), it has fewer than two classes, or its name
     cannot serve.
     """
     by_task: dict[str, dict[str, set[Place]]] = {}
@@ -59,7 +61,7 @@ def tasks_of(labels: Iterable[tuple[Place, str, str]]) -> Inferred:
             for names in apart
         ]
         try:
-            one = _task(task, set(spelled.values()))
+            one = _task(task, set(spelled.values()), (named or {}).get(task, ()))
         except ValueError as error:
             found.left_out |= {name: str(error) for name in spellings if spellings[name] == task}
         else:
@@ -68,15 +70,17 @@ def tasks_of(labels: Iterable[tuple[Place, str, str]]) -> Inferred:
     return found
 
 
-def _task(name: str, classes: set[str]) -> Task:
+def _task(name: str, classes: set[str], named: Sequence[str]) -> Task:
     """Make a task; ValueError with the reason where it cannot be used."""
     official = resolve_or_none(name, FASHIONAI)
     letters = all(len(one) > 1 and one.count("y") == 1 and set(one) <= set("ymn") for one in classes)
     if official and (letters or classes <= {*official.classes, *map(folder_name, official.classes)}):
         return official
     if classes and letters:
+        if named:
+            return Task(composed(name), tuple(named), "length" if "_length_" in name else "design")
         raise ValueError(
-            f"the labels of task {name!r} are letters, so the names of its classes are unknown; "
-            "name them under data.tasks in the configuration, in label order"
+            f"the labels of task {name!r} are letters, so the names of its classes are unknown; name them in "
+            "label order in classes.json in the data folder, or under data.tasks in the configuration"
         )
     return Task(composed(name), tuple(sorted(classes)))
