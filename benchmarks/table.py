@@ -25,7 +25,7 @@ from heatcrop.metrics.selective import accuracy_interval
 Measured = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 """Of each task, the arrays that were measured with each seed."""
 
-EQUAL = "ours, fusion fitted as the controls'"
+EQUAL, FAST = "ours, fusion fitted as the controls'", "ours, fast"
 FULL, TWO, OURS, CEILING = "full image", "two full-image models", "ours", "true boxes + full"
 THREE = "three full-image models"
 """As many forward passes of the full image as ours takes with zoom."""
@@ -94,6 +94,9 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
             for arm in scored
             if arm.endswith("+ full") or arm in (TRAINING, THREE)
         },
+        "lost_by_fast": {
+            place: interval(scored[OURS][place][:, 0] - scored[FAST][place][:, 0]) for place in places
+        },
         "passes": _passes(arms, measured),
         "expected": {task: _expected(tasks[task], seeds) for task, seeds in measured.items()},
         "promises": _promises([arrays["promised"] for seeds in measured.values() for arrays in seeds]),
@@ -111,8 +114,11 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
 
 def _passes(arms: Mapping[str, Any], measured: Measured) -> dict[str, float]:
     """Return each arm's cost at prediction, in passes of the full-image model with its mirror."""
-    ours = float(np.mean([arrays["passes"] for seeds in measured.values() for arrays in seeds]))
-    costs = {FULL: 1.0, TRAINING: 1.0, TWO: 2.0, THREE: 3.0}
+    ours, fast = (
+        float(np.mean([arrays[name] for seeds in measured.values() for arrays in seeds]))
+        for name in ("passes", f"passes/{FAST}")
+    )
+    costs = {FULL: 1.0, TRAINING: 1.0, TWO: 2.0, THREE: 3.0, FAST: fast}
     return {arm: costs.get(arm, ours if arm.startswith(OURS) else 2.0) for arm in arms}
 
 
@@ -256,6 +262,12 @@ def _verdict(results: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"Ours {word} {arm}: {gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}) mAP."
         )
+    passes, ours = results["passes"], results["arms"][OURS]["mean"]["map"]["value"]
+    loss, gain = results["lost_by_fast"]["mean"], ours - results["arms"][FULL]["mean"]["map"]["value"]
+    lines.append(
+        f"Fast prediction costs {passes[FAST] / passes[OURS]:.2f} of ours and loses {loss['value']:.3f} "
+        f"({loss['low']:+.3f} to {loss['high']:+.3f}) mAP, of {gain:.3f} that ours gains over the full image."
+    )
     worse = [
         f"{place} ({metrics['less_two_full']['value']:+.3f})"
         for place, metrics in results["arms"][OURS].items()

@@ -252,15 +252,16 @@ def predict(
     device: Annotated[
         Literal["auto", "cpu", "gpu"], typer.Option(help="auto takes a GPU where one works.")
     ] = "auto",
-    gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/index.html beside the CSV.")] = True,
+    gallery: Annotated[bool, typer.Option(help="Write <out>_gallery/.")] = True,
     boxes: Annotated[Path | None, typer.Option("--boxes", help="CSV of the crops.")] = None,
     formats: Annotated[
         list[Format] | None,
         typer.Option("--format", help="Write <out>_<format>/; repeatable."),
     ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="No mirrors, no zoom.")] = False,
     min_confidence: Annotated[
         float | None,
-        typer.Option(min=0, max=1, metavar="<float>", help="Add a column sure: at least this."),
+        typer.Option(min=0, max=1, metavar="<float>", help="Add a column sure."),
     ] = None,
     min_accuracy: Annotated[
         float | None,
@@ -278,6 +279,11 @@ def predict(
     folder = RunFolder(run_)
     if min_confidence is not None and min_accuracy is not None:
         raise UsageError("--min-confidence and --min-accuracy: both decide what is sure; give one of them")
+    if fast and min_accuracy is not None:
+        raise UsageError(
+            "--fast and --min-accuracy: accuracies are promised for predictions with mirrors and zoom only; "
+            "give one of them, or --min-confidence"
+        )
     check_targets(source, out, boxes)
     page = None
     rows: list[TaskResults] = []
@@ -299,6 +305,7 @@ def predict(
         return read_trained_run(folder, engine, device)
 
     pipeline = open_pipeline(folder, task or [], engine, device, read_run)
+    pipeline = pipeline.fast() if fast else pipeline
     sure = least_confidences(folder, pipeline, min_confidence, min_accuracy)
 
     def collect(task: Task, images: Sequence[Image], predictions: Sequence[Prediction]) -> None:

@@ -6,6 +6,7 @@ nor MXNet, so a pipeline can be used where only ONNX Runtime is installed.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -119,6 +120,16 @@ class TaskDescription(_Part):
     fusion: Fusion
     thresholds: tuple[OperatingPoint, ...] | None = None
     """From which confidence on predictions are accurate enough; None in files of earlier versions."""
+
+    def fast(self) -> TaskDescription:
+        """Copy with one forward pass for each network: without mirrors, windows, zoom and second crops."""
+        rule = self.crop_rule
+        if self.first_rule is not None:  # the threshold of a zoomed map would cut a coarse one too tightly
+            rule = dataclasses.replace(rule, zoom=0.0, threshold=self.first_rule.threshold)
+        if rule.place == "both":
+            rule = dataclasses.replace(rule, place="heatmap")
+        full, crop = (one.model_copy(update={"views": one.views.single()}) for one in (self.full, self.crop))
+        return self.model_copy(update={"full": full, "crop": crop, "crop_rule": rule, "first_rule": None})
 
     @field_validator("outputs")
     @classmethod

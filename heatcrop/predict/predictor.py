@@ -60,6 +60,11 @@ class Pipeline:
     engine: str
     """Name and version of what computes."""
 
+    def fast(self) -> Pipeline:
+        """Copy with one forward pass for each network, see :meth:`TaskDescription.fast`."""
+        tasks = {name: one.fast() for name, one in self.description.tasks.items()}
+        return dataclasses.replace(self, description=self.description.model_copy(update={"tasks": tasks}))
+
     def groups(self) -> list[list[Task]]:
         """Group the tasks; those of a group share one full-image network."""
         groups: dict[Any, list[Task]] = {}
@@ -151,7 +156,7 @@ def open_pipeline(
     if only_onnx and folder.description.is_file():
         description = read_description(folder.description)
         form = description.form(threads=min(8, os.cpu_count() or 1))
-        return _open_onnx(description, form, wanted, devices.onnx_gpu, exported)
+        return open_onnx(description, form, wanted, devices.onnx_gpu, exported)
     if read_run is None or (no_mxnet and only_onnx):
         raise RunError(
             f"{folder.description}: is missing, as in an interrupted run; finish the run where MXNet "
@@ -167,7 +172,7 @@ def open_pipeline(
     description = describe_run(run, run.choose(wanted))
     by_mxnet = devices.infer_by_trainer(engine) or maps.by_gradient
     if only_onnx or (not by_mxnet and all(path.is_file() for path in description.networks())):
-        return _open_onnx(description, run.context.form, wanted, devices.onnx_gpu, exported)
+        return open_onnx(description, run.context.form, wanted, devices.onnx_gpu, exported)
     engine = run.context.inference_engine
     return Pipeline(description, _choose(description, wanted), run.context.form, *open_networks(run), engine)
 
@@ -177,9 +182,14 @@ def _choose(description: Description, wanted: Sequence[str]) -> list[Task]:
     return list(dict.fromkeys(resolve(name, tasks) for name in wanted)) or tasks
 
 
-def _open_onnx(
-    description: Description, form: InputForm, wanted: Sequence[str], gpu: int | None, exported: bool
+def open_onnx(
+    description: Description,
+    form: InputForm,
+    wanted: Sequence[str] = (),
+    gpu: int | None = None,
+    exported: bool = False,
 ) -> Pipeline:
+    """Open the ONNX files that a description names; RunError where one is missing or damaged."""
     tasks = _choose(description, wanted)
     for task in tasks:
         one = description.tasks[task.name]

@@ -77,6 +77,10 @@ class TestViews:
         views.insert(0, views.pop(views.index(first)))
         return views + ([dataclasses.replace(v, flip=True) for v in views] if self.flip else [])
 
+    def single(self) -> TestViews:
+        """Return the plan of one view: the entire square, or at the least of greater scales the middle."""
+        return TestViews((min(self.scales),), grid=1, flip=False)
+
     def on(self, view: View) -> list[View]:
         """List the views of an image's base view."""
         x, y, w, h = view.x0, view.y0, view.width, view.height

@@ -21,7 +21,7 @@ from benchmarks.memory import growth
 from benchmarks.ours import MAKERS
 from benchmarks.quality import Unit, measure, promised
 from benchmarks.speed import markdown, result
-from benchmarks.table import EQUAL, TRAINING, summary
+from benchmarks.table import EQUAL, FAST, TRAINING, summary
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
 from heatcrop.data.labels import YES
@@ -248,6 +248,7 @@ def test_every_arm_predicts_all_test_images(unit):
     arms = (
         "ours",
         EQUAL,
+        FAST,
         "centre crop",
         "mean box",
         "median box",
@@ -274,6 +275,17 @@ def test_the_summary_has_every_arm_and_its_cost(unit, arrays):
     assert set(results["passes"]) == set(results["arms"])
     assert results["passes"]["ours"] == 2.5  # the image, its surroundings without mirror, and the crop
     assert results["passes"][TRAINING] == 1
+    assert results["passes"][FAST] == 1  # the image and the crop, neither with its mirror
+
+
+def test_what_fast_prediction_loses_is_reported(unit, arrays):
+    data, rows = unit.data, unit.data.rows("test", labelled=True)
+    results = summary("tiny", {unit.name: data}, {unit.name: [arrays, arrays]}, 20)
+    ours, fast = (
+        average_precision(arrays[f"fused/{arm}"][rows], data.letters[rows]) for arm in ("ours", FAST)
+    )
+    assert results["lost_by_fast"][unit.name]["value"] == pytest.approx(ours - fast)
+    assert any(line.startswith("Fast prediction costs 0.40 of ours") for line in results["verdict"])
 
 
 def test_expected_and_measured_gains_are_those_of_fused_over_full(unit, arrays):

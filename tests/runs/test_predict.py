@@ -12,6 +12,7 @@ import pytest
 
 from heatcrop.data.images import read_image, write_jpeg
 from heatcrop.data.tasks import resolve
+from heatcrop.nets.inference import open_network
 from tests.tiny_run import TASKS, TEST_PER_CLASS, parse_probabilities
 
 NECK = TASKS[0]
@@ -125,6 +126,27 @@ def test_without_a_gallery_none_is_written(predict, unlabelled, tmp_path):
 def test_both_engines_predict_the_same(predict, unlabelled):
     onnx, mxnet = (values(predict(unlabelled, "--engine", e, "--no-gallery")[0]) for e in ("onnx", "mxnet"))
     np.testing.assert_allclose(onnx, mxnet, atol=1e-4)
+
+
+def test_fast_prediction_passes_each_network_once(predict, unlabelled, monkeypatch):
+    passes = []
+
+    def open_counting(*arguments):
+        run = open_network(*arguments)
+        # A pass of zeros asks for the shape of the features.
+        return lambda x: passes.append(len(x) * bool(x.any())) or run(x)
+
+    monkeypatch.setattr("heatcrop.predict.predictor.open_network", open_counting)
+    # Of three images: the frozen part for the full image and for the crop, and each branch's own part.
+    table, _ = predict(unlabelled, "--engine", "onnx", "--task", "neck", "--no-gallery", "--fast")
+    assert sum(passes) == 4 * 3
+    assert sorted(table["image"]) == ["a.jpg", "sub/b.jpg", "tall.jpg"]
+
+
+def test_fast_prediction_is_close_to_the_other(predict, unlabelled):
+    fast, both = (predict(unlabelled, "--no-gallery", *words)[0] for words in (["--fast"], []))
+    assert np.abs(values(fast) - values(both)).mean() < 0.1
+    assert not np.array_equal(values(fast), values(both))
 
 
 def test_test_images_are_predicted_as_in_the_run(predict, tiny_home, finished_run):

@@ -222,6 +222,7 @@ def test_thresholds_that_are_up_to_date_are_not_written_again(call, run_copy, no
     ("words", "message"),
     [
         (("--min-confidence", "0.9", "--min-accuracy", "0.9"), "give one of them"),
+        (("--fast", "--min-accuracy", "0.9"), "give one of them"),
         (("--min-confidence", "1.5"), "less than or equal to 1"),
         (("--min-accuracy", "-1"), "greater than or equal to 0"),
         (("--min-confidence", "nan"), "less than or equal to 1"),

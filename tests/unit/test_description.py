@@ -71,6 +71,27 @@ def test_networks_are_listed_once(description, tmp_path):
     assert description.networks() == [tmp_path / f"{name}.onnx" for name in ("trunk", "full", "crop")]
 
 
+def test_fast_prediction_takes_one_view_without_zoom(description):
+    first, last = CropRule(threshold=0.4, margin=0.3), CropRule(threshold=0.7, margin=0.1, zoom=2.0)
+    task = description.tasks[BEAK].model_copy(update={"first_rule": first, "crop_rule": last})
+    fast = task.fast()
+    assert [len(one.views.unit()) for one in (fast.full, fast.crop)] == [1, 1]
+    assert fast.first_rule is None
+    assert fast.crop_rule == CropRule(threshold=0.4, margin=0.1)
+    assert fast.fusion == task.fusion
+
+
+def test_fast_prediction_keeps_a_rule_without_zoom(description):
+    task = description.tasks[BEAK]
+    assert task.fast().crop_rule == task.crop_rule
+
+
+def test_fast_prediction_takes_one_of_two_crops(description):
+    rule = CropRule(place="both")
+    task = description.tasks[BEAK].model_copy(update={"crop_rule": rule})
+    assert task.fast().crop_rule.place == "heatmap"
+
+
 def test_outputs_are_written_only_for_shared_networks(values):
     assert "outputs" not in values["tasks"][BEAK]
 

@@ -136,6 +136,18 @@ def test_a_single_window_shows_the_middle():
 
 
 @pytest.mark.parametrize(
+    ("plan", "view"),
+    [
+        (TestViews(), View(0, 0, 1, 1)),
+        (TestViews((1.25, 1.0), 3), View(0, 0, 1, 1)),
+        (TestViews((2.0, 4.0), 2), View(0.25, 0.25, 0.75, 0.75)),
+    ],
+)
+def test_the_single_view_is_the_entire_square_or_the_middle(plan, view):
+    assert plan.single().unit() == [view]
+
+
+@pytest.mark.parametrize(
     ("scales", "grid", "first"),
     [
         ((1.25, 1.0), 3, View(0, 0, 1, 1)),
