@@ -87,6 +87,17 @@ class DataConfig(Section):
             raise ValueError("holds an empty path, as of a variable that is not set; write . for this folder")
         return paths
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _have_classes(cls, tasks: Any) -> Any:
+        names = [one for one in tasks if isinstance(one, str)] if isinstance(tasks, list) else []
+        if names:
+            raise ValueError(
+                f"lists the task {names[0]!r} without its classes; write {{name: {names[0]}, classes: [a, "
+                "b]}, or set it to infer and choose tasks with --task"
+            )
+        return tasks
+
     @field_validator("tasks")
     @classmethod
     def _are_different(cls, tasks: Any) -> Any:

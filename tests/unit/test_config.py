@@ -90,6 +90,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
         ("cam: {training: {epochs: many}}", ["cam.training.epochs", "integer", "'many'"]),
         ("seed: -1", ["seed", "-1"]),
         ("network: 3", ["network", "3", "a section, as key: value"]),
+        ("data: {tasks: [neck, coat]}", ["data.tasks", "'neck' without its classes", "infer", "--task"]),
         ("data: {tasks: 3}", ["data.tasks", "3", "'fashionai' or 'infer'", "a list, as [a, b]"]),
         ("data: {tasks: {neck: [a, b]}}", ["data.tasks", "'neck'", "a list, as [a, b]"]),
         ("data: {tasks: [{name: ab, classes: {x: 0}}]}", ["data.tasks.0.classes", "a list, as [a, b]"]),
