@@ -80,7 +80,8 @@ class CropStage(Stage):
     def choose_first_rule(self) -> None:
         """Choose the rule of the crops that zoom is around; without zoom, what the search begins with."""
         started, plan = time.perf_counter(), self.plan
-        for file in (self.folder.zoomed, self.folder.regions):  # of an earlier rule
+        # Of an earlier rule, and networks that :meth:`zoom` has exported from earlier weights of stage 1.
+        for file in (self.folder.zoomed, self.folder.regions, *self.cache.glob("*.onnx")):
             file.unlink(missing_ok=True)
         rule, curve = plan.first or plan.rule, []
         if plan.search.pictures and not len(self._search_rows):

@@ -1,6 +1,7 @@
 """Stage 2 in a run: the searched rule, and crops that several jobs cut."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,16 @@ def crop(call, folder, *words):
     options = ("--config", "tiny.yaml", "--out", folder.path.parent, "--jobs", "1", *words)
     code, printed = call("stage", "crop", "--task", "neck", *options)
     assert code == 0, printed
+
+
+def test_images_are_zoomed_with_the_weights_that_stage_1_has_now(call, folder):
+    """A crop stage that was interrupted before stage 1 ran again has left networks of other weights."""
+    left = RunFolder(folder.path.parent).cache / NECK / "crop" / "fold 0.onnx"
+    left.parent.mkdir(parents=True)
+    shutil.copyfile(folder.network(1), left)
+    zoomed = np.load(folder.zoomed)
+    crop(call, folder)
+    assert np.array_equal(np.load(folder.zoomed), zoomed)
 
 
 def test_without_a_search_the_configured_rule_is_used(finished_run):
