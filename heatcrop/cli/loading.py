@@ -126,6 +126,7 @@ def load_dataset(
     notes += excluded
     places, problems = ", ".join(map(str, roots)), unknown
     found: dict[str, TaskData] = {}
+    untrainable: dict[str, str] = {}
     for task in tasks if shared or not chosen else chosen:
         data = task_data(task, rows)
         if not len(data):
@@ -135,13 +136,13 @@ def load_dataset(
             reason = "; ".join([reason, *excluded])
             if task in chosen and strict:
                 raise DataError(reason)
-            problems.append(f"skipped: {reason}")
+            untrainable[task.name] = reason
         else:
             found[task.name] = data
             problems += _missing_classes(data)
     if not found:
-        empty = f"no task has a usable image in {places}"
-        raise DataError(problems[0].removeprefix("skipped: ") if problems else empty)
+        raise DataError(next(iter(untrainable.values()), f"no task has a usable image in {places}"))
+    problems += [f"skipped: {reason}" for reason in untrainable.values()]
     boxes, misfits = _true_boxes(read.regions, rows)
     problems += misfits
     groups = (shared_group(list(found.values())),) if shared else tuple(map(single_group, found.values()))
@@ -157,7 +158,7 @@ def load_dataset(
     }
     asked = {name: found[name] for name in [task.name for task in chosen] or found if name in found}
     if not asked:
-        raise DataError(f"{', '.join(task.name for task in chosen)}: nothing can be trained; {problems[0]}")
+        raise DataError("; ".join(untrainable[task.name] for task in chosen))
     problems = [*read.problems, *problems]
     return Dataset(asked, groups, tasks, read.left_out, rejected, notes, problems, boxes, stamps)
 

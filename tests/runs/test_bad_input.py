@@ -226,6 +226,15 @@ def test_a_list_that_excludes_a_class_of_two_is_named(tmp_path):
         load_dataset(config, ["tail"], None)
 
 
+@pytest.mark.parametrize("wanted", [[], ["beak"]])
+def test_a_class_too_few_is_the_error_whatever_else_is_wrong(tmp_path, wanted):
+    root = labelled(tmp_path, ["hooked"] * 8)
+    (tmp_path / "bad.csv").write_text("image\ngone.jpg\n")
+    config = config_of(root, excluded=[str(tmp_path / "bad.csv")])
+    with pytest.raises(DataError, match=r"^beak: .* of 1 class; at least two"):
+        load_dataset(config, wanted, None, strict=False)
+
+
 def test_changes_for_a_task_that_is_not_inferred_are_refused_before_training(tmp_path):
     draw(tmp_path / "data", ["0.jpg", "1.jpg"])
     text = "image,task,label\n0.jpg,tail,long\n1.jpg,tail,short\n"
