@@ -263,7 +263,7 @@ def _maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray, np.n
             for kind, heatmaps in zip(kinds, found, strict=True):
                 own = networks[index] == network if kind == "distance" else np.full(len(index), final)
                 if own.any():
-                    how = kind, data.task.invisible, data.trained_classes
+                    how = kind, data.task.invisible, unit.group.trained_classes(0)
                     made = heatmaps_of(logits[own], maps[own], views, *how)
                     heatmaps[index[own]] = made
     return found[0], found[1], found[2]

@@ -147,7 +147,7 @@ class CamStage(BranchStage):
                 views,
                 self.plans[number].heatmap,
                 self.group.tasks[number].task.invisible,
-                self.group.tasks[number].trained_classes,
+                self.group.trained_classes(number),
             )
         return {"logits": logits, "heatmaps": heatmaps}
 
@@ -162,8 +162,9 @@ class CamStage(BranchStage):
             write_json(folder.pooling, read_json(self._figures, PoolingFigures))
         else:
             folder.pooling.unlink(missing_ok=True)
-        if len(data.trained_classes) < len(data.task.classes):
-            write_json(folder.trained_classes, data.trained_classes)
+        trained = self.group.trained_classes(number)
+        if len(trained) < len(data.task.classes):
+            write_json(folder.trained_classes, trained)
         else:
             folder.trained_classes.unlink(missing_ok=True)
         probabilities = softmax(logits.astype(np.float64))

@@ -139,13 +139,15 @@ def load_dataset(
             untrainable[task.name] = reason
         else:
             found[task.name] = data
-            problems += _missing_classes(data)
     if not found:
         raise DataError(next(iter(untrainable.values()), f"no task has a usable image in {places}"))
     problems += [f"skipped: {reason}" for reason in untrainable.values()]
     boxes, misfits = _true_boxes(read.regions, rows)
     problems += misfits
     groups = (shared_group(list(found.values())),) if shared else tuple(map(single_group, found.values()))
+    for group in groups:
+        _refuse_held_out(group)
+        problems += _missing_classes(group)
     if held_out := int(sum((group.splits == HELD_OUT).sum() for group in groups)):
         notes.append(
             f"{counted(held_out, 'training row(s) (is|are)')} not trained on: another task validates or "
@@ -307,13 +309,27 @@ def _untrainable(data: TaskData) -> str:
     )
 
 
-def _missing_classes(data: TaskData) -> list[str]:
-    """List the classes that no network will learn."""
-    unknown = data.class_counts("train") == 0
-    tested = unknown & (data.class_counts("val") + data.class_counts("test") > 0)
-    found = [("tested but never trained on", tested), ("classes without a training image", unknown & ~tested)]
-    return [
-        f"{data.task.name}: {what}: {', '.join(data.task.classes[i] for i in np.flatnonzero(which))}"
-        for what, which in found
-        if np.any(which)
-    ]
+def _refuse_held_out(group: TaskGroup) -> None:
+    """Raise DataError where too few training rows of a task are left beside those that are held out."""
+    for number, data in enumerate(group.tasks):
+        if (present := len(group.trained_classes(number))) < 2:
+            raise DataError(
+                f"{data.task.name}: training images of {counted(present, 'class(es)')} are left for the "
+                "shared network, since other tasks validate or test on the others; at least two classes are "
+                "needed. Give an image the same split in all tasks, or set network.shared_trunk=false"
+            )
+
+
+def _missing_classes(group: TaskGroup) -> list[str]:
+    """List the classes that a network will not learn."""
+    problems = []
+    for number, data in enumerate(group.tasks):
+        unknown = ~np.isin(np.arange(len(data.task.classes)), group.trained_classes(number))
+        tested = unknown & (data.class_counts("val") + data.class_counts("test") > 0)
+        found = {"tested but never trained on": tested, "classes without a training image": unknown & ~tested}
+        problems += [
+            f"{data.task.name}: {what}: {', '.join(data.task.classes[i] for i in np.flatnonzero(which))}"
+            for what, which in found.items()
+            if np.any(which)
+        ]
+    return problems

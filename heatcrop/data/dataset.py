@@ -50,11 +50,6 @@ class TaskData:
         return np.bincount(self.letters[rows].argmax(axis=1), minlength=len(self.task.classes))
 
     @property
-    def trained_classes(self) -> tuple[int, ...]:
-        """The classes that training images show, by number."""
-        return tuple(np.flatnonzero(self.class_counts("train")).tolist())
-
-    @property
     def labelled(self) -> np.ndarray:
         """Which rows have a label, (N,) bool."""
         return np.asarray((self.letters == YES).any(axis=1))

@@ -235,6 +235,30 @@ def test_a_class_too_few_is_the_error_whatever_else_is_wrong(tmp_path, wanted):
         load_dataset(config, wanted, None, strict=False)
 
 
+@pytest.fixture
+def opposite(tmp_path):
+    """Two tasks: the first tests on the images that the second trains on, and the other way round."""
+    draw(tmp_path, [f"{i}.jpg" for i in range(8)])
+    splits = ["train"] * 4 + ["test"] * 4
+    rows = ["image,task,label,split"]
+    for task, of_task in (("beak", splits), ("tail", splits[::-1])):
+        rows += [f"{i}.jpg,{task},{'yn' if i % 2 else 'ny'},{split}" for i, split in enumerate(of_task)]
+    (tmp_path / "annotations.csv").write_text("\n".join(rows) + "\n")
+    tasks = [{"name": "beak", "classes": ["hooked", "straight"]}, TASKS[1]]
+    return lambda **options: load_dataset(
+        config_of(tmp_path, tasks=tasks).changed("network", **options), [], None
+    )
+
+
+def test_tasks_that_hold_out_all_images_of_each_other_share_no_network(opposite):
+    with pytest.raises(DataError, match=r"^beak: .* of 0 classes are left for the shared network"):
+        opposite(shared_trunk=True)
+
+
+def test_tasks_that_hold_out_all_images_of_each_other_have_networks_of_their_own(opposite):
+    assert list(opposite(shared_trunk=False).tasks) == ["beak", "tail"]
+
+
 def test_changes_for_a_task_that_is_not_inferred_are_refused_before_training(tmp_path):
     draw(tmp_path / "data", ["0.jpg", "1.jpg"])
     text = "image,task,label\n0.jpg,tail,long\n1.jpg,tail,short\n"

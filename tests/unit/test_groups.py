@@ -123,6 +123,11 @@ def test_images_that_another_task_evaluates_on_are_held_out(overlapping):
     assert overlapping.rows("train").tolist() == [0, 2, 4]
 
 
+def test_classes_that_only_held_out_rows_show_are_not_trained(overlapping):
+    assert overlapping.trained_classes(0) == (0, 2)
+    assert overlapping.trained_classes(1) == (0,)
+
+
 def test_held_out_rows_are_predicted_by_the_final_network(overlapping):
     assert fold_rows(overlapping, 2, 0)[[1, 3]].tolist() == [-1, -1]
 
