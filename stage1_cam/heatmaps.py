@@ -1,4 +1,4 @@
-"""From class maps to the heatmap of one class, in the frame of the image's first view."""
+"""From class maps to one heatmap, in the frame of the image's first view."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ class CamStage(BranchStage):
     """Stage 1 of one group of tasks.
 
     Each task's folder gets ``stage1/``: weights.params, network.onnx, the folds' weights, history.csv,
-    predictions (.npz and .csv), heatmaps.npy and, where several were tried, pooling.json; tasks that share
-    networks get links to them.
+    predictions (.npz and .csv), heatmaps.npy; where several poolings were tried, pooling.json, and where no
+    training image shows a class, trained_classes.json. Tasks that share networks get links to them.
     """
 
     name, number = "cam", 1

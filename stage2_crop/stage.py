@@ -45,7 +45,8 @@ class CropStage(Stage):
     """Stage 2 of one task.
 
     Its folder gets ``rule.json`` (the rule and how it was chosen), ``boxes.csv`` and ``boxes.npz``,
-    ``crops/``, and ``training_boxes.npy``, the crops that stage 3 trains on.
+    ``crops/``, ``training_boxes.npy`` (the crops that stage 3 trains on) and, where the rule zooms,
+    ``zoomed.npy`` and ``regions.npy``.
     """
 
     name = "crop"

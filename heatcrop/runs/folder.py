@@ -44,7 +44,8 @@ class TaskFolder:
     zoomed, regions = _Below("zoomed.npy"), _Below("regions.npy")
     """Where stage 2 zooms: heatmaps, (N, h, w) float32, of regions, (N, 4) int."""
     boxes = _Below("boxes.npz")
-    """Arrays of one row an image: ``boxes`` (N, 4), ``fallback`` (N,), ``score`` (N,)."""
+    """Arrays of one row an image: ``boxes`` (N, 4), ``fallback`` (N,), ``score`` (N,), and ``predicted``
+    (N, K, 4), the K boxes whose logits stage 3 averages."""
     boxes_csv = _Below("boxes.csv")
     crops = _Below("crops")
     training_boxes = _Below("training_boxes.npy")

@@ -2,9 +2,9 @@
 
 Heads differ: global pooling and one linear layer, a hidden layer between them, a convolution before the
 pooling, fully connected layers on a map of fixed size. All of them read a last map with several positions.
-It is found in the network's graph, so no family needs a rule of its own. :mod:`heatcrop.nets.classifier`
-then puts pooling and one linear layer on it, whose class activation map is exact. Hidden layers of the
-original head are dropped: they belong to ImageNet's thousand classes.
+It is found in the network's graph, so no family needs a rule of its own. `build_classifier`, in
+:mod:`heatcrop.nets.gluon.classifier`, then puts pooling and one linear layer on it, whose class activation
+map is exact. Hidden layers of the original head are dropped: they belong to ImageNet's thousand classes.
 """
 
 from __future__ import annotations

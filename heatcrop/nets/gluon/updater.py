@@ -12,7 +12,7 @@ from heatcrop.nets.updater import MASKED, Optimiser, Updater
 
 
 class MxnetUpdater(Updater):
-    """A Gluon classifier in training, see :func:`heatcrop.nets.classifier.build_classifier`.
+    """A Gluon classifier in training, see :func:`heatcrop.nets.gluon.classifier.build_classifier`.
 
     Each batch is split among the `contexts`, MXNet's devices; none for the CPU. Each normalises its share by
     the share's own statistics; batch norm's running statistics are averaged over the devices after each
