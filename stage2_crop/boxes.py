@@ -13,10 +13,9 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_table
 from heatcrop.training.views import framed
 from stage2_crop.plan import CropRule
-from stage2_crop.rule import GRID, NO_CROP, Crop, find_crop, is_flat, usual_box, weigh_heat
+from stage2_crop.rule import NO_CROP, Crop, find_crop, grid_positions, is_flat, usual_box, weigh_heat
 
 _LEAST_SPREAD = 0.05
-_CENTRES = (np.arange(GRID) + 0.5) / GRID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,11 +143,12 @@ def fit_prior(heatmaps: Heatmaps) -> tuple[float, float, float, float] | None:
     """
     rule, found = CropRule(prior_weight=0.0), []
     for heatmap, size in zip(heatmaps.maps, heatmaps.sizes.tolist(), strict=True):
-        x0, y0, x1, y1 = frame = _frame((0, 0, *size), heatmaps.fit)
+        frame = _frame((0, 0, *size), heatmaps.fit)
         heat = weigh_heat(np.asarray(heatmap), frame, *size, rule)
         if is_flat(heatmap, rule.least_contrast) or not heat.any():
             continue  # its first position would count as its peak
-        across, down = (x0 + _CENTRES * (x1 - x0)) / size[0], (y0 + _CENTRES * (y1 - y0)) / size[1]
+        x, y = grid_positions(frame)
+        across, down = x / size[0], y / size[1]
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         peak = across[column], down[row]
         heat = np.where(heat >= heat.max() / 2, heat, 0)

@@ -13,7 +13,6 @@ from stage2_crop.square import circumscribed_square, move_inside, widen
 
 GRID = 112
 """Side of the grid that maps are upsampled to: a position is under 1 % of the image's side."""
-_CENTRES = (np.arange(GRID) + 0.5) / GRID
 _LEAST_PRIOR = 1e-6
 
 
@@ -111,6 +110,18 @@ def weigh_heat(
     return heat * location_prior(rule.prior, frame, width, height) ** rule.prior_weight
 
 
+def grid_positions(frame: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return x of the grid's columns and y of its rows, (GRID,) each: their centres in the image's pixels.
+
+    >>> x, y = grid_positions((0, 0, 112, 224))
+    >>> x[:2].tolist(), y[:2].tolist()
+    ([0.5, 1.5], [1.0, 3.0])
+    """
+    x0, y0, x1, y1 = frame
+    centres = (np.arange(GRID) + 0.5) / GRID
+    return x0 + centres * (x1 - x0), y0 + centres * (y1 - y0)
+
+
 def usual_box(usual: tuple[float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
     """Place the usual square, see :class:`stage2_crop.plan.CropRule`, in an image."""
     x, y, half = usual[0] * width, usual[1] * height, usual[2] * min(width, height) / 2
@@ -127,12 +138,10 @@ def location_prior(
 
     `prior` holds mean and standard deviation of a Gaussian, see :class:`stage2_crop.plan.CropRule`.
     """
-    fx0, fy0, fx1, fy1 = frame
-    x = (fx0 + _CENTRES * (fx1 - fx0)) / width
-    y = (fy0 + _CENTRES * (fy1 - fy0)) / height
+    x, y = grid_positions(frame)
     mean_x, mean_y, spread_x, spread_y = prior
-    along_x = np.exp(-(((x - mean_x) / spread_x) ** 2) / 2)
-    along_y = np.exp(-(((y - mean_y) / spread_y) ** 2) / 2)
+    along_x = np.exp(-(((x / width - mean_x) / spread_x) ** 2) / 2)
+    along_y = np.exp(-(((y / height - mean_y) / spread_y) ** 2) / 2)
     # Not 0 anywhere: a map that is hot only far away keeps its component.
     return np.asarray(np.maximum(along_y[:, None] * along_x, _LEAST_PRIOR), np.float32)
 
@@ -144,7 +153,7 @@ def _zero_padding(
     fx0, fy0, fx1, fy1 = frame
     if fx0 >= 0 and fy0 >= 0 and fx1 <= width and fy1 <= height:
         return
-    y, x = fy0 + _CENTRES * (fy1 - fy0), fx0 + _CENTRES * (fx1 - fx0)
+    x, y = grid_positions(frame)
     heat[: np.count_nonzero(y < 0)] = 0
     heat[GRID - np.count_nonzero(y > height) :] = 0
     heat[:, : np.count_nonzero(x < 0)] = 0
