@@ -28,7 +28,7 @@ from heatcrop.runs.progress import progress
 from heatcrop.training.batches import Images
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.fit import fit
-from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs, predict
+from heatcrop.training.inputs import INFERENCE_BATCH, CachedInputs, Inputs, LiveInputs, predict
 
 Job = tuple[str, list[Any]]
 """A method's name and its arguments."""
@@ -124,7 +124,7 @@ class BranchStage(Stage):
     def parts(self, networks: Sequence[str]) -> list[tuple[str, int, int]]:
         """Divide the predictions of some networks: network, first and end of its :meth:`predicted_rows`."""
         views = len(self.plan.test.unit())
-        batch = max(1, 32 // views)
+        batch = max(1, INFERENCE_BATCH // views)
         size = batch * max(1, IMAGES_PER_JOB // (batch * views))
         return [
             (network, first, first + size)
