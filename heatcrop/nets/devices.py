@@ -279,13 +279,12 @@ def _found_for_torch(device: DeviceName) -> Devices:
                 f"process {number} of this machine has no card, there are {torch.cuda.device_count()}; start "
                 "one process for each card (torchrun --nproc-per-node)"
             )
-        card = torch.cuda.get_device_properties(number)
-        name = Card(number, card.name, (card.major, card.minor), card.total_memory)
-        note = f"GPU {number}: {name} trains with PyTorch {torch.__version__}"
-        device = f"cuda:{number}"
-        return dataclasses.replace(found, training=(name,), notes=(note,), reason="", torch_device=device)
+        of_card = torch.cuda.get_device_properties(number)
+        card = Card(number, of_card.name, (of_card.major, of_card.minor), of_card.total_memory)
+        note, place = f"GPU {number}: {card} trains with PyTorch {torch.__version__}", f"cuda:{number}"
+        return dataclasses.replace(found, training=(card,), notes=(note,), reason="", torch_device=place)
     if torch.backends.mps.is_available():
-        name = Card(0, "Apple GPU", (0, 0), int(torch.mps.recommended_max_memory()))
-        note = f"{name.name}: trains with PyTorch {torch.__version__}"
-        return dataclasses.replace(found, training=(name,), notes=(note,), reason="", torch_device="mps")
+        card = Card(0, "Apple GPU", (0, 0), int(torch.mps.recommended_max_memory()))
+        note = f"{card.name}: trains with PyTorch {torch.__version__}"
+        return dataclasses.replace(found, training=(card,), notes=(note,), reason="", torch_device="mps")
     return found
