@@ -95,7 +95,10 @@ def evidence_heatmap(
         return np.asarray(maps[known].std(axis=0, dtype=np.float32))
     assert invisible is not None
     heat = np.asarray(maps[visible].mean(axis=0, dtype=np.float32) - maps[invisible])
-    return heat if heat.max() > 0 else heat - heat.min()
+    if heat.max() > 0:
+        return heat
+    # Where no test view covers a position all maps are 0, which is no evidence and not the least prevalence.
+    return np.where(maps.any(axis=0), heat - heat.min(), np.float32(0))
 
 
 def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndarray:

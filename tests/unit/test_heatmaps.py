@@ -44,6 +44,16 @@ def test_a_position_is_averaged_over_the_views_that_cover_it():
     assert merged[2:].min() == merged[:, 2:].min() == 6
 
 
+def test_positions_that_no_view_covers_have_no_heat():
+    """An image where the invisible class prevails everywhere, least in the middle."""
+    maps, views = np.zeros((1, 1, 2, 7, 7)), TestViews((1.25,), grid=1, flip=False).unit()
+    maps[:, :, 0] = 5
+    maps[:, :, 0, 3, 3] = 1
+    heatmap = heatmaps_of(np.zeros((1, 2)), maps, views, "evidence", invisible=0)[0]
+    assert heatmap[0].max() == heatmap[:, -1].max() == 0
+    assert np.unravel_index(heatmap.argmax(), heatmap.shape) == (3, 3)
+
+
 @given(
     st.integers(-9, 9),
     st.sampled_from([TestViews(), TestViews((1.0, 1.2), 3, True), TestViews((2.0,), 2, True)]),
