@@ -258,6 +258,8 @@ def _maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray, np.n
         final = network == "final"
         rows = np.arange(len(data)) if final else np.flatnonzero(networks == network)
         exported = files.network(1) if final else unit.folder.cache / f"{unit.name} {network}.onnx"
+        if not final:
+            exported.unlink(missing_ok=True)  # of weights that an earlier measurement trained
         opened = files.weights(1, network), exported, inputs.shape, len(data.task.classes), True
         for logits, maps, index in predict(runner.context.open_classifier(*opened), inputs, rows):
             for kind, heatmaps in zip(kinds, found, strict=True):
