@@ -71,6 +71,27 @@ def random_boxes(sides: np.ndarray, sizes: np.ndarray, rng: np.random.Generator)
     return squares(half + rng.uniform(size=(len(sizes), 2)) * (1 - 2 * half), sides, sizes)
 
 
+def jittered(
+    boxes: np.ndarray, sizes: np.ndarray, spread: float, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Vary squares for training as stage 2 varies the usual place, (N, count, 4).
+
+    Each side is multiplied by 1 - 2 `spread` to 1 + 2 `spread`, evenly, and the middle stays, unless the
+    square reaches beyond the image, whose `sizes` (N, 2) are in pixels. A box that is the full image stays.
+    """
+    full = (boxes == np.concatenate([np.zeros_like(sizes), sizes], axis=1)).all(axis=1)
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes, sides_of(boxes, sizes)
+    out = np.stack(
+        [
+            squares(centres, sides * (1 + 2 * rng.uniform(-spread, spread, len(boxes))), sizes)
+            for _ in range(count)
+        ],
+        axis=1,
+    )
+    out[full] = boxes[full][:, None]
+    return out
+
+
 def true_squares(boxes: np.ndarray, sizes: np.ndarray, margin: float = 0.1) -> np.ndarray:
     """Return squares around the true regions, and the full image where there is none (NaN), (N, 4)."""
     out = np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.int64)

@@ -3,11 +3,12 @@
     python -m benchmarks.quality                                    # the rendered default, 3 seeds
     python -m benchmarks.quality --data FOLDER --config configs/photos.yaml
 
-Every control runs the program's own stages and differs from the method in the boxes of the crop branch;
-besides, the method's training crops are jittered around its rule, those of fixed boxes are not. The fusion of
-controls is fitted on the validation split; they are compared with the method fused in the same way. Two
-full-image models have the same cost at prediction. Results of each seed and task are saved, so that
-an interrupted benchmark resumes. Writes ``quality.json`` and ``quality.md``.
+Every control runs the program's own stages and differs from the method in the boxes of the crop branch. Its
+training crops are jittered as stage 2 jitters those of a fixed place: without, a control would lose by its
+training and not by its place. The fusion of controls is fitted on the validation split; they are compared
+with the method fused in the same way. Two full-image models have the same cost at prediction. Results of
+each seed and task are saved, so that an interrupted benchmark resumes. Writes ``quality.json`` and
+``quality.md``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.arms import centre_boxes, fixed_boxes, random_boxes, sides_of, true_squares
+from benchmarks.arms import centre_boxes, fixed_boxes, jittered, random_boxes, sides_of, true_squares
 from benchmarks.localisation import heat_iou, max_box_accuracy, point_hits, pointing, square_iou
 from benchmarks.table import EQUAL, FAST, PREVIOUS, TRAINING, summary, write_summary
 from heatcrop.cli.config import Config
@@ -54,7 +55,7 @@ from stage2_crop.rule import CropRule
 from stage3_finetune.stage import FinetuneStage
 
 # To be raised when a control is computed differently from the same data and configuration.
-_CODE = 4
+_CODE = 5
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
@@ -146,7 +147,8 @@ def measure(unit: Unit) -> None:
     fitted = np.flatnonzero(cropped & (data.splits == "train"))
     fitted = fitted if len(fitted) else data.rows("train")
     median_side = np.full(len(data), np.median(sides[cropped]) if cropped.any() else 1.0)
-    previous = _previous_rule(config.plans(data.task)[1].rule)
+    plan = config.plans(data.task)[1]
+    previous = _previous_rule(plan.rule)
     arms = {
         "centre crop": centre_boxes(median_side, data.sizes),
         "mean box": fixed_boxes(np.mean, boxes, fitted, median_side, data.sizes),
@@ -163,7 +165,8 @@ def measure(unit: Unit) -> None:
         mixture = np.stack([images, boxes], axis=1)
         arrays[f"alone/{TRAINING}"] = _control(unit, runner, TRAINING, images, mixture)
     for arm, arm_boxes in arms.items():
-        crop = _control(unit, runner, arm, arm_boxes, arm_boxes[:, None])
+        training = jittered(arm_boxes, data.sizes, plan.jitter, plan.jitters, rng)
+        crop = _control(unit, runner, arm, arm_boxes, training)
         arrays[f"crop/{arm}"] = crop
         arrays[f"fused/{arm}"] = (
             fuse(own["full"], crop, Fusion(0.5)) if arm == "seed's rule" else _fused(data, own["full"], crop)

@@ -130,6 +130,8 @@ class CropStage(Stage):
         if len(self._search_rows):  # they are the known ones
             rule, curve = self._search(heatmaps, dataclasses.replace(rule, usual=plan.rule.usual), steps)
         rule = complete_rule(rule, heatmaps)
+        if rule.place == "fixed" or not rule.enabled:  # zoom would cost a pass an image and change no crop
+            rule = dataclasses.replace(rule, zoom=0.0)
         self._write_rule(
             self.folder.rule, rule, first if rule.zoom else None, [*searched.curve, *curve], started
         )

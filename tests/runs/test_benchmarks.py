@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.arms import centre_boxes, fixed_boxes, random_boxes, sides_of, true_squares
+from benchmarks.arms import centre_boxes, fixed_boxes, jittered, random_boxes, sides_of, true_squares
 from benchmarks.contenders import Entry, Ratio, compare
 from benchmarks.localisation import (
     THRESHOLDS,
@@ -65,6 +65,31 @@ def test_random_boxes_have_permuted_sides():
 def test_random_boxes_differ_from_draw_to_draw():
     rng = np.random.default_rng(0)
     assert len({tuple(random_boxes(SIDES, SIZES, rng)[3]) for _ in range(50)}) > 40
+
+
+@pytest.fixture
+def varied():
+    return jittered(centre_boxes(SIDES, SIZES), SIZES, 0.15, 200, np.random.default_rng(0))
+
+
+def test_jittered_squares_lie_inside(varied):
+    assert all(squares_inside(varied[:, i], SIZES) for i in range(varied.shape[1]))
+
+
+def test_jittered_squares_keep_their_middle(varied):
+    middle = (varied[..., :2] + varied[..., 2:]) / 2
+    assert np.abs(middle - SIZES[:, None] / 2).max() <= 1
+
+
+def test_sides_are_jittered_as_far_as_the_spread(varied):
+    shares = (varied[3, :, 2] - varied[3, :, 0]) / (SIDES[3] * SIZES[3].min())
+    assert shares.min() == pytest.approx(0.7, abs=0.03)
+    assert shares.max() == pytest.approx(1.3, abs=0.03)
+
+
+def test_a_full_image_is_not_jittered():
+    boxes = np.concatenate([np.zeros_like(SIZES), SIZES], axis=1)
+    assert (jittered(boxes, SIZES, 0.15, 3, np.random.default_rng(0)) == boxes[:, None]).all()
 
 
 @pytest.fixture

@@ -47,6 +47,21 @@ def test_without_a_search_the_configured_rule_is_used(finished_run):
     assert None not in completed.values()
 
 
+@pytest.mark.parametrize("setting", ["place=fixed", "enabled=false"])
+def test_a_rule_that_no_heatmap_decides_does_not_zoom(call, folder, setting):
+    crop(call, folder, "--set", f"crop.rule.{setting}")
+    record = json.loads(folder.rule.read_text())
+    assert (record["rule"]["zoom"], record["first"]) == (0.0, None)
+    assert not folder.zoomed.exists()
+
+
+def test_a_fixed_place_is_that_of_zoomed_crops(call, folder):
+    crop(call, folder)
+    usual = json.loads(folder.rule.read_text())["rule"]["usual"]
+    crop(call, folder, "--set", "crop.rule.place=fixed")
+    assert json.loads(folder.rule.read_text())["rule"]["usual"] == usual
+
+
 @pytest.fixture
 def searched(call, folder, monkeypatch):
     """The record of a search on all labelled training and validation images."""
@@ -68,6 +83,8 @@ def test_the_rule_is_searched_on_images_that_no_network_trained_on(searched, fol
     assert settings[:4] == ["prior_weight", "threshold", "zoom", "threshold"]
     chosen = {one["setting"]: one["value"] for one in searched["curve"] if one["chosen"]}
     completed = {key: searched["rule"][key] for key in ("prior", "usual")}
+    if searched["rule"]["place"] == "fixed" or not searched["rule"]["enabled"]:
+        chosen["zoom"] = 0.0
     assert searched["rule"] == searched["start"] | chosen | completed
     boxes = pd.read_csv(folder.boxes_csv, keep_default_na=False)
     assert set(boxes["threshold"]) == {searched["rule"]["threshold"]}
