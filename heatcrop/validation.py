@@ -55,7 +55,7 @@ def reason_of(error: Any, yaml: bool = True) -> str:
         unquoted = kind == "string_type" and not isinstance(error["input"], (list, dict))
         unquoted |= kind == "literal_error" and isinstance(error["input"], bool)
         return f"is {found}; expected {expected}{_QUOTE if yaml and unquoted else ''}"
-    return f"{message} (found {found})"
+    return message if isinstance(error["input"], dict) else f"{message} (found {found})"
 
 
 def error_line(error: Any, prefix: str = "", yaml: bool = True) -> str:
@@ -64,5 +64,6 @@ def error_line(error: Any, prefix: str = "", yaml: bool = True) -> str:
     For `yaml` see `reason_of`.
     """
     parts = map(str, (prefix, *error["loc"]))
-    key = ".".join(part for part in parts if part and "[" not in part)  # names of types have brackets
+    # pydantic adds the type of a union that was tried, such as list[str].
+    key = ".".join(part for part in parts if part and "[" not in part and part != "constrained-int")
     return f"{key}: {reason_of(error, yaml)}" if key else reason_of(error, yaml)

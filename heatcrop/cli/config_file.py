@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
     """Read a configuration file and apply settings such as ``network.input_px=192``, with values in YAML.
 
-    UsageError naming the file, the key, what was found and what was expected.
+    UsageError naming the file or the setting, the key, what was found and what was expected.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader) or {}
@@ -77,9 +77,26 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
         found = [
             e for e in error.errors() if e["type"] != "literal_error" or not isinstance(e["input"], list)
         ]
-        raise UsageError("\n".join(f"{path}: {error_line(e)}" for e in found[:8])) from None
+        keys = {_keys(setting): setting for setting in settings}
+        lines = dict.fromkeys(
+            _explain(path, keys, error_line(e)) for e in found
+        )  # without those that regimes repeat
+        raise UsageError("\n".join(list(lines)[:8])) from None
     except RecursionError:
         raise UsageError(f"{path}: is nested too deeply") from None
+
+
+def _explain(path: Path, settings: Mapping[tuple[str, ...], str], line: str) -> str:
+    """Put before ``key: reason`` the setting that the mistake is in, or else the file."""
+    key, _, reason = line.partition(": ")
+    place = tuple(key.split("."))
+    regime = {"tasks": 2, "design": 1, "length": 1}.get(place[0], 0)
+    for at in dict.fromkeys((place, place[regime:])):  # settings of the stages reach every regime
+        for keys, setting in settings.items():
+            if at[: len(keys)] == keys:
+                return f"--set {_shorten(setting)}: {'' if at == keys else '.'.join(at) + ': '}{reason}"
+    inside = [_shorten(setting) for keys, setting in settings.items() if keys[: len(place)] == place]
+    return f"{' --set '.join([str(path), *inside])}: {line}"
 
 
 def _search_turned_off(changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -123,19 +140,28 @@ def _nest(keys: Sequence[str], value: Any) -> dict[str, Any]:
 def _setting(text: str) -> dict[str, Any]:
     """Turn ``a.b=value`` into ``{"a": {"b": value}}``."""
     key, found, value = text.partition("=")
-    text = text if len(text) < 100 else f"{text[:97]}..."
+    text = _shorten(text)
     if not found or not key.strip():
         raise UsageError(f"--set {text}: expected key=value, for instance --set network.input_px=192")
     if key.count(".") > _MOST_DOTS:
         raise UsageError(f"--set {text}: is nested too deeply")
     try:
-        return _nest(key.strip().split("."), yaml.load(value, _Loader))
+        return _nest(_keys(key), yaml.load(value, _Loader))
     except _RepeatedKeyError as error:
         raise UsageError(f"--set {text}: {error}") from None
     except RecursionError:
         raise UsageError(f"--set {text}: is nested too deeply") from None
     except (yaml.YAMLError, ValueError):
         raise UsageError(f"--set {text}: the value is not valid YAML") from None
+
+
+def _keys(setting: str) -> tuple[str, ...]:
+    """Return ``("a", "b")`` of ``a.b=value``."""
+    return tuple(setting.partition("=")[0].strip().split("."))
+
+
+def _shorten(setting: str) -> str:
+    return setting if len(setting) < 100 else f"{setting[:97]}..."
 
 
 def format_list(texts: Sequence[str]) -> str:

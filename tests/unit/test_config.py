@@ -259,6 +259,40 @@ def test_a_bad_setting_is_refused(read, setting, words):
     assert len(message) < 300
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["cam.folds=abc"], "--set cam.folds=abc: is 'abc'; expected a valid integer"),
+        (["cam.fold=3"], "--set cam.fold=3: no such setting; docs/settings.md lists them"),
+        (["name=x y"], "--set name=x y: the name becomes a folder"),
+        (["cam={fold: 3}"], "--set cam={fold: 3}: cam.fold: no such setting"),
+        (
+            ["tasks.beak.cam.fold=3"],
+            "--set tasks.beak.cam.fold=3: no such setting",
+        ),
+        (["cam.folds=0", "cam.folds=-1"], "--set cam.folds=-1: is -1; expected at least 1"),
+        (
+            ["network.fit=pad", "network.input_px=100"],
+            "my.yaml --set network.fit=pad --set network.input_px=100: network: input_px is 100",
+        ),
+        (["runtime.jobs=0"], "--set runtime.jobs=0: is 0; expected at least 1"),
+    ],
+)
+def test_a_mistake_of_a_setting_is_not_attributed_to_the_file(read, settings, message):
+    assert message in refused(read, RICH, settings)
+
+
+@pytest.mark.parametrize("setting", ["cam=3", "cam.folds=abc"])
+def test_a_mistake_of_a_setting_is_reported_once(read, setting):
+    lines = refused(read, "design: {cam: {views: 2}}\nlength: {cam: {views: 3}}", [setting]).splitlines()
+    assert len(lines) == 1
+
+
+def test_a_mistake_of_the_file_stays_the_files_beside_a_setting(read, tmp_path):
+    message = refused(read, "cam: {fold: 3}", ["cam.views=2"])
+    assert message.startswith(f"{tmp_path / 'my.yaml'}: cam.fold: no such setting")
+
+
 def test_merge_keeps_unchanged_keys_and_both_arguments():
     base, change = {"a": {"x": 1, "y": {"z": 2}}, "b": 3}, {"a": {"y": {"w": 4}}, "c": 5}
     assert merge(base, change) == {"a": {"x": 1, "y": {"z": 2, "w": 4}}, "b": 3, "c": 5}
