@@ -153,6 +153,29 @@ def test_every_filter_value_shows_the_matching_rows(page, rows):
     assert partial >= 11
 
 
+def test_cards_of_several_tasks_name_theirs(page, pages):
+    names = {task["short"] for task in data_of(pages["report"].read_text(encoding="utf-8"))["tasks"]}
+    texts = page.locator(".card .truth").all_inner_texts()
+    assert {text.partition(" · ")[0] for text in texts} <= names
+
+
+def test_text_of_the_disabled_class_filter_is_not_cut_off(page):
+    field = page.locator("[name=class]").first
+    assert field.evaluate(
+        """(node) => {
+            const width = node.offsetWidth;
+            node.style.width = "auto";
+            return node.offsetWidth <= width;
+        }"""
+    )
+
+
+def test_note_of_an_image_that_is_not_cropped_has_its_reason(page):
+    titles = page.locator(".card .pill").evaluate_all("(nodes) => nodes.map((node) => node.title)")
+    assert titles
+    assert "" not in titles
+
+
 @pytest.mark.parametrize("task", ["0", "1"])
 def test_class_filter_shows_the_matching_rows(page, rows, task):
     page.select_option("[name=split]", "")
@@ -408,6 +431,21 @@ def test_predictions_have_a_gallery_only(predictions):
 @pytest.mark.parametrize("name", ["split", "verdict", "label"])
 def test_predictions_hide_filters_without_choice(predictions, name):
     assert not predictions.locator(f"[name={name}]").is_visible()
+
+
+def test_predictions_do_not_explain_gain_and_loss(predictions):
+    assert "Gain" not in predictions.locator(".hint").inner_text()
+
+
+def test_predictions_hide_orders_that_need_labels(predictions):
+    shown = predictions.locator("[name=order] option:not([hidden])").evaluate_all(
+        "nodes => nodes.map(n => n.value)"
+    )
+    assert shown == ["file", "sure", "unsure"]
+
+
+def test_cards_of_one_task_do_not_name_it(predictions):
+    assert {text.strip() for text in predictions.locator(".card .truth").all_inner_texts()} == {"no label"}
 
 
 def test_unlabelled_images_are_found_by_their_predicted_class(predictions):

@@ -127,7 +127,7 @@ function cropPane(row) {
   const scaled = extent(crop.box).map((v, i) => (v * (i % 2 ? h / row.size[1] : w / row.size[0])));
   const part = isMoved(row, crop) ? scaled : panels[1];
   const node = pane(file, size, part, isCropped(crop.fallback) ? "crop" : "image, not cropped");
-  if (crop.fallback) node.append(make("span", "pill", noteOf(crop.fallback)));
+  if (crop.fallback) node.append(make("span", "pill", noteOf(crop.fallback), { title: WHY[crop.fallback] || "" }));
   return node;
 }
 
@@ -162,13 +162,14 @@ function sharpen(images, row, parts) {
   original.src = row.original;
 }
 
-function headline(row) {
+function headline(row, task) {
   const node = make("span", "headline"), classes = row.task.classes;
   const prediction = make("span", "prediction " + row.verdict);
   const ariaLabel = row.verdict === "unknown" ? "no label" : row.verdict;
   const sign = make("span", "sign", SIGNS[row.verdict], { role: "img", ariaLabel });
   prediction.append(sign, make("span", "word", classes[row.top[row.last]]));
-  node.append(prediction, make("span", "truth", row.truth >= 0 ? "true: " + classes[row.truth] : "no label"));
+  const truth = row.truth >= 0 ? "true: " + classes[row.truth] : "no label";
+  node.append(prediction, make("span", "truth", task ? `${task} · ${truth}` : truth));
   return node;
 }
 
@@ -195,9 +196,10 @@ function branches(row) {
   return node;
 }
 
-function card(row) {
+// The list of several tasks names the task in each card.
+function card(row, task) {
   const item = make("li"), button = make("button", "card " + row.verdict, undefined, { type: "button" });
-  button.append(panes(row), headline(row), branches(row));
+  button.append(panes(row), headline(row, task), branches(row));
   row.drawn = row.task.version;
   item.append(button);
   return item;

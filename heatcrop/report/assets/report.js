@@ -19,7 +19,7 @@
   }));
 
   const gallery = new Gallery({
-    card,
+    card: (row) => card(row, data.tasks.length > 1 && row.task.short),
     comesNear: redraw,
     title: (row) => `${row.task.short}, ${row.split}`,
     details(row) {
@@ -131,7 +131,9 @@
   fields.split.closest("label").hidden = splits.length < 2;
   fields.verdict.closest("label").hidden = !labelled;
   fields.label.closest("label").hidden = rows.every((row) => row.label === null);
-  for (const option of fields.fusion.options) option.hidden = !labelled && ["fixed", "lost"].includes(option.value);
+  for (const option of [...fields.fusion.options, ...fields.order.options]) {
+    option.hidden = !labelled && ["fixed", "lost", "gain", "loss", "doubt"].includes(option.value);
+  }
   reset();
 
   // ---- an address that ends with #<task>/<image>, as contact sheets have it ------------------------
