@@ -59,7 +59,7 @@ def config_of_run(folder: RunFolder) -> Config:
     missing = [root for root in roots if not expanded(root).exists()]
     if len(missing) == len(roots):  # a run continues without one of several
         for root in missing:
-            how = f"in {Path.cwd()}; start the command in the folder where the run was made"
+            how = f"in {Path.cwd()}; start the command in the folder where the run was made, or correct it"
             if expanded(root).is_absolute():
                 how = "there; bring it back, or correct its path"
             raise RunError(f"{folder.config}: data.roots has {root!r}, which is not {how}")

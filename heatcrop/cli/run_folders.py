@@ -11,7 +11,7 @@ from heatcrop.cli.config_file import is_resolved, read_config
 from heatcrop.cli.loading import Dataset, config_of_run, load_dataset
 from heatcrop.cli.runner import require_same_rows
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
-from heatcrop.errors import PROGRAM, DataError, RunError, UsageError
+from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.predict.description import read_description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import locked
@@ -103,12 +103,13 @@ def require_finished(folder: RunFolder, wanted: Sequence[str] = ()) -> list[Task
     """Return the tasks asked for, by default all finished ones; RunError where one is not finished."""
     finished = finished_tasks(folder)
     if not finished:
-        raise RunError(f"{folder.path}: no task is finished; run it first: {PROGRAM} run --all")
+        raise RunError(f"{folder.path}: no task is finished; run it first: {folder.command('run', '--all')}")
     chosen = [resolve(name, known_tasks(folder)) for name in wanted]
     for task in chosen:
         if task not in finished:
             raise RunError(
-                f"{folder.path}: {task.name} is not finished; run it first: {PROGRAM} run --task {task.short}"
+                f"{folder.path}: {task.name} is not finished; run it first: "
+                f"{folder.command('run', '--task', task.short)}"
             )
     return chosen or finished
 

@@ -16,7 +16,7 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import dump_config
 from heatcrop.data.groups import TaskGroup, single_group
 from heatcrop.data.tasks import short_names
-from heatcrop.errors import PROGRAM, RunError
+from heatcrop.errors import RunError
 from heatcrop.files import write_json
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
@@ -270,10 +270,8 @@ class StageRunner:
             folder = self.folder.task(data.task.name)
             needed: Path = getattr(folder, artefact)
             if not needed.is_file():
-                raise RunError(
-                    f"{needed} is missing; run the stage before it first: "
-                    f"{PROGRAM} stage {before} --task {data.task.name}"
-                )
+                earlier = self.folder.command("stage", before, "--task", data.task.name)
+                raise RunError(f"{needed} is missing; run the stage before it first: {earlier}")
             require_same_rows(self.folder, data.task.name, self.inputs["cam", data.task.name].rows)
 
     def _write_outputs(self, group: TaskGroup) -> None:
@@ -317,5 +315,5 @@ def require_same_rows(folder: RunFolder, task: str, rows: str) -> None:
     if record is not None and record["inputs"]["rows"] != rows:
         raise RunError(
             f"{folder.task(task).predictions(1)}: belongs to other images, labels or splits than the data "
-            f"has now; run all stages again: {PROGRAM} run --task {task}"
+            f"has now; run all stages again: {folder.command('run', '--task', task)}"
         )

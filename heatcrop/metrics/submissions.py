@@ -85,9 +85,9 @@ def score_files(
             }
     if missing:
         line, image, name = min(missing)
-        more = f" and {counted(len(missing) - 1, 'more row(s)')}" if len(missing) > 1 else ""
+        more = f" and {counted(len(missing) - 1, 'more row(s)')} have" if len(missing) > 1 else " has"
         raise DataError(
-            f"{answers_path}:{line}: {image} of {name}{more} has no prediction in {submission_path}; "
+            f"{answers_path}:{line}: {image} of {name}{more} no prediction in {submission_path}; "
             "every answered row needs one"
         )
     return {

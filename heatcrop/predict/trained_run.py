@@ -14,7 +14,7 @@ import numpy as np
 
 from heatcrop.data.listing import UNFINISHED
 from heatcrop.data.tasks import Task, resolve
-from heatcrop.errors import PROGRAM, RunError
+from heatcrop.errors import RunError
 from heatcrop.files import atomic_path, write_json, write_text
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.nets.classifier import NetworkContext
@@ -56,7 +56,8 @@ class TrainedRun:
         chosen = [resolve(name, begun or self.tasks) for name in wanted]
         chosen = chosen or [task for task in self.tasks if self.folder.task(task.name).finished]
         if not chosen:
-            raise RunError(f"{self.folder.path}: no task is finished; run it first: {PROGRAM} run --all")
+            run = self.folder.command("run", "--all")
+            raise RunError(f"{self.folder.path}: no task is finished; run it first: {run}")
         return chosen
 
 
@@ -68,7 +69,7 @@ def require(path: Path, fix: str) -> None:
 
 def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
     """Read which outputs of shared networks belong to which task."""
-    require(folder.outputs, f"finish the run first: {PROGRAM} run --all")
+    require(folder.outputs, f"finish the run first: {folder.command('run', '--all')}")
     return read_json(folder.outputs, dict[str, tuple[int, int]])
 
 
@@ -81,7 +82,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
         files = folder.task(task.name)
         networks = folder.shared if run.shared else files
         for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
-            require(path, f"finish the run first: {PROGRAM} run --task {task.short}")
+            require(path, f"finish the run first: {folder.command('run', '--task', task.short)}")
         cam, _, finetune = run.plans(task)
         searched = read_json(files.rule, SearchedRule)
         descriptions[task.name] = TaskDescription(

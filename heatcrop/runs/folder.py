@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatcrop.data.tasks import distinct_names
+from heatcrop.errors import PROGRAM
 
 if TYPE_CHECKING:
     from heatcrop.data.groups import TaskGroup
@@ -128,6 +130,14 @@ class RunFolder:
     """Folders of tasks that do not have the task's name, since it differs from another by case alone."""
     cache = _Below("cache")
     """Features that are computed once; safe to delete."""
+
+    def command(self, *words: str) -> str:
+        """Return the command line that does something with the run's own data and settings.
+
+        >>> RunFolder(Path("runs/birds")).command("run", "--all").partition("run --all")[2]
+        ' --config runs/birds/config.yaml --out runs/birds'
+        """
+        return f"{PROGRAM} {shlex.join([*words, '--config', str(self.config), '--out', str(self.path)])}"
 
     def task(self, name: str) -> TaskFolder:
         """Return a task's folder, which has the task's name.

@@ -1,6 +1,7 @@
 """Mistakes on the command line, errors on the way, help and completion."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -161,7 +162,10 @@ def test_a_path_that_can_be_no_folder_is_reported_with_the_fix(call, tmp_path, o
 @pytest.mark.parametrize(
     ("root", "finding"),
     [
-        ("images", "which is not in {home}; start the command in the folder where"),
+        (
+            "images",
+            "which is not in {home}; start the command in the folder where the run was made, or correct",
+        ),
         ("/nowhere/x", "not there"),
     ],
 )
@@ -177,6 +181,29 @@ def test_a_run_whose_data_was_moved_is_reported(
     assert code == 1
     check_error(printed, f"data.roots has {root!r}, ", finding.format(home=tiny_home), "config.yaml")
     assert "--data" not in printed
+
+
+@pytest.mark.parametrize("command", [("report",), ("predict", "images", "--out", "new.csv"), ("export",)])
+def test_an_unfinished_run_is_continued_by_the_reported_command(call, run_copy, command):
+    records = list(run_copy.glob("*/.finetune.json"))
+    for record in records:
+        record.unlink()
+    code, printed = call(*command, "--run", run_copy)
+    assert code == 1
+    reported = printed.partition("run it first: python pipeline.py ")[2].splitlines()[0]
+    code, printed = call(*shlex.split(reported), "--dry-run")
+    assert code == 0
+    assert f"{len(records)} of {3 * len(records)} stages would run in {run_copy}" in printed
+
+
+def test_a_stage_without_the_one_before_it_names_the_runs_own_configuration(call, run_copy):
+    next(run_copy.glob("*/boxes.npz")).unlink()
+    own = ["--config", str(run_copy / "config.yaml"), "--out", str(run_copy)]
+    code, printed = call("stage", "finetune", "--all", *own, "--set", "finetune.views=9")
+    assert code == 1
+    reported = printed.partition("run the stage before it first: python pipeline.py ")[2].splitlines()[0]
+    assert shlex.split(reported)[:2] == ["stage", "crop"]
+    assert shlex.split(reported)[4:] == own
 
 
 # --- help and completion

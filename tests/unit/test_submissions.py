@@ -135,7 +135,7 @@ def test_the_first_of_several_faults_is_reported(tmp_path, rows, message):
     "present, message",
     [
         ([0, 1, 3, 4], r"answers\.csv:2: b\.jpg of beak has no prediction in .*predictions"),
-        ([4], r"answers\.csv:1: a\.jpg of beak and 3 more rows"),
+        ([4], r"answers\.csv:1: a\.jpg of beak and 3 more rows have no prediction in"),
     ],
 )
 def test_missing_predictions_name_the_answered_row_and_the_count(tmp_path, present, message):
