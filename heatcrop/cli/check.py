@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from heatcrop.wording import counted
 SPLITS = ("train", "val", "test")
 _MOST_REASONS = 10
 _BAR = 16
+_RARE = 10
+"""How many times as many images another class has, for a class to be reported as misspelt."""
 
 
 def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -> int:
@@ -41,6 +44,8 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
         log(note)
     problems = len(dataset.problems) + _report_rejected(dataset.rejected)
     problems += sum(_report_leakage(name, data) for name, data in dataset.tasks.items())
+    for data in dataset.tasks.values():
+        _report_misspelt_classes(data)
     if devices is None:  # reported above
         return problems + 1
     try:
@@ -114,6 +119,19 @@ def _report_leakage(name: str, data: TaskData) -> int:
             f"{divided.index[0]}"
         )
     return problems
+
+
+def _report_misspelt_classes(data: TaskData) -> None:
+    """Log rare classes that are spelt nearly as a frequent one, which wrong labels may have made."""
+    totals = sum(data.class_counts(split) for split in SPLITS)
+    counts = dict(zip(data.task.classes, map(int, totals), strict=True))
+    for name, n in counts.items():
+        known = {other.casefold(): other for other in counts if 0 < _RARE * n <= counts[other]}
+        for near in difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.8):
+            log(
+                f"{data.task.short}: class {name!r} has {counted(n, 'image(s)')} and {known[near]!r} "
+                f"{counts[known[near]]}; if it is a misspelling, correct the label"
+            )
 
 
 def _report_cost(cost: Cost, folder: Path) -> int:

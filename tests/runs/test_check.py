@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -82,6 +83,27 @@ def test_images_are_counted_by_split_and_class(check, data_copy):
     trained = [int(bar[-4]) for bar in bars]
     assert sum(trained) == int(row[1])
     assert [len(bar[-1]) for bar in bars] == [int(np.ceil(16 * n / max(trained))) for n in trained]
+
+
+@pytest.mark.parametrize(
+    ("rare", "n", "reported"),
+    [("circel", 1, True), ("Circle ring", 1, False), ("circel", 2, False), ("disc", 1, False)],
+)
+def test_a_rare_class_with_nearly_the_name_of_another_is_reported(check, tmp_path, rare, n, reported):
+    rng = np.random.default_rng(0)
+    for name, images in {"circle": 10, "square": 10, rare: n}.items():
+        (tmp_path / "shape" / name).mkdir(parents=True)
+        for i in range(images):
+            cv2.imwrite(
+                str(tmp_path / "shape" / name / f"{i}.png"), rng.integers(0, 255, (40, 40, 3), np.uint8)
+            )
+    code, printed = check("--data", tmp_path / "shape", "--set", "data.tasks=infer", "--no-speed")
+    assert code == 0, printed
+    assert ("misspelling" in printed) == reported
+    if reported:
+        assert (
+            f"shape: class '{rare}' has 1 image and 'circle' 10; if it is a misspelling, correct" in printed
+        )
 
 
 def test_a_disk_that_is_too_small_is_a_problem(check, monkeypatch):
