@@ -10,6 +10,9 @@ from pydantic import ConfigDict
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For dataclasses that are part of a file: a misspelt key or a number that is not finite is an error."""
 
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""pydantic's types of the error that a key is none of those expected."""
+
 _QUOTE = '; put the text in quotes, as "yes" or "001": without them YAML reads a truth value, number or date'
 _PYTHON_TERMS = (
     (re.compile(r"a valid tuple"), "a list, as [a, b]"),
@@ -37,7 +40,7 @@ def reason_of(error: Any, yaml: bool = True) -> str:
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if not error["loc"] and kind == "value_error":  # a check of our own, which names the place itself
         return message
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    if kind in UNKNOWN:
         return "no such setting; docs/settings.md lists them"
     if kind == "json_invalid":
         return f"is not valid JSON ({error['ctx']['error']})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from heatcrop.cli.config import Config, merge
 from heatcrop.data.listing import RUN_HEADER
 from heatcrop.errors import UsageError
-from heatcrop.validation import error_line
+from heatcrop.validation import UNKNOWN, error_line
 
 _MOST_DOTS = 20
 """In a setting's key; existing ones have four at most."""
@@ -78,9 +79,8 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
             e for e in error.errors() if e["type"] != "literal_error" or not isinstance(e["input"], list)
         ]
         keys = {_keys(setting): setting for setting in settings}
-        lines = dict.fromkeys(
-            _explain(path, keys, error_line(e)) for e in found
-        )  # without those that regimes repeat
+        # A setting that reaches several regimes is reported once.
+        lines = dict.fromkeys(_explain(path, keys, error_line(e) + _near(e)) for e in found)
         raise UsageError("\n".join(list(lines)[:8])) from None
     except RecursionError:
         raise UsageError(f"{path}: is nested too deeply") from None
@@ -90,13 +90,27 @@ def _explain(path: Path, settings: Mapping[tuple[str, ...], str], line: str) -> 
     """Put before ``key: reason`` the setting that the mistake is in, or else the file."""
     key, _, reason = line.partition(": ")
     place = tuple(key.split("."))
-    regime = {"tasks": 2, "design": 1, "length": 1}.get(place[0], 0)
-    for at in dict.fromkeys((place, place[regime:])):  # settings of the stages reach every regime
+    for at in dict.fromkeys((place, _below_regime(place))):  # settings of the stages reach every regime
         for keys, setting in settings.items():
             if at[: len(keys)] == keys:
                 return f"--set {_shorten(setting)}: {'' if at == keys else '.'.join(at) + ': '}{reason}"
     inside = [_shorten(setting) for keys, setting in settings.items() if keys[: len(place)] == place]
     return f"{' --set '.join([str(path), *inside])}: {line}"
+
+
+def _near(error: Any) -> str:
+    """Suggest the setting of the same section that is spelt nearly as an unknown one; '' without one."""
+    *sections, name = _below_regime(tuple(map(str, error["loc"]))) or ("",)
+    known: Any = Config().model_dump() if error["type"] in UNKNOWN else {}
+    for section in sections:
+        known = known.get(section) if isinstance(known, dict) else None
+    near = difflib.get_close_matches(name, known if isinstance(known, dict) else (), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _below_regime(place: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a setting's place without the regime or task that it is for."""
+    return place[{"tasks": 2, "design": 1, "length": 1}.get(place[0], 0) if place else 0 :]
 
 
 def _search_turned_off(changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

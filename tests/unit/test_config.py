@@ -78,9 +78,9 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nmae: x", ["nmae", "no such setting"]),
+        ("nmae: x", ["nmae", "no such setting", "mean name?"]),
         ("network: {input: 64}", ["network.input", "no such setting"]),
-        ("crop: {rule: {treshold: 0.3}}", ["crop.rule.treshold", "no such setting"]),
+        ("crop: {rule: {treshold: 0.3}}", ["crop.rule.treshold", "no such setting", "mean threshold?"]),
         ("cam: {training: {epoch: 3}}", ["cam.training.epoch", "no such setting"]),
         ("design: {crop: {rule: {treshold: 0.3}}}", ["design.crop.rule.treshold", "no such setting"]),
         ("length: {cam: {augment: {flipp: 1}}}", ["length.cam.augment.flipp", "no such setting"]),
