@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from heatcrop.runs.predictions import is_uncropped
 from stage2_crop.square import circumscribed_square, move_inside, widen
 
 
@@ -45,6 +46,20 @@ def squares(centres: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> np.nda
         square = (x * width - half, y * height - half, x * width + half, y * height + half)
         out[i] = move_inside(square, width, height)
     return out
+
+
+def typical_crops(
+    sides: np.ndarray, fallback: np.ndarray, splits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training rows whose crops give a fixed box its place, and the median side for all N images.
+
+    `sides` (N,) are those of the method's crops. Crops at the usual place count, full images do not, and
+    neither do those of test images. Without any crop, all training rows and the full image's side are taken.
+    """
+    cropped = ~is_uncropped(fallback) & (splits != "test")
+    fitted = np.flatnonzero(cropped & (splits == "train"))
+    side = np.median(sides[cropped]) if cropped.any() else 1.0
+    return fitted if len(fitted) else np.flatnonzero(splits == "train"), np.full(len(sides), side)
 
 
 def centre_boxes(sides: np.ndarray, sizes: np.ndarray) -> np.ndarray:

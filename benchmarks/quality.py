@@ -22,7 +22,15 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.arms import centre_boxes, fixed_boxes, jittered, random_boxes, sides_of, true_squares
+from benchmarks.arms import (
+    centre_boxes,
+    fixed_boxes,
+    jittered,
+    random_boxes,
+    sides_of,
+    true_squares,
+    typical_crops,
+)
 from benchmarks.localisation import heat_iou, max_box_accuracy, point_hits, pointing, square_iou
 from benchmarks.table import EQUAL, FAST, PREVIOUS, TRAINING, summary, write_summary
 from heatcrop.cli.config import Config
@@ -55,7 +63,7 @@ from stage2_crop.rule import CropRule
 from stage3_finetune.stage import FinetuneStage
 
 # To be raised when a control is computed differently from the same data and configuration.
-_CODE = 5
+_CODE = 6
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
@@ -143,10 +151,7 @@ def measure(unit: Unit) -> None:
     boxes = crops["boxes"]
     plain, in_fold, distance = _maps(unit, runner)
     sides, rng = sides_of(boxes, data.sizes), np.random.default_rng(config.seed)
-    cropped = (crops["fallback"] == "") & (data.splits != "test")
-    fitted = np.flatnonzero(cropped & (data.splits == "train"))
-    fitted = fitted if len(fitted) else data.rows("train")
-    median_side = np.full(len(data), np.median(sides[cropped]) if cropped.any() else 1.0)
+    fitted, median_side = typical_crops(sides, crops["fallback"], data.splits)
     plan = config.plans(data.task)[1]
     previous = _previous_rule(plan.rule)
     arms = {

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.arms import centre_boxes, fixed_boxes, jittered, random_boxes, sides_of, true_squares
+from benchmarks.arms import (
+    centre_boxes,
+    fixed_boxes,
+    jittered,
+    random_boxes,
+    sides_of,
+    true_squares,
+    typical_crops,
+)
 from benchmarks.contenders import Entry, Ratio, compare
 from benchmarks.localisation import (
     THRESHOLDS,
@@ -65,6 +73,19 @@ def test_random_boxes_have_permuted_sides():
 def test_random_boxes_differ_from_draw_to_draw():
     rng = np.random.default_rng(0)
     assert len({tuple(random_boxes(SIDES, SIZES, rng)[3]) for _ in range(50)}) > 40
+
+
+@pytest.mark.parametrize("kind", ["", "usual"])
+def test_a_fixed_box_has_the_place_and_size_of_the_crops(kind):
+    fallback, splits = np.array([kind, "flat", kind, kind]), np.array(["train", "train", "val", "test"])
+    fitted, side = typical_crops(np.array([0.5, 1.0, 0.3, 0.2]), fallback, splits)
+    assert fitted.tolist() == [0]
+    assert side.tolist() == pytest.approx([0.4] * 4)
+
+
+def test_without_crops_a_fixed_box_is_as_large_as_the_image():
+    fitted, side = typical_crops(np.ones(3), np.full(3, "off"), np.array(["train", "val", "test"]))
+    assert (fitted.tolist(), side.tolist()) == ([0], [1, 1, 1])
 
 
 @pytest.fixture
