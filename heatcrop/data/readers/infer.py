@@ -80,7 +80,7 @@ def _task(name: str, classes: set[str], named: Sequence[str]) -> Task:
         if named:
             return Task(composed(name), tuple(named), "length" if "_length_" in name else "design")
         raise ValueError(
-            f"the labels of task {name!r} are letters, so the names of its classes are unknown; name them in "
-            "label order in classes.json in the data folder, or under data.tasks in the configuration"
+            f"the labels of task {name!r} are letters, so the names of its classes are unknown; name them "
+            "under data.tasks in the configuration, in label order (in FashionAI's layout also classes.json)"
         )
     return Task(composed(name), tuple(sorted(classes)))
