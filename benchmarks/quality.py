@@ -258,6 +258,7 @@ def _maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray, np.n
     class's distance to the others, with networks that did not train on the image.
     """
     data, cam, files = unit.data, runner.config.plans(unit.data.task)[0], unit.task_folder
+    (trained,) = unit.group.trained_classes
     views, kinds = cam.test.unit(), ("plain", cam.heatmap, "distance")
     inputs = LiveInputs(Images(data.paths), runner.context.form, cam.test, open_trunk=lambda: runner.trunk)
     networks = read_arrays(files.predictions(1), ("networks",), len(data))["networks"]
@@ -273,7 +274,7 @@ def _maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray, np.n
             for kind, heatmaps in zip(kinds, found, strict=True):
                 own = networks[index] == network if kind == "distance" else np.full(len(index), final)
                 if own.any():
-                    how = kind, data.task.invisible, unit.group.trained_classes(0)
+                    how = kind, data.task.invisible, trained
                     made = heatmaps_of(logits[own], maps[own], views, *how)
                     heatmaps[index[own]] = made
     return found[0], found[1], found[2]

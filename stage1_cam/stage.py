@@ -147,7 +147,7 @@ class CamStage(BranchStage):
                 views,
                 self.plans[number].heatmap,
                 self.group.tasks[number].task.invisible,
-                self.group.trained_classes(number),
+                self.group.trained_classes[number],
             )
         return {"logits": logits, "heatmaps": heatmaps}
 
@@ -162,7 +162,7 @@ class CamStage(BranchStage):
             write_json(folder.pooling, read_json(self._figures, PoolingFigures))
         else:
             folder.pooling.unlink(missing_ok=True)
-        trained = self.group.trained_classes(number)
+        trained = self.group.trained_classes[number]
         if len(trained) < len(data.task.classes):
             write_json(folder.trained_classes, trained)
         else:

@@ -44,8 +44,9 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
         log(note)
     problems = len(dataset.problems) + _report_rejected(dataset.rejected)
     problems += sum(_report_leakage(name, data) for name, data in dataset.tasks.items())
-    for data in dataset.tasks.values():
-        _report_misspelt_classes(data)
+    if config.data.tasks == "infer":  # of listed classes, a misspelt one is rejected
+        for data in dataset.tasks.values():
+            _report_misspelt_classes(data)
     if devices is None:  # reported above
         return problems + 1
     try:

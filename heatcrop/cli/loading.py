@@ -312,7 +312,7 @@ def _untrainable(data: TaskData) -> str:
 def _refuse_held_out(group: TaskGroup) -> None:
     """Raise DataError where too few training rows of a task are left beside those that are held out."""
     for number, data in enumerate(group.tasks):
-        if (present := len(group.trained_classes(number))) < 2:
+        if (present := len(group.trained_classes[number])) < 2:
             raise DataError(
                 f"{data.task.name}: training images of {counted(present, 'class(es)')} are left for the "
                 "shared network, since other tasks validate or test on the others; at least two classes are "
@@ -324,7 +324,7 @@ def _missing_classes(group: TaskGroup) -> list[str]:
     """List the classes that a network will not learn."""
     problems = []
     for number, data in enumerate(group.tasks):
-        unknown = ~np.isin(np.arange(len(data.task.classes)), group.trained_classes(number))
+        unknown = ~np.isin(np.arange(len(data.task.classes)), group.trained_classes[number])
         tested = unknown & (data.class_counts("val") + data.class_counts("test") > 0)
         found = {"tested but never trained on": tested, "classes without a training image": unknown & ~tested}
         problems += [

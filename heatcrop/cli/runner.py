@@ -249,7 +249,7 @@ class StageRunner:
         members = ((group, i) for group in self.groups for i in range(len(group.tasks)))
         group, number = next((g, i) for g, i in members if g.tasks[i].task.name == data.task.name)
         classes = group.columns(number)
-        how = self.config.plans(data.task)[0].heatmap, data.task.invisible, group.trained_classes(number)
+        how = self.config.plans(data.task)[0].heatmap, data.task.invisible, group.trained_classes[number]
 
         def heatmaps(logits: np.ndarray, maps: np.ndarray, views: list[View]) -> np.ndarray:
             return heatmaps_of(logits[:, classes], maps[:, :, classes], views, *how)

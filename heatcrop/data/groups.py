@@ -66,11 +66,15 @@ class TaskGroup:
         """Return the rows of one task among those of all."""
         return _span([len(data) for data in self.tasks], number)
 
-    def trained_classes(self, number: int) -> tuple[int, ...]:
-        """Return the classes of one task that the network trains on, by their number in the task."""
-        rows, classes = self.rows_of(number), self.columns(number)
-        trained = self.letters[rows, classes][self.splits[rows] == "train"] == YES
-        return tuple(np.flatnonzero(trained.any(axis=0)).tolist())
+    @functools.cached_property
+    def trained_classes(self) -> list[tuple[int, ...]]:
+        """Of each task, the classes that the network trains on, by their number in the task."""
+        found = []
+        for number in range(len(self.tasks)):
+            rows, classes = self.rows_of(number), self.columns(number)
+            trained = self.letters[rows, classes][self.splits[rows] == "train"] == YES
+            found.append(tuple(np.flatnonzero(trained.any(axis=0)).tolist()))
+        return found
 
     @functools.cached_property
     def task_of(self) -> np.ndarray:

@@ -106,6 +106,19 @@ def test_a_rare_class_with_nearly_the_name_of_another_is_reported(check, tmp_pat
         )
 
 
+def test_a_rare_class_that_the_configuration_lists_is_not_taken_for_a_misspelling(check, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, images in {"collar": 10, "collars": 1}.items():
+        (tmp_path / "shape" / name).mkdir(parents=True)
+        for i in range(images):
+            path = tmp_path / "shape" / name / f"{i}.png"
+            cv2.imwrite(str(path), rng.integers(0, 255, (40, 40, 3), np.uint8))
+    listed = "data.tasks=[{name: shape, classes: [collar, collars]}]"
+    code, printed = check("--data", tmp_path / "shape", "--set", listed, "--no-speed")
+    assert code == 0, printed
+    assert "misspelling" not in printed
+
+
 def test_a_disk_that_is_too_small_is_a_problem(check, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     code, printed = check("--task", "neck")

@@ -124,8 +124,11 @@ def test_images_that_another_task_evaluates_on_are_held_out(overlapping):
 
 
 def test_classes_that_only_held_out_rows_show_are_not_trained(overlapping):
-    assert overlapping.trained_classes(0) == (0, 2)
-    assert overlapping.trained_classes(1) == (0,)
+    assert overlapping.trained_classes == [(0, 2), (0,)]
+
+
+def test_trained_classes_are_found_once_and_not_for_each_batch(overlapping):
+    assert overlapping.trained_classes is overlapping.trained_classes
 
 
 def test_held_out_rows_are_predicted_by_the_final_network(overlapping):
