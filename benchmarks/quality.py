@@ -63,7 +63,7 @@ from stage2_crop.rule import CropRule
 from stage3_finetune.stage import FinetuneStage
 
 # To be raised when a control is computed differently from the same data and configuration.
-_CODE = 6
+_CODE = 7
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
@@ -149,7 +149,9 @@ def measure(unit: Unit) -> None:
 
     crops = read_arrays(files.boxes, ("boxes", "fallback"), len(data))
     boxes = crops["boxes"]
-    plain, in_fold, distance = _maps(unit, runner)
+    searched = read_json(files.rule, SearchedRule)
+    rule = searched.rule
+    plain, in_fold, distance = _maps(unit, runner, rule.spread)
     sides, rng = sides_of(boxes, data.sizes), np.random.default_rng(config.seed)
     fitted, median_side = typical_crops(sides, crops["fallback"], data.splits)
     plan = config.plans(data.task)[1]
@@ -178,14 +180,13 @@ def measure(unit: Unit) -> None:
         )
 
     arrays["boxes/ours"], arrays["fallback"] = boxes, crops["fallback"]
-    searched = read_json(files.rule, SearchedRule)
-    rule = searched.rule
     full_views, crop_views = (len(config.plans(data.task)[i].test.unit()) for i in (0, 2))
     n_crops = read_arrays(files.boxes, ("predicted",), len(data))["predicted"].shape[1]
     arrays["passes"] = np.array(1 + (bool(rule.zoom) + n_crops * crop_views) / full_views)
     first = searched.first or rule
     arrays["first/in-fold"] = _boxes(in_fold, data, config, first, own["full"])
-    arrays["first/out-of-fold"] = _boxes(np.load(files.heatmaps), data, config, first, own["full"])
+    unseen = np.load(files.heatmaps_of(rule.spread))
+    arrays["first/out-of-fold"] = _boxes(unseen, data, config, first, own["full"])
     for arm, arm_boxes in arms.items():
         arrays[f"boxes/{arm}"] = arm_boxes
     if unit.truth is not None:
@@ -251,7 +252,7 @@ def _previous_rule(rule: CropRule) -> CropRule:
     return dataclasses.replace(rule, prior_weight=0.0, invisible="whole", least_side=0.2)
 
 
-def _maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _maps(unit: Unit, runner: StageRunner, spread: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute heatmaps of all images.
 
     Plain maps and the method's, with the network trained on the training split, and those of the predicted
@@ -259,7 +260,7 @@ def _maps(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray, np.n
     """
     data, cam, files = unit.data, runner.config.plans(unit.data.task)[0], unit.task_folder
     (trained,) = unit.group.trained_classes
-    views, kinds = cam.test.unit(), ("plain", cam.heatmap, "distance")
+    views, kinds = cam.test.unit(), ("plain", "spread" if spread else cam.heatmap, "distance")
     inputs = LiveInputs(Images(data.paths), runner.context.form, cam.test, open_trunk=lambda: runner.trunk)
     networks = read_arrays(files.predictions(1), ("networks",), len(data))["networks"]
     found = [np.zeros(np.load(files.heatmaps, mmap_mode="r").shape, np.float32) for _ in kinds]
@@ -313,7 +314,7 @@ def _localised(
 ) -> dict[str, np.ndarray]:
     """Measure localisation on the test images that show the attribute."""
     rows = data.rows("test", labelled=True)
-    rows, maps = rows[~np.isnan(truth[rows, 0])], np.load(files.heatmaps)
+    rows, maps = rows[~np.isnan(truth[rows, 0])], np.load(files.heatmaps_of(rule.spread))
     sizes, true = data.sizes[rows], truth[rows]
     mean = ((boxes[:, :2] + boxes[:, 2:]) / 2 / data.sizes)[fitted].mean(axis=0)
     found = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from heatcrop.training.views import View
 
-KINDS = ("evidence", "plain", "contrast", "distance")
+KINDS = ("evidence", "spread", "plain", "contrast", "distance")
 
 
 def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
@@ -101,6 +101,11 @@ def evidence_heatmap(
     return np.where(maps.any(axis=0), heat - heat.min(), np.float32(0))
 
 
+def has_spread(kind: str, invisible: int | None, trained: Sequence[int]) -> bool:
+    """Return whether heatmaps of `kind` are ``evidence`` against an invisible class, unlike ``spread``."""
+    return kind == "evidence" and invisible in trained and len(trained) > 1
+
+
 def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndarray:
     """Take one class's heatmap out of the class maps.
 
@@ -130,8 +135,8 @@ def class_heatmap(maps: np.ndarray, chosen: int, kind: str = "plain") -> np.ndar
     >>> class_heatmap(maps, 0, "distance").tolist()
     [[1.0, 1.0]]
     """
-    if kind not in KINDS[1:]:
-        raise ValueError(f"heatmap kind is {kind!r}; expected one of {', '.join(KINDS[1:])}")
+    if kind not in KINDS[2:]:
+        raise ValueError(f"heatmap kind is {kind!r}; expected one of {', '.join(KINDS[2:])}")
     plain = np.asarray(maps[chosen], np.float32)
     if kind == "plain" or len(maps) == 1:
         return plain
@@ -152,11 +157,12 @@ def heatmaps_of(
     """Compute the heatmaps, (B, h, w) float32, of B images.
 
     `logits` are (B, C), `maps` the class maps (B, T, C, h, w) of T `views`. `kind` is one of :data:`KINDS`:
-    ``evidence``, see :func:`evidence_heatmap`, or the kind of the predicted class's heatmap, see
-    :func:`class_heatmap`.
+    ``evidence``, see :func:`evidence_heatmap`; ``spread``, the same without an invisible class; or the
+    kind of the predicted class's heatmap, see :func:`class_heatmap`.
     """
     merged = [merge_views(one, views) for one in maps]
-    if kind == "evidence":
-        return np.stack([evidence_heatmap(one, invisible, trained) for one in merged])
+    if kind in ("evidence", "spread"):
+        against = invisible if kind == "evidence" else None
+        return np.stack([evidence_heatmap(one, against, trained) for one in merged])
     predicted = logits.argmax(axis=1).tolist()
     return np.stack([class_heatmap(one, best, kind) for one, best in zip(merged, predicted, strict=True)])

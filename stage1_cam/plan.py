@@ -32,9 +32,11 @@ class CamPlan:
         Networks that share the training images' heatmaps; 1 takes them from the final network, which has
         trained on them (for comparison only).
     test : TestViews
-    heatmap : {'evidence', 'plain', 'contrast', 'distance'}
-        ``evidence`` does not depend on the prediction, see :func:`stage1_cam.heatmaps.evidence_heatmap`;
-        the others are heatmaps of the predicted class, see :func:`stage1_cam.heatmaps.class_heatmap`.
+    heatmap : {'evidence', 'spread', 'plain', 'contrast', 'distance'}
+        ``evidence`` and ``spread`` do not depend on the prediction, see
+        :func:`stage1_cam.heatmaps.evidence_heatmap`: against ``Invisible``, where the task has that class, or
+        over all classes. The others are heatmaps of the predicted class, see
+        :func:`stage1_cam.heatmaps.class_heatmap`.
     """
 
     training: TrainingPlan = TrainingPlan()
@@ -44,4 +46,4 @@ class CamPlan:
     views: Annotated[int, Field(ge=1, le=1000)] = 4
     folds: Annotated[int, Field(ge=1, le=1000)] = 3
     test: TestViews = TestViews()
-    heatmap: Literal["evidence", "plain", "contrast", "distance"] = "evidence"
+    heatmap: Literal["evidence", "spread", "plain", "contrast", "distance"] = "evidence"

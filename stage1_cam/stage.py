@@ -32,7 +32,7 @@ from heatcrop.training.batches import Images
 from heatcrop.training.inputs import CachedInputs
 from heatcrop.training.stage import BranchStage, Job
 from heatcrop.wording import counted
-from stage1_cam.heatmaps import heatmaps_of
+from stage1_cam.heatmaps import has_spread, heatmaps_of
 from stage1_cam.pooling import PoolingFigures, choose_pooling
 
 
@@ -40,8 +40,9 @@ class CamStage(BranchStage):
     """Stage 1 of one group of tasks.
 
     Each task's folder gets ``stage1/``: weights.params, network.onnx, the folds' weights, history.csv,
-    predictions (.npz and .csv), heatmaps.npy; where several poolings were tried, pooling.json, and where no
-    training image shows a class, trained_classes.json. Tasks that share networks get links to them.
+    predictions (.npz and .csv), heatmaps.npy; for tasks with an invisible class spread.npy, where several
+    poolings were tried pooling.json, and where no training image shows a class trained_classes.json. Tasks
+    that share networks get links to them.
     """
 
     name, number = "cam", 1
@@ -138,26 +139,33 @@ class CamStage(BranchStage):
         return Images(self.group.paths)
 
     def keep(self, logits: np.ndarray, maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-        views, heatmaps = self.plan.test.unit(), np.empty((len(rows), *maps.shape[3:]), np.float32)
+        views = self.plan.test.unit()
+        heatmaps, spread = (np.zeros((len(rows), *maps.shape[3:]), np.float32) for _ in range(2))
         for number in np.unique(self.group.task_of[rows]).tolist():
             of_task, classes = self.group.task_of[rows] == number, self.group.columns(number)
-            heatmaps[of_task] = heatmaps_of(
-                logits[of_task][:, classes],
-                maps[of_task][:, :, classes],
-                views,
-                self.plans[number].heatmap,
-                self.group.tasks[number].task.invisible,
-                self.group.trained_classes[number],
-            )
-        return {"logits": logits, "heatmaps": heatmaps}
+            outputs = logits[of_task][:, classes], maps[of_task][:, :, classes], views
+            kind, known = self._heatmap(number)
+            heatmaps[of_task] = heatmaps_of(*outputs, kind, *known)
+            if has_spread(kind, *known):
+                spread[of_task] = heatmaps_of(*outputs, "spread", *known)
+        return {"logits": logits, "heatmaps": heatmaps, "spread": spread}
+
+    def _heatmap(self, number: int) -> tuple[str, tuple[int | None, tuple[int, ...]]]:
+        """Return the kind of a task's heatmaps, its invisible class, and the classes that were trained."""
+        invisible = self.group.tasks[number].task.invisible
+        return self.plans[number].heatmap, (invisible, self.group.trained_classes[number])
 
     def write_task(self, number: int, folder: TaskFolder) -> None:
         data = self.group.tasks[number]
         logits, networks = np.zeros(data.letters.shape, np.float32), np.full(len(data), "", "U8")
-        shape = next(part["heatmaps"].shape[1:] for _, _, part in self.predictions(number))
-        with atomic_array(folder.heatmaps, (len(data), *shape), np.float32) as heatmaps:
-            for network, rows, part in self.predictions(number):
-                heatmaps[rows], logits[rows], networks[rows] = part["heatmaps"], part["logits"], network
+        for network, rows, part in self.predictions(number):
+            logits[rows], networks[rows] = part["logits"], network
+        self._write_heatmaps(number, "heatmaps", folder.heatmaps)
+        kind, known = self._heatmap(number)
+        if has_spread(kind, *known):
+            self._write_heatmaps(number, "spread", folder.spread)
+        else:
+            folder.spread.unlink(missing_ok=True)
         if self.trials:
             write_json(folder.pooling, read_json(self._figures, PoolingFigures))
         else:
@@ -170,6 +178,12 @@ class CamStage(BranchStage):
         probabilities = softmax(logits.astype(np.float64))
         full = write_predictions(folder.predictions_csv(1), data, probabilities, networks)
         write_arrays(folder.predictions(1), full=full, networks=networks)
+
+    def _write_heatmaps(self, number: int, name: str, path: Path) -> None:
+        shape = next(part[name].shape[1:] for _, _, part in self.predictions(number))
+        with atomic_array(path, (len(self.group.tasks[number]), *shape), np.float32) as heatmaps:
+            for _, rows, part in self.predictions(number):
+                heatmaps[rows] = part[name]
 
 
 def fold_rows(group: TaskGroup, n_folds: int, seed: int) -> np.ndarray:

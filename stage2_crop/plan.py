@@ -54,6 +54,10 @@ class CropRule:
     zoom : float
         Set by ``crop.zoom``. Above 0 the heatmap is computed once more, inside the surroundings of a first
         crop, whose side is this multiple of that crop's, see :mod:`stage2_crop.zoom`.
+    spread : bool
+        True: for a task with an invisible class, use the standard deviation over all classes instead of the
+        evidence against that class. It also finds the place where images of the invisible class show
+        something of their own. Without such a class both are the same.
     place : {'heatmap', 'fixed', 'both'}
         Crop where the heatmap points, or the same place of all images: the usual one. With ``both`` the crop
         is the heatmap's, and stage 3 averages its logits of that and of the usual place: one more forward
@@ -81,6 +85,7 @@ class CropRule:
     prior_weight: PriorWeight = 1.0
     prior: tuple[float, float, Spread, Spread] | None = None
     zoom: Zoom = 0.0
+    spread: bool = False
     place: Place = "heatmap"
     invisible: Literal["whole", "usual", "crop"] = "crop"
     usual: tuple[UpTo1000, UpTo1000, UpTo1000] | None = None
@@ -99,14 +104,17 @@ class SearchPlan:
     pictures : int
         How many images evaluate a candidate; 0 keeps the configured rule, and so do fewer than 30 images, or
         images of one class, that a network did not train on.
+    spreads : tuple of bool
+        Values tried beside the configured one where they make a difference, see :class:`CropRule`.
     prior_weights, thresholds, margins, least_sides, greatest_sides : tuple of float
-        Values tried beside the configured one, see :class:`CropRule`. Still higher thresholds would cut into
+        Values tried beside the configured one. Still higher thresholds would cut into
         the region itself, which a person who inspects the crops would not accept.
     places : tuple of {'heatmap', 'fixed', 'both'}
         The same for the place. Fixed only has to be better than the heatmap's, both must be clearly better.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
+    spreads: Annotated[tuple[bool, ...], Field(min_length=1)] = (False, True)
     prior_weights: Annotated[tuple[PriorWeight, ...], Field(min_length=1)] = (0.0, 0.5, 1.0, 2.0)
     thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.3, 0.45, 0.6, 0.75)
     margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.05, 0.1, 0.2)
@@ -116,7 +124,11 @@ class SearchPlan:
 
     def first_steps(self) -> Steps:
         """Return the settings that are searched for the first crop, in order, each with its values."""
-        return [("prior_weight", self.prior_weights), ("threshold", self.thresholds)]
+        return [
+            ("spread", self.spreads),
+            ("prior_weight", self.prior_weights),
+            ("threshold", self.thresholds),
+        ]
 
     def zoom_steps(self, zoom: float) -> Steps:
         """Return the settings that are searched with zoomed heatmaps."""
@@ -146,7 +158,7 @@ class CropPlan:
         Compute heatmaps once more, inside surroundings of the first crop that are so many times as wide,
         unless the search finds crops without it better; 0 for not at all. Costs one forward pass an image.
     first : CropRule, or None
-        The rule of the first crop; None for `rule`. The search starts with it.
+        The rule of the first crop; None for `rule`. The search starts with it. Its `spread` is that of both.
     jitter : float
         How far the crops that stage 3 trains on vary around the rule, see
         :func:`stage2_crop.boxes.jitter_boxes`; 0 for not at all.

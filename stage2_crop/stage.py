@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,6 @@ class CropStage(Stage):
         stage1 = read_arrays(self.folder.predictions(1), ("full", "networks"), len(self.data))
         self._networks, self._full = stage1["networks"], stage1["full"]
         self._predicted = self._full.argmax(axis=1)
-        heatmaps, invisible = read_array(self.folder.heatmaps), self._predicted == self.data.task.invisible
-        self._heatmaps = Heatmaps(heatmaps, self.data.sizes, self.context.form.fit, invisible)
 
     def jobs(self) -> Iterator[list[Job]]:
         """List the jobs: choose the rule, zoom, crop the images part by part, join the boxes.
@@ -84,23 +82,28 @@ class CropStage(Stage):
         # Of an earlier rule, and networks that :meth:`zoom` has exported from earlier weights of stage 1.
         for file in (self.folder.zoomed, self.folder.regions, *self.cache.glob("*.onnx")):
             file.unlink(missing_ok=True)
-        rule, curve = plan.first or plan.rule, []
+        rule, curve, known = plan.first or plan.rule, [], self._known_rows
         if plan.search.pictures and not len(self._search_rows):
             log(
                 f"{self.data.task.short}: the crop rule is not searched, but taken as it is set: that takes "
                 f"{_MIN_SEARCH_ROWS} images of two classes that a network did not train on"
             )
         elif plan.search.pictures:
-            rule, curve = self._search(self._heatmaps[self._search_rows], rule, plan.search.first_steps())
-        rule = complete_rule(rule, self._heatmaps[self._known_rows])
+            kinds = {spread: self._heatmaps(spread)[known] for spread in (False, True)}  # the searched rows
+            steps = plan.search.first_steps()
+            if not self.folder.spread.is_file():  # stage 1 has made heatmaps of one kind
+                steps = [step for step in steps if step[0] != "spread"]
+            rule, curve = self._search(lambda rule: kinds[rule.spread], rule, steps)
+        rule = complete_rule(rule, self._heatmaps(rule.spread)[known])
         self._write_rule(self.cache / "first.json", rule, None, curve, started)
 
     def zoom(self, which: str, network: str, first: int, end: int) -> None:
         """Compute the heatmaps of surroundings of some first crops, with the network of the rows."""
         assert self.full_image is not None
         context, form, rows = self.context, self.context.form, self._zoom_rows(which, network)[first:end]
-        heatmaps, paths = self._heatmaps[rows], [self.data.paths[i] for i in rows]
-        boxes = [crop.box for crop in find_crops(heatmaps, self._first_rule.rule)]
+        rule, paths = self._first_rule.rule, [self.data.paths[i] for i in rows]
+        heatmaps = self._heatmaps(rule.spread)[rows]
+        boxes = [crop.box for crop in find_crops(heatmaps, rule)]
         regions = surroundings(boxes, heatmaps.sizes, self.plan.zoom)
         images = Images(paths, regions[:, None], None, heatmaps.sizes)
         inputs = LiveInputs(images, form, ZOOM_VIEWS, open_trunk=self.open_trunk)
@@ -110,7 +113,7 @@ class CropStage(Stage):
         found = []
         with progress(f"{self.data.task.short}: zoom", len(rows)) as bar:
             for logits, maps, index in predict(runner, inputs, np.arange(len(rows))):
-                found.append(self.full_image.heatmaps(logits, maps, ZOOM_VIEWS.unit()))
+                found.append(self.full_image.heatmaps(logits, maps, ZOOM_VIEWS.unit(), rule.spread))
                 bar(len(index))
         zoomed = np.concatenate(found)
         write_arrays(self._zoom_file(which, network, first), rows=rows, zoomed=zoomed, regions=regions)
@@ -119,8 +122,8 @@ class CropStage(Stage):
         """Choose the rule, and make the folders of the crops."""
         started, plan, searched = time.perf_counter(), self.plan, self._first_rule
         known, first, curve = self._known_rows, searched.rule, []
-        heatmaps, steps = self._heatmaps[known], plan.search.last_steps()
-        rule = plan.rule if plan.first else first
+        heatmaps, steps = self._heatmaps(first.spread)[known], plan.search.last_steps()
+        rule = dataclasses.replace(plan.rule, spread=first.spread) if plan.first else first
         if plan.zoom:
             rows, zoomed, regions = self._zoomed("first")
             at = np.searchsorted(rows, known)
@@ -128,7 +131,8 @@ class CropStage(Stage):
             rule = dataclasses.replace(rule, zoom=plan.zoom)
             steps = [*plan.search.zoom_steps(plan.zoom), *steps]
         if len(self._search_rows):  # they are the known ones
-            rule, curve = self._search(heatmaps, dataclasses.replace(rule, usual=plan.rule.usual), steps)
+            start = dataclasses.replace(rule, usual=plan.rule.usual)
+            rule, curve = self._search(lambda _: heatmaps, start, steps)
         rule = complete_rule(rule, heatmaps)
         if rule.place == "fixed" or not rule.enabled:  # zoom would cost a pass an image and change no crop
             rule = dataclasses.replace(rule, zoom=0.0)
@@ -211,6 +215,12 @@ class CropStage(Stage):
         below = [folders[y] if known else f"{folders[p]} (predicted)" for known, y, p in labels]
         return crop_names(data.images, below, data.splits)
 
+    def _heatmaps(self, spread: bool) -> Heatmaps:
+        """Return the heatmaps of all images."""
+        maps = read_array(self.folder.heatmaps_of(spread))
+        invisible = self._predicted == self.data.task.invisible
+        return Heatmaps(maps, self.data.sizes, self.context.form.fit, invisible)
+
     @functools.cached_property
     def _search_rows(self) -> np.ndarray:
         """Draw rows whose maps come from networks that did not train on them; none where too few are left."""
@@ -232,15 +242,18 @@ class CropStage(Stage):
     def _backbone(self) -> Runner:
         return self.context.open_backbone(self.cache)
 
-    def _search(self, heatmaps: Heatmaps, start: CropRule, steps: Steps) -> tuple[CropRule, list[Candidate]]:
-        """Search a rule on the rows for it, whose heatmaps are given."""
+    def _search(
+        self, heatmaps_of: Callable[[CropRule], Heatmaps], start: CropRule, steps: Steps
+    ) -> tuple[CropRule, list[Candidate]]:
+        """Search a rule on the rows for it, whose heatmaps by a rule are given."""
         data, form, seed, rows = self.data, self.context.probe_form, self.context.seed, self._search_rows
         letters, paths = data.letters[rows], [data.paths[i] for i in rows]
         folds = assign_folds(letters, data.groups[rows], _PROBE_FOLDS, seed)
-        shorter_side = heatmaps.sizes.min(axis=1)
+        shorter_side = data.sizes[rows].min(axis=1)
         search_rows = SearchRows(letters, data.soft[rows], self._full[rows], folds, shorter_side)
 
         def boxes_of(rule: CropRule) -> list[list[Box]]:
+            heatmaps = heatmaps_of(rule)
             complete = complete_rule(rule, heatmaps)
             boxes = np.array([crop.box for crop in find_crops(heatmaps, complete)])
             rows = predicted_boxes(boxes, heatmaps.sizes, complete).tolist()
@@ -298,10 +311,11 @@ class CropStage(Stage):
     @functools.cached_property
     def _zoomed_heatmaps(self) -> Heatmaps:
         """The heatmaps; with the zoomed ones, where the rule zooms."""
-        if not read_json(self.folder.rule, SearchedRule).rule.zoom:
-            return self._heatmaps
+        rule = read_json(self.folder.rule, SearchedRule).rule
+        if not rule.zoom:
+            return self._heatmaps(rule.spread)
         zoomed, regions = read_array(self.folder.zoomed), read_array(self.folder.regions)
-        return dataclasses.replace(self._heatmaps, zoomed=zoomed, regions=regions)
+        return dataclasses.replace(self._heatmaps(rule.spread), zoomed=zoomed, regions=regions)
 
 
 def _sample(rows: np.ndarray, most: int, seed: int) -> np.ndarray:

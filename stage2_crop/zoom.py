@@ -23,8 +23,8 @@ class FullImageNetwork:
     """What stage 2 needs to know of stage 1's networks."""
 
     n_outputs: int
-    heatmaps: Callable[[np.ndarray, np.ndarray, list[View]], np.ndarray]
-    """The task's heatmaps, (B, h, w), from logits, class maps and views."""
+    heatmaps: Callable[[np.ndarray, np.ndarray, list[View], bool], np.ndarray]
+    """The task's heatmaps, (B, h, w), from logits, class maps and views; of the kind ``spread`` or not."""
 
 
 def surroundings(boxes: Sequence[tuple[int, int, int, int]], sizes: np.ndarray, zoom: float) -> np.ndarray:

@@ -68,6 +68,7 @@ SHARED = tuple(
     word
     for setting in (
         "network.shared_trunk=true",
+        f"tasks.{TASKS[0]}.crop.rule.spread=true",
         f"tasks.{TASKS[1]}.cam.heatmap=plain",
         f"tasks.{TASKS[1]}.cam.augment.shift=0.05",
         f"tasks.{TASKS[1]}.crop.jitters=3",

@@ -287,6 +287,11 @@ class Config(Section):
             plans = _Plans.model_validate(values)
         except ValidationError as error:
             raise ValueError(error_line(error.errors()[0], where)) from None
+        if plans.crop.rule.spread and plans.cam.heatmap not in ("evidence", "spread"):
+            raise ValueError(
+                f"{where + '.' * bool(where)}crop.rule.spread: stage 1 makes such heatmaps besides evidence; "
+                f"cam.heatmap is {plans.cam.heatmap}: set cam.heatmap=spread instead"
+            )
         return plans.cam, plans.crop, plans.finetune
 
     def plans(self, task: Task) -> tuple[CamPlan, CropPlan, FinetunePlan]:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from stage2_crop.zoom import FullImageNetwork
 
 # Raised when a stage's code makes something else from the same settings and data.
-_CODE = {"cam": 9, "crop": 12, "finetune": 7}
+_CODE = {"cam": 10, "crop": 13, "finetune": 7}
 _NEEDS = {"crop": ("cam", "heatmaps"), "finetune": ("crop", "boxes")}
 
 
@@ -249,10 +249,12 @@ class StageRunner:
         members = ((group, i) for group in self.groups for i in range(len(group.tasks)))
         group, number = next((g, i) for g, i in members if g.tasks[i].task.name == data.task.name)
         classes = group.columns(number)
-        how = self.config.plans(data.task)[0].heatmap, data.task.invisible, group.trained_classes[number]
+        usual = self.config.plans(data.task)[0].heatmap
+        known = data.task.invisible, group.trained_classes[number]
 
-        def heatmaps(logits: np.ndarray, maps: np.ndarray, views: list[View]) -> np.ndarray:
-            return heatmaps_of(logits[:, classes], maps[:, :, classes], views, *how)
+        def heatmaps(logits: np.ndarray, maps: np.ndarray, views: list[View], spread: bool) -> np.ndarray:
+            kind = "spread" if spread else usual
+            return heatmaps_of(logits[:, classes], maps[:, :, classes], views, kind, *known)
 
         return FullImageNetwork(group.n_classes, heatmaps)
 

@@ -1,4 +1,4 @@
-"""Labels: one letter per class, and the soft labels that training uses."""
+"""Labels: one letter per class, the soft labels that training uses, and probabilities as text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from heatcrop.wording import counted
 
 YES, MAYBE, NO = 2, 1, 0
+DECIMALS = 8
+"""Of a written probability: fewer would tie 5 to 8 % of the rows of a real submission."""
 
 _LETTERS = "nmy"  # by code
 
@@ -74,3 +76,12 @@ def soft_labels(letters: NDArray[np.int8]) -> NDArray[np.float32]:
     rule = np.minimum(n_maybe, len(_YES_SHARE) - 1)
     each = _MAYBE_TOTAL[rule] / np.maximum(n_maybe, 1)
     return np.asarray(yes * _YES_SHARE[rule][:, None] + maybe * each[:, None], np.float32)
+
+
+def join_probabilities(probabilities: np.ndarray) -> list[str]:
+    """Write probabilities, shape (N, C), as ``p1;p2;…`` with 8 decimals.
+
+    >>> join_probabilities(np.array([[0.25, 0.75]]))
+    ['0.25000000;0.75000000']
+    """
+    return [";".join(f"{p:.{DECIMALS}f}" for p in row) for row in probabilities]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heatcrop.data.labels import parse_letters
+from heatcrop.data.labels import join_probabilities, parse_letters
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.lines import DELIMITERS, read_lines
 from heatcrop.data.readers.root import clean_image
@@ -21,8 +21,6 @@ from heatcrop.errors import DataError
 from heatcrop.files import atomic_path
 from heatcrop.metrics.score import average_precision, basic_precision
 from heatcrop.wording import counted
-
-DECIMALS = 8  # with four, 5 to 8 % of real rows are tied
 
 
 class Row(NamedTuple):
@@ -109,7 +107,7 @@ def write_submission(path: str | os.PathLike[str], rows: Iterable[tuple[str, str
             values = np.asarray(probabilities, dtype=np.float64)
             if values.ndim != 1 or not np.isfinite(values).all():
                 raise ValueError(f"the probabilities of {image} must be (C,) finite numbers, got {values}")
-            writer.writerow([image, task, ";".join(f"{value:.{DECIMALS}f}" for value in values)])
+            writer.writerow([image, task, *join_probabilities(values[None])])
 
 
 def _read(

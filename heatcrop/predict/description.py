@@ -109,7 +109,7 @@ class TaskDescription(_Part):
     outputs: list[int] | None = None
     """First and end of the networks' outputs that are this task's classes; None where all are."""
     full: Branch
-    heatmap: Literal["evidence", "plain", "contrast", "distance"]
+    heatmap: Literal["evidence", "spread", "plain", "contrast", "distance"]
     """See :func:`stage1_cam.heatmaps.heatmaps_of`."""
     trained: list[int] | None = None
     """Numbers of the classes that training images show; None where these are all, and in earlier files."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from heatcrop.data.labels import DECIMALS
 from heatcrop.data.listing import CONVERSION_RECORD
 from heatcrop.data.readers.root import clean_image
 from heatcrop.data.tasks import Task
@@ -19,7 +20,6 @@ from heatcrop.files import atomic_path, write_json, write_text
 from heatcrop.predict.images import Image
 from heatcrop.predict.predictor import Prediction
 from heatcrop.runs.ownership import refuse_others
-from heatcrop.runs.predictions import DECIMALS
 from heatcrop.runs.progress import progress
 
 # Imports nothing of pandas: prediction works where it is not installed.

@@ -12,6 +12,7 @@ import numpy as np
 
 from heatcrop.data.dataset import survey_images
 from heatcrop.data.images import SUFFIXES
+from heatcrop.data.labels import DECIMALS, join_probabilities
 from heatcrop.data.listing import find_below, skip_lines
 from heatcrop.data.readers.lines import DELIMITERS, are_numbered, read_lines
 from heatcrop.data.readers.table import ENDINGS
@@ -20,7 +21,7 @@ from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
 from heatcrop.predict.outputs import BOX_COLUMNS, COLUMNS, SURE_COLUMNS, table
 from heatcrop.predict.predictor import Pipeline, Prediction
-from heatcrop.runs.predictions import DECIMALS, confidences, join_probabilities
+from heatcrop.runs.predictions import confidences
 from heatcrop.runs.progress import log, progress
 
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.

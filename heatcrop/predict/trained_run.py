@@ -91,7 +91,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
             invisible=task.invisible,
             outputs=list(outputs[task.name]) if task.name in outputs else None,
             full=Branch(network=networks.network(1), views=cam.test),
-            heatmap=cam.heatmap,
+            heatmap="spread" if searched.rule.spread else cam.heatmap,
             trained=read_json(files.trained_classes, list[int]) if files.trained_classes.is_file() else None,
             crop_rule=searched.rule,
             first_rule=searched.first,

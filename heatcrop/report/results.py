@@ -186,7 +186,7 @@ def read_results(
         trained=(data.splits == "train") & ~np.char.startswith(networks, "fold") & ~held_out,
         boxes=crops["boxes"],
         fallback=crops["fallback"],
-        heatmaps=Heatmaps(read_array(task.heatmaps), data.sizes, fit, invisible, *zoomed),
+        heatmaps=Heatmaps(read_array(task.heatmaps_of(rule.spread)), data.sizes, fit, invisible, *zoomed),
         rule=rule,
         first=searched.first,
         boxes_true=boxes_true,

@@ -37,6 +37,8 @@ class TaskFolder:
 
     heatmaps = _Below("stage1/heatmaps.npy")
     """Array of float32, shape (N, h, w)."""
+    spread = _Below("stage1/spread.npy")
+    """The same of the kind ``spread``; absent where :attr:`heatmaps` are of this kind."""
     trained_classes = _Below("stage1/trained_classes.json")
     """Numbers of the classes that training images show; absent where these are all."""
     pooling = _Below("stage1/pooling.json")
@@ -82,6 +84,10 @@ class TaskFolder:
     def predictions_csv(self, number: int) -> Path:
         return self.stage(number) / "predictions.csv"
 
+    def heatmaps_of(self, spread: bool) -> Path:
+        """Return the heatmaps that a rule uses, see :attr:`stage2_crop.plan.CropRule.spread`."""
+        return self.spread if spread and self.spread.is_file() else self.heatmaps
+
     def artefacts(self, stage: str) -> list[str]:
         """List what a stage has left, from the task's folder on; the crop folder counts as one."""
         if stage == "crop":
@@ -92,7 +98,7 @@ class TaskFolder:
             files = (self.weights, self.network, self.history, self.predictions, self.predictions_csv)
             found = [file(number) for file in files]
             if number == 1:
-                found += [self.heatmaps, self.trained_classes, self.pooling]
+                found += [self.heatmaps, self.spread, self.trained_classes, self.pooling]
                 found += self.stage(1).glob("fold*.params")
             found += [self.fused_csv, self.fusion] if number == 3 else []
         return sorted(path.relative_to(self.path).as_posix() for path in found if path.exists())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.labels import DECIMALS, join_probabilities
 from heatcrop.files import ROWS_AT_ONCE, atomic_path, join_tables
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.reading import damaged, one_line, read_csv
@@ -22,18 +23,7 @@ from heatcrop.wording import counted
 if TYPE_CHECKING:
     import pandas as pd  # not installed where only ONNX Runtime is
 
-DECIMALS = 8
-"""Of a written probability: fewer would tie 5 to 8 % of the rows of a real submission."""
 BRANCHES = ("full", "crop", "fused")
-
-
-def join_probabilities(probabilities: np.ndarray) -> list[str]:
-    """Write probabilities, shape (N, C), as ``p1;p2;…`` with 8 decimals.
-
-    >>> join_probabilities(np.array([[0.25, 0.75]]))
-    ['0.25000000;0.75000000']
-    """
-    return [";".join(f"{p:.{DECIMALS}f}" for p in row) for row in probabilities]
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 
 import stage2_crop.stage
+from heatcrop.cli.run_folders import reload_dataset
 from heatcrop.runs.folder import RunFolder
-from stage2_crop.plan import SearchPlan
+from heatcrop.runs.reading import read_json
+from stage2_crop.boxes import Heatmaps, find_crops
+from stage2_crop.plan import SearchedRule, SearchPlan
 from stage2_crop.stage import CropStage
+from stage2_crop.zoom import surroundings
 from tests.tiny_run import PER_CLASS, TASKS
 
 NECK = TASKS[0]
@@ -47,6 +51,28 @@ def test_without_a_search_the_configured_rule_is_used(finished_run):
     assert None not in completed.values()
 
 
+def test_the_spread_over_all_classes_gives_crops_and_is_zoomed(call, home, folder, monkeypatch):
+    monkeypatch.chdir(home)
+    data, usual = reload_dataset(RunFolder(folder.path.parent)).tasks[NECK], np.load(folder.zoomed)
+    crop(call, folder, "--set", "crop.rule.spread=true")
+    rule = read_json(folder.rule, SearchedRule)
+    zoomed, regions = np.load(folder.zoomed), np.load(folder.regions)
+    heatmaps = Heatmaps(np.load(folder.spread), data.sizes, "pad", np.zeros(len(data), bool), zoomed, regions)
+    first = [one.box for one in find_crops(heatmaps, rule.first)]
+    assert np.array_equal(surroundings(first, data.sizes, 2.0), regions)
+    boxes = [one.box for one in find_crops(heatmaps, rule.rule)]
+    assert np.array_equal(np.load(folder.boxes)["boxes"], boxes)
+    assert zoomed.min() >= 0  # a standard deviation; evidence may be negative
+    assert usual.min() < 0
+
+
+def test_only_one_kind_of_heatmap_is_searched_without_an_invisible_class(call, folder, monkeypatch):
+    folder.spread.unlink()
+    monkeypatch.setattr(stage2_crop.stage, "_MIN_SEARCH_ROWS", 10)
+    crop(call, folder, "--set", "crop.search.pictures=99", "--set", "crop.search.thresholds=[0.5]")
+    assert "spread" not in {one["setting"] for one in json.loads(folder.rule.read_text())["curve"]}
+
+
 @pytest.mark.parametrize("setting", ["place=fixed", "enabled=false"])
 def test_a_rule_that_no_heatmap_decides_does_not_zoom(call, folder, setting):
     crop(call, folder, "--set", f"crop.rule.{setting}")
@@ -80,7 +106,7 @@ def searched(call, folder, monkeypatch):
 def test_the_rule_is_searched_on_images_that_no_network_trained_on(searched, folder):
     assert searched["rows"] == 5 * PER_CLASS  # all but the test images
     settings = [one["setting"] for one in searched["curve"] if one["chosen"]]
-    assert settings[:4] == ["prior_weight", "threshold", "zoom", "threshold"]
+    assert settings[:4] == ["spread", "prior_weight", "threshold", "zoom"]
     chosen = {one["setting"]: one["value"] for one in searched["curve"] if one["chosen"]}
     completed = {key: searched["rule"][key] for key in ("prior", "usual")}
     if searched["rule"]["place"] == "fixed" or not searched["rule"]["enabled"]:

@@ -176,6 +176,12 @@ def test_merged_keys_may_be_set_again(read):
     assert config.plans(resolve("neck"))[0].heatmap == "plain"
 
 
+def test_a_spread_besides_heatmaps_of_the_predicted_class_is_refused(read):
+    text = "tasks: {neck: {cam: {heatmap: plain}, crop: {rule: {spread: true}}}}"
+    assert "tasks.neck.crop.rule.spread: stage 1 makes such heatmaps" in refused(read, text)
+    assert read(text.replace("plain", "evidence")).plans(resolve("neck"))[1].rule.spread
+
+
 def test_all_mistakes_are_reported_at_once(read):
     assert len(refused(read, "nmae: x\nseed: -1\nnetwork: {fit: crop}").splitlines()) == 3
 

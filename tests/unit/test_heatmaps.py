@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from heatcrop.training.views import TestViews, View
-from stage1_cam.heatmaps import class_heatmap, evidence_heatmap, heatmaps_of, merge_views
+from stage1_cam.heatmaps import class_heatmap, evidence_heatmap, has_spread, heatmaps_of, merge_views
 
 MAPS = hnp.arrays(np.float32, (2, 3, 4, 4), elements=st.integers(-5, 5).map(float))
 UNIT, MIRROR = View(0, 0, 1, 1), View(0, 0, 1, 1, True)
@@ -135,6 +135,24 @@ def test_evidence_does_not_depend_on_the_prediction(invisible):
     assert np.array_equal(found[0], found[2])
     others = [heatmaps_of(logits[None], maps, views, "distance", invisible) for logits in np.eye(3)]
     assert not np.array_equal(others[0], others[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "invisible", "trained", "expected"),
+    [
+        ("evidence", 0, (0, 1, 2), True),
+        ("evidence", None, (0, 1, 2), False),
+        ("evidence", 0, (1, 2), False),
+        ("evidence", 0, (0,), False),
+        ("spread", 0, (0, 1, 2), False),
+        ("plain", 0, (0, 1, 2), False),
+    ],
+)
+def test_which_tasks_have_a_spread_besides_their_evidence(kind, invisible, trained, expected):
+    assert has_spread(kind, invisible, trained) == expected
+    maps, logits = np.random.default_rng(0).normal(size=(1, 1, 3, 4, 4)), np.zeros((1, 3))
+    found = [heatmaps_of(logits, maps, [UNIT], one, invisible, trained) for one in (kind, "spread")]
+    assert np.array_equal(*found) != (expected or kind == "plain")
 
 
 def test_a_single_class_has_its_own_map():

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.labels import join_probabilities
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from heatcrop.metrics.calibration import softmax
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import (
     is_uncropped,
-    join_probabilities,
     read_arrays,
     read_branches,
     read_table,

@@ -136,7 +136,7 @@ def test_a_task_that_crops_do_not_help_is_not_cropped(rows):
 def test_the_search_tries_every_setting_that_shapes_a_crop():
     plan = SearchPlan()
     names = [name for name, _ in [*plan.first_steps(), *plan.zoom_steps(2.0), *plan.last_steps()]]
-    first, zoom = ["prior_weight", "threshold"], ["zoom", "threshold"]
+    first, zoom = ["spread", "prior_weight", "threshold"], ["zoom", "threshold"]
     assert names == [*first, *zoom, "margin", "least_side", "greatest_side", "place", "enabled"]
     fields = {f.name for f in dataclasses.fields(CropRule)}
     assert set(names) <= fields
