@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from heatcrop.data.groups import TaskGroup
+from heatcrop.data.labels import YES
 from heatcrop.data.splits import assign_folds
 from heatcrop.files import atomic_array, atomic_path, write_json
 from heatcrop.metrics.calibration import softmax
@@ -51,7 +52,7 @@ class CamStage(BranchStage):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        fold_of = fold_rows(self.group, self.plan.folds, self.context.seed)
+        self._fold_of = fold_of = fold_rows(self.group, self.plan.folds, self.context.seed)
         self.networks = ["final", *(f"fold {fold}" for fold in range(fold_of.max(initial=-1) + 1))]
         self.network_of = np.array(self.networks)[fold_of + 1]
         self.compared = self.networks[1 if len(self.networks) > 1 else 0]
@@ -67,6 +68,11 @@ class CamStage(BranchStage):
             log(
                 f"{self.group.short}: all training images are one group; "
                 "their heatmaps come from the network that they trained"
+            )
+        for task, names in classes_of_one_fold(self.group, self._fold_of):
+            log(
+                f"{task}: the network that predicts the training images of {', '.join(names)} has trained on "
+                "no such image: they are one group, or one image; divide the group, or add images"
             )
         if self.plan.poolings and not len(self._compared_rows):
             log(
@@ -197,3 +203,13 @@ def fold_rows(group: TaskGroup, n_folds: int, seed: int) -> np.ndarray:
         folds = assign_folds(group.letters[rows], list(group.groups[rows]), n_folds, seed)
         fold_of[rows] = folds if folds.max() > 0 else -1
     return fold_of
+
+
+def classes_of_one_fold(group: TaskGroup, fold_of: np.ndarray) -> Iterator[tuple[str, list[str]]]:
+    """Yield each task that has classes whose training images are all in one of several folds, and these."""
+    for number, data in enumerate(group.tasks):
+        rows, classes = group.rows_of(number), group.columns(number)
+        folds, shown = fold_of[rows], group.letters[rows, classes] == YES
+        counts = np.sum([shown[folds == fold].any(axis=0) for fold in range(fold_of.max() + 1)], axis=0)
+        if (few := np.flatnonzero(counts == 1)).size:
+            yield data.task.short, [data.task.classes[i] for i in few]
