@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from heatcrop.wording import counted
 SPLITS = ("train", "val", "test")
 _MOST_REASONS = 10
 _BAR = 16
+_ABSENCE = re.compile(r"(no|not|without)([ _-].+)?|none|nothing|absent|missing|hidden|n/?a", re.IGNORECASE)
+"""Names of classes that may mean that an image does not show the attribute."""
 _RARE = 10
 """How many times as many images another class has, for a class to be reported as misspelt."""
 
@@ -47,6 +50,8 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
     if config.data.tasks == "infer":  # of listed classes, a misspelt one is rejected
         for data in dataset.tasks.values():
             _report_misspelt_classes(data)
+    for data in dataset.tasks.values():
+        _report_absence_class(data)
     if devices is None:  # reported above
         return problems + 1
     try:
@@ -132,6 +137,19 @@ def _report_misspelt_classes(data: TaskData) -> None:
             log(
                 f"{data.task.short}: class {name!r} has {counted(n, 'image(s)')} and {known[near]!r} "
                 f"{counts[known[near]]}; if it is a misspelling, correct the label"
+            )
+
+
+def _report_absence_class(data: TaskData) -> None:
+    """Log a class that seems to be that of images without the attribute, under another name."""
+    if data.task.invisible is not None:
+        return
+    for name in data.task.classes:
+        if _ABSENCE.fullmatch(name.strip()):
+            log(
+                f"{data.task.short}: if class {name!r} is that of images that do not show the attribute, "
+                "call it Invisible: the heatmap is then evidence for the attribute, and finding it is scored "
+                "by itself"
             )
 
 

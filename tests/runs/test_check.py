@@ -119,6 +119,32 @@ def test_a_rare_class_that_the_configuration_lists_is_not_taken_for_a_misspellin
     assert "misspelling" not in printed
 
 
+@pytest.mark.parametrize(
+    ("classes", "reported"),
+    [
+        (["hat", "no hat"], "no hat"),
+        (["None", "hat"], "None"),
+        (["hat", "not_visible"], "not_visible"),
+        (["none", "Invisible"], ""),
+        (["notch", "nose"], ""),
+    ],
+)
+def test_a_class_of_images_without_the_attribute_is_to_be_called_invisible(
+    check, tmp_path, classes, reported
+):
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (tmp_path / "shape" / name).mkdir(parents=True)
+        for i in range(3):
+            path = tmp_path / "shape" / name / f"{i}.png"
+            cv2.imwrite(str(path), rng.integers(0, 255, (40, 40, 3), np.uint8))
+    code, printed = check("--data", tmp_path / "shape", "--set", "data.tasks=infer", "--no-speed")
+    assert code == 0, printed
+    printed = " ".join(printed.split())
+    assert (f"if class '{reported}' is that of images that do not show" in printed) == bool(reported)
+    assert ("call it Invisible" in printed) == bool(reported)
+
+
 def test_a_disk_that_is_too_small_is_a_problem(check, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     code, printed = check("--task", "neck")
