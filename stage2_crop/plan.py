@@ -110,7 +110,8 @@ class SearchPlan:
         Values tried beside the configured one. Still higher thresholds would cut into
         the region itself, which a person who inspects the crops would not accept.
     places : tuple of {'heatmap', 'fixed', 'both'}
-        The same for the place. Fixed only has to be better than the heatmap's, both must be clearly better.
+        The same for the place. Fixed only has to be better than the heatmap's; both, as any other value, must
+        be better by two standard errors.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400

@@ -8,8 +8,9 @@ image: there, crops that show less of the attribute can seem as good as any. Whe
 by the fused AP. Rows are training images whose heatmaps and predictions come from networks that did not train
 on them, and validation images; test images are not used.
 
-A candidate must be clearly better than the configured value (:func:`heatcrop.metrics.choice.clearly_best`).
-A simpler rule, without prior or zoom or with the fixed place, needs to be better only.
+A candidate must be better than the configured value by two standard errors of the difference
+(:func:`heatcrop.metrics.choice.clearly_best`): a search makes some twenty comparisons, of which three would
+be better by one error by chance alone. The fixed place needs to be better only.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from heatcrop.training.probe import Box, probe_predictions
 from stage2_crop.plan import CropRule
 
 _RESAMPLES = 200
-_SIMPLER: dict[str, Any] = {"place": "fixed", "zoom": 0.0, "prior_weight": 0.0}
-"""Values of a setting that make the rule simpler: fewer forward passes, or less that is estimated."""
+_CLEARLY = 2.0
+"""Standard errors that a candidate must be better by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +132,10 @@ def search_rule(
 def choose_candidate(tried: Sequence[Candidate]) -> int:
     """Return the place of the chosen candidate among those of one setting, the configured value first.
 
-    The best one is chosen if it is clearly better; otherwise a simpler rule if it is better at all.
+    The best one is chosen if it is clearly better; otherwise the fixed place if it is better at all: a crop
+    that follows a heatmap in vain would only reveal what the full-image network thinks.
     """
-    if best := clearly_best([one.score for one in tried], [one.error for one in tried]):
+    if best := clearly_best([one.score for one in tried], [one.error for one in tried], _CLEARLY):
         return best
-    simpler = (place for place, one in enumerate(tried) if one.value == _SIMPLER.get(one.setting))
-    return next((place for place in simpler if tried[place].score > tried[0].score), 0)
+    fixed = (place for place, one in enumerate(tried) if (one.setting, one.value) == ("place", "fixed"))
+    return next((place for place in fixed if tried[place].score > tried[0].score), 0)

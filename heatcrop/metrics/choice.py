@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def clearly_best(scores: Sequence[float], errors: Sequence[float]) -> int:
+def clearly_best(scores: Sequence[float], errors: Sequence[float], by: float = 1.0) -> int:
     """Return the place of the best score if it is clearly better than the first, else 0.
 
-    Clearly is by more than one standard error of the difference: the best of several uncertain scores is an
+    Clearly is by more than `by` standard errors of the difference: the best of several uncertain scores is an
     optimistic choice (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).
 
     Parameters
@@ -19,6 +19,8 @@ def clearly_best(scores: Sequence[float], errors: Sequence[float]) -> int:
         At least one, that of the configured setting first.
     errors : sequence of float
         Standard error of each score's difference to the first.
+    by : float
+        One by default; more where many scores are compared.
 
     Examples
     --------
@@ -28,4 +30,4 @@ def clearly_best(scores: Sequence[float], errors: Sequence[float]) -> int:
     0
     """
     best = int(np.argmax(scores))
-    return best if scores[best] - scores[0] > errors[best] else 0
+    return best if scores[best] - scores[0] > by * errors[best] else 0

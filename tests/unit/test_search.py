@@ -102,17 +102,18 @@ def test_a_second_crop_is_chosen_where_each_sees_what_the_other_does_not(rows):
 @pytest.mark.parametrize(
     ("setting", "scores", "expected"),
     [
-        # The configured value, the simpler one, another one; each with an error of 0.02.
-        ("prior_weight", (0.50, 0.51, 0.519), 1),  # the best is not clearly better: the simpler one
-        ("prior_weight", (0.50, 0.49, 0.519), 0),
-        ("prior_weight", (0.50, 0.51, 0.53), 2),
-        ("zoom", (0.50, 0.501, 0.49), 1),
-        ("margin", (0.50, 0.51, 0.519), 0),  # no value of it is simpler
+        # Of the configured value and two others, each with an error of 0.02.
+        ("place", (0.50, 0.51, 0.539), 1),  # the best is not clearly better: the fixed place
+        ("place", (0.50, 0.49, 0.539), 0),
+        ("place", (0.50, 0.51, 0.541), 2),
+        ("zoom", (0.50, 0.539, 0.49), 0),
+        ("zoom", (0.50, 0.541, 0.49), 1),
     ],
 )
-def test_the_simpler_rule_needs_to_be_better_but_not_clearly(setting, scores, expected):
-    values = zip((1.0, 0.0, 2.0), scores, strict=True)
-    tried = [Candidate(setting, value, 0, 0, 0, score, 0, 0.02 * (value != 1), 0) for value, score in values]
+def test_the_fixed_place_needs_to_be_better_and_other_values_clearly(setting, scores, expected):
+    values = {"place": ("heatmap", "fixed", "both"), "zoom": (2.0, 0.0, 3.0)}[setting]
+    found = zip(values, scores, (0.0, 0.02, 0.02), strict=True)
+    tried = [Candidate(setting, value, 0, 0, 0, score, 0, error, 0) for value, score, error in found]
     assert choose_candidate(tried) == expected
 
 
