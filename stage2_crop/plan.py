@@ -107,8 +107,8 @@ class SearchPlan:
     spreads : tuple of bool
         Values tried beside the configured one where they make a difference, see :class:`CropRule`.
     prior_weights, thresholds, margins, least_sides, greatest_sides : tuple of float
-        Values tried beside the configured one. Still higher thresholds would cut into
-        the region itself, which a person who inspects the crops would not accept.
+        Values tried beside the configured one. Still higher thresholds would cut into the region itself,
+        which a person who inspects the crops would not accept.
     places : tuple of {'heatmap', 'fixed', 'both'}
         The same for the place. Fixed only has to be better than the heatmap's; both, as any other value, must
         be better by two standard errors.
@@ -157,7 +157,8 @@ class CropPlan:
     search : SearchPlan
     zoom : float
         Compute heatmaps once more, inside surroundings of the first crop that are so many times as wide,
-        unless the search finds crops without it better; 0 for not at all. Costs one forward pass an image.
+        unless the search finds crops without it clearly better; 0 for not at all. Costs one forward pass an
+        image.
     first : CropRule, or None
         The rule of the first crop; None for `rule`. The search starts with it. Its `spread` is that of both.
     jitter : float
