@@ -65,6 +65,7 @@ def onnx_fault(gpu: int) -> str:
 @functools.cache
 def _load_cuda() -> None:
     """Load the CUDA libraries that are installed as Python packages, without printing the missing ones."""
+    onnxruntime.set_default_logger_severity(4)  # it warns of each card, and of convolutions that it replaces
     with contextlib.redirect_stdout(io.StringIO()):
         onnxruntime.preload_dlls()
 

@@ -40,7 +40,7 @@ class Updater(abc.ABC):
         """Draw what is random in the updates, such as dropout, from a seed."""
 
     @abc.abstractmethod
-    def update(self, x: np.ndarray, y: np.ndarray, rate: float) -> float:
+    def update(self, x: np.ndarray, y: np.ndarray, rate: float) -> Any:
         """Update the weights once.
 
         Parameters
@@ -53,8 +53,8 @@ class Updater(abc.ABC):
 
         Returns
         -------
-        float
-            The sum of the rows' losses before the update.
+        float or scalar of the engine
+            The sum of the rows' losses before the update. On a GPU ``float`` waits for it.
         """
 
     @abc.abstractmethod

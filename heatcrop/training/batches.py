@@ -62,11 +62,12 @@ class Images:
         return image, [framed(box / scale, form.fit) for box in boxes]
 
 
-def normalise(images: np.ndarray, backbone: Backbone) -> np.ndarray:
-    """Turn (N, S, S, 3) uint8 into the backbone's (N, 3, S, S) float32 input."""
+def normalise(images: np.ndarray, backbone: Backbone, out: np.ndarray | None = None) -> np.ndarray:
+    """Turn (N, S, S, 3) uint8 into the backbone's (N, 3, S, S) float32 input, in `out` if it is given."""
     scale = (1 / (255 * np.asarray(backbone.std))).astype(np.float32)
     shift = (np.asarray(backbone.mean) / np.asarray(backbone.std)).astype(np.float32)
-    out = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
+    if out is None:
+        out = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
     for planes, image in zip(out, images, strict=True):
         # Channel by channel: a plane is read and written once, where numpy would copy it four times.
         for channel, plane in enumerate(cv2.split(image)):

@@ -23,9 +23,6 @@ from heatcrop.training.augment import Augmentation, random_colour, random_erase,
 from heatcrop.training.batches import Images, batched, normalise, read_ahead
 from heatcrop.training.views import TestViews, sample
 
-_TRUNK_BATCH = 4
-"""Images that enter the trunk at once: the activations of a few stay in a processor's caches."""
-
 PART = 1024
 """Images that justify a part that another process can compute."""
 _MOST_PARTS, _BATCH = 16, 32
@@ -123,12 +120,13 @@ class LiveInputs(Inputs):
     def _enter(self, index: np.ndarray, n_views: int, read: Callable[[int], np.ndarray]) -> np.ndarray:
         """Turn what `read` gives of each item, (V, S, S, 3) uint8, into (B, V, c, h, w) float32."""
         out = np.empty((len(index), n_views, *self.shape), np.float32)
-        step = -(-_TRUNK_BATCH // n_views)
-        for first in range(0, len(index), step):
-            images = np.concatenate([read(i) for i in index[first : first + step].tolist()])
-            x = normalise(images, self.form.backbone)
-            x = x if self.trunk is None else self.trunk(x)[0]
-            out[first : first + step] = x.reshape(-1, *out.shape[1:])
+        rows = out.reshape(-1, *self.shape)
+        if self.trunk is None:
+            for number, i in enumerate(index.tolist()):
+                normalise(read(i), self.form.backbone, rows[number * n_views : (number + 1) * n_views])
+        elif len(index):
+            images = np.concatenate([read(i) for i in index.tolist()])
+            rows[:] = self.trunk(normalise(images, self.form.backbone))[0]
         return out
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -14,6 +14,9 @@ from pydantic import Field
 from heatcrop.errors import DivergedError
 from heatcrop.nets.updater import Optimiser, Updater
 from heatcrop.training.checkpoint import Checkpoint
+
+_UPDATES_AHEAD = 50
+"""Updates whose losses are read together: a GPU computes them without waiting for the next batch."""
 
 Pooling = Annotated[float, Field(gt=0, le=1)]
 
@@ -157,12 +160,16 @@ def train(
         if plan.reload_best and best is not None and epoch in plan.steps and plan.schedule == "step":
             updater.set_weights(best)
         total, seen, rate = 0.0, 0, plan.learning_rate
+        losses: list[Any] = []
         for number, (x, y) in enumerate(batches(epoch)):
             rate = rate_at(plan, epoch + number / n_batches)
-            total += updater.update(x, y, rate)
+            losses.append(updater.update(x, y, rate))
             seen += len(x)
-            if not (updater.skips_overflow or math.isfinite(total)):
-                raise DivergedError(f"diverged in epoch {epoch + 1} (its loss is not finite)")
+            if len(losses) == _UPDATES_AHEAD or number == n_batches - 1:
+                total += sum(map(float, losses))
+                losses.clear()
+                if not (updater.skips_overflow or math.isfinite(total)):
+                    raise DivergedError(f"diverged in epoch {epoch + 1} (its loss is not finite)")
             if average is not None:
                 # In short trainings the average must forget its start, so it begins as a mean.
                 updates = epoch * n_batches + number + 1
