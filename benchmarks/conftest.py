@@ -1,3 +1,3 @@
-"""Exclude the peers' modules, whose imports only requirements/bench.txt installs."""
+"""Exclude the modules that import PyTorch, which only requirements/bench.txt and torch.txt install."""
 
-collect_ignore = ["peers.py", "peer_finetune.py"]
+collect_ignore = ["peers.py", "peer_finetune.py", "gpu.py"]
