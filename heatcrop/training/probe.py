@@ -63,6 +63,7 @@ def probe_predictions(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     out = np.zeros((len(features), n_classes))
     for fold in np.unique(folds):
@@ -72,7 +73,7 @@ def probe_predictions(
             out[np.ix_(inside, present)] = 1.0
             continue
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, max_iter=100))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threadpool_limits(1):  # several cores take four times the time of one
             warnings.simplefilter("ignore", ConvergenceWarning)  # close enough to compare boxes
             probe.fit(features[outside], classes[outside])
         out[np.ix_(inside, present)] = probe.predict_proba(features[inside])
