@@ -11,7 +11,8 @@ from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import config_of_run, load_dataset
 from heatcrop.cli.run_folders import known_tasks, refuse_no_run, require_finished
 from heatcrop.cli.runner import network_context
-from heatcrop.nets.devices import DeviceName, find_devices
+from heatcrop.errors import EngineError
+from heatcrop.nets.devices import DeviceName, choose_trainer, find_devices
 from heatcrop.predict.fuse import WEIGHTS, is_weights, write_ensemble
 from heatcrop.predict.members import file_member, member_names, run_member
 from heatcrop.predict.trained_run import TrainedRun
@@ -37,7 +38,11 @@ def read_trained_run(folder: RunFolder, engine: str = "auto", device: DeviceName
 
 def config_for(config: Config, engine: str, device: DeviceName) -> Config:
     """Change engine and device; mixed precision stays where the run used it and a GPU of this machine can."""
-    amp = config.runtime.amp and bool(find_devices(device).training)
+    try:
+        trainer = choose_trainer(config.runtime.trainer, config.network.backbone, device)
+    except EngineError:  # what trained the run is not installed here
+        trainer = "mxnet"
+    amp = config.runtime.amp and bool(find_devices(device, trainer=trainer).training)
     return config.changed("runtime", engine=engine, device=device, amp=amp)
 
 

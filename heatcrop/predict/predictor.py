@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from heatcrop.data.tasks import Task, resolve
-from heatcrop.errors import PROGRAM, REMAKE, RunError
+from heatcrop.errors import PROGRAM, REMAKE, EngineError, RunError
 from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import fuse
 from heatcrop.nets.backbones import InputForm
@@ -134,8 +135,9 @@ def open_pipeline(
     """Open a finished run folder, or an exported one, for the `wanted` tasks or all that are finished.
 
     The engine ``onnx`` takes the files that ONNX Runtime reads and nothing else. ``mxnet`` builds the
-    networks from a run's weights. ``auto`` takes MXNet where its build finds a GPU, else ONNX Runtime.
-    `read_run` reads the run's configuration; it is needed for MXNet and for a run without a description.
+    networks from a run's weights, with what trained them. ``auto`` does so where that finds a GPU, and takes
+    ONNX Runtime elsewhere. `read_run` reads the run's configuration; it is needed for the weights and for a
+    run without a description.
     RunError or DataError where the folder holds no finished pipeline, no such task, or not what the engine
     needs.
     """
@@ -150,17 +152,16 @@ def open_pipeline(
             f"{folder.path}: is an exported folder, whose networks only ONNX Runtime reads; "
             "give --run the run folder itself, or --engine onnx"
         )
-    devices = find_devices(device)
-    no_mxnet = importlib.util.find_spec("mxnet") is None
-    only_onnx = exported or engine == "onnx" or (engine == "auto" and no_mxnet)
+    trainer = _has_trainer(device)
+    only_onnx = exported or engine == "onnx" or (engine == "auto" and not trainer)
     if only_onnx and folder.description.is_file():
         description = read_description(folder.description)
         form = description.form(threads=min(8, os.cpu_count() or 1))
-        return open_onnx(description, form, wanted, devices.onnx_gpu, exported)
-    if read_run is None or (no_mxnet and only_onnx):
+        return open_onnx(description, form, wanted, find_devices(device).onnx_gpu, exported)
+    if read_run is None or (only_onnx and not trainer):
         raise RunError(
-            f"{folder.description}: is missing, as in an interrupted run; finish the run where MXNet "
-            f"is installed, or export it there: {PROGRAM} export --run {folder.path}"
+            f"{folder.description}: is missing, as in an interrupted run; finish the run where it was begun, "
+            f"or export it there: {PROGRAM} export --run {folder.path}"
         )
     run = read_run()
     maps = run.context.maps
@@ -170,11 +171,29 @@ def open_pipeline(
             "does not have; predict with --engine auto or mxnet"
         )
     description = describe_run(run, run.choose(wanted))
-    by_mxnet = devices.infer_by_trainer(engine) or maps.by_gradient
-    if only_onnx or (not by_mxnet and all(path.is_file() for path in description.networks())):
-        return open_onnx(description, run.context.form, wanted, devices.onnx_gpu, exported)
+    by_trainer = maps.by_gradient or _infers_by_trainer(run, engine)
+    if only_onnx or (not by_trainer and all(path.is_file() for path in description.networks())):
+        return open_onnx(description, run.context.form, wanted, find_devices(device).onnx_gpu, exported)
     engine = run.context.inference_engine
     return Pipeline(description, _choose(description, wanted), run.context.form, *open_networks(run), engine)
+
+
+def _has_trainer(device: DeviceName) -> bool:
+    """Return whether a training engine is installed that may predict: MXNet, or PyTorch with a GPU."""
+    if importlib.util.find_spec("mxnet") is not None:
+        return True
+    if importlib.util.find_spec("torch") is None or device == "cpu":
+        return False
+    return sys.platform == "darwin" or find_devices().driver
+
+
+def _infers_by_trainer(run: TrainedRun, engine: str) -> bool:
+    if engine != "auto":
+        return engine == "mxnet"
+    try:
+        return run.context.devices.infer_by_trainer(engine)
+    except EngineError:  # what trained the run is not installed here
+        return False
 
 
 def _choose(description: Description, wanted: Sequence[str]) -> list[Task]:

@@ -1,5 +1,6 @@
 """Runs that PyTorch trains, alone, after MXNet, or with several processes."""
 
+import importlib.util
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ pytest.importorskip("torch")
 
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.prediction import trained_run
+from heatcrop.nets.devices import Card, Devices
 from heatcrop.nets.inference import open_network
 from heatcrop.predict.trained_run import open_networks
 from heatcrop.runs.folder import RunFolder
@@ -59,6 +61,25 @@ def test_the_exported_networks_predict_what_the_run_has_predicted(torch_run, cal
     known = fused.loc[[names[image.rpartition("/")[2]] for image in found.index], "probabilities"]
     probabilities = parse_probabilities(found["probabilities"])
     np.testing.assert_allclose(probabilities, parse_probabilities(known), atol=2e-4)
+
+
+def test_a_card_predicts_with_pytorch_where_mxnet_is_not_installed(torch_run, call, home, monkeypatch):
+    """PyTorch's CPU stands in for the card."""
+    real, card = importlib.util.find_spec, Card(0, "H200", (9, 0), 2**37)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: name != "mxnet" and real(name, *rest))
+    monkeypatch.setattr("heatcrop.nets.devices._found", lambda device: Devices(driver=True))
+    monkeypatch.setattr(
+        "heatcrop.nets.devices._found_for_torch", lambda device: Devices((card,), driver=True)
+    )
+    images = home / "data" / "rank" / "Images" / NECK
+    words = ("predict", images, "--run", "torch", "--task", "neck", "--no-gallery")
+    found = []
+    for engine, name in (("auto", "PyTorch"), ("onnx", "ONNX Runtime")):
+        code, printed = call(*words, "--engine", engine, "--out", f"{engine}.csv")
+        assert code == 0, printed
+        assert f"a second with {name}" in printed
+        found.append(parse_probabilities(pd.read_csv(home / f"{engine}.csv")["probabilities"]))
+    np.testing.assert_allclose(*found, atol=2e-4)
 
 
 @pytest.mark.parametrize("trainer", ["mxnet", "torch"])
