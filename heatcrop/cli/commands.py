@@ -347,10 +347,10 @@ def score(
     ] = None,
 ) -> None:
     """Compute the official score of any submission file."""
-    from heatcrop.cli.run_folders import tasks_to_score
+    from heatcrop.cli.run_folders import count_seen, scored_run, tasks_to_score
     from heatcrop.cli.tables import score_table
     from heatcrop.data.tasks import FASHIONAI
-    from heatcrop.metrics.submissions import score_files
+    from heatcrop.metrics.submissions import read_answers, score_files
 
     tasks = tasks_to_score(predictions, run_, config)
     try:
@@ -359,6 +359,13 @@ def score(
         if tasks is not FASHIONAI or "no task is named" not in str(error):
             raise
         raise DataError(f"{error}. For tasks other than FashionAI's, give --run or --config") from None
+    run = scored_run(predictions, run_)
+    if run is not None and (seen := count_seen(RunFolder(run), read_answers(answers, tasks))):
+        count = sum(of["n"] for of in figures["tasks"].values())
+        log(
+            f"{seen:,} of the {counted(count, 'answered image(s)')} were used to train or validate {run}: "
+            "the score is too high"
+        )
     if as_json:
         typer.echo(json.dumps({k: figures[k] for k in ("map", "basic_precision", "tasks")}, indent=2))
     else:

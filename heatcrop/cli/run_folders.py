@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from heatcrop.cli.config import Config
@@ -74,9 +74,7 @@ def tasks_to_score(predictions: Path, run: Path | None, config: Path | None) -> 
     """
     if run is not None and config is not None:
         raise UsageError("--run and --config: both name the tasks; give one of them")
-    if run is None and config is None and _is_run(predictions.parent):
-        run = predictions.parent
-    if run is not None:
+    if config is None and (run := scored_run(predictions, run)) is not None:
         folder = RunFolder(run)
         if folder.description.is_file() and not folder.config.is_file():
             description = read_description(folder.description)
@@ -92,6 +90,24 @@ def tasks_to_score(predictions: Path, run: Path | None, config: Path | None) -> 
             f"{config}: data.tasks is infer, so it lists no tasks; give the run instead: --run runs/<name>"
         )
     return found
+
+
+def scored_run(predictions: Path, run: Path | None) -> Path | None:
+    """Return the run that is given, else the one whose folder holds the predictions."""
+    return predictions.parent if run is None and _is_run(predictions.parent) else run
+
+
+def count_seen(folder: RunFolder, answered: Mapping[str, Collection[str]]) -> int:
+    """Count the answered images, given by task, that a run trained or validated on."""
+    import pandas as pd
+
+    seen = 0
+    for name, images in answered.items():
+        file = folder.task(name).predictions_csv(1)
+        if file.is_file():  # not in an exported folder
+            table = pd.read_csv(file, usecols=["image", "split"], dtype=str, keep_default_na=False)
+            seen += int((table["image"].isin(images) & table["split"].isin(["train", "val"])).sum())
+    return seen
 
 
 def finished_tasks(folder: RunFolder) -> list[Task]:

@@ -198,6 +198,20 @@ def test_the_score_is_printed_for_people(call, figures, tiny_home, finished_run)
     assert NECK in printed
 
 
+def test_scored_images_that_the_run_was_trained_with_are_counted(call, tiny_home, finished_run, tmp_path):
+    labels = (tiny_home / "data/base/Annotations/label.csv").read_text().splitlines()
+    rows = [line.split(",") for line in labels if NECK in line][:2]
+    tested = (tiny_home / "data/rank/Tests/answer.csv").read_text().splitlines()
+    rows += [line.split(",") for line in tested if NECK in line][:1]
+    (tmp_path / "answers.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    (tmp_path / "own.csv").write_text("".join(f"{image},{task},1;0;0;0;0\n" for image, task, _ in rows))
+    words = ("score", tmp_path / "own.csv", tmp_path / "answers.csv")
+    code, printed = call(*words, "--run", finished_run)
+    assert code == 0, printed
+    assert "2 of the 3 answered images were used to train" in " ".join(printed.split())
+    assert "used to train" not in call(*words)[1]
+
+
 # --- report
 
 
