@@ -105,7 +105,8 @@ def test_mixed_precision_infers_nearly_the_same(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_losses_are_those_of_the_cpu(tmp_path, exact, optimizer):
-    rate = 1e-4 if optimizer == "adam" else 1e-2
+    # With five times this rate of SGD, inputs that differ by 1e-6 move the loss by 2 %.
+    rate = 1e-4 if optimizer == "adam" else 2e-3
     plan = TrainingPlan(3, 16, optimizer, rate, head_rate=3.0, weight_decay=1e-3, reload_best=False)
     own = context(tmp_path)
     found, expected = trained(classifier(own), own.devices, plan), trained(classifier(own), ON_CPU, plan)
