@@ -157,7 +157,7 @@ class CropPlan:
     search : SearchPlan
     zoom : float
         Compute heatmaps once more, inside surroundings of the first crop that are so many times as wide,
-        unless the search finds crops without it clearly better; 0 for not at all. Costs one forward pass an
+        unless the search finds crops without it better; 0 for not at all. Costs one forward pass an
         image.
     first : CropRule, or None
         The rule of the first crop; None for `rule`. The search starts with it. Its `spread` is that of both.

@@ -10,7 +10,8 @@ on them, and validation images; test images are not used.
 
 A candidate must be better than the configured value by two standard errors of the difference
 (:func:`heatcrop.metrics.choice.clearly_best`): a search makes some twenty comparisons, of which three would
-be better by one error by chance alone. The fixed place needs to be better only.
+be better by one error by chance alone. The fixed place, and crops without zoom, which costs a forward pass,
+need to be better only.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from stage2_crop.plan import CropRule
 _RESAMPLES = 200
 _CLEARLY = 2.0
 """Standard errors that a candidate must be better by."""
+_SIMPLER = (("place", "fixed"), ("zoom", 0.0))
+"""Settings and values that must be better only: a crop that follows a heatmap in vain would only reveal what
+the full-image network thinks, and zoom in vain costs a forward pass."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,10 +136,9 @@ def search_rule(
 def choose_candidate(tried: Sequence[Candidate]) -> int:
     """Return the place of the chosen candidate among those of one setting, the configured value first.
 
-    The best one is chosen if it is clearly better; otherwise the fixed place if it is better at all: a crop
-    that follows a heatmap in vain would only reveal what the full-image network thinks.
+    The best one is chosen if it is clearly better; otherwise one of :data:`_SIMPLER` if it is better at all.
     """
     if best := clearly_best([one.score for one in tried], [one.error for one in tried], _CLEARLY):
         return best
-    fixed = (place for place, one in enumerate(tried) if (one.setting, one.value) == ("place", "fixed"))
-    return next((place for place in fixed if tried[place].score > tried[0].score), 0)
+    simpler = (place for place, one in enumerate(tried) if (one.setting, one.value) in _SIMPLER)
+    return next((place for place in simpler if tried[place].score > tried[0].score), 0)

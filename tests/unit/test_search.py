@@ -106,12 +106,19 @@ def test_a_second_crop_is_chosen_where_each_sees_what_the_other_does_not(rows):
         ("place", (0.50, 0.51, 0.539), 1),  # the best is not clearly better: the fixed place
         ("place", (0.50, 0.49, 0.539), 0),
         ("place", (0.50, 0.51, 0.541), 2),
-        ("zoom", (0.50, 0.539, 0.49), 0),
-        ("zoom", (0.50, 0.541, 0.49), 1),
+        ("zoom", (0.50, 0.51, 0.49), 1),
+        ("zoom", (0.50, 0.49, 0.539), 0),
+        ("zoom", (0.50, 0.49, 0.541), 2),
+        ("margin", (0.50, 0.539, 0.49), 0),
+        ("margin", (0.50, 0.541, 0.49), 1),
     ],
 )
-def test_the_fixed_place_needs_to_be_better_and_other_values_clearly(setting, scores, expected):
-    values = {"place": ("heatmap", "fixed", "both"), "zoom": (2.0, 0.0, 3.0)}[setting]
+def test_the_simpler_value_needs_to_be_better_and_others_clearly(setting, scores, expected):
+    values = {
+        "place": ("heatmap", "fixed", "both"),
+        "zoom": (2.0, 0.0, 3.0),
+        "margin": (0.1, 0.0, 0.2),
+    }[setting]
     found = zip(values, scores, (0.0, 0.02, 0.02), strict=True)
     tried = [Candidate(setting, value, 0, 0, 0, score, 0, error, 0) for value, score, error in found]
     assert choose_candidate(tried) == expected
