@@ -13,6 +13,7 @@ from PIL import ImageFile
 from heatcrop.errors import EngineError
 from heatcrop.nets.gluon import engine
 from heatcrop.nets.gluon.engine import explain_import_failure, gluoncv_net, mxnet, open_cuda_libraries
+from heatcrop.nets.gluon.runner import mxnet_runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -246,6 +247,18 @@ def test_one_thread_calls_the_engine():
         found = {future.result() for future in [pool.submit(called_from) for _ in range(8)]}
     assert len(found | {called_from()}) == 1
     assert threading.get_ident() not in found
+
+
+def test_a_cpu_computes_few_images_at_once():
+    """The activations of 32 images take three gigabytes instead of one."""
+    block, sizes = mxnet().gluon.nn.Dense(2, in_units=3), []
+    block.initialize()
+    block.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[0]))
+    x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    weight = block.weight.data().asnumpy()
+    (found,) = mxnet_runner(block)(x)
+    assert sizes == [4, 4, 2]
+    np.testing.assert_allclose(found, x @ weight.T, atol=1e-6)
 
 
 def test_an_error_in_the_engines_thread_arrives_where_it_was_called():

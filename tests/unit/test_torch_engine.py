@@ -87,6 +87,16 @@ def test_both_engines_compute_the_same_maps_by_gradients(tmp_path, plan):
     close(other.runner(ON_CPU, plan)(x), one.runner(ON_CPU, plan)(x))
 
 
+def test_a_cpu_computes_few_images_at_once(tmp_path):
+    _, other = pair(tmp_path)
+    sizes, x = [], images(10)
+    other.net.blocks[0].register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    found = other.runner(ON_CPU, MapPlan())(x)
+    assert sizes == [4, 4, 2]
+    for i in (0, 9):
+        close([part[i : i + 1] for part in found], other.runner(ON_CPU, MapPlan())(x[i : i + 1]))
+
+
 def test_weights_go_both_ways_without_loss(tmp_path):
     one, other = pair(tmp_path)
     other.save(tmp_path / "torch.params")

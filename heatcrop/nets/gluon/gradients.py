@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from heatcrop.nets.gluon.engine import in_one_thread, mxnet
-from heatcrop.nets.inference import Runner
+from heatcrop.nets.inference import Runner, in_parts
 from heatcrop.nets.maps import MapPlan
 
 _IMAGES_TIMES_CLASSES = 64
@@ -61,12 +61,8 @@ def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
         maps = maps.reshape((len(x), n_classes, *maps.shape[1:]))
         return logits[::n_classes].asnumpy(), maps.asnumpy()
 
-    def in_parts(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        step = max(1, _IMAGES_TIMES_CLASSES // net.weight.shape[0])
-        parts = [run(x[i : i + step]) for i in range(0, len(x), step)]
-        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
-
-    return in_one_thread(in_parts)
+    size = max(1, _IMAGES_TIMES_CLASSES // net.weight.shape[0])
+    return in_one_thread(in_parts(run, size))
 
 
 def _with_running_statistics(net: Any, blocks: list[Any]) -> Any:

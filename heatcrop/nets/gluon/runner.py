@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from heatcrop.nets.gluon.engine import in_one_thread, mixed_block, mxnet
-from heatcrop.nets.inference import Runner
+from heatcrop.nets.inference import CPU_BATCH, Runner, in_parts
 
 
 def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runner:
@@ -22,4 +22,4 @@ def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runne
         out = block(mx.nd.array(x, ctx=context, dtype="float32"))
         return tuple(o.asnumpy() for o in out) if isinstance(out, (tuple, list)) else (out.asnumpy(),)
 
-    return in_one_thread(run)
+    return in_one_thread(in_parts(run, CPU_BATCH) if gpu is None else run)

@@ -24,7 +24,7 @@ from heatcrop.files import atomic_path
 from heatcrop.nets.backbones import TIMM
 from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, TrainingEngine, Trunk
 from heatcrop.nets.devices import Devices
-from heatcrop.nets.inference import Runner
+from heatcrop.nets.inference import CPU_BATCH, Runner, in_parts
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.pytorch.blocks import build_modules, load_arrays, named_tensors, shapes_of
 from heatcrop.nets.pytorch.group import (
@@ -428,7 +428,7 @@ def torch_runner(net: nn.Module, devices: Devices) -> Runner:
             out = net(torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(device))
             return tuple(map(_array, out)) if isinstance(out, tuple) else (_array(out),)
 
-    return run
+    return in_parts(run, CPU_BATCH) if device.type == "cpu" else run
 
 
 def _autocast(devices: Devices, kind: torch.dtype = torch.float16) -> Any:
@@ -464,13 +464,11 @@ def gradient_runner(net: ClassifierNet, plan: MapPlan, devices: Devices) -> Runn
         maps = (tiled * weights).sum(dim=1)  # (n * C, h, w)
         return _array(logits[::n_classes]), _array(maps.reshape(len(x), n_classes, *maps.shape[1:]))
 
-    def in_parts(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        x, step = np.ascontiguousarray(x, np.float32), max(1, _IMAGES_TIMES_CLASSES // n_classes)
+    def one_at_a_time(x: np.ndarray) -> tuple[np.ndarray, ...]:
         with lock:
-            parts = [run(x[i : i + step]) for i in range(0, len(x), step)]
-        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+            return run(np.ascontiguousarray(x, np.float32))
 
-    return in_parts
+    return in_parts(one_at_a_time, max(1, _IMAGES_TIMES_CLASSES // n_classes))
 
 
 def export_onnx(net: nn.Module, input_shape: Shape, path: Path, outputs: tuple[str, ...]) -> None:
