@@ -73,7 +73,7 @@ class CropRule:
         False: no image is cropped, for tasks that crops do not help.
     """
 
-    threshold: Threshold = 0.35
+    threshold: Threshold = 0.45
     margin: Margin = 0.1
     percentile: Annotated[float, Field(ge=0, le=100)] = 100.0
     by: Literal["area", "mass"] = "mass"
@@ -107,43 +107,44 @@ class SearchPlan:
     spreads : tuple of bool
         Values tried beside the configured one where they make a difference, see :class:`CropRule`.
     prior_weights, thresholds, margins, least_sides, greatest_sides : tuple of float
-        Values tried beside the configured one. Still higher thresholds would cut into the region itself,
-        which a person who inspects the crops would not accept.
+        Values tried beside the configured one; none: the configured one is kept. Still higher thresholds
+        would cut into the region itself, which a person who inspects the crops would not accept.
     places : tuple of {'heatmap', 'fixed', 'both'}
         The same for the place. Fixed only has to be better than the heatmap's; both, as any other value, must
         be better by two standard errors.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400
-    spreads: Annotated[tuple[bool, ...], Field(min_length=1)] = (False, True)
-    prior_weights: Annotated[tuple[PriorWeight, ...], Field(min_length=1)] = (0.0, 0.5, 1.0, 2.0)
-    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = (0.3, 0.45, 0.6, 0.75)
-    margins: Annotated[tuple[Margin, ...], Field(min_length=1)] = (0.05, 0.1, 0.2)
-    least_sides: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.2, 0.3, 0.45)
-    greatest_sides: Annotated[tuple[GreatestSide, ...], Field(min_length=1)] = (0.6, 0.8, 0.95)
-    places: Annotated[tuple[Place, ...], Field(min_length=1)] = ("heatmap", "fixed", "both")
+    spreads: tuple[bool, ...] = (False, True)
+    prior_weights: tuple[PriorWeight, ...] = (0.0, 0.5, 1.0, 2.0)
+    thresholds: tuple[Threshold, ...] = (0.3, 0.45, 0.6, 0.75)
+    margins: tuple[Margin, ...] = ()
+    least_sides: tuple[Share, ...] = (0.2, 0.3, 0.45)
+    greatest_sides: tuple[GreatestSide, ...] = ()
+    places: tuple[Place, ...] = ("heatmap", "fixed", "both")
 
     def first_steps(self) -> Steps:
         """Return the settings that are searched for the first crop, in order, each with its values."""
-        return [
-            ("spread", self.spreads),
-            ("prior_weight", self.prior_weights),
+        steps: Steps = [("spread", self.spreads), ("prior_weight", self.prior_weights)]
+        return [step for step in steps if step[1]]
+
+    def last_steps(self, zoom: float) -> Steps:
+        """Return the settings that are searched for the crop itself, with heatmaps zoomed by `zoom`.
+
+        Whether to zoom is decided with the threshold that suits zoomed heatmaps, which lie closer around the
+        region; those that are not zoomed may need another one.
+        """
+        zoomed: Steps = [("threshold", self.thresholds), ("zoom", (zoom, 0.0))]
+        steps: Steps = [
+            *(zoomed if zoom else []),
             ("threshold", self.thresholds),
-        ]
-
-    def zoom_steps(self, zoom: float) -> Steps:
-        """Return the settings that are searched with zoomed heatmaps."""
-        return [("zoom", (zoom, 0.0)), ("threshold", self.thresholds)]
-
-    def last_steps(self) -> Steps:
-        """Return the settings that are searched for the crop itself."""
-        return [
             ("margin", self.margins),
             ("least_side", self.least_sides),
             ("greatest_side", self.greatest_sides),
             ("place", self.places),
             ("enabled", (True, False)),
         ]
+        return [step for step in steps if step[1]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,17 +1,18 @@
 """Choose a task's crop rule on rows that no network trained on, by AP.
 
-One setting at a time, the others held: the location prior's weight, threshold, margin, least side, greatest
-side, whether to crop a fixed place instead or as well, and whether to crop at all. Each candidate is
-evaluated by a linear probe on the crops' features: by the mean of its AP alone and fused with stage 1's
-predictions. The probe is weaker than the network that stage 3 fine-tunes, and its fusion leans on the full
-image: there, crops that show less of the attribute can seem as good as any. Whether to crop at all is decided
-by the fused AP. Rows are training images whose heatmaps and predictions come from networks that did not train
-on them, and validation images; test images are not used.
+One setting at a time, the others held: the location prior's weight, threshold, zoom, least side, whether to
+crop a fixed place instead or as well, and whether to crop at all. Each candidate is evaluated by a linear
+probe on the crops' features: by the mean of its AP alone and fused with stage 1's predictions. The probe is
+weaker than the network that stage 3 fine-tunes, and its fusion leans on the full image: there, crops that
+show less of the attribute can seem as good as any. Whether to crop at all is decided by the fused AP. Rows
+are training images whose heatmaps and predictions come from networks that did not train on them, and
+validation images; test images are not used.
 
 A candidate must be better than the configured value by two standard errors of the difference
-(:func:`heatcrop.metrics.choice.clearly_best`): a search makes some twenty comparisons, of which three would
-be better by one error by chance alone. The fixed place, and crops without zoom, which costs a forward pass,
-need to be better only.
+(:func:`heatcrop.metrics.choice.clearly_best`): a search makes some fifteen comparisons, of which two would be
+better by one error by chance alone. So it should begin with crops that are rather too large: where a tighter
+one is better, it is clearly so, whereas a crop that loses part of the region costs little on each image. The
+fixed place, and crops without zoom, which costs a forward pass, need to be better only.
 """
 
 from __future__ import annotations
@@ -83,9 +84,10 @@ def search_rule(
 ) -> tuple[CropRule, list[Candidate]]:
     """Improve a rule one setting at a time; return it with every candidate tried, in order.
 
-    `steps` are pairs of a setting and its values. `boxes_of` returns the boxes of each row by a rule, first
-    the crop, `features_of` the features, (K, F), of K boxes of each row; those of a box are computed once,
-    and the probe gets the mean of a row's boxes.
+    `steps` are pairs of a setting and its values; one that comes again is searched again if the rule has
+    changed since. `boxes_of` returns the boxes of each row by a rule, first the crop, `features_of` the
+    features, (K, F), of K boxes of each row; those of a box are computed once, and the probe gets the mean of
+    a row's boxes.
     """
     n_rows, n_classes = rows.letters.shape
     known: list[dict[Box, np.ndarray]] = [{} for _ in range(n_rows)]
@@ -104,9 +106,12 @@ def search_rule(
         return scores, np.array(resampled), fusion.weight
 
     rule, curve = start, []
+    left_at: dict[str, CropRule] = {}
     for setting, values in steps:
         if not rule.enabled:
             break
+        if left_at.get(setting) == rule:
+            continue
         values = [getattr(rule, setting), *(v for v in values if v != getattr(rule, setting))]
         rules = [dataclasses.replace(rule, **{setting: value}) for value in values]
         boxes = [tuple(map(tuple, boxes_of(one))) for one in rules]
@@ -129,7 +134,7 @@ def search_rule(
         best = choose_candidate(tried)
         tried[best] = dataclasses.replace(tried[best], chosen=True)
         curve += tried
-        rule = rules[best]
+        rule = left_at[setting] = rules[best]
     return rule, curve
 
 

@@ -122,17 +122,16 @@ class CropStage(Stage):
         """Choose the rule, and make the folders of the crops."""
         started, plan, searched = time.perf_counter(), self.plan, self._first_rule
         known, first, curve = self._known_rows, searched.rule, []
-        heatmaps, steps = self._heatmaps(first.spread)[known], plan.search.last_steps()
+        heatmaps = self._heatmaps(first.spread)[known]
         rule = dataclasses.replace(plan.rule, spread=first.spread) if plan.first else first
         if plan.zoom:
             rows, zoomed, regions = self._zoomed("first")
             at = np.searchsorted(rows, known)
             heatmaps = dataclasses.replace(heatmaps, zoomed=zoomed[at], regions=regions[at])
             rule = dataclasses.replace(rule, zoom=plan.zoom)
-            steps = [*plan.search.zoom_steps(plan.zoom), *steps]
         if len(self._search_rows):  # they are the known ones
             start = dataclasses.replace(rule, usual=plan.rule.usual)
-            rule, curve = self._search(lambda _: heatmaps, start, steps)
+            rule, curve = self._search(lambda _: heatmaps, start, plan.search.last_steps(plan.zoom))
         rule = complete_rule(rule, heatmaps)
         if rule.place == "fixed" or not rule.enabled:  # zoom would cost a pass an image and change no crop
             rule = dataclasses.replace(rule, zoom=0.0)

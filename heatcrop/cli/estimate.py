@@ -170,8 +170,8 @@ def _by_stage(config: Config, data: TaskData, speed: _Speed) -> dict[str, Spent]
     others = set(cam.poolings) - {cam.pooling}
     spent["cam"] += len(others) * cam.training.epochs * train * (1 - 1 / max(2, folds)) * speed.train
     search = crop.search
-    zoom = search.zoom_steps(crop.zoom) if crop.zoom else []
-    tried = sum(len(values) for _, values in [*search.first_steps(), *zoom, *search.last_steps()])
+    steps = [*search.first_steps(), *search.last_steps(crop.zoom)]
+    tried = sum(len(values) for _, values in steps)
     spent["crop"] = min(crop.search.pictures, train + val) * tried * speed.probe + len(data) * speed.read
     if crop.zoom:
         spent["crop"] += len(data) * (speed.cached + _FORWARD * speed.train)

@@ -120,7 +120,7 @@ def test_the_rule_is_searched_on_images_that_no_network_trained_on(searched, fol
 def test_heatmaps_are_the_same_whichever_images_are_zoomed_first(call, folder, monkeypatch):
     """Those that evaluate the rule are; here no other value of any setting is tried."""
     monkeypatch.setattr(stage2_crop.stage, "_MIN_SEARCH_ROWS", 2)
-    for steps in ("first_steps", "zoom_steps", "last_steps"):
+    for steps in ("first_steps", "last_steps"):
         monkeypatch.setattr(SearchPlan, steps, lambda *_: [])
     found = []
     for pictures in (0, 7):

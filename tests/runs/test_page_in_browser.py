@@ -363,7 +363,7 @@ def test_another_task_has_its_own_rule(trial):
     set_slider(trial, "threshold", 0.9)
     trial.select_option("[name=task]", "1")
     assert trial.input_value("[name=of]") == "1"
-    assert trial.input_value("[name=threshold]") == "0.35"
+    assert trial.input_value("[name=threshold]") == "0.45"
     trial.select_option("[name=of]", "0")
     assert trial.input_value("[name=task]") == "0"
     assert trial.input_value("[name=threshold]") == "0.9"

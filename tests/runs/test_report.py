@@ -437,7 +437,7 @@ def test_a_training_image_that_no_network_trained_on_is_shown_as_such(tmp_path):
 
 def test_the_values_that_a_search_tries_do_not_overlap():
     plan = SearchPlan(thresholds=(0.3, 0.45, 0.55, 0.6, 0.75), margins=(0.05, 0.1, 0.15, 0.2))
-    steps = [*plan.first_steps(), *plan.zoom_steps(2.0), *plan.last_steps()]
+    steps = [*plan.first_steps(), *plan.last_steps(2.0)]
     figures = {"score": 0.5, "error": 0.01, "fused_ap": 0.5}
     curve = [
         {"setting": setting, "value": value, "chosen": not i} | figures

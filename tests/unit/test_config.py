@@ -241,7 +241,7 @@ def test_an_empty_mapping_empties_what_the_file_sets(read, setting, splits):
 
 def test_an_emptied_section_leaves_the_others(read):
     config = read(RICH, ["crop.rule={}"])
-    assert (config.crop.rule.threshold, config.network.input_px) == (0.35, 64)
+    assert (config.crop.rule.threshold, config.network.input_px) == (0.45, 64)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_the_command_line_wins_over_the_files_regimes_and_tasks(read, task):
 @pytest.mark.parametrize(
     ("setting", "task", "threshold"),
     [
-        ("tasks.neck.crop.rule.threshold=0.45", "neck", 0.45),
+        ("tasks.neck.crop.rule.threshold=0.4", "neck", 0.4),
         ("length.crop.rule.threshold=0.35", "pant", 0.35),
         ("design.crop.rule.threshold=0.8", "collar", 0.8),
     ],

@@ -80,6 +80,16 @@ def test_the_features_of_a_box_are_computed_once(rows):
     assert len(features.computed) == len(set(features.computed)) == 3 * N  # sides 75, 40 and the full image
 
 
+@pytest.mark.parametrize(("threshold", "place", "searched"), [(0.6, "heatmap", 1), (0.75, "fixed", 2)])
+def test_a_setting_that_comes_again_is_searched_if_the_rule_has_changed(rows, threshold, place, searched):
+    """The fixed place has the best side, which a threshold of 0.6 gives too."""
+    thresholds, places = ("threshold", (threshold, 0.8)), ("place", ("heatmap", "fixed"))
+    start, features = CropRule(threshold=threshold), Features(rows, 40, 0.3)
+    rule, curve = search_rule(start, [thresholds, places, thresholds], rows, boxes_of, features)
+    assert rule.place == place
+    assert [one.setting for one in curve].count("threshold") == 2 * searched
+
+
 def test_noise_does_not_change_a_rule(rows):
     """Where no crop helps, no candidate is clearly better, except by chance."""
     changed = 0
@@ -142,12 +152,18 @@ def test_a_task_that_crops_do_not_help_is_not_cropped(rows):
 
 
 def test_the_search_tries_every_setting_that_shapes_a_crop():
-    plan = SearchPlan()
-    names = [name for name, _ in [*plan.first_steps(), *plan.zoom_steps(2.0), *plan.last_steps()]]
-    first, zoom = ["spread", "prior_weight", "threshold"], ["zoom", "threshold"]
-    assert names == [*first, *zoom, "margin", "least_side", "greatest_side", "place", "enabled"]
+    plan = SearchPlan(margins=(0.1,), greatest_sides=(0.9,))
+    names = [name for name, _ in [*plan.first_steps(), *plan.last_steps(2.0)]]
+    first, sides = ["spread", "prior_weight"], ["margin", "least_side", "greatest_side"]
+    assert names == [*first, "threshold", "zoom", "threshold", *sides, "place", "enabled"]
     fields = {f.name for f in dataclasses.fields(CropRule)}
     assert set(names) <= fields
+
+
+def test_settings_without_other_values_are_not_searched():
+    plan = SearchPlan(thresholds=(), spreads=())
+    names = [name for name, _ in [*plan.first_steps(), *plan.last_steps(0.0)]]
+    assert names == ["prior_weight", "least_side", "place", "enabled"]
 
 
 def test_a_probe_does_not_train_on_what_it_predicts():
