@@ -22,7 +22,7 @@ from heatcrop.data.splits import assign_splits
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_table
-from heatcrop.rendered import write_dataset
+from heatcrop.rendered import missing_tasks, write_dataset
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
 from heatcrop.runs.records import file_stamps, fingerprint
@@ -88,7 +88,7 @@ def load_dataset(
     ------
     DataError, RunError
     """
-    how, roots = config.data, _roots(config)
+    how, roots = config.data, _roots(config, wanted)
     read = read_annotations(
         roots,
         config.known_tasks(),
@@ -165,15 +165,15 @@ def load_dataset(
     return Dataset(asked, groups, tasks, read.left_out, rejected, notes, problems, boxes, stamps)
 
 
-def _roots(config: Config) -> list[Path]:
-    """Return the folders and files of the data; render the default's images first where they are missing."""
+def _roots(config: Config, wanted: Sequence[str]) -> list[Path]:
+    """Return the folders and files of the data; render the default's missing images of the tasks first."""
     if config.data.source == "files":
         return [expanded(root) for root in config.data.roots]
+    root, workers, missing = rendered_folder(config), config.runtime.threads, missing_images(config, wanted)
     sizes = (config.data.rendered.per_class, config.data.rendered.test_per_class)
-    total = sum(sizes) * sum(len(task.classes) for task in FASHIONAI)
-    with progress("render images", total) as bar:  # of all tasks, so that every later run finds them
-        root, workers = rendered_folder(config), config.runtime.threads
-        write_dataset(root, *sizes, config.seed, workers=workers, progress=bar)
+    total = sum(sizes) * sum(len(task.classes) for task in missing)
+    with progress("render images", total) as bar:
+        write_dataset(root, *sizes, config.seed, [task.name for task in missing], workers, bar)
     return [root]
 
 
@@ -220,9 +220,13 @@ def rendered_folder(config: Config) -> Path:
     return Path(how.folder) / f"{how.per_class}+{how.test_per_class}-seed{config.seed}"
 
 
-def must_render(config: Config) -> bool:
-    """Return whether the images must be rendered first; their table of true boxes is written last."""
-    return config.data.source == "rendered" and not (rendered_folder(config) / "boxes_true.csv").is_file()
+def missing_images(config: Config, wanted: Sequence[str]) -> list[Task]:
+    """Return those of some tasks, all if none is named, whose images must be rendered first."""
+    if config.data.source != "rendered":
+        return []
+    tasks = FASHIONAI if config.network.shared_trunk or not wanted else [resolve(name) for name in wanted]
+    missing = missing_tasks(rendered_folder(config), [task.name for task in tasks])
+    return [task for task in FASHIONAI if task.name in missing]
 
 
 _SURVEY = dict.fromkeys(("bytes", "modified", "width", "height"), np.int64)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import dump_config
-from heatcrop.cli.loading import Dataset, load_dataset, must_render
+from heatcrop.cli.loading import Dataset, load_dataset, missing_images
 from heatcrop.cli.prediction import trained_run
 from heatcrop.cli.run_folders import finished_tasks, refuse_foreign
 from heatcrop.cli.runner import StageRunner, devices_of
@@ -131,11 +131,13 @@ def plan_run(
     """Return, by short task name, which stages a run would do and why; write nothing."""
     refuse_foreign(folder)
     refuse_single_of_shared(config, wanted, stages)
-    if must_render(config):
+    if missing := missing_images(config, wanted):
         known = config.known_tasks() or ()
         tasks = [resolve(name, known) for name in wanted] or known
-        why = "its images must be rendered first"
-        return {name: dict.fromkeys(stages, why) for name in short_names(tasks).values()}
+        rest = [task.name for task in tasks if task not in missing]
+        planned = plan_run(config, folder, rest, stages) if rest else {}
+        why = dict.fromkeys(stages, "its images must be rendered first")
+        return {name: planned.get(name, why) for name in short_names(tasks).values()}
     dataset = load_dataset(config, wanted, folder, keep=False)
     return StageRunner(config, folder, dataset.groups, dataset.stamps).plan(stages, dataset.tasks)
 

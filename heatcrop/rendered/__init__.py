@@ -4,7 +4,7 @@ FashionAI's images need a registration; these do not. :func:`render` draws one i
 data set in FashionAI's layout.
 """
 
-from .dataset import RENDERER_VERSION, write_dataset
+from .dataset import RENDERER_VERSION, missing_tasks, write_dataset
 from .rendering import Rendering, render
 
-__all__ = ["RENDERER_VERSION", "Rendering", "render", "write_dataset"]
+__all__ = ["RENDERER_VERSION", "Rendering", "missing_tasks", "render", "write_dataset"]

@@ -32,7 +32,8 @@ _CSV_FILES = (
     "boxes_true.csv",
 )
 
-Job = tuple[str, str, int, int, int, int, int]  # folder, task, class, index, seed, side, quality
+Key = tuple[str, int, int, str]  # task, class, index, subset
+Job = tuple[str, int, Key, int, int]  # root, seed, key, side, quality
 Row = tuple[str, str, str, str, tuple | None]  # subset, image, task, label, box
 
 
@@ -47,17 +48,17 @@ def write_dataset(
     side_px: int = 512,
     quality: int = 92,
 ) -> None:
-    """Draw a training and a test set below `root`, unless they are complete already.
+    """Draw a training and a test set of some tasks below `root`, unless they are there already.
 
     Parameters
     ----------
     root : Path
         The folder to fill: ``base/`` (training), ``rank/`` (test), ``boxes_true.csv`` and ``demo.json`` (the
-        parameters). An incomplete set is drawn again.
+        parameters). Tasks that it has stay as they are; an incomplete set is drawn again.
     per_class, test_per_class : int
         Images of each class of each task in the training and the test set.
     seed : int
-        Each image depends on (seed, task, class, index, subset) alone.
+        Each image depends on (seed, task, class, index, subset) alone, and so does the order of the rows.
     tasks : sequence of str
         Full names.
     workers : int
@@ -84,41 +85,59 @@ def write_dataset(
         "per_class": per_class,
         "test_per_class": test_per_class,
         "seed": seed,
-        "tasks": list(tasks),
         "side_px": side_px,
         "quality": quality,
     }
-    if _is_complete(root, parameters):
+    _refuse_others(root, parameters)
+    missing = missing_tasks(root, tasks)
+    if not missing:
         return
-    jobs = [
-        (str(root / subset), name, class_index, index, seed, side_px, quality)
+    drawn = [name for name in _NAMES if name not in missing_tasks(root)]
+    keys = [
+        (name, class_index, index, subset)
         for subset, count in zip(_SUBSETS, (per_class, test_per_class), strict=True)
-        for name in tasks
+        for name in _NAMES
         for class_index in range(len(_CLASSES[name]))
         for index in range(count)
     ]
     for subset in _SUBSETS:
-        for name in tasks:
+        for name in missing:
             (root / subset / "Images" / name).mkdir(parents=True, exist_ok=True)
-    write_atomic(root / "demo.json", (json.dumps(parameters, indent=1) + "\n").encode())
-    rows = []
-    for row in _rows(jobs, workers):
+    _write_parameters(root, parameters, drawn)
+    rows = _read_tables(root, drawn)
+    for row in _rows(
+        [(str(root), seed, key, side_px, quality) for key in keys if key[0] in missing], workers
+    ):
         rows.append(row)
         progress(1)
-    _write_tables(root, rows, seed)
+    row_of = {row[1]: row for row in rows}
+    order = np.random.default_rng((seed, 8)).permutation(len(keys))
+    shuffled = (_image_name(seed, *keys[k]) for k in order)
+    _write_tables(root, [row_of[image] for image in shuffled if image in row_of])
+    _write_parameters(root, parameters, [*drawn, *missing])
 
 
-def _is_complete(root: Path, parameters: dict) -> bool:
-    """Whether `root` holds the set with these parameters; RunError if they are others."""
-    path = root / "demo.json"
-    if not path.exists():
-        return False
+def missing_tasks(root: Path, tasks: Sequence[str] = _NAMES) -> list[str]:
+    """Return those of some tasks that a folder has no complete set of."""
+    path = Path(root) / "demo.json"
+    complete = path.exists() and all((root / name).exists() for name in _CSV_FILES)
+    drawn = _parameters(path).get("tasks", []) if complete else []
+    return [name for name in tasks if name not in drawn]
+
+
+def _parameters(path: Path) -> dict:
     try:
-        found = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except ValueError as error:
         raise RunError(
             f"{path}: is not valid JSON ({error}); delete the folder or choose another one"
         ) from None
+
+
+def _refuse_others(root: Path, parameters: dict) -> None:
+    """Raise RunError if `root` holds a set with other parameters."""
+    path = root / "demo.json"
+    found = _parameters(path) if path.exists() else parameters
     differing = [
         f"{key} is {found.get(key)!r}, expected {value!r}"
         for key, value in parameters.items()
@@ -129,7 +148,12 @@ def _is_complete(root: Path, parameters: dict) -> bool:
             f"{root}: holds images rendered with other parameters ({'; '.join(differing)}); "
             "choose another folder"
         )
-    return all((root / name).exists() for name in _CSV_FILES)
+
+
+def _write_parameters(root: Path, parameters: dict, tasks: Sequence[str]) -> None:
+    """Write the parameters, with the tasks that are complete."""
+    found = {**parameters, "tasks": [name for name in _NAMES if name in tasks]}
+    write_atomic(root / "demo.json", (json.dumps(found, indent=1) + "\n").encode())
 
 
 def _rows(jobs: list[Job], workers: int) -> Iterator[Row]:
@@ -148,24 +172,44 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
 
 
+def _image_name(seed: int, task: str, class_index: int, index: int, subset: str) -> str:
+    name = blake2b(repr((seed, task, class_index, index, subset)).encode(), digest_size=16).hexdigest()
+    return f"Images/{task}/{name}.jpg"
+
+
 def _draw(job: Job) -> Row:
     """Draw and save one image."""
-    folder, task, class_index, index, seed, side_px, quality = job
-    subset = Path(folder).name
+    root, seed, (task, class_index, index, subset), side_px, quality = job
     key = (seed, _NAMES.index(task), class_index, index, _SUBSETS.index(subset))
     drawn = render(task, class_index, key, side_px)
-    name = blake2b(repr((seed, task, class_index, index, subset)).encode(), digest_size=16).hexdigest()
-    image = f"Images/{task}/{name}.jpg"
+    image = _image_name(seed, task, class_index, index, subset)
     encoded, data = cv2.imencode(".jpg", drawn.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not encoded:
-        raise OSError(f"{folder}/{image}: OpenCV cannot encode the image as JPEG")
-    write_atomic(Path(folder) / image, data.tobytes())
+        raise OSError(f"{root}/{subset}/{image}: OpenCV cannot encode the image as JPEG")
+    write_atomic(Path(root) / subset / image, data.tobytes())
     return subset, image, task, drawn.label, drawn.box
 
 
-def _write_tables(root: Path, rows: list[Row], seed: int) -> None:
-    """Write the four tables, shuffled, after the images: they mark the set as complete."""
-    rows = [rows[k] for k in np.random.default_rng((seed, 8)).permutation(len(rows))]
+def _read_tables(root: Path, tasks: Sequence[str]) -> list[Row]:
+    """Read the rows of some tasks that :func:`_write_tables` has written."""
+    if not tasks:
+        return []
+
+    def lines(table: str) -> list[list[str]]:
+        with open(root / table, newline="") as file:
+            return list(csv.reader(file))
+
+    boxes = {image: tuple(box) for image, _, *box in lines("boxes_true.csv")}
+    return [
+        (subset, image, task, label, boxes[image])
+        for subset, table in (("base", "base/Annotations/label.csv"), ("rank", "rank/Tests/answer.csv"))
+        for image, task, label in lines(table)
+        if task in tasks
+    ]
+
+
+def _write_tables(root: Path, rows: list[Row]) -> None:
+    """Write the four tables after the images."""
     train, test = ([row for row in rows if row[0] == subset] for subset in _SUBSETS)
     tables = {
         "base/Annotations/label.csv": [(image, task, text) for _, image, task, text, _ in train],

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 import heatcrop.cli.runner
+from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
 from heatcrop.cli.runner import StageRunner
+from heatcrop.cli.startup import plan_run
 from heatcrop.data.images import read_image, write_jpeg
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import console
@@ -141,3 +143,12 @@ def test_a_dry_run_renders_no_images(call, tmp_path):
     assert code == 0
     assert " ".join(printed.split()).count("images must be rendered first") == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_plans_the_tasks_whose_images_are_there(tmp_path):
+    sizes, folder = {"per_class": 4, "test_per_class": 1}, str(tmp_path / "data")
+    config = Config(data={"rendered": {**sizes, "folder": folder}}, runtime={"threads": 1})
+    load_dataset(config, ["neck"], None)
+    planned = plan_run(config, RunFolder(tmp_path / "run"), ["neck", "coat"], ("cam",))
+    assert planned["neck"]["cam"] != "its images must be rendered first"
+    assert planned["coat"]["cam"] == "its images must be rendered first"

@@ -9,7 +9,7 @@ import pytest
 
 from heatcrop.data.tasks import FASHIONAI
 from heatcrop.errors import RunError
-from heatcrop.rendered import render, write_dataset
+from heatcrop.rendered import missing_tasks, render, write_dataset
 
 DESIGN = [task for task in FASHIONAI if task.name.endswith("design_labels")]
 
@@ -152,6 +152,29 @@ def test_an_incomplete_set_is_drawn_again(small):
     table.unlink()
     small()
     assert table.read_bytes() == expected
+
+
+def test_tasks_that_are_drawn_later_give_the_same_set(dataset, tmp_path):
+    """The first one is not drawn again, and the rows of both keep their order."""
+    counts = []
+    for tasks in (TASKS[1:], TASKS):
+        write_dataset(tmp_path, 1, 1, 7, tasks, 1, counts.append, side_px=32)
+    assert sum(counts) == 2 * N_CLASSES
+    assert files_of(tmp_path) == files_of(dataset[0])
+
+
+def test_a_task_whose_drawing_was_interrupted_is_drawn_again(dataset, tmp_path):
+    """Of the others nothing is lost."""
+    write_dataset(tmp_path, 1, 1, 7, TASKS[:1], 1, side_px=32)
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tmp_path, 1, 1, 7, TASKS, 1, stop, side_px=32)
+    assert missing_tasks(tmp_path, TASKS) == TASKS[1:]
+    write_dataset(tmp_path, 1, 1, 7, TASKS, 1, side_px=32)
+    assert files_of(tmp_path) == files_of(dataset[0])
 
 
 def test_a_set_with_other_parameters_is_kept(small):
