@@ -111,7 +111,7 @@ class SearchPlan:
         would cut into the region itself, which a person who inspects the crops would not accept.
     places : tuple of {'heatmap', 'fixed', 'both'}
         The same for the place. Fixed only has to be better than the heatmap's; both, as any other value, must
-        be better by two standard errors.
+        be better by two and a half standard errors.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400

@@ -263,7 +263,7 @@ class CropStage(Stage):
             def features_of(boxes: Sequence[Sequence[Box]]) -> list[np.ndarray]:
                 return box_features(self._backbone, form, paths, boxes, bar)
 
-            return search_rule(start, steps, search_rows, boxes_of, features_of, seed)
+            return search_rule(start, steps, search_rows, boxes_of, features_of)
 
     # --- zoom
 

@@ -153,8 +153,8 @@ def _curves(history: dict[str, pd.DataFrame], column: str, title: str) -> Axes:
 
 
 def _search(curve: list[dict[str, Any]]) -> tuple[str, Axes]:
-    """The probe's score of every candidate, setting by setting; what was kept is large."""
-    title = "crop rule: AP of a linear probe on unseen rows; large: kept; bars: error of the change"
+    """The probe's log-likelihood of every candidate, setting by setting; what was kept is large."""
+    title = "crop rule: log-likelihood of a linear probe on unseen rows; large: kept; bars: errors of changes"
     axes, place, kept = _axes((12.4, 2.9), title=title), 0.0, []
     ticks: dict[float, str] = {}
     # A threshold is searched for the first crop and, with other heatmaps, again after zoom.
