@@ -10,13 +10,13 @@ whose heatmaps and predictions come from networks that did not train on them, an
 images are not used.
 
 A candidate must be better than the configured value by two and a half standard errors of the difference
-(:func:`heatcrop.metrics.choice.clearly_best`). The error is that of the rows alone: the probe's training
-varies too, and between boxes moved at random, which are equally good, differences are 1.1 to 1.9 times as
-large. Nor is the best of some fifteen comparisons any one of them. AP, the final score, depends on the order
-of the rows only and tells the same candidates apart by two thirds as many errors. The search should begin
-with crops that are rather too large: where a tighter one is better, it is clearly so, whereas a crop that
-loses part of the region costs little on each image. The fixed place, and crops without zoom, which costs a
-forward pass, need to be better only.
+(:func:`heatcrop.metrics.choice.clearly_best`). The error is that of the rows alone; the probe's training
+varies too, and between equally good boxes differences are 1.4 times as large. Moreover, the best of some
+fifteen candidates is an optimistic choice. AP, the final score, depends on the order of the rows only and
+tells candidates apart less well (`docs/crop-search.md` has the measurements). The search should begin with
+crops that are rather too large: where a tighter one is better, it is clearly so, whereas a crop that loses
+part of the region costs little on each image. The fixed place, and crops without zoom, which costs a forward
+pass, need to be better only.
 """
 
 from __future__ import annotations
