@@ -183,6 +183,11 @@ class StageRunner:
         self._clear(stage, group)
         times[stage] = sum(spent.values(), Spent())
         log(f"{title}: {stage} in {format_duration(watch.spent().wall)}")
+        if stage == "crop":
+            from heatcrop.report.build import write_first_sheet
+
+            for data in group.tasks:
+                log(f"{title}: a sheet of its crops: {write_first_sheet(self.folder, data)}")
 
     def perform(
         self, stage: str, group: str, made_from: str, method: str, arguments: list[Any]

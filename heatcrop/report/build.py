@@ -82,11 +82,21 @@ def build_report(
             task = folder.task(part.task.name)
             others += [task.sheets, task.suspects]
             _move_sheets(new, task.sheets, part, folder.report)
+            shutil.copyfile(new / part.overview, task.overview)
         name = str(settings.get("name") or folder.path.resolve().name)
         plot = scores_plot(new, metrics, [part.task for part in parts])
         homes = {task: os.path.relpath(folder.task(task).sheets, home) for task in tasks}
         write_page(new / folder.report.name, name, settings, parts, metrics, plot, homes)
     return folder.report
+
+
+def write_first_sheet(folder: RunFolder, data: TaskData) -> Path:
+    """Write a few crops of each class of a task that has just been cropped on one sheet; return its file."""
+    results = read_results(data, folder, read_settings(folder))
+    assert results is not None, "stage 2 has not run"
+    file = folder.task(data.task.name).overview
+    write_overview(file, results, "test" if len(data.rows("test", labelled=True)) else "val")
+    return file
 
 
 def build_gallery(page: Path, name: str, settings: dict[str, Any], tasks: list[TaskResults]) -> Path:
@@ -191,7 +201,8 @@ def _task_part(
     sheets = plan_sheets(results, plan.tiles, plan.worst_first)
     chosen = choose_rows(results, plan.rows)
     with progress(f"{data.task.short}: report", len(sheets) + len(chosen)) as bar:
-        overview = write_overview(root, results, shown)
+        overview = f"sheets/{results.folder}.jpg"
+        write_overview(root / overview, results, shown)
         for number, sheet in enumerate(sheets):
             sheets[number] = write_sheet(root, results, sheet)
             bar(1)

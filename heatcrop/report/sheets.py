@@ -90,8 +90,8 @@ def plan_sheets(results: TaskResults, tiles: int, worst_first: bool = False) -> 
     return sheets
 
 
-def write_overview(root: Path, results: TaskResults, split: str) -> str:
-    """Draw a few random images of each class on one sheet and return its path below `root`."""
+def write_overview(file: Path, results: TaskResults, split: str) -> None:
+    """Draw a few random images of each class on one sheet."""
     data, cell, columns = results.data, OVERVIEW_CELL, OVERVIEW_COLUMNS
     rng = np.random.default_rng(0)
     wanted = data.labelled & (data.splits == split)
@@ -123,9 +123,7 @@ def write_overview(root: Path, results: TaskResults, split: str) -> str:
     _draw_panels(page, cell, results, places)
     for row, (left, top) in places.items():
         drawing.sign(page, (left + wide - 28, top + 6), int(results.verdict[row]), 22)
-    file = f"sheets/{results.folder}.jpg"
-    write_jpeg(root / file, np.asarray(page), QUALITY)
-    return file
+    write_jpeg(file, np.asarray(page), QUALITY)
 
 
 def write_sheet(root: Path, results: TaskResults, sheet: Sheet) -> Sheet:

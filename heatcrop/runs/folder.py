@@ -62,6 +62,8 @@ class TaskFolder:
     """Labels of training and validation images, the most doubtful first."""
     sheets = _Below("sheets")
     """Contact sheets: ``sheets/<split>/<class>.jpg`` shows ``crops/<split>/<class>/``."""
+    overview = _Below("sheets/overview.jpg")
+    """A sheet with a few crops of each class."""
 
     def stage(self, number: int) -> Path:
         """Return the folder of stage 1 or 3; stage 2's artefacts are in the task's folder itself."""

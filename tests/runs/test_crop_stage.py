@@ -1,6 +1,7 @@
 """Stage 2 in a run: the searched rule, and crops that several jobs cut."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import stage2_crop.stage
 from heatcrop.cli.run_folders import reload_dataset
+from heatcrop.data.images import read_image
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.reading import read_json
 from stage2_crop.boxes import Heatmaps, find_crops
@@ -31,6 +33,7 @@ def crop(call, folder, *words):
     options = ("--config", "tiny.yaml", "--out", folder.path.parent, "--jobs", "1", *words)
     code, printed = call("stage", "crop", "--task", "neck", *options)
     assert code == 0, printed
+    return printed
 
 
 def test_images_are_zoomed_with_the_weights_that_stage_1_has_now(call, folder):
@@ -41,6 +44,17 @@ def test_images_are_zoomed_with_the_weights_that_stage_1_has_now(call, folder):
     zoomed = np.load(folder.zoomed)
     crop(call, folder)
     assert np.array_equal(np.load(folder.zoomed), zoomed)
+
+
+def test_a_sheet_of_the_crops_is_there_before_stage_3_runs(call, folder):
+    final = read_image(folder.overview)
+    printed = crop(call, folder)
+    assert "neck: a sheet of its crops:" in printed
+    assert re.sub(r"\s", "", str(folder.overview)) in re.sub(r"\s", "", printed)
+    first = read_image(folder.overview)
+    assert first.shape == final.shape
+    left = slice(0, first.shape[1] // 4)  # titles and how many are right, which stage 3 changes
+    assert np.array_equal(first[:60, left], final[:60, left])
 
 
 def test_without_a_search_the_configured_rule_is_used(finished_run):
