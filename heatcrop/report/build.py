@@ -80,9 +80,9 @@ def build_report(
         parts = [part for part in found if part is not None]
         for part in parts:
             task = folder.task(part.task.name)
-            others += [task.sheets, task.suspects]
-            _move_sheets(new, task.sheets, part, folder.report)
-            shutil.copyfile(new / part.overview, task.overview)
+            others += [*_move_sheets(new, task.sheets, part, folder.report), task.suspects]
+            if not _same(new / part.overview, task.overview):
+                shutil.copyfile(new / part.overview, task.overview)
         name = str(settings.get("name") or folder.path.resolve().name)
         plot = scores_plot(new, metrics, [part.task for part in parts])
         homes = {task: os.path.relpath(folder.task(task).sheets, home) for task in tasks}
@@ -139,8 +139,8 @@ def _shown(values: Any) -> Any:
 def replacing(home: Path, inputs: StageInputs, others: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield a folder to build in, which replaces `home` when the block ends without an error.
 
-    Its record holds `inputs`, and `others` (sheets, which stage crop removes, and suspects) that must exist
-    too for the page to be current.
+    Its record holds `inputs`, and `others` (sheets, which a stage removes, and suspects) that must exist too
+    for the page to be current.
     """
     new = staging_folder(home)
     shutil.rmtree(new, ignore_errors=True)
@@ -162,22 +162,28 @@ def _files(home: Path) -> set[str] | None:
     return None if record is None else {REPORT_RECORD, *record["files"]}
 
 
-def _move_sheets(root: Path, home: Path, part: TaskPart, page: Path) -> None:
+def _move_sheets(root: Path, home: Path, part: TaskPart, page: Path) -> list[Path]:
     """Move a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``.
 
-    Each gets an HTML file of the same name. Unchanged sheets are not written again.
+    Each gets an HTML file of the same name. Unchanged sheets are not written again. Return the sheets.
     """
     sheets = {home / sheet.split / f"{sheet.stem}.jpg": sheet for sheet in part.sheets}
     links = {path.with_name(f"{sheet.stem}.html"): sheet for path, sheet in sheets.items()}
     for old in {*home.glob("*/*.jpg"), *home.glob("*/*.html")} - {*sheets, *links}:
         old.unlink()
     for path, sheet in sheets.items():
-        if not (path.is_file() and filecmp.cmp(root / sheet.file, path, shallow=False)):
+        if not _same(root / sheet.file, path):
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(root / sheet.file, path)
     for path, sheet in links.items():
         write_links(path, sheet, part, Path(os.path.relpath(page, path.parent)).as_posix())
     shutil.rmtree(root / "sheets" / home.parent.name, ignore_errors=True)
+    return list(sheets)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files have the same content; the other one may be missing."""
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _task_part(
