@@ -105,9 +105,8 @@ def write_dataset(
             (root / subset / "Images" / name).mkdir(parents=True, exist_ok=True)
     _write_parameters(root, parameters, drawn)
     rows = _read_tables(root, drawn)
-    for row in _rows(
-        [(str(root), seed, key, side_px, quality) for key in keys if key[0] in missing], workers
-    ):
+    jobs = [(str(root), seed, key, side_px, quality) for key in keys if key[0] in missing]
+    for row in _rows(jobs, workers):
         rows.append(row)
         progress(1)
     row_of = {row[1]: row for row in rows}
