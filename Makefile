@@ -1,6 +1,6 @@
 # `make run` and `make test` need git, make and any CPython from 3.10 to 3.13; they build the rest.
 # GPU=1: MXNet on NVIDIA cards from Maxwell to Ada. GPU=new: newer cards, for all that needs no training.
-# TRAINER=torch: PyTorch trains, on all cards.
+# TRAINER=torch: PyTorch trains, on all cards. TASK=collar: `make run` runs one task only.
 GPU     ?=
 TRAINER ?= mxnet
 ifeq ($(TRAINER),torch)
@@ -31,7 +31,7 @@ TESTED ?= $(OTHER)
 .PHONY: run test coverage soak lint audit install lock test-bare clean
 
 run: $(VENV)/.run
-	$(BIN)/python pipeline.py run --all $(RUN)
+	$(BIN)/python pipeline.py run $(if $(TASK),--task $(TASK),--all) $(RUN)
 
 TESTS := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.test
