@@ -13,7 +13,7 @@ A candidate must be better than the configured value by two and a half standard 
 (:func:`heatcrop.metrics.choice.clearly_best`). The error is that of the rows alone; the probe's training
 varies too, and between equally good boxes differences are 1.4 times as large. Moreover, the best of some
 fifteen candidates is an optimistic choice. AP, the final score, depends on the order of the rows only and
-tells candidates apart less well (`docs/crop-search.md` has the measurements). The search should begin with
+separates candidates less well (`docs/crop-search.md` has the measurements). The search should begin with
 crops that are rather too large: where a tighter one is better, it is clearly so, whereas a crop that loses
 part of the region costs little on each image. The fixed place, and crops without zoom, which costs a forward
 pass, need to be better only.
