@@ -21,6 +21,7 @@ from heatcrop.training.batches import Images
 from heatcrop.training.fit import fit
 from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs
 from heatcrop.training.probe import box_features
+from stage2_crop.plan import CropPlan
 
 _SAMPLE = 16
 _FORWARD = 1 / 3
@@ -169,13 +170,22 @@ def _by_stage(config: Config, data: TaskData, speed: _Speed) -> dict[str, Spent]
         spent[stage] += (len(data) * views + train * plan.views) * speed.cached
     others = set(cam.poolings) - {cam.pooling}
     spent["cam"] += len(others) * cam.training.epochs * train * (1 - 1 / max(2, folds)) * speed.train
-    search = crop.search
-    steps = [*search.first_steps(), *search.last_steps(crop.zoom)]
-    tried = sum(len(values) for _, values in steps)
-    spent["crop"] = min(crop.search.pictures, train + val) * tried * speed.probe + len(data) * speed.read
+    searched = min(crop.search.pictures, train + val) * _candidates(crop)
+    spent["crop"] = searched * speed.probe + len(data) * speed.read
     if crop.zoom:
         spent["crop"] += len(data) * (speed.cached + _FORWARD * speed.train)
     return spent
+
+
+def _candidates(plan: CropPlan) -> int:
+    """Count the rules of a search whose crops need features: the start, and the other values of each setting.
+
+    Thresholds are counted once: they are tried again only where the search decides against zooming.
+    """
+    search = plan.search
+    parts = [dict(search.first_steps()), dict(search.last_steps(plan.zoom))]
+    others = [len(values) - 1 for part in parts for setting, values in part.items() if setting != "enabled"]
+    return sum(others) + (2 if plan.zoom else 1)  # zoomed heatmaps are another start
 
 
 def _items(config: Config, data: TaskData) -> int:

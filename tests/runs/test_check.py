@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from heatcrop.cli.config_file import read_config
-from heatcrop.cli.estimate import _at_once, _by_stage, _Speed
+from heatcrop.cli.estimate import _at_once, _by_stage, _candidates, _Speed
 from heatcrop.cli.loading import load_dataset
 from heatcrop.runs.progress import console
 from heatcrop.timing import Spent
+from stage2_crop.plan import CropPlan, SearchPlan
 from tests.tiny_run import PER_CLASS, SIDE_PX, TASKS, TEST_PER_CLASS, file_stamps
 
 NECK = TASKS[0]
@@ -193,6 +194,20 @@ def test_epochs_of_all_networks_are_counted(counted):
 
 def test_a_task_without_a_search_needs_no_probe(counted):
     assert counted[1](probe=Spent(1.0, 1.0))["crop"] == Spent()
+
+
+def test_the_candidates_of_a_search_are_counted_once():
+    search = SearchPlan(
+        spreads=(False, True),
+        prior_weights=(0, 1, 2),
+        thresholds=(0.3, 0.45),
+        least_sides=(),
+        places=("heatmap",),
+    )
+    # The start, another spread, two prior weights; the zoomed start, another threshold, no zoom.
+    assert _candidates(CropPlan(search=search, zoom=2.0)) == 4 + 3
+    # The start, another spread, two prior weights, another threshold.
+    assert _candidates(CropPlan(search=search, zoom=0.0)) == 5
 
 
 def test_reading_and_writing_crops_is_counted(counted):
