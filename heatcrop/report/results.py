@@ -99,14 +99,12 @@ class TaskResults:
 
     @functools.cached_property
     def unseen(self) -> np.ndarray:
-        """(N, C) mean of both branches for labelled training and validation images; else NaN.
+        """(N, C) :attr:`last` of labelled training and validation images; else NaN.
 
         Only of networks that did not train on the image: NaN where one did.
         """
-        both = np.stack([self.probabilities["full"], self.probabilities["crop"]])
-        mean = np.where(np.isnan(both[1]), both[0], both.mean(axis=0))
         known = self.data.labelled & ~self.trained & (self.data.splits != "test")
-        return np.where(known[:, None], mean, np.nan)
+        return np.where(known[:, None], self.last, np.nan)
 
     @functools.cached_property
     def label_probability(self) -> np.ndarray:
@@ -197,7 +195,7 @@ def write_suspects(path: Path, results: TaskResults) -> None:
     """Write the labels of training and validation images, the most doubtful first.
 
     ``image, task, split, label, suggested``: the label, and the most probable class by networks that did not
-    train on the image; ``label_probability, suggested_probability``: the mean of both branches; ``suspect``:
+    train on the image; ``label_probability, suggested_probability``: of the fused predictions; ``suspect``:
     1 where confident learning takes the label for wrong. An unchanged file is not written again.
     """
     import pandas as pd
