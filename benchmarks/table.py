@@ -17,9 +17,9 @@ from benchmarks.arms import sides_of
 from benchmarks.localisation import LEVELS
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_text
-from heatcrop.metrics.bootstrap import METRICS, bootstrap, interval
+from heatcrop.metrics.bootstrap import bootstrap, interval
 from heatcrop.metrics.localisation import area, overlap
-from heatcrop.metrics.score import average_precision
+from heatcrop.metrics.score import METRICS, average_precision
 from heatcrop.metrics.selective import accuracy_interval
 
 Measured = Mapping[str, Sequence[Mapping[str, np.ndarray]]]

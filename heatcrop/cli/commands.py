@@ -409,8 +409,7 @@ def report(
 
 def _compare(ctx: typer.Context, runs: list[Path], out: Path | None) -> None:
     """Write the comparison of two runs, and print its table."""
-    from heatcrop.cli.comparison import compared_runs
-    from heatcrop.cli.run_folders import owned
+    from heatcrop.cli.run_folders import compared_runs, owned
     from heatcrop.cli.tables import comparison_table, log_written
     from heatcrop.report.compare import FIGURES, build_comparison, comparison_page
 
@@ -438,13 +437,13 @@ def export(
     """Write ONNX networks, one JSON that describes how to run them, and a model card."""
     from heatcrop.cli.prediction import read_trained_run
     from heatcrop.data.listing import is_description
-    from heatcrop.predict.card import Terms
     from heatcrop.predict.trained_run import export_run
-    from heatcrop.runs.ownership import refuse_others
+    from heatcrop.runs.swap import refuse_others
 
     run, out = read_trained_run(RunFolder(run_)), out or run_ / "export"
     refuse_others(out, RunFolder(out).description, "an export's", is_description)
-    log(f"exported: {export_run(run, out, Terms(licence, data_licence, contact))}")
+    exported = export_run(run, out, licence=licence, data_licence=data_licence, contact=contact)
+    log(f"exported: {exported}")
 
 
 @app.command(

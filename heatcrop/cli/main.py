@@ -13,22 +13,17 @@ def main() -> int:
     code = 1
     signals.handle_signals()
     try:
-        code = _main()
+        if fault := memory_fault():
+            print(f"error: {fault}", file=sys.stderr)
+        else:
+            from heatcrop.cli import commands
+
+            code = commands.main()
+    except KeyboardInterrupt:
+        signals.report_interruption()
+        code = signals.INTERRUPTED
     finally:
         signals.ignore_signals()
         if code:
             signals.end_soon(code)
     return code
-
-
-def _main() -> int:
-    try:
-        if fault := memory_fault():
-            print(f"error: {fault}", file=sys.stderr)
-            return 1
-        from heatcrop.cli import commands
-
-        return commands.main()
-    except KeyboardInterrupt:
-        signals.report_interruption()
-        return signals.INTERRUPTED

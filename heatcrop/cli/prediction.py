@@ -17,7 +17,7 @@ from heatcrop.predict.fuse import WEIGHTS, is_weights, write_ensemble
 from heatcrop.predict.members import file_member, member_names, run_member
 from heatcrop.predict.trained_run import TrainedRun
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.ownership import refuse_others
+from heatcrop.runs.swap import refuse_others
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import is_resolved, read_config
@@ -15,10 +16,12 @@ from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.predict.description import read_description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import locked
-from heatcrop.runs.ownership import refuse_others
 from heatcrop.runs.progress import log
 from heatcrop.runs.records import refuse_old_records, rows_fingerprint
-from heatcrop.runs.swap import remove_remnants
+from heatcrop.runs.swap import refuse_others, remove_remnants
+
+if TYPE_CHECKING:
+    from heatcrop.report.compare import ComparedRun
 
 
 def run_folder(config: Config, out: Path | None) -> RunFolder:
@@ -141,6 +144,23 @@ def reload_dataset(folder: RunFolder, wanted: Sequence[str] = (), keep: bool = T
     for name, data in dataset.tasks.items():
         require_same_rows(folder, name, rows_fingerprint(data))
     return dataset
+
+
+def compared_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+    """Load two finished runs, and write nothing; UsageError unless they are two different ones."""
+    from heatcrop.report.compare import ComparedRun
+
+    if len(paths) != 2:
+        raise UsageError(f"--run: {len(paths)} runs are given; two can be compared, more in pairs")
+    if paths[0].resolve() == paths[1].resolve():
+        raise UsageError(f"{paths[1]}: is given twice; give two different runs")
+    found = []
+    for folder in map(RunFolder, paths):
+        known = known_tasks(folder)
+        refuse_old_records(folder)
+        dataset = reload_dataset(folder, keep=False)
+        found.append(ComparedRun(folder, known, dataset.tasks, dataset.boxes_true))
+    return found
 
 
 def with_finished(folder: RunFolder, dataset: Dataset) -> Dataset:

@@ -11,13 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from heatcrop.metrics.score import accuracy, average_precision, basic_precision
-
-METRICS: dict[str, Callable[..., float]] = {
-    "map": average_precision,
-    "basic_precision": basic_precision,
-    "accuracy": accuracy,
-}
+from heatcrop.metrics.score import METRICS, average_precision
 
 Predictions = Mapping[str, Sequence[np.ndarray]]
 """Of each task, one (N, C) array of probabilities a seed."""
@@ -44,9 +38,9 @@ def bootstrap(
     Returns
     -------
     dict of arm to task to ndarray of float, shape (1 + resamples, 3)
-        Columns are those of :data:`METRICS`, averaged over seeds; row 0 is the sample itself. Images
-        are drawn with replacement within each task, the same ones for all arms and seeds, so that
-        differences between arms are paired. The mean over tasks comes as task ``mean``.
+        Columns are those of :data:`heatcrop.metrics.score.METRICS`, averaged over seeds; row 0 is the sample
+        itself. Images are drawn with replacement within each task, the same ones for all arms and seeds, so
+        that differences between arms are paired. The mean over tasks comes as task ``mean``.
     """
     rng = np.random.default_rng(seed)
     scores: dict[tuple[str, str], list[np.ndarray]] = {(arm, task): [] for arm in arms for task in arms[arm]}
@@ -56,7 +50,8 @@ def bootstrap(
         for number in range(1 + resamples):
             rows = rng.integers(0, n, n) if number else np.arange(n)
             for arm in (arm for arm in arms if task in arms[arm]):
-                scores[arm, task].append(_mean_metrics(arms[arm][task], truth, rows))
+                seeds = [[score(p[rows], truth[rows]) for score in METRICS.values()] for p in arms[arm][task]]
+                scores[arm, task].append(np.mean(seeds, axis=0))
             done(1)
     out: dict[str, dict[str, np.ndarray]] = {}
     for arm, tasks in arms.items():
@@ -65,14 +60,8 @@ def bootstrap(
     return out
 
 
-def _mean_metrics(seeds: Sequence[np.ndarray], letters: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Compute the metrics of some rows, averaged over seeds."""
-    scores = [[score(p[rows], letters[rows]) for score in METRICS.values()] for p in seeds]
-    return np.asarray(np.mean(scores, axis=0))
-
-
 def ap_interval(
-    probabilities: np.ndarray, letters: np.ndarray, resamples: int = 200, seed: int = 0
+    probabilities: np.ndarray, letters: np.ndarray, resamples: int = 200
 ) -> dict[str, float] | None:
     """Return the 95 % interval of one task's AP over its images; None where it has fewer than two.
 
@@ -84,7 +73,7 @@ def ap_interval(
     probabilities : ndarray of float, shape (N, C)
     letters : ndarray of int8, shape (N, C)
         See :func:`heatcrop.metrics.score.average_precision`.
-    resamples, seed : int
+    resamples : int
 
     Returns
     -------
@@ -94,7 +83,7 @@ def ap_interval(
     n = len(letters)
     if n < 2:
         return None
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = (rng.integers(0, n, n) for _ in range(resamples))
     spread = 1.96 * float(np.std([average_precision(probabilities[i], letters[i]) for i in drawn], ddof=1))
     value = average_precision(probabilities, letters)

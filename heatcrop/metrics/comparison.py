@@ -11,7 +11,8 @@ import numpy as np
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import YES
-from heatcrop.metrics.bootstrap import METRICS, bootstrap, interval
+from heatcrop.metrics.bootstrap import bootstrap, interval
+from heatcrop.metrics.score import METRICS
 
 SIDES = ("a", "b")
 """The two runs, in the order in which they are given; changes are from the first to the second."""
@@ -83,7 +84,7 @@ def compare_scores(
     """Score both runs on each task, and their means over the tasks.
 
     Returns ``{"tasks": {task: figures}, "mean": figures}``. Figures have, by branch and metric of
-    :data:`heatcrop.metrics.bootstrap.METRICS`, ``a``, ``b`` and ``change`` (b - a), each with the ends of its
+    :data:`heatcrop.metrics.score.METRICS`, ``a``, ``b`` and ``change`` (b - a), each with the ends of its
     95 % interval. Both runs are scored on the same resampled images, so that the interval of the change is
     paired. `done` as in :func:`heatcrop.metrics.bootstrap.bootstrap`.
     """

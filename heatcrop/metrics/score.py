@@ -23,6 +23,8 @@ FashionAI Global Challenge 2018, "Attributes Recognition of Apparel", rules of e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -139,3 +141,10 @@ def _outcomes(probabilities: ArrayLike, letters: ArrayLike) -> tuple[NDArray[np.
     predicted = values.argmax(axis=1)
     rows = np.arange(len(values))
     return values[rows, predicted], codes[rows, predicted].astype(np.int8)
+
+
+METRICS: dict[str, Callable[..., float]] = {
+    "map": average_precision,
+    "basic_precision": basic_precision,
+    "accuracy": accuracy,
+}

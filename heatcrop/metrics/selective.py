@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -54,23 +53,21 @@ def accuracy_bound(right: int, n: int, error: float) -> float:
     return float(beta.ppf(error, right, n - right + 1)) if right else 0.0
 
 
-def accuracy_interval(right: int, n: int, error: float = ERROR) -> tuple[float, float]:
-    """Compute both ends of the interval of an accuracy (Clopper-Pearson).
+def accuracy_interval(right: int, n: int) -> tuple[float, float]:
+    """Compute both ends of the 95 % interval of an accuracy (Clopper-Pearson).
 
     >>> [round(end, 4) for end in accuracy_interval(5, 10)]
     [0.1871, 0.8129]
     """
-    return accuracy_bound(right, n, error / 2), 1 - accuracy_bound(n - right, n, error / 2)
+    return accuracy_bound(right, n, 0.025), 1 - accuracy_bound(n - right, n, 0.025)
 
 
-def choose_threshold(
-    confidence: np.ndarray, right: np.ndarray, accuracy: float, error: float = ERROR
-) -> OperatingPoint:
+def choose_threshold(confidence: np.ndarray, right: np.ndarray, accuracy: float) -> OperatingPoint:
     """Choose the smallest threshold above which at least a share `accuracy` of the images is right.
 
-    Except with a probability of `error`, this holds for all images of which these rows are a random sample.
-    :data:`LEVELS` thresholds are tried, which answer equal steps of the rows, each with its part of `error`,
-    so that the choice among them is covered too.
+    Except with a probability of :data:`ERROR`, this holds for all images of which these rows are a random
+    sample. :data:`LEVELS` thresholds are tried, which answer equal steps of the rows, each with its part of
+    that probability, so that the choice among them is covered too.
 
     Parameters
     ----------
@@ -79,8 +76,6 @@ def choose_threshold(
     right : ndarray of bool, shape (N,)
     accuracy : float
         0..1.
-    error : float
-        0..1.
     """
     order = np.argsort(-confidence, kind="stable")
     ranked, n_right = confidence[order], np.cumsum(right[order])
@@ -88,16 +83,14 @@ def choose_threshold(
         threshold = float(ranked[math.ceil(len(ranked) * level / LEVELS) - 1])
         # Rows of the same confidence are answered together.
         n = int(np.searchsorted(-ranked, -threshold, side="right"))
-        if accuracy_bound(int(n_right[n - 1]), n, error / LEVELS) >= accuracy:
+        if accuracy_bound(int(n_right[n - 1]), n, ERROR / LEVELS) >= accuracy:
             return OperatingPoint(accuracy, threshold, n / len(ranked))
     return OperatingPoint(accuracy, None, None)
 
 
-def operating_points(
-    confidence: np.ndarray, right: np.ndarray, accuracies: Sequence[float] = ACCURACIES
-) -> tuple[OperatingPoint, ...]:
-    """Choose a threshold for each accuracy, see :func:`choose_threshold`."""
-    return tuple(choose_threshold(confidence, right, accuracy) for accuracy in accuracies)
+def operating_points(confidence: np.ndarray, right: np.ndarray) -> tuple[OperatingPoint, ...]:
+    """Choose a threshold for each of :data:`ACCURACIES`, see :func:`choose_threshold`."""
+    return tuple(choose_threshold(confidence, right, accuracy) for accuracy in ACCURACIES)
 
 
 def coverage_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

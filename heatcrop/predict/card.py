@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from typing import Any
@@ -50,20 +49,6 @@ Wilson's, over images only: they do not contain the variation between trainings,
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Terms:
-    """What only the person who exports knows; `export` has an option for each."""
-
-    licence: str = ""
-    """Of the weights."""
-    data_licence: str = ""
-    """Of the training images."""
-    contact: str = ""
-
-
-NOT_STATED = Terms()
-
-
 def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """Compute the 95 % interval of a share of n (Wilson, J. Amer. Statist. Assoc. 22, 1927).
 
@@ -75,11 +60,17 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
 
 
 def model_card(
-    folder: RunFolder, settings: dict[str, Any], description: Description, terms: Terms = NOT_STATED
+    folder: RunFolder,
+    settings: dict[str, Any],
+    description: Description,
+    licence: str = "",
+    data_licence: str = "",
+    contact: str = "",
 ) -> str:
     """Write the card of a run's export as Markdown.
 
-    `settings` are the run's configuration as plain values. RunError where ``metrics.json`` is damaged.
+    `settings` are the run's configuration as plain values; only the person who exports knows the licences of
+    the weights and of the training images, and the contact. RunError where ``metrics.json`` is damaged.
     """
     try:
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
@@ -111,7 +102,9 @@ def model_card(
         recipe="\n".join(recipe),
         split=split,
         scores="\n".join(scores),
-        **{name: _cell(value) or "not stated" for name, value in dataclasses.asdict(terms).items()},
+        licence=_cell(licence) or "not stated",
+        data_licence=_cell(data_licence) or "not stated",
+        contact=_cell(contact) or "not stated",
     )
 
 

@@ -19,8 +19,8 @@ from heatcrop.errors import RunError
 from heatcrop.files import atomic_path, write_json, write_text
 from heatcrop.predict.images import Image
 from heatcrop.predict.predictor import Prediction
-from heatcrop.runs.ownership import refuse_others
 from heatcrop.runs.progress import progress
+from heatcrop.runs.swap import refuse_others
 
 # Imports nothing of pandas: prediction works where it is not installed.
 

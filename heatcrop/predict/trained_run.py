@@ -19,7 +19,7 @@ from heatcrop.files import atomic_path, write_json, write_text
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.nets.classifier import NetworkContext
 from heatcrop.nets.inference import Runner, open_network
-from heatcrop.predict.card import NOT_STATED, Terms, model_card
+from heatcrop.predict.card import model_card
 from heatcrop.predict.description import (
     CARD,
     FORMAT,
@@ -110,10 +110,11 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
     )
 
 
-def export_run(run: TrainedRun, out: Path, terms: Terms = NOT_STATED) -> Path:
+def export_run(run: TrainedRun, out: Path, **terms: str) -> Path:
     """Copy the networks, and write the model card and ``heatcrop.json``, which has the hashes of all files.
 
-    RunError where nothing is finished, a network is damaged, or `out` is a run folder.
+    For the `terms` see :func:`heatcrop.predict.card.model_card`. RunError where nothing is finished, a
+    network is damaged, or `out` is a run folder.
     """
     maps = run.context.maps
     if maps.by_gradient:
@@ -124,7 +125,7 @@ def export_run(run: TrainedRun, out: Path, terms: Terms = NOT_STATED) -> Path:
     if RunFolder(out).config.is_file():
         raise RunError(f"{out}: is a run folder itself; give --out a new or an empty folder")
     description, path = describe_run(run, run.choose(())), RunFolder(out).description
-    card = model_card(run.folder, run.settings, description, terms)
+    card = model_card(run.folder, run.settings, description, **terms)
     copies: dict[Path, Path] = {}  # target: source
 
     def exported(source: Path, name: str) -> Path:

@@ -14,7 +14,7 @@ from heatcrop.files import write_json
 from heatcrop.metrics.bootstrap import ap_interval
 from heatcrop.metrics.invisible import detect_invisible
 from heatcrop.metrics.localisation import localisation
-from heatcrop.metrics.score import accuracy, average_precision, basic_precision
+from heatcrop.metrics.score import METRICS
 from heatcrop.metrics.selective import OperatingPoint, accuracy_interval
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
@@ -32,7 +32,6 @@ from heatcrop.runs.thresholds import read_points
 from heatcrop.wording import counted
 
 _MOST_RESAMPLED = 50_000
-_SCORES = {"map": average_precision, "basic_precision": basic_precision, "accuracy": accuracy}
 
 
 def scored_branches(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]:
@@ -58,22 +57,19 @@ def task_metrics(
     uncropped, found = is_uncropped(crops["fallback"]), None
     if boxes_true is not None:
         found = localisation(data, uncropped, crops["boxes"], boxes_true, rows)
-    fallbacks = uncropped[data.rows(split)]
+    fallbacks, fused, letters = uncropped[data.rows(split)], branches["fused"][rows], data.letters[rows]
+    # The interval of very many images would take long, and is below 0.01 wide.
+    fused_interval = ap_interval(fused, letters) if len(letters) <= _MOST_RESAMPLED else None
     return {
-        **{branch: branch_score(p[rows], data.letters[rows]) for branch, p in branches.items()},
+        **{branch: branch_score(p[rows], letters) for branch, p in branches.items()},
         "localisation": found,
         "crops": {"n": len(fallbacks), "fallback_rate": float(fallbacks.mean()) if len(fallbacks) else 0.0},
         **stage_times(folder),
         "n": len(rows),
-        "fused_interval": _fused_interval(branches["fused"][rows], data.letters[rows]),
+        "fused_interval": fused_interval,
         "invisible": _invisible_figures(data, branches, rows),
-        "sure": sure_figures(read_points(folder), branches["fused"][rows], data.letters[rows]),
+        "sure": sure_figures(read_points(folder), fused, letters),
     }
-
-
-def _fused_interval(fused: np.ndarray, letters: np.ndarray) -> dict[str, float] | None:
-    """Return the 95 % interval of the fused AP; None where it would take long, and is below 0.01 wide."""
-    return ap_interval(fused, letters) if len(letters) <= _MOST_RESAMPLED else None
 
 
 def sure_figures(
@@ -135,7 +131,7 @@ def report_split(tasks: dict[str, TaskData]) -> str:
 
 def branch_score(probabilities: np.ndarray, letters: np.ndarray) -> dict[str, float]:
     """Score (N, C) probabilities as ``metrics.json`` holds it."""
-    return {name: score(probabilities, letters) for name, score in _SCORES.items()}
+    return {name: score(probabilities, letters) for name, score in METRICS.items()}
 
 
 def metrics_by_split(
@@ -151,7 +147,7 @@ def metrics_by_split(
         if names:
             figures = {name: figures_of(name, split) for name in names}
             mean = {
-                branch: {k: float(np.mean([f[branch][k] for f in figures.values()])) for k in _SCORES}
+                branch: {k: float(np.mean([f[branch][k] for f in figures.values()])) for k in METRICS}
                 for branch in branches
             }
             by_split[split] = {"tasks": figures, "mean": mean, "split": split}

@@ -1,6 +1,7 @@
 """Replace a folder at once: it is built in a staging folder beside, and swapped in when it is complete.
 
-Files in the old folder that the program did not write, such as notes, move to the new one.
+Files in the old folder that the program did not write, such as notes, move to the new one, and a folder of
+other files is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from heatcrop.errors import RunError
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import LOCK, NOTE
 
@@ -83,6 +85,23 @@ def remove_own(home: Path, is_own: IsOwn) -> None:
 def is_remnant(path: Path) -> bool:
     """Return whether a file of a new run folder was left by a process that was killed early."""
     return path.name in (LOCK, NOTE) or _PARTIAL.fullmatch(path.name) is not None
+
+
+def refuse_others(path: Path, first_file: Path, whose: str, is_own: Callable[[str], bool]) -> None:
+    """Raise RunError where a folder to be written has files that are not `whose`, such as "a run's".
+
+    `first_file` is written into such a folder first: where `is_own` accepts its text, the folder is the
+    program's.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path}: is a file; give --out a folder")
+    if first_file.is_file():
+        if not is_own(first_file.read_text(encoding="utf-8", errors="replace")):
+            raise RunError(
+                f"{first_file}: was not written by this program; give --out a new or an empty folder"
+            )
+    elif path.is_dir() and not all(map(is_remnant, path.iterdir())):
+        raise RunError(f"{path}: has files that are not {whose}; give --out a new or an empty folder")
 
 
 def remove_remnants(folder: RunFolder) -> None:

@@ -266,7 +266,7 @@ def test_a_folder_that_is_no_run_is_reported(call, finished_run, tmp_path):
 
 
 def test_the_images_of_the_page_are_bounded_and_those_that_changed_most(runs, neck, tiny_home, tmp_path):
-    from heatcrop.cli.comparison import compared_runs
+    from heatcrop.cli.run_folders import compared_runs
     from heatcrop.report.compare import build_comparison, comparison_page
 
     with pytest.MonkeyPatch.context() as patch:
