@@ -88,18 +88,9 @@ def exclude_rows(
     notes, problems : list of str
         How many were left out, and how many lines name what no row of `known` is.
     """
-    named: dict[str, set[str]] = {}
-    for one in exclusions:
-        named.setdefault(_key(one.image), set()).add(one.task)
-    images, tasks = rows["image"].to_numpy(object), rows["task"].to_numpy(object)
-    chosen = np.fromiter(
-        (
-            not named.get(_key(image), set()).isdisjoint(("", task))
-            for image, task in zip(images, tasks, strict=True)
-        ),
-        bool,
-        len(rows),
-    )
+    named = {(_key(one.image), one.task) for one in exclusions}
+    keys = zip(map(_key, rows["image"]), rows["task"], strict=True)
+    chosen = np.array([(image, task) in named or (image, "") in named for image, task in keys], bool)
     tested = chosen & (rows["split"].to_numpy(object) == "test")
     notes, problems = [], []
     if n_left_out := int(np.count_nonzero(chosen & ~tested)):

@@ -326,13 +326,10 @@ def _heif_support() -> bool:
 def has_signature(path: str | os.PathLike[str]) -> bool:
     """Return whether a file starts as an image that is read; False where it cannot be opened."""
     try:
-        descriptor = os.open(path, _READ)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return False
-            head = os.read(descriptor, 256)
-        finally:
-            os.close(descriptor)
+        if not os.path.isfile(path):  # opening a pipe could block for ever
+            return False
+        with open(path, "rb") as file:
+            head = file.read(256)
     except (OSError, ValueError):
         return False
     return (

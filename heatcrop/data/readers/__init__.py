@@ -49,7 +49,7 @@ def read_annotations(
     *,
     splits: Mapping[str, str] | None = None,
     left_out: Sequence[str] = (),
-    access: Access | None = None,
+    access: Access = NO_ACCESS,
     others: Sequence[Path] = (),
 ) -> Annotations:
     """Read the annotations of one or several roots, and merge them in order.
@@ -86,7 +86,7 @@ def read_annotations(
         When no root can be read, or no row can be used.
     """
     splits = {name.casefold(): split for name, split in (splits or {}).items()}
-    opened, problems = _open_roots(roots, layout, splits, access or NO_ACCESS)
+    opened, problems = _open_roots(roots, layout, splits, access)
     reasons, notes = dict.fromkeys(left_out, ""), []
     if tasks is None:
         found = _infer(opened, splits)
@@ -246,12 +246,10 @@ def _is_beside(path: Path) -> bool:
 
 def _labels(folders: Sequence[Path]) -> list[str]:
     """Name each folder by the last parts of its path, as many as distinguish them."""
-    real = [folder.resolve() for folder in folders]
-    for n_parts in itertools.count(1):
-        labels = ["/".join(path.parts[1:][-n_parts:]) for path in real]
-        if len(set(labels)) == len(set(real)) or n_parts > max(len(path.parts) for path in real):
-            return labels
-    raise AssertionError("unreachable")
+    real = [folder.resolve().parts[1:] for folder in folders]
+    numbers = itertools.count(1)
+    n_parts = next(n for n in numbers if len({parts[-n:] for parts in real}) == len(set(real)))
+    return ["/".join(parts[-n_parts:]) for parts in real]
 
 
 def _layout(path: Path, layout: str) -> tuple[str, Path]:

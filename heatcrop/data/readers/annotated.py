@@ -7,7 +7,7 @@ import functools
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from heatcrop.data.listing import find_below
@@ -48,14 +48,30 @@ class Annotated:
     group: str = ""
 
 
-def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequence[str] = ()) -> None:
+def make_reader(
+    list_images: Callable[[Collector], tuple[Sequence[Annotated], Sequence[str]]],
+) -> tuple[Callable[[Collector], None], Callable[[Collector], list[tuple[str, str, str]]]]:
+    """Make a format's functions `read` and `find_labels` of the one that lists its images and tasks."""
+
+    def read(collector: Collector) -> None:
+        _add_images(collector, *list_images(collector))
+
+    def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
+        named = _named(collector, list_images(collector)[0])
+        found = [(label.split or one.split, label.task, label.name) for one in named for label in one.labels]
+        return sorted(found, key=lambda row: row[1])
+
+    return read, find_labels
+
+
+def _add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequence[str]) -> None:
     """Add the rows of images to the collector, one for each image and task.
 
     An image whose annotations contradict each other is rejected for that task. Of several boxes, the largest
     one counts. An image without annotations has a row without a label for every task of the others or, where
     they have none, for `tasks`, by default the one that is named after the data folder.
     """
-    finder = Finder(collector.root)
+    finder = _Finder(collector.root)
     images = _named(collector, images)
     known = list(dict.fromkeys(label.task for one in images for label in one.labels))
     known = known or [safe_task(task) if task else name_task(collector, ()) for task in tasks or [""]]
@@ -91,13 +107,6 @@ def add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequenc
             collector.add(one.source, image, task, name, split, one.group, sub, region)
 
 
-def labels_of(collector: Collector, images: Sequence[Annotated]) -> list[tuple[str, str, str]]:
-    """List ``(split, task, class)`` of the images, sorted by task."""
-    named = _named(collector, images)
-    found = [(label.split or one.split, label.task, label.name) for one in named for label in one.labels]
-    return sorted(found, key=lambda row: row[1])
-
-
 def _named(collector: Collector, images: Sequence[Annotated]) -> list[Annotated]:
     """Name every label's task so that it can serve, and write classes on one line."""
     one_line = functools.cache(lambda text: " ".join(text.split()))
@@ -127,15 +136,13 @@ def _with_maybe(collector: Collector, source: str, name: str, label: str, maybe:
     return letters
 
 
-class Finder:
+class _Finder:
     """Find images by names that another machine gave them, below a root and nowhere else."""
 
     def __init__(self, root: Root) -> None:
         self.root = root
-        self._by_name: dict[str, list[str]] | None = None
-        self._by_stored_name: dict[str, list[str]] | None = None
 
-    def find(self, text: str, places: Sequence[str] = ("",)) -> tuple[str, str, str]:
+    def find(self, text: str, places: Sequence[str]) -> tuple[str, str, str]:
         """Find an image by its path in one of some folders, else by the longest end of it, else by its name.
 
         Returns its name and the folder that it is relative to, as `Collector.add` takes them, and the reason
@@ -150,12 +157,14 @@ class Finder:
         folder, name = posixpath.split(image)
         # Label Studio puts such a prefix before the name of an uploaded file.
         for path in dict.fromkeys((image, posixpath.join(folder, _UPLOADED.sub("", name)))):
-            for end in _ends(path):
+            parts = [part for part in posixpath.normpath(path).split("/") if part not in ("", ".", "..")]
+            for end in ("/".join(parts[start:]) for start in range(len(parts))):
                 if not clean_image(end)[1] and not self.root.find(end)[1]:
                     return end, "", ""
-            found = self._named(posixpath.basename(path))
+            name = posixpath.basename(path)
+            found = self._by_name.get(name, [])
             if not found and path != image:
-                found = self._named_like(posixpath.basename(path))
+                found = self._by_stored_name.get(name, [])
             if len(found) == 1:
                 return found[0], "", ""
             if found:
@@ -163,21 +172,21 @@ class Finder:
                 return image, "", f"the image could be any of {len(found)}: {shown}; write its path"
         return text, places[0], ""
 
-    def _named(self, name: str) -> list[str]:
-        """List the images below the root that have a name."""
-        if self._by_name is None:
-            self._by_name = {}
-            for path in find_below(self.root.folder)[0]:
-                self._by_name.setdefault(posixpath.basename(path), []).append(path)
-        return self._by_name.get(name, [])
+    @functools.cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """The images below the root."""
+        found: dict[str, list[str]] = {}
+        for path in find_below(self.root.folder)[0]:
+            found.setdefault(posixpath.basename(path), []).append(path)
+        return found
 
-    def _named_like(self, name: str) -> list[str]:
-        """List the images whose name becomes another one when Label Studio stores it."""
-        if self._by_stored_name is None:
-            self._by_stored_name = {}
-            for own, paths in (self._by_name or {}).items():
-                self._by_stored_name.setdefault(_stored(own), []).extend(paths)
-        return self._by_stored_name.get(name, [])
+    @functools.cached_property
+    def _by_stored_name(self) -> dict[str, list[str]]:
+        """The same, by the names that Label Studio gives them."""
+        found: dict[str, list[str]] = {}
+        for name, paths in self._by_name.items():
+            found.setdefault(_stored(name), []).extend(paths)
+        return found
 
 
 def _stored(name: str) -> str:
@@ -187,10 +196,3 @@ def _stored(name: str) -> str:
     'my_bird_1.jpg'
     """
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
-
-
-def _ends(path: str) -> Iterator[str]:
-    """Yield the ends of a path, the longest first."""
-    parts = [part for part in posixpath.normpath(path).split("/") if part not in ("", ".", "..")]
-    for start in range(len(parts)):
-        yield "/".join(parts[start:])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
+from heatcrop.data.readers.annotated import Annotated, Label, make_reader
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import entries, read_head, read_json
 from heatcrop.data.readers.places import files_in, with_splits
@@ -75,21 +75,6 @@ def fits(path: Path) -> bool:
     return len(lists) > 1 or bool(lists and _USUAL.fullmatch(path.name))
 
 
-def read(collector: Collector) -> None:
-    """Add the images of all documents to the collector.
-
-    The split is that of the file's name (``instances_val2017.json``) or of its folder. Text in
-    ``attributes`` is the class of the task that the attribute names.
-    """
-    images, tasks = _images(collector)
-    add_images(collector, images, tasks)
-
-
-def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
-    """List ``(split, task, class)`` of the annotations, sorted by task."""
-    return labels_of(collector, _images(collector)[0])
-
-
 def _documents(folder: Path) -> tuple[list[Path], list[Path]]:
     """List a folder's documents, and others beside them that are not read."""
     found: list[Path] = []
@@ -119,7 +104,11 @@ class _Document:
 
 
 def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
-    """Return the images of all documents, and the tasks of their categories."""
+    """Return the images of all documents, and the tasks of their categories.
+
+    The split is that of the file's name (``instances_val2017.json``) or of its folder. Text in
+    ``attributes`` is the class of the task that the attribute names.
+    """
     root = collector.root
     paths, others = ([root.source], []) if root.source.is_file() else _documents(root.folder)
     for path in others:
@@ -137,6 +126,9 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     tasks = _tasks(used or categories, any(document.declared for document in documents))
     images = [one for document in documents for one in _annotated(collector, document, tasks)]
     return images, list(dict.fromkeys(tasks.values()))
+
+
+read, find_labels = make_reader(_images)
 
 
 def _read_document(collector: Collector, path: Path) -> _Document:

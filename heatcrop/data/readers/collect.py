@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,7 +119,7 @@ class Collector:
         self._left_out = dict(left_out or {})  # the reason by task name
         self._dropped = self._dropped_labels = 0
         self._contradicted: list[str] = []
-        self._paths: dict[str, str] = {}  # of images by name
+        self.paths: dict[str, str] = {}  # of the images that rows use, by name
         self._names: dict[str, str] = {}  # of images by path
         self._not_used: dict[str, set[str]] = {}  # images that are named in other rows, by file name
         self._same_name: dict[str, list[str]] = {}  # further images by the name that is annotated
@@ -128,9 +128,8 @@ class Collector:
         self._respelt_labels: list[str] = []
         self._guessed: set[str] = set()  # rows whose letters depend on a guessed encoding
         self._read_by_guess: list[str] = []
-        self._counted: dict[
-            tuple[str, str], tuple[int, str]
-        ] = {}  # number and first source, by what they have in common
+        # Number and first source of what is left out, by what it has in common.
+        self._counted: dict[tuple[str, str], tuple[int, str]] = {}
         self._regions: dict[int, Region] = {}  # by row
         # Of the current root's table, by task and image, with their sources.
         self._table_of_regions: dict[tuple[str, str], tuple[Region, str]] = {}
@@ -277,10 +276,6 @@ class Collector:
         paths = (path.removeprefix(start) for path in self._names if path.startswith(start))
         return {posixpath.dirname(path) for path in paths}
 
-    def image_names(self) -> Iterable[str]:
-        """List the names of the images that rows use."""
-        return self._paths
-
     def _note_unused(self, image: str) -> None:
         name = folded(clean_image(image)[0])
         self._not_used.setdefault(posixpath.basename(name), set()).add(name.lstrip("/"))
@@ -328,7 +323,7 @@ class Collector:
             reason = "" if unlabelled else f"no label, though it is a row of {given}"
             given = "test"
         if not reason:
-            path, reason = self._find(image, sub) if not outside else _find_outside(image)
+            path, reason = self._find(image, sub, outside)
             if reason and source in self._guessed:
                 reason = NOT_UTF8_ROW
         annotated = image
@@ -366,7 +361,10 @@ class Collector:
             self._respelt_labels.append(f"{text!r} as {task.classes[letters.index('y')]!r} of {task.name}")
         return letters, reason
 
-    def _find(self, image: str, sub: str) -> tuple[str, str]:
+    def _find(self, image: str, sub: str, outside: bool) -> tuple[str, str]:
+        if outside:  # it is an absolute path
+            path = os.path.normpath(image)
+            return path, "" if os.path.isfile(path) else f"the image is missing: there is no {image}"
         spelled, reason = self.root.find(sub + image)
         return f"{self.root.path}/{spelled}", reason
 
@@ -379,16 +377,16 @@ class Collector:
         if path in self._names:
             return self._names[path]
         name = image
-        if image in self._paths:
+        if image in self.paths:
             others = [image, *self._same_name.get(image, ())]
-            name = next((other for other in others if _same_bytes(path, self._paths[other])), "")
+            name = next((other for other in others if _same_bytes(path, self.paths[other])), "")
         if not name:
             labels = (f"{self.root.label}-{number}" for number in itertools.count(2))
             longer = (f"{label}/{sub}{image}" for label in itertools.chain([self.root.label], labels))
-            name = next(one for one in longer if one not in self._paths)
+            name = next(one for one in longer if one not in self.paths)
             self._same_name.setdefault(image, []).append(name)
             self._renamed_images.append(name)
-        self._paths.setdefault(name, path)
+        self.paths.setdefault(name, path)
         self._names[path] = name
         return name
 
@@ -442,29 +440,20 @@ class Collector:
     def _add_notes(self) -> None:
         """Report what was read under another name, dropped or left out."""
         self.notes += self.counted_notes()
-        if self._read_by_guess:
-            self.notes.append(
-                f"{counted(len(self._read_by_guess), 'row(s)')} not in UTF-8, for instance "
-                f"{self._read_by_guess[0]}, read as Windows-1252; if letters are wrong, save the file as "
-                "UTF-8"
-            )
+        self.notes += _example(
+            self._read_by_guess,
+            "row(s)",
+            "not in UTF-8, for instance ",
+            ", read as Windows-1252; if letters are wrong, save the file as UTF-8",
+        )
         if self._respelt_labels:
             self.notes.append(f"labels in another spelling: {', '.join(self._respelt_labels)}")
-        if self._respelt_images:
-            self.notes.append(
-                f"{counted(len(self._respelt_images), 'image(s)')} found under a name that differs by case "
-                f"or by Unicode form, for instance {self._respelt_images[0]}"
-            )
-        if self._renamed_images:
-            self.notes.append(
-                f"{counted(len(self._renamed_images), 'image(s)')} with the name of another image; the "
-                f"folder's name is put in front, for instance {self._renamed_images[0]}"
-            )
-        if self._contradicted:
-            self.problems.append(
-                f"{counted(len(self._contradicted), 'cop(y|ies)')} in later roots with another label or "
-                f"split, which is dropped, for instance {self._contradicted[0]}; correct one of them"
-            )
+        rest = "found under a name that differs by case or by Unicode form, for instance "
+        self.notes += _example(self._respelt_images, "image(s)", rest)
+        rest = "with the name of another image; the folder's name is put in front, for instance "
+        self.notes += _example(self._renamed_images, "image(s)", rest)
+        rest = "in later roots with another label or split, which is dropped, for instance "
+        self.problems += _example(self._contradicted, "cop(y|ies)", rest, "; correct one of them")
         if self._dropped_labels:
             self.problems.append(
                 f"{counted(self._dropped_labels, 'label(s)')} of copies in later roots dropped, since the "
@@ -534,10 +523,9 @@ def _one_hot(place: int, n_classes: int) -> str:
     return "n" * place + "y" + "n" * (n_classes - place - 1)
 
 
-def _find_outside(image: str) -> tuple[str, str]:
-    """Find an image by its absolute path."""
-    path = os.path.normpath(image)
-    return path, "" if os.path.isfile(path) else f"the image is missing: there is no {image}"
+def _example(found: Sequence[str], what: str, rest: str, fix: str = "") -> list[str]:
+    """Write how many were found, and the first one; nothing where there is none."""
+    return [f"{counted(len(found), what)} {rest}{found[0]}{fix}"] if found else []
 
 
 def _same_bytes(one: str, other: str) -> bool:

@@ -11,27 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
-from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
+from heatcrop.data.readers.annotated import Annotated, Label, make_reader
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import read_head
-from heatcrop.data.readers.places import choose_file, files_in
+from heatcrop.data.readers.places import finder
 from heatcrop.data.readers.regions import MOST_PX, Region, around, make_region, turn
 from heatcrop.errors import DataError
 
 ENDINGS = (".xml",)
-_USUAL_NAME = "annotations.xml"
 _EXPECTED = "export it as 'CVAT for images 1.1'"
 _OUTLINES = frozenset({"polygon", "polyline", "points"})
 _ELEMENTS = frozenset({"tag", "box", "mask", "ellipse", "cuboid", "skeleton", *_OUTLINES})
 _NO_VALUE = ("", "__undefined__")
-
-
-def find(folder: Path) -> Path | None:
-    """Find the only file of this format in a folder.
-
-    Raises DataError when there are several.
-    """
-    return choose_file(folder, [path for path in files_in(folder, ENDINGS) if fits(path)], _USUAL_NAME)
 
 
 def fits(path: Path) -> bool:
@@ -39,20 +30,11 @@ def fits(path: Path) -> bool:
     return path.suffix.casefold() in ENDINGS and "<annotations" in read_head(path)
 
 
-def read(collector: Collector) -> None:
-    """Add the images of a file to the collector; their subset is the split.
+def _images(collector: Collector) -> tuple[list[Annotated], tuple[()]]:
+    """List the images of a file, whose subset is the split.
 
-    Images are beside the file or in ``images/``, each in a folder of its subset or not.
+    They are beside the file or in ``images/``, each in a folder of its subset or not.
     """
-    add_images(collector, _images(collector))
-
-
-def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
-    """List ``(split, task, class)`` of the tags and boxes, sorted by task."""
-    return labels_of(collector, _images(collector))
-
-
-def _images(collector: Collector) -> list[Annotated]:
     path = collector.root.source
     name = collector.root.name(path)
     collector.files[path] = name
@@ -68,7 +50,11 @@ def _images(collector: Collector) -> list[Annotated]:
     except (LookupError, ValueError) as error:  # an encoding that Python does not know
         raise DataError(f"{name}: is not valid XML ({error}); {_EXPECTED}") from None
     document.add_described()
-    return document.images
+    return document.images, ()
+
+
+find = finder(ENDINGS, fits, "annotations.xml")
+read, find_labels = make_reader(_images)
 
 
 @dataclass

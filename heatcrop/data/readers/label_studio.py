@@ -17,16 +17,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from heatcrop.data.images import SUFFIXES
-from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
+from heatcrop.data.readers.annotated import Annotated, Label, make_reader
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import entries, fault, read_head, read_json
 from heatcrop.data.readers.metadata import why_no_classes
-from heatcrop.data.readers.places import choose_file, files_in
+from heatcrop.data.readers.places import finder
 from heatcrop.data.readers.regions import MOST_PX, Region, around, enclose, make_region, turn
 from heatcrop.errors import DataError
 
 ENDINGS = (".json",)
-_USUAL_NAME = "label_studio.json"
 _LABELLED = frozenset({"rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels"})
 _SHAPES = frozenset({*_LABELLED, "rectangle", "polygon", "ellipse", "brush", "keypoint"})
 _MIN = "annotation_id"
@@ -98,14 +97,6 @@ class _Names(BaseModel):
     labels: list[str]
 
 
-def find(folder: Path) -> Path | None:
-    """Find the only export in a folder.
-
-    Raises DataError when there are several.
-    """
-    return choose_file(folder, [path for path in files_in(folder, ENDINGS) if fits(path)], _USUAL_NAME)
-
-
 def fits(path: Path) -> bool:
     """Return whether the start of a file is an export's."""
     head = read_head(path)
@@ -113,22 +104,13 @@ def fits(path: Path) -> bool:
     return lists_objects and any(f'"{key}"' in head for key in ("data", "annotations", "completions", _MIN))
 
 
-def read(collector: Collector) -> None:
-    """Add the images of an export to the collector.
+def _images(collector: Collector) -> Iterator[Annotated]:
+    """Yield the images of an export.
 
     Cancelled annotations are skipped and counted. Where one is the ground truth, others do not count. A
     rectangle belongs to the choice for it; or, labelled with a task's name, to that task's choice; otherwise
     its label is the class of the task that its control names.
     """
-    add_images(collector, list(_images(collector)))
-
-
-def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
-    """List ``(split, task, class)`` of the annotations, sorted by task."""
-    return labels_of(collector, list(_images(collector)))
-
-
-def _images(collector: Collector) -> Iterator[Annotated]:
     path = collector.root.source
     name, tasks = collector.root.name(path), read_json(collector, path)
     if not isinstance(tasks, list):
@@ -161,6 +143,10 @@ def _images(collector: Collector) -> Iterator[Annotated]:
             continue
         labels = [label for part in parts for label in part]
         yield Annotated(source, image, split if isinstance(split, str) else "", labels, ("", "images/"))
+
+
+find = finder(ENDINGS, fits, "label_studio.json")
+read, find_labels = make_reader(lambda collector: (list(_images(collector)), ()))
 
 
 def _is_short(task: Any) -> bool:

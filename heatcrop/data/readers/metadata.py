@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from heatcrop.data.readers import parquet, table
-from heatcrop.data.readers.annotated import Annotated, Label, add_images, labels_of
+from heatcrop.data.readers.annotated import Annotated, Label, make_reader
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.json_files import read_head
 from heatcrop.data.readers.lines import load_text
@@ -57,21 +57,6 @@ def fits(path: Path) -> bool:
     return suffix == ".csv" and IMAGE in table.first_row(path)
 
 
-def read(collector: Collector) -> None:
-    """Add the images of all tables to the collector.
-
-    A column ``split`` or the folder of a split gives the split. A column called ``label`` or similar is the
-    task that is named after the data folder. Columns whose values are no classes are left out with a note.
-    """
-    images, tasks = _images(collector)
-    add_images(collector, images, tasks)
-
-
-def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
-    """List ``(split, task, class)`` of the rows, sorted by task."""
-    return labels_of(collector, _images(collector)[0])
-
-
 @dataclass(frozen=True)
 class _Row:
     source: str
@@ -89,7 +74,11 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
-    """Return the images of all tables, and their tasks."""
+    """Return the images of all tables, and their tasks.
+
+    A column ``split`` or the folder of a split gives the split. A column called ``label`` or similar is the
+    task that is named after the data folder. Columns whose values are no classes are left out with a note.
+    """
     root = collector.root
     paths = [root.source] if root.source.is_file() else _tables(root.folder)
     rows = [row for path in paths for row in _rows(collector, path)]
@@ -119,6 +108,9 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
         split, group = (parquet.as_text(row.values.get(name)) for name in ("split", "group"))
         images.append(Annotated(row.source, image, split or by_folder, labels, (row.folder, ""), group))
     return images, list(tasks.values())
+
+
+read, find_labels = make_reader(_images)
 
 
 def _rows(collector: Collector, path: Path) -> Iterator[_Row]:

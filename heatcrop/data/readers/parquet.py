@@ -12,51 +12,30 @@ from pathlib import Path
 from typing import Any
 
 from heatcrop.data.readers.collect import Collector
-from heatcrop.data.readers.places import choose_file, files_in
+from heatcrop.data.readers.places import finder
+from heatcrop.data.readers.table import NEEDED, make_reader
 from heatcrop.errors import DataError
 
 ENDINGS = (".parquet",)
-_USUAL_NAME = "annotations.parquet"
-_NEEDED = ("image", "task", "label")
-_KNOWN = (*_NEEDED, "split", "group", "file_name")
+_KNOWN = (*NEEDED, "split", "group", "file_name")
 """Columns that may be written in any case; others are names of tasks."""
 _NO_PYARROW = (
     "Parquet is read with the Python package pyarrow, which is not installed: python -m pip install pyarrow"
 )
 
 
-def find(folder: Path) -> Path | None:
-    """Find a folder's only file that has the columns; `_USUAL_NAME` comes before others.
-
-    Raises DataError when several files fit, or pyarrow is missing.
-    """
-    return choose_file(folder, [path for path in files_in(folder, ENDINGS) if fits(path)], _USUAL_NAME)
-
-
 def fits(path: Path) -> bool:
     """Return whether a file is Parquet and has the columns."""
-    return path.suffix.casefold() in ENDINGS and set(_NEEDED) <= set(columns(path))
+    return path.suffix.casefold() in ENDINGS and set(NEEDED) <= set(columns(path))
 
 
-def read(collector: Collector) -> None:
-    """Add the rows of a table to the collector, like those of a CSV file."""
-    for source, row in _rows(collector):
-        image, task, label = (as_text(row[column]) for column in _NEEDED)
-        split, group = (as_text(row.get(column)) for column in ("split", "group"))
-        collector.add(source, image, task, label, split, group)
+def _rows(collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
+    for source, row in read_rows(collector, collector.root.source, NEEDED):
+        yield source, {column: as_text(row[column]) for column in _KNOWN if column in row}
 
 
-def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
-    """List ``(split, task, label)`` of the rows, sorted by task."""
-    found = [
-        (as_text(row.get("split")), as_text(row["task"]), as_text(row["label"]))
-        for _, row in _rows(collector)
-    ]
-    return sorted(found, key=lambda row: row[1])
-
-
-def _rows(collector: Collector) -> Iterator[tuple[str, dict[str, Any]]]:
-    return read_rows(collector, collector.root.source, _NEEDED)
+find = finder(ENDINGS, fits, "annotations.parquet")
+read, find_labels = make_reader(_rows)
 
 
 def columns(path: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from heatcrop.data.listing import is_own_folder
@@ -30,6 +30,13 @@ def with_splits(folder: Path, others: Sequence[str] = ()) -> list[Path]:
     except OSError:
         return [folder]
     return [folder, *(folder / name for name in inside if not is_own_folder(folder / name))]
+
+
+def finder(
+    endings: tuple[str, ...], fits: Callable[[Path], bool], usual_name: str
+) -> Callable[[Path], Path | None]:
+    """Make the function that finds a folder's only file that fits, see `choose_file`."""
+    return lambda folder: choose_file(folder, list(filter(fits, files_in(folder, endings))), usual_name)
 
 
 def choose_file(folder: Path, fitting: Sequence[Path], usual_name: str) -> Path | None:

@@ -6,29 +6,20 @@ compressed.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
 from heatcrop.data.readers.packed import PACKED
-from heatcrop.data.readers.places import choose_file, files_in
+from heatcrop.data.readers.places import finder
 from heatcrop.errors import DataError
 
-USUAL_NAME = "annotations.csv"
 ENDINGS = (".csv", ".tsv", ".tab", *PACKED)
 NEEDED = ("image", "task", "label")
 OF_SUSPECTS = {"suggested", "suspect"}
 """Columns of a run's ``suspects.csv``, which names a part of the images for `data.excluded`."""
-_OPTIONAL = ", and optionally 'split' and 'group'"
 _MOST_HEADER_BYTES = 65_536
-
-
-def find(folder: Path) -> Path | None:
-    """Find a folder's file that has the header; `USUAL_NAME` comes before others.
-
-    Raises DataError when several files fit and none has the usual name.
-    """
-    return choose_file(folder, [path for path in files_in(folder, ENDINGS) if fits(path)], USUAL_NAME)
 
 
 def fits(path: Path) -> bool:
@@ -37,21 +28,31 @@ def fits(path: Path) -> bool:
     return set(NEEDED) <= header and not OF_SUSPECTS.issubset(header)
 
 
-def read(collector: Collector) -> None:
-    """Add the rows of a table to the collector; images are relative to the file's folder.
+def make_reader(
+    list_rows: Callable[[Collector], Iterable[tuple[str, Mapping[str, str]]]],
+) -> tuple[Callable[[Collector], None], Callable[[Collector], list[tuple[str, str, str]]]]:
+    """Make the functions `read` and `find_labels` of a table with these columns.
 
-    A label is letters (``nyn``) or a class name. A row without a label belongs to the test set.
+    Images are relative to the file's folder. A label is letters (``nyn``) or a class name. A row without a
+    label belongs to the test set.
     """
-    for source, row in collector.table(collector.root.source, NEEDED, _OPTIONAL):
-        split, group = row.get("split", ""), row.get("group", "")
-        collector.add(source, row["image"], row["task"], row["label"], split, group)
+
+    def read(collector: Collector) -> None:
+        for source, row in list_rows(collector):
+            split, group = row.get("split", ""), row.get("group", "")
+            collector.add(source, row["image"], row["task"], row["label"], split, group)
+
+    def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
+        found = [(row.get("split", ""), row["task"], row["label"]) for _, row in list_rows(collector)]
+        return sorted(found, key=lambda row: row[1])
+
+    return read, find_labels
 
 
-def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
-    """List ``(split, task, label)`` of the rows, sorted by task."""
-    rows = collector.table(collector.root.source, NEEDED, _OPTIONAL)
-    found = [(row.get("split", ""), row["task"], row["label"]) for _, row in rows]
-    return sorted(found, key=lambda row: row[1])
+find = finder(ENDINGS, fits, "annotations.csv")
+read, find_labels = make_reader(
+    lambda collector: collector.table(collector.root.source, NEEDED, ", and optionally 'split' and 'group'")
+)
 
 
 def first_row(path: Path) -> list[str]:

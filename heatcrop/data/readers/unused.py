@@ -57,7 +57,7 @@ def report_unused(
     others = [path.resolve() for path in others]
     listings = _beside_images(collector, root) if root.given_file else walk(root.folder)
     n_lost, first = 0, ""
-    stems = functools.cache(lambda: {Path(name).stem for name in collector.image_names()})
+    stems = functools.cache(lambda: {Path(name).stem for name in collector.paths})
     for parts, listing in listings:
         for name in listing.images if images else ():
             image = "/".join([*parts, name])

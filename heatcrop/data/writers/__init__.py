@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heatcrop.data.writers import coco, fiftyone, label_studio
+from heatcrop.data.writers import coco, label_studio
 from heatcrop.data.writers.records import Record
 
 # Imports nothing of pandas: prediction works where it is not installed.
@@ -29,5 +30,10 @@ class Format:
 FORMATS = {
     "coco": Format("images", coco.dataset, coco.predictions, absolute=False),
     "labelstudio": Format("images", label_studio.dataset, label_studio.dataset, absolute=False),
-    "fiftyone": Format("data", fiftyone.dataset, fiftyone.predictions, absolute=True),
+    "fiftyone": Format(  # in the layout that FiftyOne calls COCODetectionDataset
+        "data",
+        functools.partial(coco.dataset, name="labels.json"),
+        functools.partial(coco.predictions, name="labels.json"),
+        absolute=True,
+    ),
 }

@@ -9,17 +9,17 @@ from heatcrop.data.readers.coco import SUPERCATEGORY_IS_TASK
 from heatcrop.data.writers.records import Box, Record, by_image, split_of, tasks_of
 
 
-def dataset(records: Sequence[Record]) -> dict[str, Any]:
-    """Make ``annotations.json`` with the labels, and ``predictions.json``, COCO's list of results."""
-    return {"annotations.json": labels(records), "predictions.json": results(records)}
+def dataset(records: Sequence[Record], name: str = "annotations.json") -> dict[str, Any]:
+    """Make the file `name` with the labels, and ``predictions.json``, COCO's list of results."""
+    return {name: _labels(records), "predictions.json": _results(records)}
 
 
-def predictions(records: Sequence[Record]) -> dict[str, Any]:
-    """Make ``annotations.json`` whose annotations are predictions."""
-    return {"annotations.json": predicted(records)}
+def predictions(records: Sequence[Record], name: str = "annotations.json") -> dict[str, Any]:
+    """Make the file `name`, whose annotations are predictions."""
+    return {name: _document(records, _results(records))}
 
 
-def labels(records: Sequence[Record]) -> dict[str, Any]:
+def _labels(records: Sequence[Record]) -> dict[str, Any]:
     """Make a document of the labels.
 
     ``bbox`` is the true region, or the full image where it is unknown: most tools need one. ``crop`` is the
@@ -43,12 +43,7 @@ def labels(records: Sequence[Record]) -> dict[str, Any]:
     return _document(records, annotations)
 
 
-def predicted(records: Sequence[Record]) -> dict[str, Any]:
-    """Make a document of the predictions."""
-    return _document(records, results(records))
-
-
-def results(records: Sequence[Record]) -> list[dict[str, Any]]:
+def _results(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Make COCO's list of results: ``bbox`` is the crop, ``score`` the probability of the class.
 
     ``probabilities`` are those of the task's classes, by name.
@@ -82,8 +77,7 @@ def _document(records: Sequence[Record], annotations: list[dict[str, Any]]) -> d
 
 def _images(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
     for number, (image, same) in enumerate(by_image(records).items(), 1):
-        width, height = same[0].size
-        split = split_of(same)
+        (width, height), split = same[0].size, split_of(same)
         given = {"split": split} if split else {}
         yield {"id": number, "file_name": image, "width": width, "height": height, **given}
 

@@ -96,22 +96,10 @@ def _results(
     """Make the choice of a class and, with a box, its rectangle in percent of the image's sides."""
     image, region = controls
     width, height = record.size
-    shared = {
-        "to_name": image,
-        "original_width": width,
-        "original_height": height,
-        "image_rotation": 0,
-        **more,
-    }
-    found: list[dict[str, Any]] = [
-        {
-            "id": f"{record.task}-class",
-            "from_name": record.task,
-            "type": "choices",
-            "value": {"choices": [label]},
-            **shared,
-        }
-    ]
+    shared = {"to_name": image, "original_width": width, "original_height": height, "image_rotation": 0}
+    shared |= more
+    choice = {"id": f"{record.task}-class", "from_name": record.task, "type": "choices"}
+    found: list[dict[str, Any]] = [{**choice, "value": {"choices": [label]}, **shared}]
     if box is not None:
         x0, y0, x1, y1 = box
         value = {
@@ -122,11 +110,6 @@ def _results(
             "rotation": 0,
             "rectanglelabels": [record.task],
         }
-        rectangle = {
-            "id": f"{record.task}-box",
-            "from_name": region,
-            "type": "rectanglelabels",
-            "value": value,
-        }
-        found.append({**rectangle, **shared})
+        rectangle = {"id": f"{record.task}-box", "from_name": region, "type": "rectanglelabels"}
+        found.append({**rectangle, "value": value, **shared})
     return found
