@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from heatcrop.errors import PROGRAM, RunError
+from heatcrop.metrics.selective import accuracy_interval
 from heatcrop.predict.description import Description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.wording import counted
-
-_Z = 1.959964  # of a normal distribution's central 95 %
 
 _TEMPLATE = """# Model card: {name}
 
@@ -31,7 +29,8 @@ Backbone `{backbone}` at {side_px} px, images fitted by `{fit}`, trained with se
 
 ## Scores on {split}
 AP is the official score of the FashionAI competition. Intervals are 95 %, of AP by bootstrap and of accuracy
-Wilson's, over images only: they do not contain the variation between trainings, nor between data sets.
+by Clopper and Pearson, over images only: they do not contain the variation between trainings, nor between
+data sets.
 
 | task | images | AP, full image | AP, crop | AP, fused | accuracy, fused |
 |---|---|---|---|---|---|
@@ -47,16 +46,6 @@ Wilson's, over images only: they do not contain the variation between trainings,
 - Of the training images: {data_licence}
 - Contact: {contact}
 """
-
-
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """Compute the 95 % interval of a share of n (Wilson, J. Amer. Statist. Assoc. 22, 1927).
-
-    >>> [round(end, 3) for end in wilson_interval(0.5, 100)]
-    [0.404, 0.596]
-    """
-    middle, spread = share + _Z**2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return (middle - spread) / (1 + _Z**2 / n), (middle + spread) / (1 + _Z**2 / n)
 
 
 def model_card(
@@ -112,7 +101,7 @@ def _scores(name: str, found: dict[str, Any] | None) -> str:
     if not found:
         return f"| {_cell(name)} | no labels | | | | |"
     n, accuracy = int(found["n"]), float(found["fused"]["accuracy"])
-    low, high = wilson_interval(accuracy, n)
+    low, high = accuracy_interval(round(accuracy * n), n)
     ap = " | ".join(f"{found[branch]['map']:.3f}" for branch in ("full", "crop", "fused"))
     if of_ap := found.get("fused_interval"):  # not of earlier versions, nor of very many images
         ap += f" ({of_ap['low']:.3f} to {of_ap['high']:.3f})"
