@@ -114,3 +114,15 @@ def true_squares(boxes: np.ndarray, sizes: np.ndarray, margin: float = 0.1) -> n
         square = widen(circumscribed_square(tuple(boxes[i])), margin)
         out[i] = move_inside(square, *sizes[i].tolist())
     return out
+
+
+def moved_to(truth: np.ndarray, boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Move squares to the middles of the true regions, (N, 4).
+
+    Those of images without a region (NaN) stay, and so do boxes that are the full image.
+    """
+    full = (boxes == np.concatenate([np.zeros_like(sizes), sizes], axis=1)).all(axis=1)
+    moved, out = np.flatnonzero(~np.isnan(truth[:, 0]) & ~full), boxes.copy()
+    centres = (truth[moved, :2] + truth[moved, 2:]) / 2 / sizes[moved]
+    out[moved] = squares(centres, sides_of(boxes, sizes)[moved], sizes[moved])
+    return out

@@ -26,13 +26,14 @@ from benchmarks.arms import (
     centre_boxes,
     fixed_boxes,
     jittered,
+    moved_to,
     random_boxes,
     sides_of,
     true_squares,
     typical_crops,
 )
 from benchmarks.localisation import heat_iou, max_box_accuracy, point_hits, pointing, square_iou
-from benchmarks.table import EQUAL, FAST, PREVIOUS, TRAINING, summary, write_summary
+from benchmarks.table import AT_TRUTH, EQUAL, FAST, PREVIOUS, TRAINING, summary, write_summary
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
@@ -42,6 +43,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.groups import TaskGroup, single_group
 from heatcrop.data.labels import YES
 from heatcrop.files import write_array, write_json
+from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
 from heatcrop.metrics.localisation import true_boxes
 from heatcrop.predict.predictor import open_onnx
@@ -63,7 +65,7 @@ from stage2_crop.rule import CropRule
 from stage3_finetune.stage import FinetuneStage
 
 # To be raised when a control is computed differently from the same data and configuration.
-_CODE = 7
+_CODE = 8
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
@@ -190,6 +192,7 @@ def measure(unit: Unit) -> None:
     for arm, arm_boxes in arms.items():
         arrays[f"boxes/{arm}"] = arm_boxes
     if unit.truth is not None:
+        arrays[f"fused/{AT_TRUTH}"] = _at_places(unit, runner, moved_to(unit.truth, boxes, data.sizes))
         arrays["truth"] = unit.truth
         arrays |= _localised(data, files, rule, unit.truth, plain, boxes, fitted, config.network.fit)
     write_arrays(unit.path, **arrays)
@@ -231,6 +234,22 @@ def _fast(unit: Unit, runner: StageRunner) -> tuple[np.ndarray, np.ndarray]:
     full, fast = described.tasks[unit.name], pipeline.description.tasks[unit.name]
     views = [len(branch.views.unit()) for branch in (fast.full, fast.crop, full.full)]
     return fused, np.array((views[0] + views[1]) / views[2])
+
+
+def _at_places(unit: Unit, runner: StageRunner, boxes: np.ndarray) -> np.ndarray:
+    """Predict the test images with the method's own networks and fusion, and other (N, 4) boxes.
+
+    Returns (N, C) fused probabilities, NaN for other images.
+    """
+    data, files, rows = unit.data, unit.task_folder, unit.data.rows("test")
+    test, full = unit.config.plans(data.task)[2].test, read_branches(files, data)["full"]
+    images = Images(data.paths, boxes[:, None], sizes=data.sizes)
+    inputs = LiveInputs(images, runner.context.form, test, open_trunk=lambda: runner.trunk)
+    opened = files.weights(3), files.network(3), inputs.shape, len(data.task.classes), False
+    fused, fusion = np.full(full.shape, np.nan), read_json(files.fusion, Fusion)
+    for logits, _, index in predict(runner.context.open_classifier(*opened), inputs, rows):
+        fused[index] = fuse(full[index], softmax(logits), fusion)
+    return fused
 
 
 def _fused(data: TaskData, full: np.ndarray, crop: np.ndarray) -> np.ndarray:

@@ -26,6 +26,8 @@ Measured = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 """Of each task, the arrays that were measured with each seed."""
 
 EQUAL, FAST = "ours, fusion fitted as the controls'", "ours, fast"
+AT_TRUTH = "ours, crops moved to the true places"
+"""What better places alone would bring: networks, fusion and sizes of the crops are the method's."""
 FULL, TWO, OURS, CEILING = "full image", "two full-image models", "ours", "true boxes + full"
 THREE = "three full-image models"
 """As many forward passes of the full image as ours takes with zoom."""

@@ -11,6 +11,7 @@ from benchmarks.arms import (
     centre_boxes,
     fixed_boxes,
     jittered,
+    moved_to,
     random_boxes,
     sides_of,
     true_squares,
@@ -29,7 +30,7 @@ from benchmarks.memory import growth
 from benchmarks.ours import MAKERS
 from benchmarks.quality import Unit, measure, promised
 from benchmarks.speed import markdown, result
-from benchmarks.table import EQUAL, FAST, TRAINING, summary
+from benchmarks.table import AT_TRUTH, EQUAL, FAST, TRAINING, summary
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
 from heatcrop.data.labels import YES
@@ -111,6 +112,18 @@ def test_sides_are_jittered_as_far_as_the_spread(varied):
 def test_a_full_image_is_not_jittered():
     boxes = np.concatenate([np.zeros_like(SIZES), SIZES], axis=1)
     assert (jittered(boxes, SIZES, 0.15, 3, np.random.default_rng(0)) == boxes[:, None]).all()
+
+
+def test_only_squares_move_to_the_true_places():
+    sizes = np.full((4, 2), 100)
+    boxes = np.array([[0, 0, 20, 20], [0, 0, 20, 20], [0, 0, 100, 100], [0, 0, 20, 20]])
+    truth = np.array([[50.0, 40, 54, 60], [np.nan] * 4, [50, 40, 54, 60], [90, 90, 100, 100]])
+    assert moved_to(truth, boxes, sizes).tolist() == [
+        [42, 40, 62, 60],
+        [0, 0, 20, 20],
+        [0, 0, 100, 100],
+        [80, 80, 100, 100],
+    ]
 
 
 @pytest.fixture
@@ -302,6 +315,7 @@ def test_every_arm_predicts_all_test_images(unit):
         "seed's rule",
         "previous method's rule",
         "true boxes",
+        AT_TRUTH,
     )
     assert complete == {f"fused/{arm}" for arm in arms}
 
