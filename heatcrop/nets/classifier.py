@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import importlib
 from pathlib import Path
+from typing import Any
 
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, Devices, TrainerName, choose_trainer, find_devices
@@ -41,10 +42,15 @@ class NetworkPlan:
 
 
 class Trunk(abc.ABC):
-    """The frozen part of a network: (B, 3, S, S) to its last feature map."""
+    """The frozen part of a network, of the engine's kind: (B, 3, S, S) to its last feature map."""
 
-    output_shape: Shape
-    """(F, h, w); an image's shape where no block is frozen."""
+    def __init__(self, net: Any, image_shape: Shape) -> None:
+        self.net, self.image_shape = net, image_shape
+
+    @property
+    @abc.abstractmethod
+    def output_shape(self) -> Shape:
+        """(F, h, w); an image's shape where no block is frozen."""
 
     @abc.abstractmethod
     def export(self, path: Path) -> None:
@@ -56,13 +62,20 @@ class Trunk(abc.ABC):
 
 
 class Classifier(abc.ABC):
-    """The trained part of a network: images or the trunk's maps to logits (B, C)."""
+    """The trained part of a network, of the engine's kind: images or the trunk's maps to logits (B, C)."""
 
-    input_shape: Shape
-    pooling: float
-    """A logit is the mean of the share `pooling` of its class map's positions that are highest."""
-    n_blocks: int
-    """Of the backbone, without the linear layer."""
+    def __init__(self, net: Any, input_shape: Shape) -> None:
+        self.net, self.input_shape = net, input_shape
+
+    @property
+    def pooling(self) -> float:
+        """A logit is the mean of this share of its class map's positions, the highest ones."""
+        return float(self.net.pooling)
+
+    @property
+    def n_blocks(self) -> int:
+        """Of the backbone, without the linear layer."""
+        return len(self.net.blocks)
 
     @abc.abstractmethod
     def load(self, path: Path) -> Classifier:

@@ -281,10 +281,11 @@ def _found_for_torch(device: DeviceName) -> Devices:
             )
         of_card = torch.cuda.get_device_properties(number)
         card = Card(number, of_card.name, (of_card.major, of_card.minor), of_card.total_memory)
-        note, place = f"GPU {number}: {card} trains with PyTorch {torch.__version__}", f"cuda:{number}"
-        return dataclasses.replace(found, training=(card,), notes=(note,), reason="", torch_device=place)
-    if torch.backends.mps.is_available():
+        title, place = f"GPU {number}: {card}", f"cuda:{number}"
+    elif torch.backends.mps.is_available():
         card = Card(0, "Apple GPU", (0, 0), int(torch.mps.recommended_max_memory()))
-        note = f"{card.name}: trains with PyTorch {torch.__version__}"
-        return dataclasses.replace(found, training=(card,), notes=(note,), reason="", torch_device="mps")
-    return found
+        title, place = f"{card.name}:", "mps"
+    else:
+        return found
+    note = f"{title} trains with PyTorch {torch.__version__}"
+    return dataclasses.replace(found, training=(card,), notes=(note,), reason="", torch_device=place)

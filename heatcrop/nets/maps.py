@@ -32,6 +32,10 @@ class MapPlan:
         """Whether a backward pass is needed, which ONNX Runtime lacks."""
         return self.method != "cam"
 
+    def images_at_once(self, n_classes: int) -> int:
+        """Bound the images of one backward pass, which computes each once for each class."""
+        return max(1, 64 // n_classes)
+
     def check(self, trained_blocks: int) -> None:
         """Raise EngineError for a layer that the trained part of a network does not have."""
         if self.layer > trained_blocks:

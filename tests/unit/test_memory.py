@@ -9,7 +9,7 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.machine import memory_lines
 from heatcrop.nets.devices import Card, Devices
 from heatcrop.nets.gluon.blocks import build_blocks
-from heatcrop.nets.gluon.classifier import MxnetClassifier, activation_numbers, build_classifier
+from heatcrop.nets.gluon.classifier import MxnetClassifier, build_classifier
 from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.memory import training_need
@@ -26,7 +26,7 @@ def test_the_count_is_near_what_mxnet_plans(backbone):
     required = {name: "null" if name == "data" else "write" for name in symbol.list_arguments()}
     executor = symbol.simple_bind(ctx=mx.cpu(), grad_req=required, data=(ROWS, 3, SIDE, SIDE))
     planned = int(re.findall(r"Total (\d+) MB allocated", executor.debug_str())[0])
-    counted = ROWS * 4 * activation_numbers(net, (3, SIDE, SIDE)) / 2**20
+    counted = ROWS * 4 * MxnetClassifier(net, (3, SIDE, SIDE)).activation_numbers() / 2**20
     assert 0.8 * planned < counted < 1.15 * planned
 
 

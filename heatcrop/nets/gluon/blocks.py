@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from heatcrop.nets.gluon.engine import gluoncv_net, mxnet
 from heatcrop.nets.gluon.feature_blocks import feature_blocks
 from heatcrop.nets.gluon.inceptionv4 import inception_v4
 from heatcrop.nets.gluon.lite0 import lite0_blocks, load_lite0
-from heatcrop.nets.weights.zoo_files import read_zoo_weights
+from heatcrop.nets.weights.zoo_files import read_zoo_weights, weights_file
 
 
 def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slice = slice(None)) -> list[Any]:
@@ -30,9 +29,7 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
     initializer = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
     if spec.source == "timm":
         raise EngineError(f"MXNet has no {name}; set runtime.trainer to torch")
-    path = None if weights in ("imagenet", "none") else Path(weights)
-    if path is not None and not path.is_file():
-        raise WeightsError(f"{path}: no such weight file; give imagenet, none or an existing file")
+    path = weights_file(weights)
     if spec.source == "lite0":
         if weights != "none":
             blocks = lite0_blocks(part)
@@ -42,23 +39,19 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
         for block in blocks:
             block.initialize(initializer)
         return blocks[part]
-    if weights == "imagenet":
-        if spec.source == "inceptionv4":
-            raise WeightsError(
-                "no ImageNet weights of inceptionv4 are published for MXNet; give a file "
-                "(--set network.weights=FILE.params), or --set network.weights=none"
-            )
-        net = gluoncv_net(name, pretrained=True)
-    else:
-        net = inception_v4() if spec.source == "inceptionv4" else gluoncv_net(name)
+    if spec.source == "inceptionv4" and weights == "imagenet":
+        raise WeightsError(
+            "no ImageNet weights of inceptionv4 are published for MXNet; give a file "
+            "(--set network.weights=FILE.params), or --set network.weights=none"
+        )
+    net = inception_v4() if spec.source == "inceptionv4" else gluoncv_net(name, weights == "imagenet")
+    if weights != "imagenet":
         net.initialize(initializer)
-        if path is not None and path.suffix == ".params":
-            try:
-                net.load_parameters(str(path))
-            except (mx.MXNetError, AssertionError, ValueError) as error:
-                raise WeightsError(
-                    f"{path}: does not fit {name}: {str(error).splitlines()[0][:200]}"
-                ) from error
+    if path is not None and path.suffix == ".params":
+        try:
+            net.load_parameters(str(path))
+        except (mx.MXNetError, AssertionError, ValueError) as error:
+            raise WeightsError(f"{path}: does not fit {name}: {str(error).splitlines()[0][:200]}") from error
     blocks = feature_blocks(net, spec.head_px, name)
     # Model zoo layers learn their number of input channels from the first input: give them one.
     side = max(64, spec.least_px)

@@ -44,7 +44,7 @@ class MxnetEngine(TrainingEngine):
         return False
 
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
-        return MxnetTrunk(trunk_blocks(plan, seed), image_shape)
+        return MxnetTrunk(chain(*trunk_blocks(plan, seed)), image_shape)
 
     def classifier(
         self, plan: NetworkPlan, input_shape: Shape, n_classes: int, pooling: float, seed: int
@@ -57,33 +57,19 @@ class MxnetEngine(TrainingEngine):
 class MxnetTrunk(Trunk):
     """Gluon blocks whose weights stay."""
 
-    def __init__(self, blocks: list[Any], image_shape: Shape) -> None:
-        self.blocks, self._image_shape = blocks, image_shape
-
     @property
     def output_shape(self) -> Shape:
-        return output_shape(self.blocks, self._image_shape)
+        return output_shape(self.net, self.image_shape)
 
     def export(self, path: Path) -> None:
-        export_onnx(chain(*self.blocks), self._image_shape, path, ("features",))
+        export_onnx(self.net, self.image_shape, path, ("features",))
 
     def runner(self, devices: Devices) -> Runner:
-        return mxnet_runner(chain(*self.blocks), devices.training_gpu, devices.amp)
+        return mxnet_runner(self.net, devices.training_gpu, devices.amp)
 
 
 class MxnetClassifier(Classifier):
     """A Gluon block, see :func:`build_classifier`."""
-
-    def __init__(self, net: Any, input_shape: Shape) -> None:
-        self.net, self.input_shape = net, input_shape
-
-    @property
-    def n_blocks(self) -> int:
-        return len(self.net.blocks)
-
-    @property
-    def pooling(self) -> float:
-        return float(self.net.pooling)
 
     def load(self, path: Path) -> MxnetClassifier:
         parameters = self.net._collect_params_with_prefix()
@@ -117,7 +103,16 @@ class MxnetClassifier(Classifier):
         return MxnetUpdater(self.net, optimiser, contexts, devices.amp)
 
     def activation_numbers(self) -> int:
-        return activation_numbers(self.net, self.input_shape)
+        symbol = self.net(mxnet().sym.var("data"))
+        operators = {node["name"]: node["op"] for node in json.loads(symbol.tojson())["nodes"]}
+        internals = symbol.get_internals()
+        _, shapes, _ = internals.infer_shape(data=(1, *self.input_shape))
+        total = math.prod(self.input_shape)
+        for name, shape in zip(internals.list_outputs(), shapes, strict=True):
+            operator = operators.get(name.removesuffix("_output"), "null")
+            if operator != "null" and operator not in _IN_PLACE:
+                total += math.prod(shape)
+        return total
 
     def weight_numbers(self) -> int:
         return sum(math.prod(p.shape) for p in self.net.collect_params().values())
@@ -230,20 +225,6 @@ def build_classifier(
     net.weight.initialize()
     net.bias.initialize()
     return net
-
-
-def activation_numbers(net: Any, input_shape: tuple[int, ...]) -> int:
-    """Count the numbers of one row that stay in memory from the forward to the backward pass."""
-    symbol = net(mxnet().sym.var("data"))
-    operators = {node["name"]: node["op"] for node in json.loads(symbol.tojson())["nodes"]}
-    internals = symbol.get_internals()
-    _, shapes, _ = internals.infer_shape(data=(1, *input_shape))
-    total = math.prod(input_shape)
-    for name, shape in zip(internals.list_outputs(), shapes, strict=True):
-        operator = operators.get(name.removesuffix("_output"), "null")
-        if operator != "null" and operator not in _IN_PLACE:
-            total += math.prod(shape)
-    return total
 
 
 def _fresh_names() -> Any:

@@ -217,14 +217,15 @@ def _without_torch() -> Iterator[None]:
         sys.modules.update(hidden)
 
 
-def gluoncv_net(name: str, **options: Any) -> Any:
+def gluoncv_net(name: str, pretrained: bool = False) -> Any:
     """Build a network of GluonCV's model zoo; EngineError where GluonCV or the network is missing."""
     try:
-        return _model_zoo().get_model(name, **options)
+        return _model_zoo().get_model(name, pretrained=pretrained)
     except ValueError as error:
-        lacks = "published weights of" if options.get("pretrained") else "network"
-        advice = "; give a file, or network.weights=none" if options.get("pretrained") else "; see its list"
-        raise EngineError(f"GluonCV's model zoo has no {lacks} {name!r}{advice}") from error
+        lacks, advice = "network", "see its list"
+        if pretrained:
+            lacks, advice = "published weights of", "give a file, or network.weights=none"
+        raise EngineError(f"GluonCV's model zoo has no {lacks} {name!r}; {advice}") from error
 
 
 def zoo_checksums() -> dict[str, str]:
@@ -237,9 +238,7 @@ def _model_file(name: str, *_options: Any, **_more: Any) -> str:
     """Take the place of GluonCV's download, which may leave half a file and reports its causes poorly."""
     if name not in zoo_checksums():
         raise ValueError(f"no published weights of {name}")
-    from heatcrop.nets.weights.published import (
-        published_file,  # it needs more than ONNX Runtime's few packages
-    )
+    from heatcrop.nets.weights.published import published_file  # not where only ONNX Runtime is installed
 
     return str(published_file(name, zoo_checksums()[name]))
 

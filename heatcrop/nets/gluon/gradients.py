@@ -17,9 +17,6 @@ from heatcrop.nets.gluon.engine import in_one_thread, mxnet
 from heatcrop.nets.inference import Runner, in_parts
 from heatcrop.nets.maps import MapPlan
 
-_IMAGES_TIMES_CLASSES = 64
-"""Of one backward pass."""
-
 
 def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
     """Run a trained classifier on MXNet for its logits (N, C) and its class maps (N, C, h, w).
@@ -61,8 +58,7 @@ def gradient_runner(net: Any, plan: MapPlan, gpu: int | None = None) -> Runner:
         maps = maps.reshape((len(x), n_classes, *maps.shape[1:]))
         return logits[::n_classes].asnumpy(), maps.asnumpy()
 
-    size = max(1, _IMAGES_TIMES_CLASSES // net.weight.shape[0])
-    return in_one_thread(in_parts(run, size))
+    return in_one_thread(in_parts(run, plan.images_at_once(net.weight.shape[0])))
 
 
 def _with_running_statistics(net: Any, blocks: list[Any]) -> Any:

@@ -6,7 +6,7 @@ have the same names in both engines. Any other network is timm's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,106 +17,79 @@ from torch import nn
 
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import TIMM, backbone
-from heatcrop.nets.lite0 import EPSILON, HEAD, RESIDUALS, STEM, lite0_arrays
+from heatcrop.nets.lite0 import BLOCKS, EPSILON, Convolution, lite0_arrays
 from heatcrop.nets.weights.published import RESNETS, published_file
-from heatcrop.nets.weights.zoo_files import read_named, read_zoo_weights
+from heatcrop.nets.weights.zoo_files import read_named, read_zoo_weights, weights_file
 from heatcrop.wording import counted
 
 _UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-class Pad(nn.Module):
-    """Pad with zeros: left, right, top, bottom."""
-
-    def __init__(self, *width: int) -> None:
-        super().__init__()
-        self.width = width
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.pad(x, self.width)
-
-
-def _conv_bn(out: int, into: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Convolution and batch norm; a stride of 2 pads as TensorFlow's SAME does on even sizes."""
-    layers, pad = [], (kernel - 1) // 2
-    if stride == 2:
-        total = kernel - 2  # an even input needs k - s in total; the odd pixel goes right and below
-        low, high = total // 2, total - total // 2
-        layers.append(Pad(low, high, low, high))
-        pad = 0
-    return [
-        *layers,
-        nn.Conv2d(into, out, kernel, stride, pad, groups=groups, bias=False),
-        nn.BatchNorm2d(out, eps=EPSILON, momentum=0.1),
-    ]
-
-
 class InvertedResidual(nn.Module):
-    """A block of EfficientNet-Lite: widen, filter each channel, narrow."""
+    """A block of EfficientNet-Lite, see :class:`heatcrop.nets.lite0.Block`."""
 
-    def __init__(self, into: int, out: int, kernel: int, stride: int, expand: int) -> None:
+    def __init__(self, body: nn.Module, shortcut: bool) -> None:
         super().__init__()
-        wide = into * expand
-        layers = [*_conv_bn(wide, into, 1), nn.ReLU6()] if expand != 1 else []
-        layers += [*_conv_bn(wide, wide, kernel, stride, groups=wide), nn.ReLU6(), *_conv_bn(out, wide, 1)]
-        self.body = nn.Sequential(*layers)
-        self.shortcut = stride == 1 and into == out
+        self.body, self.shortcut = body, shortcut
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.body(x) if self.shortcut else self.body(x)
 
 
+def _lite0_layers(plan: Convolution) -> list[nn.Module]:
+    low, high = plan.padding
+    layers: list[nn.Module] = []
+    if plan.stride == 2:  # more on one side than on the other
+        layers.append(nn.ZeroPad2d((low, high, low, high)))
+        low = 0
+    sizes = (plan.into, plan.out, plan.kernel, plan.stride, low)
+    layers.append(nn.Conv2d(*sizes, groups=plan.groups, bias=False))
+    layers.append(nn.BatchNorm2d(plan.out, eps=EPSILON, momentum=0.1))
+    return [*layers, nn.ReLU6()] if plan.relu6 else layers
+
+
 def _lite0() -> list[nn.Module]:
+    bodies = [
+        nn.Sequential(*(layer for one in plan.layers for layer in _lite0_layers(one))) for plan in BLOCKS
+    ]
     return [
-        nn.Sequential(*_conv_bn(STEM, 3, 3, 2), nn.ReLU6()),
-        *(InvertedResidual(*plan) for plan in RESIDUALS),
-        nn.Sequential(*_conv_bn(HEAD, RESIDUALS[-1][1], 1), nn.ReLU6()),
+        InvertedResidual(body, plan.shortcut) if plan.residual else body
+        for plan, body in zip(BLOCKS, bodies, strict=True)
     ]
 
 
-class BasicBlock(nn.Module):
-    """A unit of ResNet18 and 34, version 2: normalise before each convolution.
+class ResidualUnit(nn.Module):
+    """A unit of a residual network, version 2: normalise before each convolution.
 
-    Source: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016.
+    Source: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016. Two convolutions, or with
+    `bottleneck` three, of which the middle one works on a quarter of the channels.
     """
 
-    def __init__(self, into: int, out: int, stride: int) -> None:
+    def __init__(self, into: int, out: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(into)
-        self.conv1 = nn.Conv2d(into, out, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        sizes = [(into, out, 3, stride), (out, out, 3, 1)]  # input and output channels, kernel, stride
+        if bottleneck:
+            narrow = out // 4
+            sizes = [(into, narrow, 1, 1), (narrow, narrow, 3, stride), (narrow, out, 1, 1)]
+        self.count = len(sizes)
+        for number, (channels, *rest) in enumerate(sizes, 1):
+            convolution = nn.Conv2d(channels, *rest, padding=rest[1] // 2, bias=False)
+            self.add_module(f"bn{number}", nn.BatchNorm2d(channels))
+            self.add_module(f"conv{number}", convolution)
         self.downsample = nn.Conv2d(into, out, 1, stride, bias=False) if into != out or stride > 1 else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         active = F.relu(self.bn1(x), inplace=True)
         shortcut = x if self.downsample is None else self.downsample(active)
-        return self.conv2(F.relu(self.bn2(self.conv1(active)), inplace=True)) + shortcut
-
-
-class Bottleneck(nn.Module):
-    """A unit of ResNet50, 101 and 152, version 2."""
-
-    def __init__(self, into: int, out: int, stride: int) -> None:
-        super().__init__()
-        narrow = out // 4
-        self.bn1 = nn.BatchNorm2d(into)
-        self.conv1 = nn.Conv2d(into, narrow, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(narrow)
-        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(narrow)
-        self.conv3 = nn.Conv2d(narrow, out, 1, bias=False)
-        self.downsample = nn.Conv2d(into, out, 1, stride, bias=False) if into != out or stride > 1 else None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        active = F.relu(self.bn1(x), inplace=True)
-        shortcut = x if self.downsample is None else self.downsample(active)
-        inner = F.relu(self.bn2(self.conv1(active)), inplace=True)
-        return self.conv3(F.relu(self.bn3(self.conv2(inner)), inplace=True)) + shortcut
+        x = self.conv1(active)
+        for number in range(2, self.count + 1):
+            norm, convolution = self.get_submodule(f"bn{number}"), self.get_submodule(f"conv{number}")
+            x = convolution(F.relu(norm(x), inplace=True))
+        return x + shortcut
 
 
 def _resnet_v2(depth: int) -> list[nn.Module]:
-    unit: Any = BasicBlock if depth < 50 else Bottleneck
+    bottleneck = depth >= 50
     scaling = nn.BatchNorm2d(3)  # of the input; its weight and bias stay 1 and 0
     scaling.weight.requires_grad_(False)
     scaling.bias.requires_grad_(False)
@@ -124,9 +97,9 @@ def _resnet_v2(depth: int) -> list[nn.Module]:
     blocks += [nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     into = 64
     for stage, repeats in enumerate(_UNITS[depth]):
-        out = (64 if depth < 50 else 256) * 2**stage
+        out = (256 if bottleneck else 64) * 2**stage
         for repeat in range(repeats):
-            blocks.append(unit(into, out, 2 if stage and repeat == 0 else 1))
+            blocks.append(ResidualUnit(into, out, 2 if stage and repeat == 0 else 1, bottleneck))
             into = out
     return [*blocks, nn.BatchNorm2d(into), nn.ReLU()]
 
@@ -153,7 +126,6 @@ def _timm(name: str, weights: str, side_px: int) -> list[nn.Module]:
     import timm
 
     options: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
-    path = None if weights in ("imagenet", "none") else weights
     try:
         if any(part in name for part in ("vit", "deit", "eva", "swin", "beit")):
             options["img_size"] = side_px
@@ -167,12 +139,11 @@ def _timm(name: str, weights: str, side_px: int) -> list[nn.Module]:
             f"to store them; or give a local file (--set network.weights=FILE.safetensors), or "
             f"--set network.weights=none"
         ) from error
-    if path is not None:
-        _load_timm(net, Path(path))
+    if weights not in ("imagenet", "none"):
+        _load_timm(net, Path(weights))
     map_of = FeatureMap(net).eval()
-    with torch.no_grad():
-        shape = map_of(torch.zeros(1, 3, side_px, side_px)).shape
-    if len(shape) != 4 or shape[2] * shape[3] < 2:
+    shape = output_shape(map_of, (3, side_px, side_px))
+    if len(shape) != 3 or shape[1] * shape[2] < 2:
         raise EngineError(f"timm/{name} has no feature map with positions; choose another network.backbone")
     return [map_of]
 
@@ -203,15 +174,13 @@ def build_modules(name: str, weights: str, seed: int, side_px: int) -> list[nn.M
     EngineError where this engine has no such backbone, WeightsError where weights are missing or do not fit.
     """
     torch.manual_seed(seed)
-    path = None if weights in ("imagenet", "none") else Path(weights)
-    if path is not None and not path.is_file():
-        raise WeightsError(f"{path}: no such weight file; give imagenet, none or an existing file")
+    path = weights_file(weights)
     if name.startswith(TIMM):
         return _timm(name.removeprefix(TIMM), weights, side_px)
     if name == "efficientnet_lite0":
         blocks = _lite0()
         if weights != "none":
-            _load_lite0(blocks, path)
+            load_arrays(named_tensors(nn.Sequential(*blocks)).values(), lite0_arrays(path))
             return blocks
     elif name in RESNETS:
         blocks = _resnet_v2(_depth(name))
@@ -230,23 +199,6 @@ def build_modules(name: str, weights: str, seed: int, side_px: int) -> list[nn.M
     return blocks
 
 
-def _load_lite0(blocks: Sequence[nn.Module], path: Path | None) -> None:
-    """Load ImageNet weights, see :func:`heatcrop.nets.lite0.lite0_arrays`."""
-    arrays = lite0_arrays(path)
-    own = nn.Sequential(*blocks).state_dict()
-    tensors = [(name, tensor) for name, tensor in own.items() if not name.endswith("num_batches_tracked")]
-    if len(tensors) != len(arrays):
-        raise WeightsError(
-            f"the weight file holds {counted(len(arrays), 'array(s)')}, the network {len(tensors)}"
-        )
-    with torch.no_grad():
-        for (_, tensor), (name, array) in zip(tensors, arrays, strict=True):
-            if tuple(tensor.shape) != array.shape:
-                wanted = tuple(tensor.shape)
-                raise WeightsError(f"{name} has shape {array.shape}, the network expects {wanted}")
-            tensor.copy_(torch.from_numpy(array))
-
-
 def _depth(name: str) -> int:
     return int(name.removeprefix("resnet").removesuffix("_v2"))
 
@@ -262,10 +214,8 @@ def _load_zoo(blocks: Sequence[nn.Module], path: Path, name: str) -> None:
         for rest, tensor in named_tensors(block).items()
     }
     arrays = read_zoo_weights(path, name, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
-    with torch.no_grad():
-        for key, tensor in tensors.items():
-            tensor.copy_(torch.from_numpy(np.array(arrays[key])))
-        tensors["features.0.gamma"].fill_(1)  # whatever the file holds, as in MXNet: it is not trained
+    arrays["features.0.gamma"] = np.ones(3)  # whatever the file holds, as in MXNet: it is not trained
+    load_arrays(tensors.values(), [arrays[key] for key in tensors])
 
 
 def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -281,13 +231,14 @@ def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Load arrays by the names of :func:`named_tensors`."""
+def output_shape(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Find the shape that leaves a module by running it once; both without the batch axis."""
     with torch.no_grad():
-        for name, tensor in named_tensors(module).items():
-            tensor.copy_(torch.from_numpy(np.array(arrays[name])))
+        return tuple(module(torch.zeros(1, *input_shape)).shape[1:])
 
 
-def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """List the shapes of :func:`named_tensors`."""
-    return {name: tuple(tensor.shape) for name, tensor in named_tensors(module).items()}
+def load_arrays(tensors: Iterable[torch.Tensor], arrays: Iterable[np.ndarray]) -> None:
+    """Replace the values of tensors by those of arrays of the same shapes."""
+    with torch.no_grad():
+        for tensor, array in zip(tensors, arrays, strict=True):
+            tensor.copy_(torch.from_numpy(np.array(array)))

@@ -26,7 +26,7 @@ from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, Tr
 from heatcrop.nets.devices import Devices
 from heatcrop.nets.inference import CPU_BATCH, Runner, in_parts
 from heatcrop.nets.maps import MapPlan
-from heatcrop.nets.pytorch.blocks import build_modules, load_arrays, named_tensors, shapes_of
+from heatcrop.nets.pytorch.blocks import build_modules, load_arrays, named_tensors, output_shape
 from heatcrop.nets.pytorch.group import (
     ProcessGroup,
     SharedStatistics,
@@ -38,8 +38,6 @@ from heatcrop.nets.updater import MASKED, Optimiser, Updater
 from heatcrop.nets.weights.params_file import read_classifier, write_classifier
 
 _OPSET = 17
-_IMAGES_TIMES_CLASSES = 64
-"""Of one backward pass."""
 
 
 class TorchEngine(TrainingEngine):
@@ -95,19 +93,15 @@ def _refuse_dilation(plan: NetworkPlan) -> None:
 class TorchTrunk(Trunk):
     """Modules whose weights stay."""
 
-    def __init__(self, net: nn.Module, image_shape: Shape) -> None:
-        self._net, self._image_shape = net, image_shape
-
     @property
     def output_shape(self) -> Shape:
-        with torch.no_grad():
-            return tuple(self._net(torch.zeros(1, *self._image_shape)).shape[1:])
+        return output_shape(self.net, self.image_shape)
 
     def export(self, path: Path) -> None:
-        export_onnx(self._net, self._image_shape, path, ("features",))
+        export_onnx(self.net, self.image_shape, path, ("features",))
 
     def runner(self, devices: Devices) -> Runner:
-        return torch_runner(self._net, devices)
+        return torch_runner(self.net, devices)
 
 
 class ClassifierNet(nn.Module):
@@ -165,9 +159,8 @@ def build_classifier(
     pooling: float = 1.0,
 ) -> TorchClassifier:
     """Put a fresh linear layer behind modules; there are none where all are frozen."""
-    with torch.no_grad():
-        shape = nn.Sequential(*blocks).eval()(torch.zeros(1, *input_shape)).shape
-    net = ClassifierNet(blocks, shape[1], n_classes, dropout, pooling)
+    n_features = output_shape(nn.Sequential(*blocks).eval(), input_shape)[0]
+    net = ClassifierNet(blocks, n_features, n_classes, dropout, pooling).eval()
     nn.init.normal_(net.weight, std=0.01, generator=torch.Generator().manual_seed(seed))
     return TorchClassifier(net, input_shape)
 
@@ -175,20 +168,10 @@ def build_classifier(
 class TorchClassifier(Classifier):
     """A :class:`ClassifierNet`."""
 
-    def __init__(self, net: ClassifierNet, input_shape: Shape) -> None:
-        self.net, self.input_shape = net.eval(), input_shape
-
-    @property
-    def n_blocks(self) -> int:
-        return len(self.net.blocks)
-
-    @property
-    def pooling(self) -> float:
-        return self.net.pooling
-
     def load(self, path: Path) -> TorchClassifier:
-        arrays, self.net.pooling = read_classifier(path, shapes_of(self.net))
-        load_arrays(self.net, arrays)
+        own = named_tensors(self.net)
+        arrays, self.net.pooling = read_classifier(path, {name: tuple(t.shape) for name, t in own.items()})
+        load_arrays(own.values(), [arrays[name] for name in own])
         return self
 
     def save(self, path: Path) -> None:
@@ -468,7 +451,7 @@ def gradient_runner(net: ClassifierNet, plan: MapPlan, devices: Devices) -> Runn
         with lock:
             return run(np.ascontiguousarray(x, np.float32))
 
-    return in_parts(one_at_a_time, max(1, _IMAGES_TIMES_CLASSES // n_classes))
+    return in_parts(one_at_a_time, plan.images_at_once(n_classes))
 
 
 def export_onnx(net: nn.Module, input_shape: Shape, path: Path, outputs: tuple[str, ...]) -> None:

@@ -20,6 +20,16 @@ Layers = Sequence[tuple[str, np.ndarray]]
 """Arrays in the order of the forward pass, each with its kind: ``weight``, ``gamma`` and so on."""
 
 
+def weights_file(weights: str) -> Path | None:
+    """Return the file of a network's weights; None for ``imagenet`` and ``none``."""
+    path = Path(weights)
+    if weights in ("imagenet", "none"):
+        return None
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weight file; give imagenet, none or an existing file")
+    return path
+
+
 def read_zoo_weights(path: Path, network: str, shapes: Shapes) -> dict[str, np.ndarray]:
     """Read the weights of a network of the model zoo, with or without its head.
 
@@ -125,9 +135,7 @@ def _kind(name: str) -> str:
     return next((kind for kind in _KINDS if name.endswith(kind)), name)
 
 
-def _name_by_order(
-    layers: Layers, shapes: Mapping[str, tuple[int, ...]], path: Path
-) -> dict[str, np.ndarray]:
+def _name_by_order(layers: Layers, shapes: Shapes, path: Path) -> dict[str, np.ndarray]:
     """Give arrays the names at the same places; WeightsError where number, kinds or shapes differ."""
     if len(layers) != len(shapes):
         raise WeightsError(
