@@ -154,12 +154,15 @@ def compared_runs(paths: Sequence[Path]) -> list[ComparedRun]:
         raise UsageError(f"--run: {len(paths)} runs are given; two can be compared, more in pairs")
     if paths[0].resolve() == paths[1].resolve():
         raise UsageError(f"{paths[1]}: is given twice; give two different runs")
-    found = []
-    for folder in map(RunFolder, paths):
-        known = known_tasks(folder)
+    folders = [RunFolder(path) for path in paths]
+    for folder in folders:  # both, before the data of one is loaded, or even rendered again
+        refuse_no_run(folder)
         refuse_old_records(folder)
+        require_finished(folder)
+    found = []
+    for folder in folders:
         dataset = reload_dataset(folder, keep=False)
-        found.append(ComparedRun(folder, known, dataset.tasks, dataset.boxes_true))
+        found.append(ComparedRun(folder, known_tasks(folder), dataset.tasks, dataset.boxes_true))
     return found
 
 

@@ -259,7 +259,10 @@ def test_a_wrong_use_is_reported(call, finished_run, words, message):
     assert message in printed
 
 
-def test_a_folder_that_is_no_run_is_reported(call, finished_run, tmp_path):
+def test_a_folder_that_is_no_run_is_reported_before_data_are_loaded(
+    call, finished_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("heatcrop.cli.run_folders.load_dataset", lambda *_, **__: pytest.fail("loaded"))
     code, printed = refused(call, "--run", finished_run.name, "--run", tmp_path)
     assert code == 1
     assert "is not a run folder" in printed
