@@ -201,17 +201,15 @@ def test_box_features_are_those_of_each_box(tmp_path):
 
     image = np.zeros((64, 64, 3), np.uint8)
     image[:32, :32], image[32:, 32:] = (250, 10, 10), (10, 10, 250)
-    paths = [str(tmp_path / f"{i}.jpg") for i in range(3)]
+    paths = [str(tmp_path / f"{i}.jpg") for i in range(12)]
     for path in paths:
         write_jpeg(tmp_path / path, image, 98)
     form = InputForm(32, "pad", BACKBONES["efficientnet_lite0"], 2)
-    done = []
-    found = box_features(
-        lambda x: (x,), form, paths, [[(0, 0, 32, 32), (32, 32, 64, 64)], [], [(32, 32, 64, 64)]], done.append
-    )
-    assert [len(rows) for rows in found] == [2, 0, 1]
-    red, blue = found[0]
-    assert red[0] > 0.5 > red[2]
-    assert blue[2] > 0.5 > blue[0]
-    assert found[2][0] == pytest.approx(blue, abs=1e-5)
-    assert sum(done) == 3
+    done, first, second = [], (0, 0, 32, 32), (32, 32, 64, 64)
+    found = box_features(lambda x: (x,), form, paths, [[first, second], [], [second]] * 4, done.append)
+    assert [len(rows) for rows in found] == [2, 0, 1] * 4
+    for (red, blue), only in zip(found[::3], found[2::3], strict=True):
+        assert red[0] > 0.5 > red[2]
+        assert blue[2] > 0.5 > blue[0]
+        assert only[0] == pytest.approx(blue, abs=1e-5)
+    assert sum(done) == 12
