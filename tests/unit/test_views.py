@@ -16,7 +16,7 @@ def ramp(width, height):
     return image
 
 
-def test_the_whole_picture_at_its_own_size_is_itself():
+def test_the_full_image_at_its_own_size_is_itself():
     image = ramp(80, 80)
     assert (sample(image, View(0, 0, 80, 80), 80) == image).all()
 
@@ -61,7 +61,7 @@ def test_the_area_beyond_the_border_is_filled():
 
 
 @pytest.mark.parametrize("view", [View(200, 0, 300, 100), View(-50, -50, -10, -10), View(0, 100, 10, 110)])
-def test_a_view_outside_the_picture_is_all_fill(view):
+def test_a_view_outside_the_image_is_all_fill(view):
     assert (sample(ramp(100, 100), view, 32) == 128).all()
 
 
@@ -187,7 +187,7 @@ def test_every_test_view_lies_within_the_base_view(x0, y0, w, h, scales, grid, f
     assert sum(v.flip for v in views) * 2 == (len(views) if flip else 0)
 
 
-def test_plain_test_views_are_the_picture_and_its_mirror():
+def test_plain_test_views_are_the_image_and_its_mirror():
     base = View(0, 10, 20, 40)
     assert TestViews().on(base) == [base, View(0, 10, 20, 40, True)]
     assert TestViews(flip=False).on(base) == [base]
