@@ -120,8 +120,9 @@ class ClassifierNet(nn.Module):
         """Pool features (N, F, h, w) and weigh them into logits (N, C)."""
         if self.pooling < 1:
             return self.logits_of(self.maps_of(F.dropout2d(features, self.dropout, self.training)))
-        pooled = F.dropout(features.mean(dim=(2, 3)), self.dropout, self.training)  # (N, F)
-        return F.linear(pooled, self.weight, self.bias)
+        # The gradient of `mean` is not in channels-last format, and batch norm's backward pass then slow.
+        pooled = F.avg_pool2d(features, features.shape[2:]).flatten(1)  # (N, F)
+        return F.linear(F.dropout(pooled, self.dropout, self.training), self.weight, self.bias)
 
     def maps_of(self, features: torch.Tensor) -> torch.Tensor:
         """Weigh features (N, F, h, w) into class maps (N, C, h, w)."""
