@@ -120,7 +120,7 @@ class ClassifierNet(nn.Module):
         """Pool features (N, F, h, w) and weigh them into logits (N, C)."""
         if self.pooling < 1:
             return self.logits_of(self.maps_of(F.dropout2d(features, self.dropout, self.training)))
-        # The gradient of `mean` is not in channels-last format, and batch norm's backward pass then slow.
+        # The gradient of `mean` is not in channels-last format; batch norm's backward pass is then slow.
         pooled = F.avg_pool2d(features, features.shape[2:]).flatten(1)  # (N, F)
         return F.linear(F.dropout(pooled, self.dropout, self.training), self.weight, self.bias)
 
