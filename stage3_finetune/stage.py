@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from heatcrop.data.splits import assign_folds
 from heatcrop.files import write_json
 from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import fit_fusion, fuse
 from heatcrop.nets.classifier import Classifier
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import read_arrays, unseen_rows, write_arrays, write_predictions
-from heatcrop.runs.progress import log
+from heatcrop.runs.progress import log, progress
 from heatcrop.runs.reading import read_array
 from heatcrop.training.batches import Images
-from heatcrop.training.stage import BranchStage
+from heatcrop.training.inputs import INFERENCE_BATCH
+from heatcrop.training.probe import probe_labels
+from heatcrop.training.stage import BranchStage, Job
+
+_PROBE_FOLDS = 5
 
 
 class FinetuneStage(BranchStage):
@@ -51,6 +57,60 @@ class FinetuneStage(BranchStage):
         classifier = self.context.classifier(self.inputs.shape, self.group.n_classes)
         return classifier.load(self.networks_folder.weights(1, network))
 
+    def jobs(self) -> Iterator[list[Job]]:
+        """Also check the labels of each fold, beside its predictions."""
+        for step in super().jobs():
+            checks: list[Job] = [("check_labels", [network]) for network in self.networks[1:]]
+            yield step + checks if step[0][0] == "infer" else step
+
+    def check_labels(self, network: str) -> None:
+        """Predict the rows of a fold once more, by probes on the features that their network computes.
+
+        The network does not know their labels; a probe knows all of them but those of a fifth of the rows.
+        """
+        group, seed = self.group, self.context.seed
+        rows = np.intersect1d(self.predicted_rows(network), self.train_rows)
+        found, exported = (
+            np.full((len(rows), group.n_classes), np.nan),
+            self.cache / f"{network}.features.onnx",
+        )
+        runner = self.context.open_features(
+            self.weights(network), exported, self.inputs.shape, group.n_classes
+        )
+        batch = max(1, INFERENCE_BATCH // self.inputs.n_views)
+
+        def pooled(x: np.ndarray) -> np.ndarray:
+            features = runner(x.reshape(-1, *x.shape[2:]))[0].mean(axis=(2, 3))
+            return np.asarray(features.reshape(*x.shape[:2], -1).mean(axis=1))
+
+        for number in np.unique(group.task_of[rows]).tolist():
+            own, columns = group.task_of[rows] == number, group.columns(number)
+            task_rows = rows[own]
+            letters = group.letters[task_rows, columns]
+            folds = assign_folds(letters, group.groups[task_rows], _PROBE_FOLDS, seed)
+
+            def features_of(index: np.ndarray, task_rows: np.ndarray = task_rows) -> Iterator[np.ndarray]:
+                return (part for part, _ in self.inputs.testing(task_rows[index], batch, work=pooled))
+
+            with progress(f"{group.short}: check labels of {network}", None):
+                found[own, columns] = probe_labels(
+                    features_of, letters.argmax(axis=1), letters.shape[1], folds, seed
+                )
+        write_arrays(self._checked(network), rows=rows, probabilities=found)
+
+    def _checked(self, network: str) -> Path:
+        return self.cache / f"{network}.labels.npz"
+
+    def _probe(self, number: int) -> np.ndarray:
+        """Join what the probes of all folds predict of one task, (N, C); NaN elsewhere."""
+        span, columns = self.group.rows_of(number), self.group.columns(number)
+        joined = np.full(self.group.tasks[number].letters.shape, np.nan)
+        for network in self.networks[1:]:
+            checked = read_arrays(self._checked(network), ("rows", "probabilities"))
+            own = (checked["rows"] >= span.start) & (checked["rows"] < span.stop)
+            joined[checked["rows"][own] - span.start] = checked["probabilities"][own, columns]
+        return joined
+
     def images(self) -> Images:
         boxes = [
             read_arrays(folder.boxes, ("predicted",), len(data))["predicted"]
@@ -78,7 +138,7 @@ class FinetuneStage(BranchStage):
             "crop": write_predictions(folder.predictions_csv(3), data, crop, networks, predicted),
             "fused": write_predictions(folder.fused_csv, data, fused, networks, predicted),
         }
-        write_arrays(folder.predictions(3), **branches, networks=networks)
+        write_arrays(folder.predictions(3), **branches, networks=networks, probe=self._probe(number))
         fitted_on = "val + folds" if len(self.networks) > 1 else "val"
         record = {**dataclasses.asdict(fusion), "rows": len(fitted), "fitted_on": fitted_on}
         write_json(folder.fusion, record)

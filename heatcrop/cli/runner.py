@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from stage2_crop.zoom import FullImageNetwork
 
 # Raised when a stage's code makes something else from the same settings and data.
-_CODE = {"cam": 10, "crop": 17, "finetune": 7}
+_CODE = {"cam": 10, "crop": 17, "finetune": 8}
 _NEEDS = {"crop": ("cam", "heatmaps"), "finetune": ("crop", "boxes")}
 
 

@@ -97,6 +97,10 @@ class Classifier(abc.ABC):
         """Run it on the training engine: logits and class maps, made as planned."""
 
     @abc.abstractmethod
+    def without_linear(self) -> Trunk:
+        """Return the blocks without the linear layer; they share their weights with the classifier."""
+
+    @abc.abstractmethod
     def digest(self) -> str:
         """Compute a checksum of the weights."""
 
@@ -218,7 +222,8 @@ class NetworkContext:
         """
         if self.network.frozen_blocks == 0:
             return None
-        return self._open_blocks(self.network, self.trunk_folder / "trunk.onnx", self.form.side_px, export)
+        trunk = self.training_engine.trunk(self.network, self.image_shape, self.seed)
+        return self._open_blocks(trunk, self.trunk_folder / "trunk.onnx", export)
 
     @property
     def probe_form(self) -> InputForm:
@@ -232,11 +237,19 @@ class NetworkContext:
 
         S is the side of :attr:`probe_form`.
         """
-        plan = dataclasses.replace(self.network, frozen_blocks=-1)
-        return self._open_blocks(plan, folder / "backbone.onnx", self.probe_form.side_px)
+        plan, side = dataclasses.replace(self.network, frozen_blocks=-1), self.probe_form.side_px
+        trunk = self.training_engine.trunk(plan, (3, side, side), self.seed)
+        return self._open_blocks(trunk, folder / "backbone.onnx")
 
-    def _open_blocks(self, plan: NetworkPlan, path: Path, side_px: int, export: bool = False) -> Runner:
-        trunk = self.training_engine.trunk(plan, (3, side_px, side_px), self.seed)
+    def open_features(self, weights: Path, exported: Path, input_shape: Shape, n_classes: int) -> Runner:
+        """Open a trained classifier without its linear layer: to its last feature map, (B, F, h, w).
+
+        `weights` as for :meth:`open_classifier`; `exported` is written where ONNX Runtime infers.
+        """
+        classifier = self.classifier(input_shape, n_classes).load(weights)
+        return self._open_blocks(classifier.without_linear(), exported)
+
+    def _open_blocks(self, trunk: Trunk, path: Path, export: bool = False) -> Runner:
         by_trainer = self.devices.infer_by_trainer(self.engine)
         if export or not by_trainer:
             trunk.export(path)

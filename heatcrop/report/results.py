@@ -14,9 +14,9 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import NO, YES
 from heatcrop.files import update_text
 from heatcrop.metrics.localisation import true_boxes
-from heatcrop.metrics.suspects import find_suspects
+from heatcrop.metrics.suspects import find_suspects, join_predictions
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.predictions import is_uncropped, read_arrays, read_branches
+from heatcrop.runs.predictions import is_uncropped, read_arrays, read_branches, read_probe
 from heatcrop.runs.reading import read_array, read_json
 from stage2_crop.boxes import Heatmaps, deciding_heat
 from stage2_crop.plan import CropRule, SearchedRule
@@ -48,6 +48,8 @@ class TaskResults:
     """The rule of the first crops, where `rule` zooms."""
     boxes_true: pd.DataFrame | None = None
     """The true regions, see :func:`heatcrop.metrics.localisation.true_boxes`."""
+    probe: np.ndarray | None = None
+    """(N, C) by probes of training labels, see :func:`heatcrop.training.probe.probe_labels`; else NaN."""
 
     @functools.cached_property
     def regions(self) -> np.ndarray:
@@ -99,12 +101,13 @@ class TaskResults:
 
     @functools.cached_property
     def unseen(self) -> np.ndarray:
-        """(N, C) :attr:`last` of labelled training and validation images; else NaN.
+        """(N, C) :attr:`last` joined with :attr:`probe`: of labelled training and validation images.
 
-        Only of networks that did not train on the image: NaN where one did.
+        NaN elsewhere, and where a network has trained on the image.
         """
         known = self.data.labelled & ~self.trained & (self.data.splits != "test")
-        return np.where(known[:, None], self.last, np.nan)
+        joined = self.last if self.probe is None else join_predictions(self.last, self.probe)
+        return np.where(known[:, None], joined, np.nan)
 
     @functools.cached_property
     def label_probability(self) -> np.ndarray:
@@ -188,6 +191,7 @@ def read_results(
         rule=rule,
         first=searched.first,
         boxes_true=boxes_true,
+        probe=read_probe(task, data),
     )
 
 
@@ -195,8 +199,8 @@ def write_suspects(path: Path, results: TaskResults) -> None:
     """Write the labels of training and validation images, the most doubtful first.
 
     ``image, task, split, label, suggested``: the label, and the most probable class by networks that did not
-    train on the image; ``label_probability, suggested_probability``: of the fused predictions; ``suspect``:
-    1 where confident learning takes the label for wrong. An unchanged file is not written again.
+    train on the image; ``label_probability, suggested_probability``: see :attr:`TaskResults.unseen`;
+    ``suspect``: 1 where confident learning takes the label for wrong. An unchanged file is not written again.
     """
     import pandas as pd
 

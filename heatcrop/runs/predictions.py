@@ -118,6 +118,15 @@ def read_branches(folder: TaskFolder, data: TaskData) -> dict[str, np.ndarray]:
     return found
 
 
+def read_probe(folder: TaskFolder, data: TaskData) -> np.ndarray | None:
+    """Read the probes' predictions of training images, (N, C); None where stage 3 has made none."""
+    path = folder.predictions(3)
+    found = read_arrays(path, rows=len(data)).get("probe") if path.is_file() else None
+    if found is not None and found.shape != data.letters.shape:
+        raise damaged(path, f"probe has shape {found.shape}; expected {data.letters.shape}")
+    return found
+
+
 def branch_file(folder: TaskFolder, branch: str) -> Path:
     """Return the file that holds a branch's probabilities."""
     return folder.predictions(1 if branch == "full" else 3)

@@ -8,7 +8,7 @@ other; the networks of stages 1 and 3 score higher.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -23,6 +23,8 @@ Box = tuple[int, int, int, int]
 _INVERSE_PENALTY = 0.003
 """Of the probe's logistic regression: a thousand standardised features and a few hundred rows need a strong
 penalty; the branch's temperature corrects the remaining over-confidence."""
+_FITTED_ROWS = 2000
+"""Rows that a probe of labels is fitted on: more take minutes."""
 _IMAGES_AT_ONCE = 8
 """Images whose boxes pass the network together: a GPU would wait between smaller batches."""
 
@@ -66,22 +68,78 @@ def probe_predictions(
     From (N, F) features, (N,) classes and (N,) folds to (N, n_classes) probabilities, 0 for classes that the
     other folds lack.
     """
+    out = np.zeros((len(features), n_classes))
+    for fold in np.unique(folds):
+        inside, outside = folds == fold, folds != fold
+        out[inside] = _fit(features[outside], classes[outside], n_classes)(features[inside])
+    return out
+
+
+def probe_labels(
+    features_of: Callable[[np.ndarray], Iterable[np.ndarray]],
+    classes: np.ndarray,
+    n_classes: int,
+    folds: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Predict each row by a linear probe that is fitted on other folds, also of many rows.
+
+    A network that has trained on other images knows nothing of the labels of these; a probe on its features
+    does, of all but the row's own fold.
+
+    Parameters
+    ----------
+    features_of : callable
+        Maps some rows, (B,) int, to their features in order, part by part, each (b, F).
+    classes : ndarray of int, shape (N,)
+    n_classes : int
+    folds : ndarray of int, shape (N,)
+    seed : int
+        Of the sample of up to 2,000 rows that probes are fitted on.
+
+    Returns
+    -------
+    ndarray of float, shape (N, n_classes)
+        Probabilities; NaN where a row's label is no other fold's: no probe could confirm it.
+    """
+    n_rows, out = len(classes), np.full((len(classes), n_classes), np.nan)
+    sampled = np.arange(n_rows)
+    if n_rows > _FITTED_ROWS:
+        sampled = np.sort(np.random.default_rng(seed).choice(n_rows, _FITTED_ROWS, replace=False))
+    features, probes = np.concatenate([*features_of(sampled)]), {}
+    for fold in np.unique(folds).tolist():
+        outside = folds[sampled] != fold
+        known = classes[sampled][outside]
+        probes[fold] = _fit(features[outside], known, n_classes), np.unique(known)
+    first = 0
+    for part in [features] if len(sampled) == n_rows else features_of(np.arange(n_rows)):
+        rows = np.arange(first, first + len(part))
+        first += len(part)
+        for fold, (predict, known) in probes.items():
+            mine = (folds[rows] == fold) & np.isin(classes[rows], known)
+            if mine.any():
+                out[rows[mine]] = predict(part[mine])
+    return out
+
+
+def _fit(features: np.ndarray, classes: np.ndarray, n_classes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit a probe: a function from (M, F) features to (M, n_classes) probabilities, 0 for absent classes."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    out = np.zeros((len(features), n_classes))
-    for fold in np.unique(folds):
-        inside, outside = folds == fold, folds != fold
-        present = np.unique(classes[outside])
-        if len(present) < 2:
-            out[np.ix_(inside, present)] = 1.0
-            continue
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, max_iter=100))
+    present = np.unique(classes)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, max_iter=100))
+    if len(present) > 1:
         with warnings.catch_warnings(), threadpool_limits(1):  # several cores take four times the time of one
             warnings.simplefilter("ignore", ConvergenceWarning)  # close enough to compare boxes
-            probe.fit(features[outside], classes[outside])
-        out[np.ix_(inside, present)] = probe.predict_proba(features[inside])
-    return out
+            probe.fit(features, classes)
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(x), n_classes))
+        out[:, present] = probe.predict_proba(x) if len(present) > 1 else 1.0
+        return out
+
+    return predict

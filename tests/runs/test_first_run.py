@@ -13,7 +13,7 @@ from heatcrop.cli.config_file import read_config
 from heatcrop.data.images import read_image
 from heatcrop.data.tasks import resolve
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.predictions import read_table
+from heatcrop.runs.predictions import read_arrays, read_table
 from tests.tiny_run import PER_CLASS, SIDE_PX, TASKS, TEST_PER_CLASS
 
 CLASSES = 5  # of either task
@@ -109,6 +109,17 @@ def test_crops_of_training_images_are_predicted_by_networks_that_did_not_train_o
     full, crop = (pd.read_csv(folder.predictions_csv(n)).set_index("image") for n in (1, 3))
     train = full.index[full["split"] == "train"]
     assert crop.loc[train, "network"].tolist() == full.loc[train, "network"].tolist()
+
+
+def test_labels_of_training_images_are_checked_by_probes(folder):
+    stage1, stage3 = (read_arrays(folder.predictions(n)) for n in (1, 3))
+    of_folds = np.char.startswith(stage1["networks"], "fold")
+    assert of_folds.any()
+    probed = ~np.isnan(stage3["probe"])
+    assert probed.any()
+    assert not probed[~of_folds].any()
+    assert np.array_equal(probed.any(axis=1), probed.all(axis=1))
+    assert stage3["probe"][probed[:, 0]].sum(axis=1) == pytest.approx(1.0)
 
 
 def test_every_image_has_one_prediction_one_box_and_one_map(folder):

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from heatcrop.data.tasks import Task
+from heatcrop.errors import DataError
 from heatcrop.files import write_text
 from heatcrop.report.build import ReportPlan, build_report
 from heatcrop.report.compare import ComparedRun, build_comparison
@@ -432,6 +433,33 @@ def test_a_training_image_that_no_network_trained_on_is_shown_as_such(tmp_path):
     after = read_results(data, folder, {})
     assert np.flatnonzero(before.trained != after.trained).tolist() == [row]
     assert after.label_probability[row] == (0.375, 0.625)[data.letters[row].argmax()]
+
+
+def test_doubtful_labels_are_those_of_networks_and_probes(built):
+    folder, tasks, *_ = built
+    before = read_results(tasks[ODD], folder, {})
+    listed = ~np.isnan(before.label_probability)
+    probe = np.full(before.last.shape, np.nan)
+    probe[listed] = np.random.default_rng(0).dirichlet(np.ones(probe.shape[1]), listed.sum())
+    after = dataclasses.replace(before, probe=probe)
+    expected = np.sqrt(before.unseen[listed] * probe[listed])
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert after.unseen[listed] == pytest.approx(expected, abs=1e-4)
+    assert np.isnan(after.label_probability[~listed]).all()
+
+
+def test_predictions_of_probes_are_read_with_the_results(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    data = draw_task(folder, "plain", ("up", "down"), 12, True, 1)
+    assert read_results(data, folder, {}).probe is None
+    path = folder.task("plain").predictions(3)
+    arrays, probe = read_arrays(path), np.full((12, 2), 0.5)
+    write_arrays(path, **arrays, probe=probe)
+    assert np.array_equal(read_results(data, folder, {}).probe, probe)
+    write_arrays(path, **arrays, probe=probe[:, :1])
+    with pytest.raises(DataError, match="probe has shape"):
+        read_results(data, folder, {})
 
 
 def test_the_values_that_a_search_tries_do_not_overlap():

@@ -153,6 +153,19 @@ def test_the_backbone_is_complete_whatever_is_frozen_and_smaller(tmp_path):
     assert dataclasses.replace(here, form=form).open_backbone(tmp_path)(small)[0].shape == (3, 256, 4, 4)
 
 
+@both_engines
+def test_features_weighed_by_the_linear_layer_are_the_logits(tmp_path, image, engine):
+    here = context(tmp_path, 3, engine)
+    features = here.open_trunk()(image)[0]
+    classifier, weights = here.classifier(features.shape[1:], 4), tmp_path / "w.params"
+    classifier.save(weights)
+    runner = here.open_features(weights, tmp_path / "features.onnx", features.shape[1:], 4)
+    weight, bias = (classifier.net.collect_params()[f"classifier0_{name}"] for name in ("weight", "bias"))
+    pooled = runner(features)[0].mean(axis=(2, 3))
+    logits = pooled @ weight.data().asnumpy().T + bias.data().asnumpy()
+    np.testing.assert_allclose(logits, run(classifier, tmp_path / "n.onnx", features)[0], atol=1e-5)
+
+
 @pytest.mark.parametrize(("side", "probed"), [(288, 192), (64, 32), (32, 32), (448, 288)])
 def test_probes_take_an_input_that_fits_the_backbone(tmp_path, side, probed):
     here = context(tmp_path)

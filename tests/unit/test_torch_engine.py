@@ -65,6 +65,13 @@ def test_both_engines_compute_the_same_logits_and_maps(tmp_path, name):
     close(other.runner(ON_CPU, MapPlan())(x), one.runner(ON_CPU, MapPlan())(x))
 
 
+def test_both_engines_compute_the_same_features(tmp_path):
+    one, other = pair(tmp_path)
+    found, expected = (classifier.without_linear().runner(ON_CPU)(images()) for classifier in (other, one))
+    assert expected[0].shape == (4, *one.without_linear().output_shape)
+    close(found, expected)
+
+
 @pytest.mark.parametrize("pooling", [0.2, 1.0])
 def test_an_exported_file_computes_what_the_network_does(tmp_path, pooling):
     _, other = pair(tmp_path, pooling=pooling)

@@ -92,6 +92,9 @@ class MxnetClassifier(Classifier):
             return gradient_runner(self.net, maps, devices.training_gpu)
         return mxnet_runner(self._with_maps(), devices.training_gpu, devices.amp)
 
+    def without_linear(self) -> MxnetTrunk:
+        return MxnetTrunk(self.net.blocks, self.input_shape)
+
     def digest(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for parameter in self.net.collect_params().values():

@@ -187,6 +187,9 @@ class TorchClassifier(Classifier):
             return gradient_runner(self.net, maps, devices)
         return torch_runner(WithMaps(self.net), devices)
 
+    def without_linear(self) -> TorchTrunk:
+        return TorchTrunk(self.net.blocks, self.input_shape)
+
     def digest(self) -> str:
         digest = hashlib.blake2b(b"torch", digest_size=16)
         for tensor in named_tensors(self.net).values():
