@@ -75,15 +75,15 @@ def run(
         dataset = load_dataset(config, wanted, folder)
     folder.assign_folders(task.name for task in dataset.known)
     runner = StageRunner(config, folder, dataset.groups, dataset.stamps, times)
-    # The longest first, so that the last ones end together.
-    groups = sorted(dataset.groups, key=len, reverse=True)
+    # The shortest first, for its sheet; then the longest, so that the last ones end together.
+    *longer, shortest = sorted(dataset.groups, key=len, reverse=True)
     with times.around_jobs():
         with choose_executor(runner, dataset, stages, scheduler) as executor:
             times.at_once = executor.at_once
             executor.run(
                 [
                     (runner.worker(executor, one), run_group(runner, one, stages, dataset.tasks))
-                    for one in groups
+                    for one in (shortest, *longer)
                 ]
             )
         finish_stages(runner, dataset)

@@ -247,6 +247,8 @@ class NetworkContext:
         `weights` as for :meth:`open_classifier`; `exported` is written where ONNX Runtime infers.
         """
         classifier = self.classifier(input_shape, n_classes).load(weights)
+        if not classifier.n_blocks:  # all are frozen: the input is the feature map
+            return lambda x: (x,)
         return self._open_blocks(classifier.without_linear(), exported)
 
     def _open_blocks(self, trunk: Trunk, path: Path, export: bool = False) -> Runner:

@@ -1,6 +1,7 @@
 """Folders of one's own images on the command line: what is left out is a problem, the rest is trained."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -94,3 +95,18 @@ def test_a_variable_that_is_not_set_is_reported(call, monkeypatch):
     assert "$IMAGES/birds: there is no such data folder; a variable in it is not set" in " ".join(
         printed.split()
     )
+
+
+def test_the_shortest_task_is_first_and_the_longest_next(call, tmp_path):
+    """The first contact sheet shows soon whether crops are good."""
+    rng = np.random.default_rng(0)
+    for task, classes in {"few": 2, "most": 4, "more": 3}.items():
+        for name in "abcd"[:classes]:
+            (tmp_path / "data" / task / name).mkdir(parents=True)
+            for i in range(4):
+                pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / task / name / f"{i}.jpg")
+    options = ("--config", "own.yaml", "--data", tmp_path / "data", "--out", tmp_path / "run", "--jobs", "1")
+    code, printed = call("stage", "cam", "--all", *options)
+    assert code == 0, printed
+    assert re.findall(r"^(\w+): cam in", printed, re.MULTILINE) == ["few", "most", "more"]

@@ -154,8 +154,9 @@ def test_the_backbone_is_complete_whatever_is_frozen_and_smaller(tmp_path):
 
 
 @both_engines
-def test_features_weighed_by_the_linear_layer_are_the_logits(tmp_path, image, engine):
-    here = context(tmp_path, 3, engine)
+@pytest.mark.parametrize("frozen", [3, -1])
+def test_features_weighed_by_the_linear_layer_are_the_logits(tmp_path, image, engine, frozen):
+    here = context(tmp_path, frozen, engine)
     features = here.open_trunk()(image)[0]
     classifier, weights = here.classifier(features.shape[1:], 4), tmp_path / "w.params"
     classifier.save(weights)
