@@ -7,8 +7,8 @@ Every control runs the program's own stages and differs from the method in the b
 training crops are jittered as stage 2 jitters those of a fixed place: without, a control would lose by its
 training and not by its place. The fusion of controls is fitted on the validation split; they are compared
 with the method fused in the same way. Two full-image models have the same cost at prediction. Results of
-each seed and task are saved, so that an interrupted benchmark resumes. Writes ``quality.json`` and
-``quality.md``.
+each seed and task are saved: an interrupted benchmark resumes, and a control that is asked for later is added
+to those that are measured. Writes ``quality.json`` and ``quality.md``.
 """
 
 from __future__ import annotations
@@ -64,8 +64,19 @@ from stage2_crop.plan import SearchedRule
 from stage2_crop.rule import CropRule
 from stage3_finetune.stage import FinetuneStage
 
+ARMS = (
+    "centre crop",
+    "mean box",
+    "median box",
+    "random crop",
+    "seed's rule",
+    PREVIOUS,
+    "true boxes",
+    TRAINING,
+)
+"""The controls, by name."""
 # To be raised when a control is computed differently from the same data and configuration.
-_CODE = 8
+_CODE = 9
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
@@ -119,21 +130,28 @@ class Unit:
         return self.folder.path / "measured" / f"{self.name}.npz"
 
     @property
+    def wanted(self) -> tuple[str, ...]:
+        """The controls to measure; not all tasks have all of them."""
+        return self.arms or ARMS
+
+    @property
     def fingerprint(self) -> str:
-        """Fingerprint of the program's results and of the controls."""
+        """Fingerprint of the program's results and of what the controls are made from."""
         own = self.runner(self.config).inputs["finetune", self.name].fingerprint
-        return fingerprint(_CODE, own, SEED_RULE, self.truth, *self.arms)
+        return fingerprint(_CODE, own, SEED_RULE, self.truth)
 
     def runner(self, config: Config) -> StageRunner:
         """Make what runs the program's own stages."""
         return StageRunner(config, self.folder, [self.group], {self.name: self.stamp})
 
+    def saved(self) -> dict[str, np.ndarray]:
+        """Read what has been measured of the present results; nothing where they have changed since."""
+        found = read_arrays(self.path) if self.path.is_file() else {}
+        return found if str(found.get("fingerprint")) == self.fingerprint else {}
+
     def is_current(self) -> bool:
-        """Return whether this has been measured."""
-        if not self.path.is_file():
-            return False
-        with np.load(self.path) as saved:
-            return "fingerprint" in saved and str(saved["fingerprint"]) == self.fingerprint
+        """Return whether all wanted controls have been measured."""
+        return set(self.wanted) <= set(self.saved().get("arms", np.array([])).tolist())
 
 
 def measure(unit: Unit) -> None:
@@ -142,7 +160,12 @@ def measure(unit: Unit) -> None:
     config, data, files = unit.config.changed("runtime", threads=1), unit.data, unit.task_folder
     runner = unit.runner(config)
     InlineExecutor().run([(runner.perform, run_group(runner, unit.group, STAGES, [unit.name]))])
-    arrays: dict[str, np.ndarray] = {"fingerprint": np.array(unit.fingerprint)}
+    saved = unit.saved()
+    known = set(saved["arms"].tolist()) if saved else set()
+    asked = np.array([arm for arm in ARMS if arm in {*known, *unit.wanted}])
+    arrays = {"fingerprint": np.array(unit.fingerprint), "arms": asked}
+    # A control that has been measured stays.
+    arrays |= {name: array for name, array in saved.items() if name.partition("/")[2] in known}
     own = read_branches(files, data)
     arrays["full"], arrays["crop/ours"], arrays["fused/ours"] = own["full"], own["crop"], own["fused"]
     # The controls' fusion is fitted on the validation split; ours is measured with that fit, too.
@@ -154,7 +177,7 @@ def measure(unit: Unit) -> None:
     searched = read_json(files.rule, SearchedRule)
     rule = searched.rule
     plain, in_fold, distance = _maps(unit, runner, rule.spread)
-    sides, rng = sides_of(boxes, data.sizes), np.random.default_rng(config.seed)
+    sides = sides_of(boxes, data.sizes)
     fitted, median_side = typical_crops(sides, crops["fallback"], data.splits)
     plan = config.plans(data.task)[1]
     previous = _previous_rule(plan.rule)
@@ -162,19 +185,20 @@ def measure(unit: Unit) -> None:
         "centre crop": centre_boxes(median_side, data.sizes),
         "mean box": fixed_boxes(np.mean, boxes, fitted, median_side, data.sizes),
         "median box": fixed_boxes(np.median, boxes, fitted, median_side, data.sizes),
-        "random crop": random_boxes(sides, data.sizes, rng),
+        "random crop": random_boxes(sides, data.sizes, _rng(unit, "random crop", 0)),
         "seed's rule": _boxes(plain, data, config, SEED_RULE),
         PREVIOUS: _boxes(distance, data, config, previous, own["full"]),
     }
     if unit.truth is not None and np.isfinite(unit.truth[data.rows("train"), 0]).mean() > 0.5:
         arms["true boxes"] = true_squares(unit.truth, data.sizes)
-    arms = {name: found for name, found in arms.items() if not unit.arms or name in unit.arms}
-    if not unit.arms or TRAINING in unit.arms:
+    missing = {*unit.wanted} - known
+    arms = {name: found for name, found in arms.items() if name in missing}
+    if TRAINING in missing:
         images = np.concatenate([np.zeros_like(data.sizes), data.sizes], axis=1)
         mixture = np.stack([images, boxes], axis=1)
         arrays[f"alone/{TRAINING}"] = _control(unit, runner, TRAINING, images, mixture)
     for arm, arm_boxes in arms.items():
-        training = jittered(arm_boxes, data.sizes, plan.jitter, plan.jitters, rng)
+        training = jittered(arm_boxes, data.sizes, plan.jitter, plan.jitters, _rng(unit, arm, 1))
         crop = _control(unit, runner, arm, arm_boxes, training)
         arrays[f"crop/{arm}"] = crop
         arrays[f"fused/{arm}"] = (
@@ -197,6 +221,11 @@ def measure(unit: Unit) -> None:
         arrays |= _localised(data, files, rule, unit.truth, plain, boxes, fitted, config.network.fit)
     write_arrays(unit.path, **arrays)
     log(f"seed {config.seed}: {data.task.short} measured")
+
+
+def _rng(unit: Unit, arm: str, use: int) -> np.random.Generator:
+    """Draw for one control, whichever others are measured."""
+    return np.random.default_rng((unit.config.seed, ARMS.index(arm), use))
 
 
 def promised(unit: Unit) -> np.ndarray:
@@ -368,6 +397,8 @@ def main(
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change a setting.")] = None,
 ) -> None:
     """Compare the method with its controls."""
+    if unknown := sorted(set(arm or ()) - set(ARMS)):
+        raise typer.BadParameter(f"{unknown[0]!r} is no control; there are {', '.join(ARMS)}")
     given = ["data.source=files", f"data.roots={json.dumps(data)}"] if data else []
     configured = read_config(config, [*given, *(settings or [])])
     out = out or Path("runs") / f"quality-{configured.name}"

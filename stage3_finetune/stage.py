@@ -61,7 +61,7 @@ class FinetuneStage(BranchStage):
         """Also check the labels of each fold, beside its predictions."""
         for step in super().jobs():
             checks: list[Job] = [("check_labels", [network]) for network in self.networks[1:]]
-            yield step + checks if step[0][0] == "infer" else step
+            yield step + checks if "infer" in dict(step) else step
 
     def check_labels(self, network: str) -> None:
         """Predict the rows of a fold once more, by probes on the features that their network computes.

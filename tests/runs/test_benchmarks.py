@@ -1,11 +1,13 @@
 """The parts of the benchmarks: arms and boxes of controls, localisation, timing, memory."""
 
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from benchmarks.arms import (
     centre_boxes,
@@ -28,7 +30,7 @@ from benchmarks.localisation import (
 )
 from benchmarks.memory import growth
 from benchmarks.ours import MAKERS
-from benchmarks.quality import Unit, measure, promised
+from benchmarks.quality import ARMS, Unit, main, measure, promised
 from benchmarks.speed import markdown, result
 from benchmarks.table import AT_TRUTH, EQUAL, FAST, TRAINING, summary
 from heatcrop.cli.config_file import read_config
@@ -283,8 +285,8 @@ def test_a_workload_can_be_repeated(name, request, tiny_home):
 
 
 @pytest.fixture(scope="module")
-def unit(tiny_home, finished_run):
-    """One seed and one task of the finished tiny run, measured."""
+def unmeasured(tiny_home, finished_run):
+    """One seed and one task of the finished tiny run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tiny_home)
         patch.setattr("benchmarks.quality.silence", lambda: None)
@@ -293,10 +295,42 @@ def unit(tiny_home, finished_run):
         dataset = load_dataset(config, [], folder)
         data = dataset.tasks[TASKS[0]]
         truth = true_boxes(data, dataset.boxes_true)
-        unit = Unit(config, folder, data, dataset.stamps[TASKS[0]], truth)
-        measure(unit)
-        yield unit
+        yield Unit(config, folder, data, dataset.stamps[TASKS[0]], truth)
     shutil.rmtree(folder.path)
+
+
+@pytest.fixture(scope="module")
+def first_measured(unmeasured):
+    """Measure one control by itself; return what is found."""
+    one = dataclasses.replace(unmeasured, arms=("mean box",))
+    assert not one.is_current()
+    measure(one)
+    assert one.is_current()
+    assert not unmeasured.is_current()
+    return read_arrays(one.path)
+
+
+@pytest.fixture(scope="module")
+def unit(unmeasured, first_measured):
+    """The same with all controls."""
+    measure(unmeasured)
+    assert unmeasured.is_current()
+    return unmeasured
+
+
+def test_controls_are_added_to_those_that_are_measured(first_measured, unit):
+    found = read_arrays(unit.path)
+    assert first_measured["arms"].tolist() == ["mean box"]
+    assert found["arms"].tolist() == list(ARMS)
+    assert [name for name in first_measured if name.startswith("crop/")] == ["crop/ours", "crop/mean box"]
+    numbers = [name for name, array in first_measured.items() if array.dtype.kind == "f"]
+    same = {name: np.array_equal(found[name], first_measured[name], equal_nan=True) for name in numbers}
+    assert [name for name, unchanged in same.items() if not unchanged] == []
+
+
+def test_a_control_of_another_name_is_refused():
+    with pytest.raises(typer.BadParameter, match="'mean boxes' is no control"):
+        main(arm=["mean boxes"])
 
 
 def test_every_arm_predicts_all_test_images(unit):
