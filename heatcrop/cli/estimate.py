@@ -166,7 +166,8 @@ def _by_stage(config: Config, data: TaskData, speed: _Speed) -> dict[str, Spent]
         trained = train * (1 + max(0, networks - 1))
         views = len(plan.test.unit())
         steps = plan.training.epochs * (trained + _FORWARD * val * (1 + networks))
-        spent[stage] += (steps + _FORWARD * len(data) * views) * speed.train
+        checked = train if stage == "finetune" and networks else 0  # labels, by probes
+        spent[stage] += (steps + _FORWARD * (len(data) + checked) * views) * speed.train
         spent[stage] += (len(data) * views + train * plan.views) * speed.cached
     others = set(cam.poolings) - {cam.pooling}
     spent["cam"] += len(others) * cam.training.epochs * train * (1 - 1 / max(2, folds)) * speed.train
