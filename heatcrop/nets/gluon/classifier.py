@@ -35,7 +35,7 @@ class MxnetEngine(TrainingEngine):
         return f"MXNet {mxnet().__version__}"
 
     def use_threads(self, threads: int) -> None:
-        """Do nothing: MXNet trains on one core whatever its thread count."""
+        """Do nothing: MXNet reads ``OMP_NUM_THREADS`` when it is imported, and nothing later."""
 
     def processes(self) -> int:
         return 1
