@@ -9,34 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-_LEAST = 1e-6
-"""Probabilities below count as this: one that is 0 does not overrule the other network."""
-
-
-def join_predictions(fused: np.ndarray, probe: np.ndarray) -> np.ndarray:
-    """Average two predictions of each image geometrically.
-
-    Parameters
-    ----------
-    fused : ndarray of float, shape (N, C)
-        Probabilities; NaN where there are none.
-    probe : ndarray of float, shape (N, C)
-        The same by another classifier; where it has none, `fused` is returned.
-
-    Returns
-    -------
-    ndarray of float, shape (N, C)
-
-    Examples
-    --------
-    >>> fused, probe = np.array([[0.8, 0.2], [0.8, 0.2]]), np.array([[0.2, 0.8], [np.nan, np.nan]])
-    >>> join_predictions(fused, probe).tolist()
-    [[0.5, 0.5], [0.8, 0.2]]
-    """
-    joined = np.sqrt(np.maximum(fused, _LEAST) * np.maximum(probe, _LEAST))
-    joined /= joined.sum(axis=1, keepdims=True)
-    return np.where(np.isnan(probe), fused, joined)
-
 
 def confident_joint(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Count images by given class and by the class that they confidently belong to.

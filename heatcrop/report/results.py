@@ -13,8 +13,9 @@ import yaml
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import NO, YES
 from heatcrop.files import update_text
+from heatcrop.metrics.ensemble import weighted_mean
 from heatcrop.metrics.localisation import true_boxes
-from heatcrop.metrics.suspects import find_suspects, join_predictions
+from heatcrop.metrics.suspects import find_suspects
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import is_uncropped, read_arrays, read_branches, read_probe
 from heatcrop.runs.reading import read_array, read_json
@@ -101,13 +102,16 @@ class TaskResults:
 
     @functools.cached_property
     def unseen(self) -> np.ndarray:
-        """(N, C) :attr:`last` joined with :attr:`probe`: of labelled training and validation images.
+        """(N, C) mean of :attr:`last` and :attr:`probe`: of labelled training and validation images.
 
         NaN elsewhere, and where a network has trained on the image.
         """
         known = self.data.labelled & ~self.trained & (self.data.splits != "test")
-        joined = self.last if self.probe is None else join_predictions(self.last, self.probe)
-        return np.where(known[:, None], joined, np.nan)
+        found = self.last
+        if self.probe is not None:
+            mean = weighted_mean((found, self.probe), (0.5, 0.5))
+            found = np.where(np.isnan(self.probe), found, mean)
+        return np.where(known[:, None], found, np.nan)
 
     @functools.cached_property
     def label_probability(self) -> np.ndarray:

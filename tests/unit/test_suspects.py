@@ -1,9 +1,8 @@
 """Doubtful labels: the confident joint and what is pruned."""
 
 import numpy as np
-import pytest
 
-from heatcrop.metrics.suspects import confident_joint, find_suspects, join_predictions
+from heatcrop.metrics.suspects import confident_joint, find_suspects
 
 # Thresholds are the means of the own class: (0.8 + 0.6 + 0.1) / 3 = 0.5 of class 0, (0.7 + 0.5) / 2 = 0.6 of
 # class 1, 0.9 of class 2.
@@ -62,21 +61,3 @@ def test_flipped_labels_come_first():
     assert find_suspects(labels, p)[flipped].mean() >= 0.8
     first = np.argsort(p[np.arange(400), labels])[:40]
     assert np.isin(flipped, first).mean() >= 0.95
-
-
-def test_joined_predictions_are_doubtful_where_both_are():
-    fused = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]])
-    probe = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]])
-    joined = join_predictions(fused, probe)
-    assert joined.sum(axis=1) == pytest.approx(np.ones(3))
-    assert joined[:, 0] == pytest.approx([0.9, 0.6, 1 / 7])  # odds: sqrt of the product, 9, 1.5, 1 / 6
-
-
-def test_a_probability_of_zero_does_not_decide_alone():
-    joined = join_predictions(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
-    assert joined.tolist() == [[0.5, 0.5]]
-
-
-def test_without_a_second_prediction_the_first_stays():
-    fused, nothing = np.array([[0.7, 0.3], [np.nan, np.nan]]), np.full((2, 2), np.nan)
-    assert np.array_equal(join_predictions(fused, nothing), fused, equal_nan=True)
