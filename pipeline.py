@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from heatcrop.runs.folder import RunFolder
     from heatcrop.timing import RunTimes
 
-# Other imports are inside the functions: `--help` is printed at once, and signals are handled while libraries
-# load.
+# Other imports are inside the functions: `--help` is printed at once, and signals are handled early.
 
 
 def run(
@@ -64,29 +63,30 @@ def run(
     from heatcrop.cli.loading import load_dataset
     from heatcrop.cli.run_folders import with_finished
     from heatcrop.cli.runner import StageRunner
-    from heatcrop.cli.startup import begin_run, choose_executor, finish_stages
+    from heatcrop.cli.startup import begin_run, choose_executor, finish_stages, first_task
     from heatcrop.report.build import build_report
     from heatcrop.runs.metrics import write_results
     from heatcrop.timing import RunTimes
 
     times = RunTimes()
-    with times.part("data"):
-        begin_run(config, folder, wanted, stages)
-        dataset = load_dataset(config, wanted, folder)
-    folder.assign_folders(task.name for task in dataset.known)
-    runner = StageRunner(config, folder, dataset.groups, dataset.stamps, times)
-    # The shortest first, for its sheet; then the longest, so that the last ones end together.
-    *longer, shortest = sorted(dataset.groups, key=len, reverse=True)
-    with times.around_jobs():
-        with choose_executor(runner, dataset, stages, scheduler) as executor:
+    begin_run(config, folder, wanted, stages)
+    # One task's contact sheet is there before the images of the others are rendered.
+    for names, part in (*first_task(config, wanted, stages, scheduler), (wanted, stages)):
+        with times.part("data"):
+            dataset = load_dataset(config, names, folder)
+        folder.assign_folders(task.name for task in dataset.known)
+        runner = StageRunner(config, folder, dataset.groups, dataset.stamps, times)
+        # The shortest first, for its sheet; then the longest, so that the last ones end together.
+        *longer, shortest = sorted(dataset.groups, key=len, reverse=True)
+        with times.around_jobs(), choose_executor(runner, dataset, part, scheduler) as executor:
             times.at_once = executor.at_once
             executor.run(
                 [
-                    (runner.worker(executor, one), run_group(runner, one, stages, dataset.tasks))
+                    (runner.worker(executor, one), run_group(runner, one, part, dataset.tasks))
                     for one in (shortest, *longer)
                 ]
             )
-        finish_stages(runner, dataset)
+    finish_stages(runner, dataset)
     if tuple(stages) != STAGES:
         return dataset, {}, times
     with times.part("scores"):

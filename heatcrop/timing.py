@@ -81,7 +81,10 @@ class RunTimes:
         """Measure the block as a part of the run."""
         watch = Stopwatch()
         yield
-        self.parts[name] = watch.spent()
+        self._add(name, watch.spent())
+
+    def _add(self, name: str, spent: Spent) -> None:
+        self.parts[name] = self.parts.get(name, Spent()) + spent
 
     @contextlib.contextmanager
     def around_jobs(self) -> Iterator[None]:
@@ -90,12 +93,12 @@ class RunTimes:
         Each job that may run at once has the block's seconds. What is left is spent on starting and ending
         worker processes, between jobs, and waiting where fewer jobs than workers are left.
         """
-        watch = Stopwatch()
+        watch, before = Stopwatch(), self.jobs()
         yield
         block = watch.spent()
         if self.at_once is not None:
             whole = Spent(self.at_once * block.wall, block.cpu)
-            self.parts["other"] = whole - self.jobs()
+            self._add("other", whole - (self.jobs() - before))
 
     def jobs(self, group: str | None = None, stage: str | None = None) -> Spent:
         """Add up what jobs took: all, or those of one group, or of one stage."""

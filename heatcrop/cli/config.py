@@ -190,7 +190,7 @@ class RuntimeConfig(Section):
     engine: Literal["auto", "onnx", "mxnet"] = "auto"
     """For prediction; `auto` uses ONNX Runtime where the network allows it, and `mxnet` is what trained."""
     threads: int = Field(default_factory=lambda: min(cores(), MOST_THREADS), ge=1, le=256)
-    """Threads that read images; by default one a core and at most 8."""
+    """Threads that read images and compute; by default one a core and at most 8."""
     jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     """Worker processes, see `docs/clusters.md`."""
     keep_cache: bool = False

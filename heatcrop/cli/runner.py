@@ -157,7 +157,7 @@ class StageRunner:
         times = self.times.stages.setdefault(title, {})
         if self.is_current(stage, group):
             self._clear(stage, group)
-            times[stage] = None
+            times.setdefault(stage, None)
             return
         folders = {data.task.name: self.folder.task(data.task.name) for data in group.tasks}
         self._require_earlier(stage, group)

@@ -12,7 +12,7 @@ from heatcrop.cli.prediction import trained_run
 from heatcrop.cli.run_folders import finished_tasks, refuse_foreign
 from heatcrop.cli.runner import StageRunner, devices_of
 from heatcrop.data.dataset import TaskData
-from heatcrop.data.tasks import resolve, short_names
+from heatcrop.data.tasks import FASHIONAI, resolve, short_names
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_json, write_text
 from heatcrop.nets.classifier import TrainingEngine, training_engine
@@ -21,7 +21,7 @@ from heatcrop.predict.description import read_description
 from heatcrop.predict.trained_run import describe_run
 from heatcrop.report.tensorboard import event_writer, write_events
 from heatcrop.runs.executors import Executor, InlineExecutor, open_executor
-from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.folder import STAGES, RunFolder
 from heatcrop.runs.limits import memory_limit
 from heatcrop.runs.metrics import report_split
 from heatcrop.runs.progress import log
@@ -68,6 +68,23 @@ def refuse_single_of_shared(config: Config, wanted: Sequence[str], stages: Seque
         )
 
 
+def first_task(
+    config: Config, wanted: Sequence[str], stages: Sequence[str], scheduler: str | None
+) -> list[tuple[list[str], tuple[str, ...]]]:
+    """Choose a task of the rendered default that runs alone before the others, and its stages; [] for none.
+
+    It computes with all cores, and only its images are rendered by then. Where all tasks run at once anyway,
+    none comes first.
+    """
+    if config.data.source != "rendered" or scheduler or config.network.shared_trunk or len(stages) < 2:
+        return []
+    tasks = [resolve(name) for name in wanted] or FASHIONAI
+    if parallel_jobs(config, len(tasks)) >= len(tasks):
+        return []
+    shortest = min(tasks, key=lambda task: len(task.classes))
+    return [([shortest.name], STAGES[:2])]
+
+
 def choose_executor(
     runner: StageRunner, dataset: Dataset, stages: Sequence[str], scheduler: str | None
 ) -> contextlib.AbstractContextManager[Executor]:
@@ -93,13 +110,14 @@ def choose_executor(
 
 def finish_stages(runner: StageRunner, dataset: Dataset) -> None:
     """Repair what no stage records, and describe the finished tasks for prediction."""
-    runner.finish()
     config, folder = runner.config.with_tasks(dataset.known, dataset.left_out), runner.folder
-    if config.runtime.tensorboard:
-        for name in dataset.tasks:
-            write_events(folder.task(name))
-        log(f"events: tensorboard --logdir {folder.path}")
-    describe_finished(config, folder, dataset.tasks)
+    with runner.times.part("other"):
+        runner.finish()
+        if config.runtime.tensorboard:
+            for name in dataset.tasks:
+                write_events(folder.task(name))
+            log(f"events: tensorboard --logdir {folder.path}")
+        describe_finished(config, folder, dataset.tasks)
 
 
 def describe_finished(config: Config, folder: RunFolder, tasks: Mapping[str, TaskData]) -> None:
@@ -153,7 +171,7 @@ def device_notes(devices: Devices) -> list[str]:
 def parallel_jobs(config: Config, n_tasks: int) -> int:
     """Return how many jobs to run at once.
 
-    On a CPU each job trains on one core; a GPU is not shared.
+    On a CPU each of several jobs computes with one core; a GPU is not shared.
     """
     if engine_of(config).processes() > 1:  # all of them train one network after the other
         return 1

@@ -126,7 +126,7 @@ class TrainingEngine(abc.ABC):
 
     @abc.abstractmethod
     def use_threads(self, threads: int) -> None:
-        """Set how many cores of a CPU compute."""
+        """Set how many cores of a CPU compute; with MXNet the first call of a process decides."""
 
     @abc.abstractmethod
     def processes(self) -> int:

@@ -1,5 +1,6 @@
 """The import of MXNet beside a numpy that it was not made for, and the messages where it fails."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -48,7 +49,16 @@ def test_mxnet_runs_and_leaves_numpy_as_it_was():
     assert done.stdout.strip().startswith("1.9")
 
 
-# By name: a linter would replace numpy 1's names by numpy 2's.
+@pytest.mark.parametrize(("given", "read"), [(None, "3"), ("1", "1"), ("3", "3")])
+def test_mxnet_is_imported_for_so_many_cores_unless_the_user_says_otherwise(monkeypatch, given, read):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    seen = []
+    monkeypatch.setattr(engine, "mxnet", lambda: seen.append(os.environ["OMP_NUM_THREADS"]))
+    engine.import_for_cores(3)
+    assert seen == [read]
+    assert os.environ.get("OMP_NUM_THREADS") == given
 
 
 def test_removed_names_have_their_meaning_within_the_block():

@@ -80,3 +80,15 @@ def test_time_of_workers_that_others_started_is_not_accounted_for(clock):
         clock(20, 1)
     assert times.parts == {}
     assert times.total == Spent(50, 50)
+
+
+def test_parts_and_blocks_of_jobs_that_follow_each_other_are_added_up(clock):
+    times = RunTimes()
+    for name, seconds in (("lapel", 5), ("neck", 30)):
+        with times.part("data"):
+            clock(seconds, 1)
+        with times.around_jobs():
+            times.stages[name] = {"cam": Spent(20, 40)}
+            clock(22, 41)
+    assert times.parts == {"data": Spent(35, 2), "other": Spent(4, 2)}
+    assert times.total.wall == times.passed == 79

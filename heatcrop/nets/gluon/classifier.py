@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, Tr
 from heatcrop.nets.devices import Devices
 from heatcrop.nets.gluon.blocks import build_blocks
 from heatcrop.nets.gluon.dilation import dilate_last_stage
-from heatcrop.nets.gluon.engine import chain, mxnet
+from heatcrop.nets.gluon.engine import chain, import_for_cores, mxnet
 from heatcrop.nets.gluon.feature_blocks import output_shape
 from heatcrop.nets.gluon.gradients import gradient_runner
 from heatcrop.nets.gluon.onnx_export import export_onnx
@@ -35,7 +36,7 @@ class MxnetEngine(TrainingEngine):
         return f"MXNet {mxnet().__version__}"
 
     def use_threads(self, threads: int) -> None:
-        """Do nothing: MXNet reads ``OMP_NUM_THREADS`` when it is imported, and nothing later."""
+        import_for_cores(min(threads, os.cpu_count() or 1))
 
     def processes(self) -> int:
         return 1

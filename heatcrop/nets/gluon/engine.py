@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -164,6 +165,21 @@ def mxnet() -> ModuleType:
         for part in ("mxnet.gluon.nn", "mxnet.autograd", "mxnet.onnx"):
             importlib.import_module(part)
     return module
+
+
+def import_for_cores(cores: int) -> None:
+    """Import MXNet so that it computes with so many cores; without effect after the first import.
+
+    MXNet reads ``OMP_NUM_THREADS`` while it is imported, and otherwise takes half of the cores. A value that
+    the user has set stays, and libraries that are loaded later do not see this one.
+    """
+    own = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(cores)}
+    os.environ.update(own)
+    try:
+        mxnet()
+    finally:
+        for name in own:
+            del os.environ[name]
 
 
 @functools.cache
