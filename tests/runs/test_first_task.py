@@ -7,6 +7,7 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.startup import first_task
 from heatcrop.rendered import write_dataset
 from heatcrop.runs.folder import STAGES
+from tests.conftest import without_plots
 from tests.tiny_run import CONFIG, TINY
 
 RENDERED = Config.model_validate({"data": {"source": "rendered"}, "runtime": {"device": "cpu", "jobs": 2}})
@@ -57,7 +58,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def printed(home, call):
     """What a run of two tasks, one after the other, has printed."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, without_plots():
         patch.setattr(
             "heatcrop.cli.loading.write_dataset",
             lambda *arguments: write_dataset(*arguments, side_px=96),
