@@ -50,7 +50,7 @@ def test_mxnet_runs_and_leaves_numpy_as_it_was():
 
 
 @pytest.mark.parametrize(("given", "read"), [(None, "3"), ("1", "1"), ("3", "3")])
-def test_mxnet_is_imported_for_so_many_cores_unless_the_user_says_otherwise(monkeypatch, given, read):
+def test_mxnet_is_imported_for_so_many_cores_unless_the_user_has_set_them(monkeypatch, given, read):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
