@@ -109,6 +109,8 @@ def write_overview(file: Path, results: TaskResults, split: str) -> None:
     if len(classes) < len(by_class):
         empty = len(by_class) - len(classes)
         summary += f"; {counted(empty, f'of {len(by_class)} classes (has|have)')} no image here"
+    if not results.predicted("fused")[wanted].any():
+        summary += "; right or wrong: the full image alone, before stage 3"
     _heading(page, f"{data.task.short}: every class", summary, results)
     places: dict[int, tuple[int, int]] = {}  # by row
     for line, (name, rows, some) in enumerate(classes):

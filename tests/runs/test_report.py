@@ -26,8 +26,8 @@ from heatcrop.report.compare import ComparedRun, build_comparison
 from heatcrop.report.drawing import CYAN, heat_colours, heat_on, overlay, read_panels
 from heatcrop.report.page import ASSETS, COMPARISON_ASSETS
 from heatcrop.report.plots import _STYLE, _search, scores_plot
-from heatcrop.report.results import choose_rows, read_results
-from heatcrop.report.sheets import plan_sheets, write_sheet
+from heatcrop.report.results import choose_rows, read_results, read_settings
+from heatcrop.report.sheets import plan_sheets, write_overview, write_sheet
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
 from heatcrop.runs.predictions import BRANCHES, read_arrays, write_arrays
@@ -523,3 +523,18 @@ def test_tasks_that_share_a_short_name_have_different_titles_on_the_pages(tmp_pa
         assert {task.get("short") or task["runs"][0]["short"] for task in tasks_of} == names
         assert all(f">{name}</th>" in html for name in names)
         assert ">arm<" not in html
+
+
+@pytest.mark.parametrize("stage3", [True, False])
+def test_an_overview_before_stage_3_names_the_full_image(built, tmp_path, monkeypatch, stage3):
+    folder, tasks, *_ = built
+    results = read_results(tasks[ODD], folder, read_settings(folder))
+    if not stage3:
+        nothing = np.full_like(results.probabilities["fused"], np.nan)
+        results = dataclasses.replace(results, probabilities={**results.probabilities, "fused": nothing})
+    written = []
+    monkeypatch.setattr(
+        "heatcrop.report.sheets._heading", lambda page, title, summary, _: written.append(summary)
+    )
+    write_overview(tmp_path / "overview.jpg", results, "test")
+    assert ("before stage 3" in written[0]) is not stage3
