@@ -85,7 +85,7 @@ lock:
 	cd requirements && for f in run dev; do \
 	  uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 --generate-hashes \
 	    --override overrides.txt $$f.in -o $$f.txt; done
-	cd requirements && for f in tensorboard gpu; do \
+	cd requirements && for f in tensorboard gpu uv; do \
 	  uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.10 --generate-hashes --no-deps \
 	    $$f.in -o $$f.txt; done
 	cd requirements && uv pip compile $(UPGRADE) --quiet --no-header --universal --python-version 3.11 \
