@@ -37,6 +37,8 @@ _CONNECT_SECONDS = 60
 _FILES, _FILES_PER_WORKER = 64, 32  # this process's own; connections and pipes to a worker
 _MIN_FILES, _MIN_FILES_PER_WORKER = 40, 10  # at most 52, 70 and 91 were seen open with 2, 4 and 6 workers
 _SILENT = logging.CRITICAL + 1  # Dask logs lost connections as critical, also those of an interrupted run
+# Dask's own would also have each large array's memory mapped anew, a tenth of a run's CPU time.
+_WORKER_ENVIRONMENT = {f"{library}_NUM_THREADS": 1 for library in ("OMP", "MKL", "OPENBLAS")}
 _WORKER_DEATHS = 3  # of workers, one after another, during the same job
 
 JobGraph = Generator[list[tuple[Any, ...]], list[Any], None]
@@ -101,6 +103,7 @@ def open_executor(workers: int, scheduler: str | None = None, isolated: bool = F
     logging.getLogger("distributed").setLevel(_SILENT)
     settings = {
         "distributed.scheduler.allowed-failures": _WORKER_DEATHS,
+        "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT,
         "distributed.worker.memory.terminate": False,
         "distributed.scheduler.unknown-task-duration": "60s",
         "distributed.scheduler.work-stealing-interval": "100ms",

@@ -227,6 +227,11 @@ def one_worker():
         yield executor
 
 
+def test_a_worker_keeps_freed_memory_and_computes_with_one_core(one_worker):
+    names = ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS")
+    assert run_calls(one_worker, os.environ.get, [(name,) for name in names]) == [None, "1"]
+
+
 def test_a_process_without_the_keys_of_a_run_is_refused(one_worker):
     """Whoever can connect to a scheduler can have it run code."""
     assert run_calls(one_worker, connect, [()]) == ["refused"]
