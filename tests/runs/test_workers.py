@@ -221,6 +221,13 @@ def fail_in(library, own):
         raise
 
 
+def measure_sleep():
+    """Sleep; return the seconds that passed, and the CPU seconds of all threads of this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    time.sleep(3)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
 @pytest.fixture(scope="module")
 def one_worker():
     with open_executor(1, isolated=True) as executor:
@@ -230,6 +237,12 @@ def one_worker():
 def test_a_worker_keeps_freed_memory_and_computes_with_one_core(one_worker):
     names = ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS")
     assert run_calls(one_worker, os.environ.get, [(name,) for name in names]) == [None, "1"]
+
+
+def test_a_worker_does_not_measure_itself(one_worker):
+    """It would take several per cent of its core while another thread computes."""
+    ((idle, computing),) = run_calls(one_worker, measure_sleep, [()])
+    assert computing < 0.03 * idle
 
 
 def test_a_process_without_the_keys_of_a_run_is_refused(one_worker):
