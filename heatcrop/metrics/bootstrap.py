@@ -7,14 +7,17 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13: perc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from heatcrop.metrics.score import METRICS, average_precision
+from heatcrop.metrics.score import METRICS, average_precision, average_precisions, outcomes
 
 Predictions = Mapping[str, Sequence[np.ndarray]]
 """Of each task, one (N, C) array of probabilities a seed."""
+
+_DRAWN_AT_ONCE = 100_000
 
 
 def bootstrap(
@@ -33,7 +36,7 @@ def bootstrap(
     resamples : int
     seed : int
     done : callable
-        Receives 1 when a sample of a task, or the task itself, is scored for all arms.
+        Receives the number of samples of a task, the task itself as one, that are newly scored for all arms.
 
     Returns
     -------
@@ -45,19 +48,26 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     scores: dict[tuple[str, str], list[np.ndarray]] = {(arm, task): [] for arm in arms for task in arms[arm]}
     for task, truth in letters.items():
-        n = len(truth)
-        # One sample at a time: those of a large data set would fill the memory.
-        for number in range(1 + resamples):
-            rows = rng.integers(0, n, n) if number else np.arange(n)
-            for arm in (arm for arm in arms if task in arms[arm]):
-                seeds = [[score(p[rows], truth[rows]) for score in METRICS.values()] for p in arms[arm][task]]
-                scores[arm, task].append(np.mean(seeds, axis=0))
-            done(1)
+        known = {
+            arm: [outcomes(p, truth) for p in tasks[task]] for arm, tasks in arms.items() if task in tasks
+        }
+        for rows in itertools.chain([np.arange(len(truth))[None]], _resamples(len(truth), resamples, rng)):
+            for arm, seeds in known.items():
+                of_seeds = [[score(a[rows], b[rows]) for score in METRICS.values()] for a, b in seeds]
+                scores[arm, task].append(np.mean(of_seeds, axis=0).T)
+            done(len(rows))
     out: dict[str, dict[str, np.ndarray]] = {}
     for arm, tasks in arms.items():
-        out[arm] = {task: np.array(scores[arm, task]) for task in tasks}
+        out[arm] = {task: np.concatenate(scores[arm, task]) for task in tasks}
         out[arm]["mean"] = np.mean(list(out[arm].values()), axis=0)
     return out
+
+
+def _resamples(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Draw n of n rows with replacement, (k, n) int, k samples at a time: all could fill the memory."""
+    at_once = max(1, _DRAWN_AT_ONCE // max(1, n))
+    for first in range(0, resamples, at_once):
+        yield rng.integers(0, n, (min(at_once, resamples - first), n))
 
 
 def ap_interval(
@@ -83,9 +93,10 @@ def ap_interval(
     n = len(letters)
     if n < 2:
         return None
-    rng = np.random.default_rng(0)
-    drawn = (rng.integers(0, n, n) for _ in range(resamples))
-    spread = 1.96 * float(np.std([average_precision(probabilities[i], letters[i]) for i in drawn], ddof=1))
+    confidence, outcome = outcomes(probabilities, letters)
+    drawn = _resamples(n, resamples, np.random.default_rng(0))
+    scores = np.concatenate([average_precisions(confidence[rows], outcome[rows]) for rows in drawn])
+    spread = 1.96 * float(np.std(scores, ddof=1))
     value = average_precision(probabilities, letters)
     return {"low": max(0.0, value - spread), "high": min(1.0, value + spread)}
 

@@ -37,6 +37,30 @@ def average_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
     `probabilities`, (N, C), are any finite numbers in the order of the confidences; `letters`, (N, C), are
     label codes: 2 for ``y``, 1 for ``m``, 0 for ``n``.
 
+    Examples
+    --------
+    Confidences 0.9 (right), 0.8 (wrong), 0.7 (right): (1/1 + 1/2 + 2/3) / 3.
+
+    >>> letters = [[2, 0], [0, 2], [2, 0]]
+    >>> round(average_precision([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]], letters), 4)
+    0.7222
+    """
+    return float(average_precisions(*_one_list(probabilities, letters))[0])
+
+
+def average_precisions(confidence: NDArray[np.float64], outcome: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Compute the AP of each of R lists of predictions, as a bootstrap has them.
+
+    Parameters
+    ----------
+    confidence : ndarray of float64, shape (R, N)
+    outcome : ndarray of int8, shape (R, N)
+        The letters at the predicted classes, see :func:`outcomes`.
+
+    Returns
+    -------
+    ndarray of float64, shape (R,)
+
     Notes
     -----
     A tie of n = p + m rows, p counted (c of them correct) and m skipped, follows K counted rows of which C
@@ -60,48 +84,58 @@ def average_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
            Pr(g) = m! / (m - g)! * (n - g - 1)! / n! * p.
 
     Sorting takes O(N log N), the rest O(N), however large the ties.
-
-    Examples
-    --------
-    Confidences 0.9 (right), 0.8 (wrong), 0.7 (right): (1/1 + 1/2 + 2/3) / 3.
-
-    >>> letters = [[2, 0], [0, 2], [2, 0]]
-    >>> round(average_precision([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]], letters), 4)
-    0.7222
     """
-    confidence, outcome = _outcomes(probabilities, letters)
-    order = np.argsort(-confidence, kind="stable")
-    confidence, outcome = confidence[order], outcome[order]
-    counted, correct = outcome != MAYBE, outcome == YES
-    if not counted.any():
-        return 0.0
-    # One entry per tie, most confident first.
-    start = np.flatnonzero(np.r_[True, confidence[1:] != confidence[:-1]])
-    n = np.diff(np.r_[start, len(confidence)])
-    p = np.add.reduceat(counted.astype(np.int64), start)
-    c = np.add.reduceat(correct.astype(np.int64), start)
+    n_lists, length = confidence.shape
+    order = np.argsort(-confidence, axis=1, kind="stable")
+    confidence = np.take_along_axis(confidence, order, axis=1)
+    outcome = np.take_along_axis(outcome, order, axis=1)
+    # One entry per tie, most confident first, of one list after another.
+    begins = np.ones(confidence.shape, bool)
+    begins[:, 1:] = confidence[:, 1:] != confidence[:, :-1]
+    start = np.flatnonzero(begins)
+    of_list, place = np.divmod(start, length)
+    n = np.diff(np.r_[start, confidence.size])
+    p, c = (
+        np.add.reduceat(chosen.ravel().astype(np.int64), start)
+        for chosen in (outcome != MAYBE, outcome == YES)
+    )
     m = n - p
-    before = np.cumsum(p) - p  # K
-    right_before = np.cumsum(c) - c  # C
-    first = int(np.flatnonzero(p)[0])
+    before, right_before = (_before(counts, place, of_list) for counts in (p, c))  # K and C
 
     # Step 2, for all ties after the first that counts: one term for each h, in one long array.
-    later = np.arange(len(n)) > first
+    later = np.flatnonzero(before)
     gap = m / (p + 1)
-    rest = float((gap[later] * right_before[later] / before[later]).sum())
-    tie = np.repeat(np.flatnonzero(later), p[later])
+    skipped = gap[later] * right_before[later] / before[later]
+    tie = np.repeat(later, p[later])
     h = np.arange(len(tie)) - np.repeat(np.cumsum(p[later]) - p[later], p[later]) + 1
-    terms = (1 + gap[tie]) * (right_before[tie] + h * c[tie] / p[tie]) / (before[tie] + h)
-    rest += float(terms.sum())
+    counted = (1 + gap[tie]) * (right_before[tie] + h * c[tie] / p[tie]) / (before[tie] + h)
+    rest = np.zeros(n_lists)
+    for ties, terms in ((later, skipped), (tie, counted)):
+        rest += np.bincount(of_list[ties], terms, n_lists)
 
-    # Step 3, for the first tie that counts.
-    n_first, p_first, m_first = int(n[first]), int(p[first]), int(m[first])
-    share = float(c[first]) / p_first
-    n_terms = len(confidence) - int(start[first])  # D
-    g = np.arange(m_first + 1)
-    all_skipped = np.cumprod(np.r_[1.0, (m_first - g[:-1]) / (n_first - g[:-1])])
-    chance = all_skipped * p_first / (n_first - g)
-    return float((chance * ((n_first - g) * share + rest) / (n_terms - g)).sum())
+    # Step 3, for the first tie that counts, where a list has one.
+    first = np.flatnonzero((before == 0) & (p > 0))
+    n_terms = length - place[first]  # D
+    found = np.zeros(n_lists)
+    found[of_list[first]] = (c[first] + rest[of_list[first]]) / n_terms
+    for i in np.flatnonzero(m[first]).tolist():
+        n_first, p_first, m_first = (int(counts[first[i]]) for counts in (n, p, m))
+        g = np.arange(m_first + 1)
+        all_skipped = np.cumprod(np.r_[1.0, (m_first - g[:-1]) / (n_first - g[:-1])])
+        chance = all_skipped * p_first / (n_first - g)
+        right = (n_first - g) * c[first[i]] / p_first
+        number = of_list[first[i]]
+        found[number] = (chance * (right + rest[number]) / (n_terms[i] - g)).sum()
+    return found
+
+
+def _before(
+    counts: NDArray[np.int64], place: NDArray[np.int64], of_list: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Sum the counts of all earlier ties of the same list."""
+    sums: NDArray[np.int64] = np.cumsum(counts) - counts
+    sums -= sums[place == 0][of_list]
+    return sums
 
 
 def basic_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
@@ -110,9 +144,12 @@ def basic_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
     >>> basic_precision([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]], [[2, 0], [1, 2], [0, 2]])
     0.5
     """
-    _, outcome = _outcomes(probabilities, letters)
-    counted = int((outcome != MAYBE).sum())
-    return float((outcome == YES).sum()) / counted if counted else 0.0
+    return float(_basic_precisions(*_one_list(probabilities, letters))[0])
+
+
+def _basic_precisions(confidence: NDArray[np.float64], outcome: NDArray[np.int8]) -> NDArray[np.float64]:
+    counted = (outcome != MAYBE).sum(axis=1)
+    return np.asarray((outcome == YES).sum(axis=1) / np.maximum(counted, 1))
 
 
 def accuracy(probabilities: ArrayLike, letters: ArrayLike) -> float:
@@ -121,12 +158,19 @@ def accuracy(probabilities: ArrayLike, letters: ArrayLike) -> float:
     >>> accuracy([[0.9, 0.1], [0.8, 0.2]], [[2, 0], [1, 2]])
     0.5
     """
-    _, outcome = _outcomes(probabilities, letters)
-    return float((outcome == YES).mean())
+    return float(_accuracies(*_one_list(probabilities, letters))[0])
 
 
-def _outcomes(probabilities: ArrayLike, letters: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-    """Return each row's confidence and the letter at its predicted class, both (N,)."""
+def _accuracies(confidence: NDArray[np.float64], outcome: NDArray[np.int8]) -> NDArray[np.float64]:
+    return np.asarray((outcome == YES).mean(axis=1))
+
+
+def outcomes(probabilities: ArrayLike, letters: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    """Find each row's confidence and the letter at its predicted class, both (N,).
+
+    Arguments are those of :func:`average_precision`. ValueError where shapes differ or there is no row, where
+    a probability is not finite, and for other codes.
+    """
     values = np.asarray(probabilities, dtype=np.float64)
     codes = np.asarray(letters)
     if values.ndim != 2 or values.shape != codes.shape:
@@ -143,8 +187,20 @@ def _outcomes(probabilities: ArrayLike, letters: ArrayLike) -> tuple[NDArray[np.
     return values[rows, predicted], codes[rows, predicted].astype(np.int8)
 
 
-METRICS: dict[str, Callable[..., float]] = {
-    "map": average_precision,
-    "basic_precision": basic_precision,
-    "accuracy": accuracy,
+def _one_list(probabilities: ArrayLike, letters: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    confidence, outcome = outcomes(probabilities, letters)
+    return confidence[None], outcome[None]
+
+
+METRICS: dict[str, Callable[[NDArray[np.float64], NDArray[np.int8]], NDArray[np.float64]]] = {
+    "map": average_precisions,
+    "basic_precision": _basic_precisions,
+    "accuracy": _accuracies,
 }
+"""Of R lists of N predictions, from confidences and outcomes, both (R, N), to (R,)."""
+
+
+def scores(probabilities: ArrayLike, letters: ArrayLike) -> dict[str, float]:
+    """Compute all :data:`METRICS` of one task, of (N, C) probabilities and label codes."""
+    one = _one_list(probabilities, letters)
+    return {name: float(score(*one)[0]) for name, score in METRICS.items()}

@@ -14,11 +14,11 @@ import pandas as pd
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_json, write_table
 from heatcrop.metrics.ensemble import Ensemble, fit_ensemble, fuse_members
-from heatcrop.metrics.score import average_precision
+from heatcrop.metrics.score import average_precision, scores
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.predict.members import FUSED, SPLITS, Member
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.metrics import branch_score, metrics_by_split
+from heatcrop.runs.metrics import metrics_by_split
 from heatcrop.runs.progress import log, progress
 
 WEIGHTS, MEMBERS = "weights.json", "members.csv"
@@ -113,8 +113,8 @@ def _metrics(ensembles: dict[str, TaskEnsemble]) -> dict[str, Any]:
         one = ensembles[name]
         rows = one.data.rows(split, labelled=True)
         letters = one.data.letters[rows]
-        members = {member: branch_score(p[rows], letters) for member, p in one.predictions.items()}
-        return {FUSED: branch_score(one.fused(rows), letters), "members": members, "n": len(rows)}
+        members = {member: scores(p[rows], letters) for member, p in one.predictions.items()}
+        return {FUSED: scores(one.fused(rows), letters), "members": members, "n": len(rows)}
 
     return metrics_by_split({name: one.data for name, one in ensembles.items()}, (FUSED,), figures)
 

@@ -14,7 +14,7 @@ from heatcrop.files import write_json
 from heatcrop.metrics.bootstrap import ap_interval
 from heatcrop.metrics.invisible import detect_invisible
 from heatcrop.metrics.localisation import localisation
-from heatcrop.metrics.score import METRICS
+from heatcrop.metrics.score import METRICS, scores
 from heatcrop.metrics.selective import OperatingPoint, accuracy_interval
 from heatcrop.metrics.submissions import write_submission
 from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
@@ -61,7 +61,7 @@ def task_metrics(
     # The interval of very many images would take long, and is below 0.01 wide.
     fused_interval = ap_interval(fused, letters) if len(letters) <= _MOST_RESAMPLED else None
     return {
-        **{branch: branch_score(p[rows], letters) for branch, p in branches.items()},
+        **{branch: scores(p[rows], letters) for branch, p in branches.items()},
         "localisation": found,
         "crops": {"n": len(fallbacks), "fallback_rate": float(fallbacks.mean()) if len(fallbacks) else 0.0},
         **stage_times(folder),
@@ -127,11 +127,6 @@ def report_split(tasks: dict[str, TaskData]) -> str:
     """Return the split that is reported: test where it has answers, else val."""
     tested = any(len(data.rows("test", labelled=True)) for data in tasks.values())
     return "test" if tested else "val"
-
-
-def branch_score(probabilities: np.ndarray, letters: np.ndarray) -> dict[str, float]:
-    """Score (N, C) probabilities as ``metrics.json`` holds it."""
-    return {name: score(probabilities, letters) for name, score in METRICS.items()}
 
 
 def metrics_by_split(

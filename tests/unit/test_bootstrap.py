@@ -60,7 +60,20 @@ def test_progress_counts_each_sample_of_each_task():
     p, letters = np.array([[0.9, 0.1]]), np.array([[2, 0]], np.int8)
     counted = []
     bootstrap({"a": {"t": [p]}, "b": {"t": [p]}}, {"t": letters}, 3, done=counted.append)
-    assert counted == [1, 1, 1, 1]
+    assert counted == [1, 3]
+
+
+def test_samples_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
+    p, letters = noisy(40, 4)
+    found = []
+    for at_once in (1, 100, 100_000):
+        monkeypatch.setattr("heatcrop.metrics.bootstrap._DRAWN_AT_ONCE", at_once)
+        found.append(
+            (bootstrap({"a": {"t": [p]}}, {"t": letters}, 30)["a"]["t"], ap_interval(p, letters, 30))
+        )
+    for scores, ap in found[1:]:
+        np.testing.assert_allclose(scores, found[0][0], rtol=1e-12)
+        assert ap == pytest.approx(found[0][1], rel=1e-9)
 
 
 def noisy(n, seed):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from heatcrop.metrics.score import (
     accuracy,
     average_precision,
+    average_precisions,
     basic_precision,
 )
 
@@ -92,6 +93,16 @@ def test_ap_equals_hand_calculated_values(rows, expected):
 @example([(0.5, letter) for letter in "nmmmmy"])
 def test_ap_with_ties_is_the_mean_over_all_orders(rows):
     assert average_precision(*case(*rows)) == pytest.approx(by_all_orders(rows), abs=1e-12)
+
+
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_lists_are_scored_as_each_alone(length, n_lists, seed):
+    rng = np.random.default_rng(seed)
+    confidence = rng.choice([0.25, 0.5, 0.75], (n_lists, length))
+    outcome = rng.integers(0, 3, (n_lists, length), np.int8)
+    found = average_precisions(confidence, outcome)
+    alone = [average_precisions(a[None], b[None])[0] for a, b in zip(confidence, outcome, strict=True)]
+    np.testing.assert_allclose(found, alone, rtol=0, atol=1e-12)
 
 
 @given(st.text("ymn", min_size=1, max_size=30))
