@@ -10,7 +10,6 @@ import dataclasses
 
 import cv2
 import numpy as np
-from skimage.measure import label, regionprops
 
 
 def scale_heat(heatmap: np.ndarray, percentile: float = 100.0) -> np.ndarray:
@@ -96,6 +95,8 @@ def components(heat: np.ndarray, threshold: float) -> list[Component]:
     >>> [(c.box, round(c.mass, 3)) for c in components(heat, 5)]
     [((0, 0, 1, 1), 0.321), ((3, 1, 4, 3), 0.643)]
     """
+    from skimage.measure import label, regionprops  # slow to import, and a finished run needs none of it
+
     if not threshold > 0:
         raise ValueError(f"threshold is {threshold}; it must be above 0")
     heat = np.asarray(heat, np.float32)
