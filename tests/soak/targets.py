@@ -20,7 +20,7 @@ from PIL import Image
 
 from heatcrop.cli.config_file import dump_config, read_config
 from heatcrop.data.images import image_size, read_image
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import FASHIONAI, Task, folder_name
 from heatcrop.errors import HeatCropError
 from heatcrop.files import write_json
@@ -76,9 +76,11 @@ def csv_annotations(folder: Path, data: bytes) -> bool:
 
 
 def csv_tasks(folder: Path, data: bytes) -> bool:
-    """Infer the tasks of a CSV file."""
+    """Infer the tasks of a CSV file; accepted where a row can be used."""
+    for name in ("0.jpg", "1.jpg", "a,b.jpg"):
+        (folder / name).touch()
     (folder / "a.csv").write_bytes(data)
-    return _accepted(lambda: infer_tasks(folder / "a.csv"))
+    return _accepted(lambda: read_annotations([folder / "a.csv"], None).tasks)
 
 
 def packed(folder: Path, data: bytes) -> bool:
@@ -108,9 +110,9 @@ def fashionai_annotations(folder: Path, data: bytes) -> bool:
 
 
 def fashionai_tasks(folder: Path, data: bytes) -> bool:
-    """Infer the tasks of FashionAI's annotations."""
+    """Infer the tasks of FashionAI's annotations; accepted where a row can be used."""
     root = _fashionai(folder, data)
-    return _accepted(lambda: infer_tasks(root, "fashionai"))
+    return _accepted(lambda: read_annotations([root], None, "fashionai").tasks)
 
 
 def _document(name: str) -> Target:
@@ -122,7 +124,7 @@ def _document(name: str) -> Target:
         path = folder / name
         path.write_bytes(data)
         with contextlib.suppress(HeatCropError):
-            infer_tasks(path)
+            read_annotations([path], None)
         return _all_rows([path], TASKS)
 
     return read

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.collect import find_split
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
@@ -116,7 +116,7 @@ def test_the_name_of_the_task(tmp_path, folder, task):
     for name in ("x", "y"):
         (tmp_path / folder / name).mkdir(parents=True)
         (tmp_path / folder / name / "1.jpg").touch()
-    assert [one.name for one in infer_tasks(tmp_path / folder)] == [task]
+    assert [one.name for one in read_annotations([tmp_path / folder], None).tasks] == [task]
 
 
 # --- one stray item

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from tests.unit.builders import reasons_of, regions_of, rows_of, touch
@@ -49,7 +49,7 @@ def test_supercategories_are_tasks_and_boxes_are_true_regions(tmp_path):
         annotation(3, 4, [0, 0, 0, 0]),
     ]
     root = write(tmp_path / "birds", images, annotations)
-    assert infer_tasks(root) == (BEAK, WING)
+    assert read_annotations([root], None).tasks == (BEAK, WING)
     found = read_annotations([root], None)
     assert rows_of(found) == [
         ("1.jpg", "beak", "yn", ""),
@@ -72,7 +72,7 @@ def test_a_useless_supercategory_gives_way_to_the_folders_name(tmp_path, superca
     ]
     annotations = [annotation(1, 1), annotation(2, 2)]
     root = write(tmp_path / "wing", [image(1), image(2)], annotations, categories)
-    assert infer_tasks(root) == (WING,)
+    assert read_annotations([root], None).tasks == (WING,)
     assert rows_of(read_annotations([root], [WING])) == [
         ("1.jpg", "wing", "yn", ""),
         ("2.jpg", "wing", "ny", ""),
@@ -82,7 +82,7 @@ def test_a_useless_supercategory_gives_way_to_the_folders_name(tmp_path, superca
 def test_one_supercategory_is_a_task_where_the_document_declares_it(tmp_path):
     annotations = [annotation(1, 1), annotation(2, 2)]
     root = write(tmp_path / "x", [image(1), image(2)], annotations, info={"supercategory": "task"})
-    assert infer_tasks(root) == (WING,)
+    assert read_annotations([root], None).tasks == (WING,)
 
 
 def test_text_in_attributes_is_a_class_and_other_values_are_not(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from tests.unit.builders import reasons_of, regions_of, rows_of, touch
@@ -41,7 +41,7 @@ def test_attributes_are_tasks_and_a_label_without_them_is_a_class(tmp_path):
         image("2.jpg", box("striped", (10, 20, 30.5, 40)), box("bird", (0, 0, 9, 9), hooked)),
         image("3.jpg", '<tag label="plain" source="manual"></tag>', subset="part-3"),
     )
-    assert infer_tasks(root) == (BEAK, WING)
+    assert read_annotations([root], None).tasks == (BEAK, WING)
     found = read_annotations([root], None)
     assert rows_of(found) == [
         ("1.jpg", "beak", "ny", "train"),

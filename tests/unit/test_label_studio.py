@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from tests.unit.builders import reasons_of, regions_of, rows_of, touch
@@ -109,7 +109,7 @@ def test_tasks_are_inferred_and_other_results_are_counted(tmp_path):
         task("2.jpg", [choice("wing", "striped")]),
         {"data": {"image": "3.jpg"}, "predictions": [{"result": []}]},
     ]
-    assert infer_tasks(write(tmp_path, *tasks)) == (WING,)
+    assert read_annotations([write(tmp_path, *tasks)], None).tasks == (WING,)
     found = read(tmp_path, *tasks)
     assert found.notes[:3] == [
         "1 result of type rating not read, for instance export.json:tasks[0]",

@@ -25,7 +25,7 @@ from heatcrop.data.listing import (
     list_folder,
     skip_lines,
 )
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from heatcrop.predict.images import find_images
@@ -244,7 +244,7 @@ def test_the_layout_of_folders_skips_and_notes_the_same(tmp_path):
     put(tmp_path, "__MACOSX/wing/plain/._1.jpg", "wing/.ipynb_checkpoints/1.jpg", content=image)
     put(tmp_path, "wing/plain/raw.cr2", "wing/plain/notes.txt")
     make_run(tmp_path / "runs")
-    assert infer_tasks(tmp_path) == (WING,)
+    assert read_annotations([tmp_path], None).tasks == (WING,)
     got = read_annotations([tmp_path], [WING])
     assert got.rows["image"].tolist() == ["wing/plain/1.jpg", "wing/spotted/2.jfif"]
     assert len(got.rejected) == 0

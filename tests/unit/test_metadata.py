@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from tests.unit.builders import reasons_of, rows_of, touch
@@ -35,7 +35,7 @@ def left_out(found):
 def test_columns_are_tasks_and_a_split_and_group_may_be_given(tmp_path):
     text = "file_name,wing,beak,split,group\n1.jpg,plain,long,validation,a\n2.jpg,striped,,,b\n3.jpg,,,,\n"
     root = write(tmp_path, text, "1.jpg", "2.jpg", "3.jpg")
-    assert infer_tasks(root) == (WING,)  # the other one has a single class here
+    assert read_annotations([root], None).tasks == (WING,)  # the other one has a single class here
     found = read_annotations([root], [WING, BEAK])
     assert rows_of(found) == [
         ("1.jpg", "beak", "ny", "val"),
@@ -52,7 +52,7 @@ def test_columns_are_tasks_and_a_split_and_group_may_be_given(tmp_path):
 def test_a_column_that_says_only_class_is_the_task_of_the_folders_name(tmp_path, column):
     text = f"file_name,{column}\n1.jpg,plain\n2.jpg,striped\n"
     root = write(tmp_path / "wing", text, "1.jpg", "2.jpg")
-    assert infer_tasks(root) == (WING,)
+    assert read_annotations([root], None).tasks == (WING,)
     assert rows_of(read_annotations([root], None)) == [
         ("1.jpg", "wing", "yn", ""),
         ("2.jpg", "wing", "ny", ""),

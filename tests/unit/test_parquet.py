@@ -6,7 +6,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
 from tests.unit.builders import reasons_of, rows_of, touch
@@ -38,12 +38,16 @@ def test_a_table_is_read_like_a_csv(tmp_path):
     ]
     assert found.rows["group"].tolist() == ["7", "7", ""]
     assert list(reasons_of(found)) == ["birds.parquet:row 4"]
-    assert infer_tasks(root / "birds.parquet") == (Task("wing", ("plain", "spotted", "striped")),)
+    assert read_annotations([root / "birds.parquet"], None).tasks == (
+        Task("wing", ("plain", "spotted", "striped")),
+    )
 
 
 def test_numbers_are_classes(tmp_path):
     columns = {"image": ["1.jpg", "2.jpg"], "task": ["wing", "wing"], "label": [0.0, 1.0]}
-    assert infer_tasks(write(touch(tmp_path, "1.jpg", "2.jpg"), columns)) == (Task("wing", ("0", "1")),)
+    assert read_annotations([write(touch(tmp_path, "1.jpg", "2.jpg"), columns)], None).tasks == (
+        Task("wing", ("0", "1")),
+    )
 
 
 def test_metadata_may_be_parquet_and_bytes_are_not_read(tmp_path):
@@ -63,7 +67,9 @@ def test_known_columns_may_have_capitals_and_names_of_tasks_keep_theirs(tmp_path
     assert rows_of(found) == expected
     root = touch(tmp_path / "metadata", "1.jpg", "2.jpg")
     rows = {"File_Name": ["1.jpg", "2.jpg"], "Wing": ["plain", "striped"]}
-    assert infer_tasks(write(root, rows, "metadata.parquet")) == (Task("Wing", ("plain", "striped")),)
+    assert read_annotations([write(root, rows, "metadata.parquet")], None).tasks == (
+        Task("Wing", ("plain", "striped")),
+    )
 
 
 def test_of_columns_that_differ_by_case_none_is_taken_for_another(tmp_path):

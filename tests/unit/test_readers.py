@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatcrop.data.readers import infer_tasks, read_annotations
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.lines import read_lines
 from heatcrop.data.readers.root import clean_image
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
@@ -436,13 +436,16 @@ def test_roots_without_data_are_refused(tmp_path, names, layout, reason):
 def test_tasks_inferred_from_folders(tmp_path):
     put_images(tmp_path, "beak/long/a.jpg", "beak/hooked/b.jpg", "wing/red/c.jpg", "wing/blue/d.jpg")
     put_images(tmp_path, "wing/empty/x.txt")
-    assert infer_tasks(tmp_path) == (Task("beak", ("hooked", "long")), Task("wing", ("blue", "red")))
+    assert read_annotations([tmp_path], None).tasks == (
+        Task("beak", ("hooked", "long")),
+        Task("wing", ("blue", "red")),
+    )
 
 
 def test_tasks_inferred_from_a_csv(tmp_path):
     ours = ("a.jpg,beak,long", "b.jpg,beak,hooked", "c.jpg,beak,?")
     birds(tmp_path, HEADER, *ours, "a.jpg,neck_design_labels,Turtle Neck", "a.jpg,pant,ynnnnn")
-    assert infer_tasks(tmp_path) == (Task("beak", ("hooked", "long")), NECK, PANT)
+    assert read_annotations([tmp_path], None).tasks == (Task("beak", ("hooked", "long")), NECK, PANT)
 
 
 def test_rows_without_a_task_are_rejected_where_tasks_are_inferred(tmp_path):
@@ -453,19 +456,19 @@ def test_rows_without_a_task_are_rejected_where_tasks_are_inferred(tmp_path):
 
 
 def test_tasks_inferred_from_fashionai_files(tmp_path):
-    fashionai(tmp_path, [neck_row("a"), "Images/s.jpg,skirt_length_labels,ynnnnn", "x.jpg,crest,yn"])
-    assert infer_tasks(tmp_path) == (SKIRT, NECK)
+    fashionai(tmp_path, [neck_row("a"), "Images/s.jpg,skirt_length_labels,ynnnnn", "x.jpg,crest,yn"], "a")
+    assert read_annotations([tmp_path], None).tasks == (SKIRT, NECK)
 
 
 def test_a_file_beside_the_labels_names_the_classes_of_inferred_tasks(tmp_path):
-    fashionai(tmp_path, ["a.jpg,crest,yn", "a.jpg,wing_length_labels,ny", neck_row("a")])
+    fashionai(tmp_path, ["a.jpg,crest,yn", "a.jpg,wing_length_labels,ny", neck_row("a")], "a")
     put(
         tmp_path / "classes.json",
         b'{"crest": ["tall", "flat"], "wing_length_labels": ["long", "short"], "neck_design_labels": ["x"]}',
     )
     crest = Task("crest", ("tall", "flat"))
     wing = Task("wing_length_labels", ("long", "short"), "length")
-    assert infer_tasks(tmp_path) == (resolve("neck"), crest, wing)
+    assert read_annotations([tmp_path], None).tasks == (resolve("neck"), crest, wing)
 
 
 def test_labels_of_another_length_than_the_file_of_classes_are_rejected(tmp_path):
@@ -482,7 +485,7 @@ def test_a_file_of_classes_in_another_form_is_refused(tmp_path, text):
     fashionai(tmp_path, ["a.jpg,crest,yn", neck_row("a")])
     put(tmp_path / "classes.json", text)
     with pytest.raises(DataError, match=r"classes\.json: (expected the class names|is not valid JSON)"):
-        infer_tasks(tmp_path)
+        read_annotations([tmp_path], None)
 
 
 @pytest.mark.parametrize(
@@ -497,7 +500,7 @@ def test_a_file_of_classes_in_another_form_is_refused(tmp_path, text):
 def test_data_without_clear_tasks_are_refused(tmp_path, rows, reason):
     birds(tmp_path, HEADER, *rows)
     with pytest.raises(DataError, match=reason):
-        infer_tasks(tmp_path)
+        read_annotations([tmp_path], None)
 
 
 # Properties

@@ -61,8 +61,9 @@ def read_annotations(
         of an image that an earlier root already has, with the same name and the same bytes, is dropped and
         counted. Of several roots, one that cannot be read is a problem, and the others are read.
     tasks : sequence of Task, optional
-        Rows of other FashionAI tasks are left out and counted. None infers them, see `infer_tasks`; tasks
-        that cannot be inferred are problems.
+        Rows of other FashionAI tasks are left out and counted. None infers them: FashionAI's tasks keep
+        their classes; others are sorted by name, and so are their classes. Tasks that cannot be inferred are
+        problems, see :mod:`heatcrop.data.readers.infer`.
     layout : {"auto", "fashionai", "csv", "metadata", "coco", "labelstudio", "cvat", "parquet", "folders"}
         See the modules of these names, for ``csv`` :mod:`heatcrop.data.readers.table`. ``auto``: for each
         root, the first of them that fits.
@@ -132,18 +133,6 @@ def _describe(path: Path, how: str) -> str:
                     f"it, set data.layout={other}, or give it as --data"
                 )
     return ""
-
-
-def infer_tasks(root: Path | str, layout: str = "auto") -> tuple[Task, ...]:
-    """Infer the tasks of a root from its data.
-
-    FashionAI's tasks keep their classes; of a CSV file with class names and of folders, tasks and classes are
-    sorted by name. For `layout` see `read_annotations`, for tasks that are left out
-    `heatcrop.data.readers.infer`.
-
-    Raises DataError when no task can be inferred, or a file with the names of classes cannot be read.
-    """
-    return tuple(_infer(_open_roots([root], layout, {}, NO_ACCESS)[0], {}).tasks)
 
 
 def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inferred:
