@@ -1,8 +1,11 @@
 """What a second command does again, and what it keeps."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -10,7 +13,7 @@ import pytest
 
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import is_uncropped
-from tests.tiny_run import TASKS, differences, file_stamps
+from tests.tiny_run import ROOT, TASKS, differences, file_stamps
 
 NECK, LAPEL = TASKS
 
@@ -36,6 +39,17 @@ def test_a_second_run_does_nothing(run, run_copy):
     assert "neck: cam, crop, finetune up to date" in printed
     assert "lapel: cam, crop, finetune up to date" in printed
     assert file_stamps(run_copy / NECK) | file_stamps(run_copy / LAPEL) == before
+
+
+def test_a_second_run_imports_no_library_that_only_its_work_needs(run_copy):
+    code = (
+        "import sys; from heatcrop.cli.main import main; code = main(); "
+        "print(code, *sorted({'mxnet', 'torch', 'skimage'} & set(sys.modules)))"
+    )
+    words = ["run", "--all", "--config", "tiny.yaml", "--out", run_copy.name, "--jobs", "1"]
+    how = {"cwd": run_copy.parent, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "timeout": 120}
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, **how)
+    assert done.stdout.splitlines()[-1:] == ["0"], done.stderr
 
 
 def test_a_copied_run_has_the_files_of_the_first(run, run_copy, undisturbed):
