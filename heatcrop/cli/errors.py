@@ -9,7 +9,7 @@ from heatcrop.nets.gluon.engine import explain_import_failure
 
 _REMEDIES = {
     errno.ENOENT: "if it was there before, restore it, or give the same command again: it rejects an image "
-    "that is gone",
+    "that is gone; if it was to be written, give another folder (--out)",
     errno.EEXIST: "a file or a broken link is where a folder must be made; remove it, or give another folder "
     "(--out)",
     errno.ENOTDIR: "a file is where a folder should be; give a path below a folder (--out)",
