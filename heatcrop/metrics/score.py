@@ -77,10 +77,10 @@ def average_precisions(confidence: NDArray[np.float64], outcome: NDArray[np.int8
 
     3. If K = 0, the g skipped rows before the first counted one have no P, and the number of terms of the
        mean, D - g, depends on the order (D: N less the skipped rows of earlier ties). Given g, the other
-       m - g spread evenly over p gaps, and the sum over the tie is p (1 + (m - g) / p) c / p. With R, the sum
+       m - g spread evenly over p gaps, and the sum over the tie is p (1 + (m - g) / p) c / p. With S, the sum
        over all later ties, which does not depend on the order of this one,
 
-           AP = sum over g = 0 .. m of  Pr(g) ((p + m - g) c / p + R) / (D - g),
+           AP = sum over g = 0 .. m of  Pr(g) ((p + m - g) c / p + S) / (D - g),
            Pr(g) = m! / (m - g)! * (n - g - 1)! / n! * p.
 
     Sorting takes O(N log N), the rest O(N), however large the ties.
