@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from heatcrop.metrics.score import METRICS, average_precision, average_precisions, outcomes
+from heatcrop.metrics.score import METRICS, average_precisions, outcomes
 
 Predictions = Mapping[str, Sequence[np.ndarray]]
 """Of each task, one (N, C) array of probabilities a seed."""
 
 _DRAWN_AT_ONCE = 100_000
+"""Rows of samples that are scored together, which bounds the memory."""
 
 
 def bootstrap(
@@ -97,7 +98,7 @@ def ap_interval(
     drawn = _resamples(n, resamples, np.random.default_rng(0))
     scores = np.concatenate([average_precisions(confidence[rows], outcome[rows]) for rows in drawn])
     spread = 1.96 * float(np.std(scores, ddof=1))
-    value = average_precision(probabilities, letters)
+    value = float(average_precisions(confidence[None], outcome[None])[0])
     return {"low": max(0.0, value - spread), "high": min(1.0, value + spread)}
 
 
