@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from heatcrop.runs.predictions import is_uncropped
+from stage2_crop.rule import usual_box
 from stage2_crop.square import circumscribed_square, move_inside, widen
 
 
@@ -40,12 +41,9 @@ def squares(centres: np.ndarray, sides: np.ndarray, sizes: np.ndarray) -> np.nda
     >>> squares(np.array([[0.5, 0.5], [0, 0]]), np.array([0.5, 0.1]), np.array([[200, 100]] * 2)).tolist()
     [[75, 25, 125, 75], [0, 0, 10, 10]]
     """
-    out = np.zeros((len(sizes), 4), np.int64)
-    for i, ((x, y), side, (width, height)) in enumerate(zip(centres, sides, sizes.tolist(), strict=True)):
-        half = side * min(width, height) / 2
-        square = (x * width - half, y * height - half, x * width + half, y * height + half)
-        out[i] = move_inside(square, width, height)
-    return out
+    places = zip(*centres.T.tolist(), sides.tolist(), strict=True)
+    boxes = [usual_box(place, *size) for place, size in zip(places, sizes.tolist(), strict=True)]
+    return np.array(boxes, np.int64).reshape(-1, 4)
 
 
 def typical_crops(

@@ -24,8 +24,7 @@ import torch
 import torch.nn.functional as F
 import typer
 
-from heatcrop.data.dataset import TaskData, survey_images
-from heatcrop.data.tasks import Task
+from benchmarks.ours import N_CLASSES, labelled_in_turn
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import Classifier, NetworkContext, NetworkPlan
 from heatcrop.nets.maps import MapPlan
@@ -36,7 +35,6 @@ from heatcrop.training.inputs import LiveInputs
 from heatcrop.training.loop import TrainingPlan
 from heatcrop.training.views import TestViews
 
-N_CLASSES = 8
 FASHIONAI_IMAGES = 79_573
 """Labelled images of the competition's first season."""
 _SECONDS = 3.0
@@ -130,11 +128,7 @@ def _from_files(
     context: NetworkContext, classifier: Classifier, row: Row, files: list[str]
 ) -> tuple[float, float]:
     """Return images a second of the training loop from files, and of reading alone."""
-    sizes, _ = survey_images(files, context.form.threads)
-    letters = 2 * np.eye(N_CLASSES, dtype=np.int8)[np.arange(len(files)) % N_CLASSES]
-    task, names = Task("speed", tuple(f"class {i}" for i in range(N_CLASSES))), tuple(map(str, files))
-    nowhere = np.full(len(files), "")
-    data = TaskData(task, names, names, sizes, letters, np.full(len(files), "train"), nowhere)
+    data = labelled_in_turn(files, context.form.threads)
     inputs = LiveInputs(Images(data.paths), context.form, TestViews(), lambda i: _AUGMENTED)
     plan = TrainingPlan(epochs=1, batch_size=row.batch, learning_rate=1e-5, reload_best=False)
     none = np.array([], np.int64)

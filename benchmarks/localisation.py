@@ -14,9 +14,9 @@ import numpy as np
 from benchmarks.arms import squares
 from heatcrop.metrics.localisation import iou
 from heatcrop.training.views import framed
-from stage2_crop.component import components, scale_heat, upsample
+from stage2_crop.component import components
 from stage2_crop.plan import CropRule
-from stage2_crop.rule import GRID, weigh_heat
+from stage2_crop.rule import GRID, grid_positions, weigh_heat
 
 LEVELS = (0.3, 0.5, 0.7)
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -48,10 +48,10 @@ def heat_iou(heatmaps: np.ndarray, sizes: np.ndarray, fit: str, truth: np.ndarra
     out = np.zeros((len(THRESHOLDS), len(heatmaps)))
     for n, (heatmap, (width, height)) in enumerate(zip(heatmaps, sizes.tolist(), strict=True)):
         view = framed((0, 0, width, height), fit)
-        heat = upsample(scale_heat(heatmap), GRID)
+        heat = weigh_heat(heatmap, view.box, width, height, CropRule(prior_weight=0.0))
         scale = np.array([view.width, view.height] * 2) / GRID
         for t, threshold in enumerate(THRESHOLDS):
-            found = components(heat, threshold)
+            found = components(heat, threshold * max(float(heat.max()), 1e-12))
             if found:
                 boxes = np.array([c.box for c in found]) * scale + [view.x0, view.y0] * 2
                 boxes = np.clip(boxes, 0, [width, height] * 2)
@@ -81,13 +81,11 @@ def pointing(
     maxima = []
     rule = rule or CropRule(prior_weight=0.0)
     for i, (heatmap, (width, height)) in enumerate(zip(heatmaps, sizes.tolist(), strict=True)):
-        view = framed((0, 0, width, height) if regions is None else regions[i].tolist(), fit)
-        frame = view.x0, view.y0, view.x1, view.y1
+        frame = framed((0, 0, width, height) if regions is None else regions[i].tolist(), fit).box
         heat = weigh_heat(heatmap, frame, width, height, rule)
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-        x = view.x0 + (column + 0.5) / GRID * view.width
-        y = view.y0 + (row + 0.5) / GRID * view.height
-        maxima.append((x / width, y / height))
+        x, y = grid_positions(frame)
+        maxima.append((x[column] / width, y[row] / height))
     return point_hits(np.array(maxima).reshape(-1, 2), sizes, truth)
 
 

@@ -65,7 +65,7 @@ def _batch(context: NetworkContext, images: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(images, *context.image_shape)).astype(np.float32)
 
 
-def _data(files: list[str], threads: int) -> TaskData:
+def labelled_in_turn(files: list[str], threads: int) -> TaskData:
     """Label files with classes in turn."""
     sizes, _ = survey_images(files, threads)
     letters = 2 * np.eye(N_CLASSES, dtype=np.int8)[np.arange(len(files)) % N_CLASSES]
@@ -109,7 +109,7 @@ def mxnet_forward(net: str, px: int, threads: int, images: int) -> Workload:
 
 def heatmaps(net: str, px: int, threads: int, files: list[str], flip: bool) -> Workload:
     """Run stage 1's inference from JPEG files to heatmaps and predictions on disk."""
-    context, data = _context(net, px, threads), _data(files, threads)
+    context, data = _context(net, px, threads), labelled_in_turn(files, threads)
     folder, plan = RunFolder(context.trunk_folder), CamPlan(folds=1, test=TestViews(flip=flip))
     stage = CamStage(single_group(data), folder, [plan], context, lambda: None, "")
     _classifier(context).export(stage.exported("final"))
@@ -154,7 +154,7 @@ def _training(context: NetworkContext, inputs: Any, data: TaskData, batch: int) 
 
 def training(net: str, px: int, threads: int, files: list[str], batch: int) -> Workload:
     """Run the training loop from JPEG files with augmentation."""
-    context, data = _context(net, px, threads), _data(files, threads)
+    context, data = _context(net, px, threads), labelled_in_turn(files, threads)
     how = Augmentation(crop_scale=0.7, aspect=1.2, brightness=0.2, erase=0.5)
     inputs = LiveInputs(Images(data.paths), context.form, TestViews(), lambda i: how)
     return _training(context, inputs, data, batch)
@@ -164,7 +164,7 @@ def training_step(
     net: str, px: int, threads: int, files: list[str], batch: int, trainer: TrainerName = "mxnet"
 ) -> Workload:
     """Run the same loop on one batch in memory."""
-    context, data = _context(net, px, threads, trainer), _data(files, threads)
+    context, data = _context(net, px, threads, trainer), labelled_in_turn(files, threads)
     return _training(context, _Memory(_batch(context, batch)), data, batch)
 
 
@@ -179,7 +179,7 @@ def _maps(count: int) -> np.ndarray:
 
 def crops(threads: int, files: list[str]) -> Workload:
     """Run stage 2 with a fixed rule from maps and JPEG files to boxes and crop files."""
-    data, context = _data(files, threads), _context("efficientnet_lite0", 224, threads)
+    data, context = labelled_in_turn(files, threads), _context("efficientnet_lite0", 224, threads)
     group, plan = (
         single_group(data),
         CropPlan(CropRule(threshold=0.5), SearchPlan(pictures=0), zoom=0, jitter=0),
@@ -207,7 +207,7 @@ def crops(threads: int, files: list[str]) -> Workload:
 def opencv_crops(threads: int, files: list[str]) -> Workload:
     """Decode the same files and encode crops of the same boxes with OpenCV on all cores."""
     cv2.setNumThreads(1)
-    data, rule = _data(files, threads), CropRule(threshold=0.5)
+    data, rule = labelled_in_turn(files, threads), CropRule(threshold=0.5)
     found = find_crops(Heatmaps(_maps(len(files)), data.sizes, "pad", np.zeros(len(data), bool)), rule)
     pool = ThreadPoolExecutor(threads)
 

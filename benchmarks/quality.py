@@ -41,7 +41,6 @@ from heatcrop.cli.prediction import trained_run
 from heatcrop.cli.runner import StageRunner
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.groups import TaskGroup, single_group
-from heatcrop.data.labels import YES
 from heatcrop.files import write_array, write_json
 from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
@@ -50,7 +49,8 @@ from heatcrop.predict.predictor import open_onnx
 from heatcrop.predict.trained_run import describe_run
 from heatcrop.runs.executors import InlineExecutor, open_executor, run_calls
 from heatcrop.runs.folder import RunFolder, TaskFolder
-from heatcrop.runs.predictions import confidences, read_arrays, read_branches, write_arrays
+from heatcrop.runs.metrics import sure_figures
+from heatcrop.runs.predictions import read_arrays, read_branches, write_arrays
 from heatcrop.runs.progress import log, silence
 from heatcrop.runs.reading import read_json
 from heatcrop.runs.records import fingerprint
@@ -59,7 +59,7 @@ from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
 from pipeline import STAGES, run_group
 from stage1_cam.heatmaps import heatmaps_of
-from stage2_crop.boxes import Heatmaps, find_crops
+from stage2_crop.boxes import Heatmaps, find_crops, predicted_boxes
 from stage2_crop.plan import SearchedRule
 from stage2_crop.rule import CropRule
 from stage3_finetune.stage import FinetuneStage
@@ -76,7 +76,7 @@ ARMS = (
 )
 """The controls, by name."""
 # To be raised when a control is computed differently from the same data and configuration.
-_CODE = 9
+_CODE = 10
 SEED_RULE = CropRule(
     threshold=0.5, margin=0.0, by="area", least_side=0.05, greatest_side=1.0, invisible="crop"
 )
@@ -180,7 +180,7 @@ def measure(unit: Unit) -> None:
     sides = sides_of(boxes, data.sizes)
     fitted, median_side = typical_crops(sides, crops["fallback"], data.splits)
     plan = config.plans(data.task)[1]
-    previous = _previous_rule(plan.rule)
+    previous = _previous_rule(plan.rule, data.task.kind)
     arms = {
         "centre crop": centre_boxes(median_side, data.sizes),
         "mean box": fixed_boxes(np.mean, boxes, fitted, median_side, data.sizes),
@@ -195,7 +195,8 @@ def measure(unit: Unit) -> None:
     arms = {name: found for name, found in arms.items() if name in missing}
     if TRAINING in missing:
         images = np.concatenate([np.zeros_like(data.sizes), data.sizes], axis=1)
-        mixture = np.stack([images, boxes], axis=1)
+        # The views of a frozen trunk's cache contain the full image already, as often as all others.
+        mixture = np.stack([boxes if config.network.frozen_blocks else images, boxes], axis=1)
         arrays[f"alone/{TRAINING}"] = _control(unit, runner, TRAINING, images, mixture)
     for arm, arm_boxes in arms.items():
         training = jittered(arm_boxes, data.sizes, plan.jitter, plan.jitters, _rng(unit, arm, 1))
@@ -234,17 +235,11 @@ def promised(unit: Unit) -> np.ndarray:
     A row for each accuracy that a threshold was found for: the accuracy, the test images, how many of them
     reach the threshold, and how many of these are right.
     """
-    data, files = unit.data, unit.task_folder
+    data, files, rows = unit.data, unit.task_folder, unit.data.rows("test", labelled=True)
     update_thresholds(files, data)
-    rows = data.rows("test", labelled=True)
     fused = read_branches(files, data)["fused"][rows]
-    confidence = confidences(fused)
-    right = data.letters[rows, fused.argmax(axis=1)] == YES
-    found = []
-    for point in read_points(files) or ():
-        if point.threshold is not None:
-            sure = confidence >= point.threshold
-            found.append((point.accuracy, len(rows), sure.sum(), right[sure].sum()))
+    kept = sure_figures(read_points(files) or (), fused, data.letters[rows]) or ()
+    found = [(one["promised"], len(rows), one["n"], one["right"]) for one in kept if one["n"] is not None]
     return np.array(found, float).reshape(-1, 4)
 
 
@@ -272,7 +267,8 @@ def _at_places(unit: Unit, runner: StageRunner, boxes: np.ndarray) -> np.ndarray
     """
     data, files, rows = unit.data, unit.task_folder, unit.data.rows("test")
     test, full = unit.config.plans(data.task)[2].test, read_branches(files, data)["full"]
-    images = Images(data.paths, boxes[:, None], sizes=data.sizes)
+    rule = read_json(files.rule, SearchedRule).rule
+    images = Images(data.paths, predicted_boxes(boxes, data.sizes, rule), sizes=data.sizes)
     inputs = LiveInputs(images, runner.context.form, test, open_trunk=lambda: runner.trunk)
     opened = files.weights(3), files.network(3), inputs.shape, len(data.task.classes), False
     fused, fusion = np.full(full.shape, np.nan), read_json(files.fusion, Fusion)
@@ -295,9 +291,11 @@ def _boxes(
     return np.array([crop.box for crop in crops])
 
 
-def _previous_rule(rule: CropRule) -> CropRule:
-    """Return the rule of commit 2f9c5f9, which its search began with."""
-    return dataclasses.replace(rule, prior_weight=0.0, invisible="whole", least_side=0.2)
+def _previous_rule(rule: CropRule, kind: str) -> CropRule:
+    """Return the rule of commit 2f9c5f9 for a kind of task, which its search began with."""
+    threshold, margin = (0.6, 0.1) if kind == "design" else (0.55, 0.15)
+    own = {"prior_weight": 0.0, "invisible": "whole", "least_side": 0.2}
+    return dataclasses.replace(rule, threshold=threshold, margin=margin, **own)
 
 
 def _maps(unit: Unit, runner: StageRunner, spread: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +64,7 @@ class Match:
 
 def matches(
     files: list[str], run: Path, scratch: Path, threads: int, peers: str | None, torch: str | None
-) -> list[Match]:
+) -> Iterator[Match]:
     """List the comparisons, each with its target."""
 
     def ours(name: str, python: str = sys.executable, **options: Any) -> Entry:
@@ -72,7 +73,6 @@ def matches(
     def peer(name: str, **options: Any) -> Entry:
         return Entry(str(peers), "benchmarks.peers", name, {"px": PX, "threads": threads, **options})
 
-    found = []
     common = {"px": PX, "threads": threads}
     for net, count, against_mxnet, against_torch in (
         (LITE, 128, 5.0, 1.4),
@@ -82,51 +82,37 @@ def matches(
         engine = ours("forward", net=net, images=count, **common)
         name = f"engine, {net}"
         plain = ours("mxnet_forward", net=net, images=count, **common)
-        found.append(Match(f"{name} / MXNet hybridized", engine, (plain,), against_mxnet))
+        yield Match(f"{name} / MXNet hybridized", engine, (plain,), against_mxnet)
         if peers and against_torch:
             plain_torch = tuple(peer("forward", net=net, images=count, compiled=c) for c in (False, True))
-            found.append(Match(f"{name} / PyTorch", engine, plain_torch, against_torch))
+            yield Match(f"{name} / PyTorch", engine, plain_torch, against_torch)
     for net, count, against_cam in ((LITE, 256, 4.0), (R50, 96, 3.0)):
         bare = ours("forward", net=net, images=count, views=2, **common)
         two_views = ours("heatmaps", net=net, files=files[:count], flip=True, **common)
         against_bare = f"heatmaps from files, {net} / bare forward passes"
-        found.append(Match(against_bare, two_views, (bare,), 0.85))
+        yield Match(against_bare, two_views, (bare,), 0.85)
         if peers:
             one_view = ours("heatmaps", net=net, files=files[:count], flip=False, **common)
             cam = peer("gradcam", net=net, files=files[:count], folder=str(scratch))
             name = f"heatmaps from files, {net} / pytorch-grad-cam"
-            found.append(Match(name, one_view, (cam,), against_cam, against_bare))
+            yield Match(name, one_view, (cam,), against_cam, against_bare)
     for net, count in ((LITE, 96), (R50, 48)):
         step = {"net": net, "files": files[:count], "batch": 16, **common}
-        found.append(
-            Match(
-                f"training from files, {net} / bare step",
-                ours("training", **step),
-                (ours("training_step", **step),),
-                0.92,
-            )
-        )
+        name = f"training from files, {net} / bare step"
+        yield Match(name, ours("training", **step), (ours("training_step", **step),), 0.92)
     for net in (LITE, R18) if torch else ():
         step = {"net": net, "files": files[:64], "batch": 16, **common}
         own = ours("training_step", python=str(torch), trainer="torch", **step)
         name = f"training step of the PyTorch engine, {net}"
-        found.append(Match(f"{name} / of the MXNet engine", own, (ours("training_step", **step),), 1.6))
+        yield Match(f"{name} / of the MXNet engine", own, (ours("training_step", **step),), 1.6)
         if peers:
             plain_step = peer("training_step", net=net, files=files[:64], batch=16)
-            found.append(Match(f"{name} / PyTorch and timm", own, (plain_step,), 0.95))
-    stage2 = {"files": files, "threads": threads}
-    found.append(
-        Match(
-            "stage 2 / OpenCV decode and encode",
-            ours("crops", **stage2),
-            (ours("opencv_crops", **stage2),),
-            0.85,
-        )
-    )
+            yield Match(f"{name} / PyTorch and timm", own, (plain_step,), 0.95)
+    name, stage2 = "stage 2 / OpenCV decode and encode", {"files": files, "threads": threads}
+    yield Match(name, ours("crops", **stage2), (ours("opencv_crops", **stage2),), 0.85)
     bare = ours("forward", net=LITE, images=256, views=2, passes=2, **common)
     full = ours("predict", run=str(run), files=files[:256])
-    found.append(Match("predict / two bare forward passes", full, (bare,), 0.75))
-    return found
+    yield Match("predict / two bare forward passes", full, (bare,), 0.75)
 
 
 def _small_run(run: Path, per_class: int) -> None:

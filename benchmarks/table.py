@@ -69,6 +69,7 @@ def summary(name: str, tasks: Mapping[str, TaskData], measured: Measured, resamp
         arms.setdefault(f"{OURS}, crop alone", {})[task] = [
             arrays["crop/ours"][rows[task]] for arrays in seeds
         ]
+    arms = {arm: found for arm, found in arms.items() if len(found) == len(tasks)}  # true boxes of some only
     scored = bootstrap(arms, letters, resamples)
     places = [*tasks, "mean"]
     results: dict[str, Any] = {
@@ -133,6 +134,10 @@ def _expected(data: TaskData, seeds: Sequence[Mapping[str, np.ndarray]]) -> dict
     found = {}
     for name, split in (("expected", "train"), ("test", "test")):
         rows = data.rows(split, labelled=True)
+        # Without cross-fitting no fused prediction of a training image is known.
+        rows = rows[np.all([np.isfinite(arrays["fused/ours"][rows, 0]) for arrays in seeds], axis=0)]
+        if not len(rows):
+            continue
         fused, full = (
             [average_precision(arrays[key][rows], data.letters[rows]) for arrays in seeds]
             for key in ("fused/ours", "full")
@@ -316,7 +321,10 @@ def _markdown(results: Mapping[str, Any]) -> list[str]:
         lines += _localisation_lines(results["localisation"])
     lines += ["", "## What the crops add to the full image: expected and measured AP", ""]
     expected = results["expected"]
-    rows = [[name, *(f"{expected[task][name]:+.3f}" for task in tasks)] for name in ("expected", "test")]
+    rows = [
+        [name, *(f"{expected[task].get(name, np.nan):+.3f}" for task in tasks)]
+        for name in ("expected", "test")
+    ]
     lines += _table(["on", *tasks], rows)
     lines += ["", "Expected: on training images, by networks that did not train on them."]
     lines += ["", "## Accuracy that thresholds of the confidence promise", ""]

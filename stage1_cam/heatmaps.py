@@ -33,7 +33,7 @@ def merge_views(maps: np.ndarray, views: list[View]) -> np.ndarray:
     weight = np.zeros((height, width), np.float32)
     for one, view in zip(maps, views, strict=True):
         upright = one[:, :, ::-1] if view.flip else one
-        if (view.x0, view.y0, view.x1, view.y1) == (0, 0, 1, 1):
+        if view.box == (0, 0, 1, 1):
             total += upright
             weight += 1
             continue

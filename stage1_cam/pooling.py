@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -58,13 +59,14 @@ def choose_pooling(
     list of TriedPooling
         In the given order; one is chosen.
     """
-    n_rows = len(letters)
-    resamples = np.random.default_rng(seed).integers(0, n_rows, (_RESAMPLES, n_rows))
-    rows = [np.arange(n_rows), *resamples]
-    aps = [
-        np.array([validation_figures(one[r], soft[r], letters[r])[1] for r in rows])
-        for one in logits.values()
-    ]
+    n_rows, rng = len(letters), np.random.default_rng(seed)
+    drawn = (rng.integers(0, n_rows, n_rows) for _ in range(_RESAMPLES))  # all at once could fill the memory
+    aps = np.array(
+        [
+            [validation_figures(one[rows], soft[rows], letters[rows])[1] for one in logits.values()]
+            for rows in itertools.chain([np.arange(n_rows)], drawn)
+        ]
+    ).T
     gains = [ap[1:] - aps[0][1:] for ap in aps]
     chosen = clearly_best([ap[0] for ap in aps], [gain.std() for gain in gains])
     return [

@@ -166,21 +166,16 @@ class CamStage(BranchStage):
         logits, networks = np.zeros(data.letters.shape, np.float32), np.full(len(data), "", "U8")
         for network, rows, part in self.predictions(number):
             logits[rows], networks[rows] = part["logits"], network
+        kind, (invisible, trained) = self._heatmap(number)
+        for file in (folder.spread, folder.pooling, folder.trained_classes):  # not every task has them
+            file.unlink(missing_ok=True)
         self._write_heatmaps(number, "heatmaps", folder.heatmaps)
-        kind, known = self._heatmap(number)
-        if has_spread(kind, *known):
+        if has_spread(kind, invisible, trained):
             self._write_heatmaps(number, "spread", folder.spread)
-        else:
-            folder.spread.unlink(missing_ok=True)
         if self.trials:
             write_json(folder.pooling, read_json(self._figures, PoolingFigures))
-        else:
-            folder.pooling.unlink(missing_ok=True)
-        trained = self.group.trained_classes[number]
         if len(trained) < len(data.task.classes):
             write_json(folder.trained_classes, trained)
-        else:
-            folder.trained_classes.unlink(missing_ok=True)
         probabilities = softmax(logits.astype(np.float64))
         full = write_predictions(folder.predictions_csv(1), data, probabilities, networks)
         write_arrays(folder.predictions(1), full=full, networks=networks)

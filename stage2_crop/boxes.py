@@ -14,6 +14,7 @@ from heatcrop.files import write_table
 from heatcrop.training.views import framed
 from stage2_crop.plan import CropRule
 from stage2_crop.rule import NO_CROP, Crop, find_crop, grid_positions, is_flat, usual_box, weigh_heat
+from stage2_crop.square import Box
 
 _LEAST_SPREAD = 0.05
 
@@ -55,9 +56,7 @@ def find_crops(heatmaps: Heatmaps, rule: CropRule) -> list[Crop]:
     return [_find(heatmaps, row, rule)[0] for row in range(len(heatmaps.maps))]
 
 
-def deciding_heat(
-    heatmaps: Heatmaps, row: int, rule: CropRule
-) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+def deciding_heat(heatmaps: Heatmaps, row: int, rule: CropRule) -> tuple[np.ndarray, Box]:
     """Return the heat that the threshold was applied to, and the rectangle of the image that it covers.
 
     The heat is (GRID, GRID) float32, scaled so that its maximum is 1; all zero where there is none.
@@ -67,20 +66,16 @@ def deciding_heat(
     return heat / max(float(heat.max()), 1e-12), frame
 
 
-def _find(
-    heatmaps: Heatmaps, row: int, rule: CropRule
-) -> tuple[Crop, np.ndarray, tuple[float, float, float, float]]:
+def _find(heatmaps: Heatmaps, row: int, rule: CropRule) -> tuple[Crop, np.ndarray, Box]:
     """Apply a rule to one image; return the crop, the map that it came from, and what that covers."""
     size, invisible = heatmaps.sizes[row].tolist(), bool(heatmaps.invisible[row])
     if rule.zoom and heatmaps.zoomed is not None and heatmaps.regions is not None:
-        heatmap, frame = (
-            np.asarray(heatmaps.zoomed[row]),
-            _frame(heatmaps.regions[row].tolist(), heatmaps.fit),
-        )
+        heatmap = np.asarray(heatmaps.zoomed[row])
+        frame = framed(heatmaps.regions[row].tolist(), heatmaps.fit).box
         crop = find_crop(heatmap, frame, *size, rule, invisible)
         if crop.fallback not in NO_CROP:
             return crop, heatmap, frame
-    heatmap, frame = heatmaps.maps[row], _frame((0, 0, *size), heatmaps.fit)
+    heatmap, frame = heatmaps.maps[row], framed((0, 0, *size), heatmaps.fit).box
     return find_crop(heatmap, frame, *size, rule, invisible), heatmap, frame
 
 
@@ -94,12 +89,6 @@ def predicted_boxes(boxes: np.ndarray, sizes: np.ndarray, rule: CropRule) -> np.
         return boxes[:, None]
     usual = [usual_box(rule.usual, *size) for size in sizes.tolist()]
     return np.stack([boxes, np.array(usual, boxes.dtype).reshape(-1, 4)], axis=1)
-
-
-def _frame(box: Sequence[float], fit: str) -> tuple[float, float, float, float]:
-    """Return the rectangle that the map of a box covers."""
-    view = framed(box, fit)
-    return view.x0, view.y0, view.x1, view.y1
 
 
 def complete_rule(rule: CropRule, heatmaps: Heatmaps) -> CropRule:
@@ -143,7 +132,7 @@ def fit_prior(heatmaps: Heatmaps) -> tuple[float, float, float, float] | None:
     """
     rule, found = CropRule(prior_weight=0.0), []
     for heatmap, size in zip(heatmaps.maps, heatmaps.sizes.tolist(), strict=True):
-        frame = _frame((0, 0, *size), heatmaps.fit)
+        frame = framed((0, 0, *size), heatmaps.fit).box
         heat = weigh_heat(np.asarray(heatmap), frame, *size, rule)
         if is_flat(heatmap, rule.least_contrast) or not heat.any():
             continue  # its first position would count as its peak

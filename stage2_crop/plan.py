@@ -43,8 +43,8 @@ class CropRule:
     least_area : float
         A component below this share of the map is noise: the image is not cropped.
     least_contrast : float
-        A map whose peak is not above its median by this share of its range has no location: the image is
-        not cropped.
+        A map whose peak is not above its median by this share of its greatest absolute value has no location:
+        the image is not cropped.
     prior_weight : float
         Power of the location prior that the heat is multiplied by. 0 is the heatmap alone; with a large one
         the crop is nearly the usual place.
@@ -166,11 +166,13 @@ class CropPlan:
         How far the crops that stage 3 trains on vary around the rule, see
         :func:`stage2_crop.boxes.jitter_boxes`; 0 for not at all.
     jitters : int
-        Such crops of each training image.
+        Such crops of each training image. With frozen blocks the first ``finetune.views`` of them are used,
+        in turn with the test views of the crop itself (as a rule it and its mirror).
     fixed_share : float
-        Share of them that are at the attribute's usual place instead of where the heatmap points: the crop
-        network then also knows crops that are not centred on the region, as a new image's may not be. For
-        attributes that are nearly always in the same place; elsewhere such crops show nothing of them.
+        Share of them that are at the attribute's usual place instead of where the heatmap points; none where
+        `jitter` is 0. The crop network then also knows crops that are not centred on the region, as a new
+        image's may not be. For attributes that are nearly always in the same place; elsewhere such crops show
+        nothing of them.
     quality : int
         JPEG quality of the crop folder, 1..100.
     """
@@ -188,6 +190,11 @@ class CropPlan:
         for name, rule in (("rule", self.rule), ("first", self.first)):
             if rule is not None and rule.zoom:
                 raise ValueError(f"{name}.zoom is {rule.zoom:g}; set crop.zoom instead")
+        if 0 < self.zoom < 1:
+            raise ValueError(
+                f"zoom is {self.zoom:g}, so that the surroundings of a crop would be smaller than the crop; "
+                "expected 0, or 1 and more"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

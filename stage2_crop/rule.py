@@ -9,7 +9,7 @@ import numpy as np
 
 from stage2_crop.component import choose, components, scale_heat, upsample
 from stage2_crop.plan import CropRule
-from stage2_crop.square import circumscribed_square, move_inside, widen
+from stage2_crop.square import Box, circumscribed_square, move_inside, widen
 
 GRID = 112
 """Side of the grid that maps are upsampled to: a position is under 1 % of the image's side."""
@@ -44,7 +44,7 @@ def is_flat(heatmap: np.ndarray, least_contrast: float) -> bool:
 
 def find_crop(
     heatmap: np.ndarray,
-    frame: tuple[float, float, float, float],
+    frame: Box,
     width: int,
     height: int,
     rule: CropRule,
@@ -95,22 +95,21 @@ def find_crop(
     return Crop(inside, "", chosen.mass)
 
 
-def weigh_heat(
-    heatmap: np.ndarray, frame: tuple[float, float, float, float], width: int, height: int, rule: CropRule
-) -> np.ndarray:
+def weigh_heat(heatmap: np.ndarray, frame: Box, width: int, height: int, rule: CropRule) -> np.ndarray:
     """Scale and upsample a heatmap, and multiply it by the location prior.
 
     Returns (GRID, GRID) float32 in 0..1, and 0 outside the image. The parameters are those of
     :func:`find_crop`.
     """
     heat = upsample(scale_heat(heatmap, rule.percentile), GRID)
-    _zero_padding(heat, frame, width, height)
+    x, y = grid_positions(frame)
+    heat *= ((y >= 0) & (y <= height))[:, None] & ((x >= 0) & (x <= width))
     if rule.prior is None or not rule.prior_weight:
         return heat
     return heat * location_prior(rule.prior, frame, width, height) ** rule.prior_weight
 
 
-def grid_positions(frame: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+def grid_positions(frame: Box) -> tuple[np.ndarray, np.ndarray]:
     """Return x of the grid's columns and y of its rows, (GRID,) each: their centres in the image's pixels.
 
     >>> x, y = grid_positions((0, 0, 112, 224))
@@ -129,10 +128,7 @@ def usual_box(usual: tuple[float, float, float], width: int, height: int) -> tup
 
 
 def location_prior(
-    prior: tuple[float, float, float, float],
-    frame: tuple[float, float, float, float],
-    width: int,
-    height: int,
+    prior: tuple[float, float, float, float], frame: Box, width: int, height: int
 ) -> np.ndarray:
     """Compute the location prior at the grid positions of a frame, (GRID, GRID) float32 in 0..1.
 
@@ -144,17 +140,3 @@ def location_prior(
     along_y = np.exp(-(((y / height - mean_y) / spread_y) ** 2) / 2)
     # Not 0 anywhere: a map that is hot only far away keeps its component.
     return np.asarray(np.maximum(along_y[:, None] * along_x, _LEAST_PRIOR), np.float32)
-
-
-def _zero_padding(
-    heat: np.ndarray, frame: tuple[float, float, float, float], width: int, height: int
-) -> None:
-    """Zero, in place, the grid positions whose centres are outside the image."""
-    fx0, fy0, fx1, fy1 = frame
-    if fx0 >= 0 and fy0 >= 0 and fx1 <= width and fy1 <= height:
-        return
-    x, y = grid_positions(frame)
-    heat[: np.count_nonzero(y < 0)] = 0
-    heat[GRID - np.count_nonzero(y > height) :] = 0
-    heat[:, : np.count_nonzero(x < 0)] = 0
-    heat[:, GRID - np.count_nonzero(x > width) :] = 0

@@ -143,14 +143,9 @@ class CropStage(Stage):
     def _write_rule(
         self, path: Path, rule: CropRule, first: CropRule | None, curve: list[Any], started: float
     ) -> None:
-        rows = len(self._search_rows) if self.plan.search.pictures else 0
-        record: dict[str, Any] = {
-            "rule": dataclasses.asdict(rule),
-            "start": dataclasses.asdict(self.plan.rule),
-        }
-        record |= {"first": None if first is None else dataclasses.asdict(first), "rows": rows}
-        candidates = [one if isinstance(one, dict) else dataclasses.asdict(one) for one in curve]
-        write_json(path, {**record, "curve": candidates, "seconds": time.perf_counter() - started})
+        rows, seconds = len(self._search_rows), time.perf_counter() - started
+        record = {"rule": rule, "start": self.plan.rule, "first": first, "rows": rows, "curve": curve}
+        write_json(path, record | {"seconds": seconds})
 
     def crop(self, first: int, end: int) -> None:
         """Crop a part of the images, and vary the crops that stage 3 trains on."""

@@ -18,7 +18,7 @@ from heatcrop.data.exclusions import Exclusion, exclude_rows, read_exclusions
 from heatcrop.data.groups import HELD_OUT, TaskGroup, align_splits, shared_group, single_group
 from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.root import Access
-from heatcrop.data.splits import assign_splits
+from heatcrop.data.splits import assign_splits, group_copies
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_table
@@ -120,6 +120,7 @@ def load_dataset(
         _refuse_many_rejected(rejected, len(rows), config, folder)
     if len(rejected) and folder is not None:
         notes.append(f"{counted(len(rejected), 'row(s)')} rejected, see rejected.csv")
+    rows = rows.assign(group=group_copies(rows))
     splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
     rows = rows.assign(split=align_splits(rows, splits) if shared else splits)
     rows, excluded, unknown = exclude_rows(rows, _exclusions(config, tasks, folder), read.rows)

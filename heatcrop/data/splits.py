@@ -15,6 +15,34 @@ NAMES = np.array(["train", "val", "test"], dtype=object)
 LEAKAGE = ("task", "kind", "image", "split", "label", "same_as", "same_split", "same_label")
 
 
+def group_copies(rows: pd.DataFrame) -> pd.Series[str]:
+    """Bring byte-identical images of a task into one group, so that neither a split nor a fold divides them.
+
+    Groups that share an image become one. It has the name of the first of them by image, or where none has a
+    name that of its first image. Images that the data give to different splits are not brought together, nor
+    those of a given test split.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With ``image, path, task, split, group``, see `heatcrop.data.readers.Annotations`.
+    """
+    groups = rows["group"].to_numpy(dtype=object, copy=True)
+    splits = rows["split"].where(rows["split"] != "", "train")
+    order = rows[["image"]].assign(place=np.arange(len(rows))).sort_values("image", kind="stable")
+    for (_, split), part in order.groupby([rows["task"], splits], observed=True):
+        if split == "test":
+            continue
+        places, images = part["place"].to_numpy(), part["image"].reset_index(drop=True)
+        own = pd.Series(groups[places], dtype=object)
+        units = connected_groups(own.tolist(), rows["path"].iloc[places].tolist())
+        named = own.mask(own == "").groupby(units).transform("first")
+        unnamed = "copies of " + images.groupby(units).transform("first")
+        several = np.bincount(units)[units] > 1
+        groups[places] = np.where(several, named.where(named.notna(), unnamed), own)
+    return pd.Series(groups, index=rows.index, dtype=object, name="group")
+
+
 def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed: int) -> pd.Series[str]:
     """Assign ``train``, ``val`` or ``test`` to each row, task by task.
 
@@ -25,14 +53,13 @@ def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed:
       set is cut off (data without a label on ``test`` are reported on ``val``);
     - if no row is ``val`` then, a validation set is cut off the training rows.
 
-    A cut keeps the shares within each class (the ``y`` of the label) as far as possible, and keeps rows
-    together that have the same ``group`` or byte-identical images. It depends on the seed and the rows, not
-    on their order.
+    A cut keeps the shares within each class (the ``y`` of the label) as far as possible, and rows of the same
+    ``group`` together (see :func:`group_copies`). It depends on the seed and the rows, not on their order.
 
     Parameters
     ----------
     rows : DataFrame
-        With ``image, path, task, label, split, group``, see `heatcrop.data.readers.Annotations`.
+        With ``image, task, label, split, group``, see `heatcrop.data.readers.Annotations`.
     val_share, test_share : float
         Shares of the task's rows, 0 to below 1, together below 1. For a share above 0 at least one row (or
         group) is cut off, as long as one remains to train on.
@@ -50,7 +77,7 @@ def assign_splits(rows: pd.DataFrame, val_share: float, test_share: float, seed:
         train = np.flatnonzero(split == "train")
         if any(shares) and len(train):
             train_rows = rows.iloc[of_task[train]]
-            groups = connected_groups(train_rows["group"].tolist(), train_rows["path"].tolist())
+            groups = connected_groups(train_rows["group"].tolist())
             classes = np.array([label.find("y") for label in train_rows["label"]], dtype=np.int64)
             rng = np.random.default_rng(seed)
             split[train] = NAMES[_cut(groups, classes, (1 - sum(shares), *shares), rng)]

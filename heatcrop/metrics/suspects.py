@@ -36,7 +36,8 @@ def confident_joint(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     """
     n_classes = probabilities.shape[1]
     own = [probabilities[labels == i, i] for i in range(n_classes)]
-    thresholds = np.array([one.mean() if len(one) else np.inf for one in own])
+    # Less what rounding may add: the mean of equal probabilities can exceed them.
+    thresholds = np.array([one.mean() - 1e-9 if len(one) else np.inf for one in own])
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
     counted = confident.max(axis=1) >= 0
     joint = np.zeros((n_classes, n_classes), np.int64)

@@ -32,6 +32,10 @@ class View:
     flip: bool = False
 
     @property
+    def box(self) -> tuple[float, float, float, float]:
+        return self.x0, self.y0, self.x1, self.y1
+
+    @property
     def width(self) -> float:
         return self.x1 - self.x0
 

@@ -32,7 +32,7 @@ from benchmarks.memory import growth
 from benchmarks.ours import MAKERS
 from benchmarks.quality import ARMS, Unit, main, measure, promised
 from benchmarks.speed import markdown, result
-from benchmarks.table import AT_TRUTH, EQUAL, FAST, TRAINING, summary
+from benchmarks.table import AT_TRUTH, EQUAL, FAST, TRAINING, _markdown, summary
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.loading import load_dataset
 from heatcrop.data.labels import YES
@@ -391,6 +391,33 @@ def test_expected_and_measured_gains_are_those_of_fused_over_full(unit, arrays):
             average_precision(arrays[key][rows], data.letters[rows]) for key in ("fused/ours", "full")
         )
         assert gains[name] == pytest.approx(fused - full)
+
+
+def test_without_cross_fitting_no_gain_is_expected(unit, arrays):
+    fused = arrays["fused/ours"].copy()
+    fused[unit.data.rows("train")] = np.nan
+    measured = [arrays | {"fused/ours": fused}] * 2
+    results = summary("tiny", {unit.name: unit.data}, {unit.name: measured}, 20)
+    assert list(results["expected"][unit.name]) == ["test"]
+    assert any("nan" in line for line in _markdown(results))
+
+
+def test_an_arm_of_some_tasks_only_is_left_out(unit, arrays):
+    other = {name: array for name, array in arrays.items() if name != "fused/true boxes"}
+    tasks, measured = {"a": unit.data, "b": unit.data}, {"a": [arrays] * 2, "b": [other] * 2}
+    arms = summary("tiny", tasks, measured, 20)["arms"]
+    assert "true boxes + full" not in arms
+    assert "mean box + full" in arms
+
+
+def test_heat_in_the_padding_takes_no_part_in_localisation():
+    heatmap = np.zeros((1, 8, 8), np.float32)
+    heatmap[0, 2:4, 2:4] = 1  # of an image of 100 by 200 pixels the columns 2 to 5 are its own
+    truth = np.array([[0.0, 50.0, 50.0, 100.0]])
+    alone = heat_iou(heatmap, np.array([[100, 200]]), "pad", truth)
+    heatmap[0, :, 0] = 10
+    np.testing.assert_array_equal(heat_iou(heatmap, np.array([[100, 200]]), "pad", truth), alone)
+    assert alone.max() > 0.8
 
 
 def test_promised_accuracies_are_compared_with_the_test_images(unit, monkeypatch):

@@ -117,6 +117,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(read):
         ("crop: {rule: {threshold: .nan}}", ["crop.rule.threshold", "nan"]),
         ("tasks: {skirt: {cam: {folds: 0}}}", ["tasks.skirt.cam.folds", "0"]),
         ("crop: {rule: {zoom: 2}}", ["crop", "rule.zoom is 2", "crop.zoom"]),
+        ("crop: {zoom: 0.5}", ["crop", "zoom is 0.5", "0, or 1 and more"]),
         ("heatmap: {method: gradcam}", ["heatmap.method", "'gradcam'", "'grad_cam'"]),
         ("heatmap: {methods: cam}", ["heatmap.methods", "no such setting"]),
         ("heatmap: {method: layer_cam, layer: -1}", ["heatmap.layer", "-1", "at least 0"]),

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatcrop.data.splits import _cut, assign_folds, assign_splits, identical_groups, leakage
+from heatcrop.data.splits import (
+    _cut,
+    assign_folds,
+    assign_splits,
+    group_copies,
+    identical_groups,
+    leakage,
+)
 
 
 def table(labels, split="", group="", task="beak", folder="/nowhere"):
@@ -127,7 +134,7 @@ def groups_and_copies(tmp_path):
     rows["path"] = [str(tmp_path / image) for image in rows["image"]]
     for index, path in enumerate(rows["path"]):
         Path(path).write_bytes(b"%d" % (1000 + (index % 5 if index >= 20 else index)))
-    return rows
+    return rows.assign(group=group_copies(rows))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -155,7 +162,55 @@ def test_a_chain_of_groups_and_identical_images_stays_together(tmp_path, seed):
     rows["path"] = [str(tmp_path / image) for image in rows["image"]]
     for index, path in enumerate(rows["path"]):
         Path(path).write_text("same" if index in (1, 2) else f"own {index}")
+    rows["group"] = group_copies(rows)
     assert len(set(assign_splits(rows, 0.3, 0.3, seed=seed)[:4])) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_identical_images_stay_in_one_fold(groups_and_copies, seed):
+    letters = np.eye(2, dtype=np.int8)[np.arange(40) % 2] * 2
+    folds = assign_folds(letters, groups_and_copies["group"], 3, seed)
+    assert (folds[20:].reshape(4, 5) == folds[20:25]).all()
+
+
+@pytest.fixture
+def copies(tmp_path):
+    """Make six rows: the first and the last three hold the same bytes."""
+    rows = table(["yn"] * 6)
+    rows["path"] = [str(tmp_path / image) for image in rows["image"]]
+    for index, path in enumerate(rows["path"]):
+        Path(path).write_text("same" if index not in (1, 2) else f"own{index}")
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("splits", "groups", "expected"),
+    [
+        ([""] * 6, [""] * 6, ["c", "", "", "c", "c", "c"]),
+        ([""] * 6, ["", "g", "g", "", "g", ""], ["g"] * 6),
+        ([""] * 6, ["h", "g", "g", "", "g", ""], ["h"] * 6),
+        # an own split of the data divides them; rows without a split are for training
+        (["train", "", "", "", "val", "val"], [""] * 6, ["c", "", "", "c", "v", "v"]),
+        (["train"] + ["test"] * 5, [""] * 6, [""] * 6),
+    ],
+)
+def test_identical_images_of_a_split_become_one_group(copies, splits, groups, expected):
+    names = {"c": "copies of 0000.jpg", "v": "copies of 0004.jpg"}
+    found = group_copies(copies.assign(split=splits, group=groups))
+    assert found.tolist() == [names.get(name, name) for name in expected]
+
+
+def test_groups_of_copies_do_not_depend_on_the_order_of_rows(copies):
+    pd.testing.assert_series_equal(group_copies(copies[::-1]).sort_index(), group_copies(copies))
+
+
+def test_identical_images_of_two_tasks_are_not_grouped(copies):
+    tasks = ["beak", "beak", "beak", "wing", "tail", "foot"]
+    assert group_copies(copies.assign(task=tasks)).tolist() == [""] * 6
+
+
+def test_no_rows_have_no_groups():
+    assert len(group_copies(table([]))) == 0
 
 
 @given(

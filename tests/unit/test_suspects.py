@@ -19,6 +19,12 @@ PROBABILITIES = np.array(
 )
 
 
+def test_equal_probabilities_are_confident():
+    # The mean of three times 0.8 is above 0.8 in floating point.
+    p = np.array([[0.8, 0.2]] * 3 + [[0.2, 0.8]])
+    assert confident_joint(np.array([0, 0, 0, 1]), p).tolist() == [[3, 0], [0, 1]]
+
+
 def test_images_count_where_their_class_is_as_probable_as_on_average():
     """The fifth image reaches neither class's threshold."""
     assert confident_joint(LABELS, PROBABILITIES).tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
