@@ -287,7 +287,7 @@ def predict(
     check_targets(source, out, boxes)
     page = None
     rows: list[TaskResults] = []
-    folders = {name: format_folder(out, name) for name in (one.value for one in formats or ())}
+    folders = {name: format_folder(out, name, boxes) for name in (one.value for one in formats or ())}
     records: dict[str, list[Record]] = {name: [] for name in folders}
     if gallery:
         try:

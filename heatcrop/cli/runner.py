@@ -33,11 +33,12 @@ from heatcrop.runs.records import (
     flatten,
     is_current,
     read_record,
+    reported_sheets,
     rows_fingerprint,
     why_outdated,
     write_record,
 )
-from heatcrop.runs.swap import is_sheet, remove_own
+from heatcrop.runs.swap import remove_own
 from heatcrop.timing import RunTimes, Spent, Stopwatch
 
 if TYPE_CHECKING:
@@ -161,11 +162,15 @@ class StageRunner:
             return
         folders = {data.task.name: self.folder.task(data.task.name) for data in group.tasks}
         self._require_earlier(stage, group)
+        reported = reported_sheets(self.folder)
         self.folder.description.unlink(missing_ok=True)  # it describes networks that are about to change
         for folder in folders.values():
             for outdated in STAGES[STAGES.index(stage) :]:
                 folder.record(outdated).unlink(missing_ok=True)
-            remove_own(folder.sheets, is_sheet)  # the report makes new ones
+            sheets = Path(os.path.normpath(folder.sheets))
+            remove_own(
+                sheets, lambda name, sheets=sheets: sheets / name in reported
+            )  # the report makes new ones
         watch, spent = Stopwatch(), dict[str, Spent]()
         inputs = {name: self.inputs[stage, name] for name in folders}
         made_from = fingerprint([one.fingerprint for one in inputs.values()])

@@ -25,19 +25,22 @@ from heatcrop.runs.swap import refuse_others
 # Imports nothing of pandas: prediction works where it is not installed.
 
 
-def format_folder(out: Path, name: str) -> Path:
+def format_folder(out: Path, name: str, boxes: Path | None = None) -> Path:
     """Return the folder of a table's predictions in a format, ``<predictions>_<format>`` beside it.
 
-    RunError where it cannot be written.
+    RunError where it cannot be written, or where the table of the `boxes` would be in it.
     """
     folder = out.with_name(f"{out.stem}_{name}")
-    refuse_other_files(folder)
+    if boxes is not None and Path(os.path.realpath(boxes)).is_relative_to(os.path.realpath(folder)):
+        raise RunError(f"{boxes}: is in the folder of --format {name}; give another --boxes")
+    refuse_other_files(folder, "give another --out, or leave --format out")
     return folder
 
 
-def refuse_other_files(folder: Path) -> None:
+def refuse_other_files(folder: Path, instead: str = "") -> None:
     """Raise RunError where a folder has files that are not of a format that this program wrote."""
-    refuse_others(folder, folder / CONVERSION_RECORD, "a conversion's", lambda text: _files(text) is not None)
+    record = folder / CONVERSION_RECORD
+    refuse_others(folder, record, "a conversion's", lambda text: _files(text) is not None, instead)
 
 
 def prediction_records(

@@ -15,7 +15,10 @@ from heatcrop.errors import RunError, UsageError
 from heatcrop.files import atomic_path, remove_leftovers
 
 # Of tables in other formats, which a person who names a file so expects.
-_OTHER_FORMATS = {".xlsx", ".xls", ".ods", ".parquet", ".feather", ".json", ".jsonl", ".html"}
+_OTHER_FORMATS = {
+    *(".xlsx", ".xls", ".ods", ".parquet", ".feather", ".json", ".jsonl", ".html", ".tsv"),
+    *(".gz", ".bz2", ".xz", ".zst", ".zip"),
+}
 
 
 def check_targets(source: Path, out: Path, boxes: Path | None = None) -> None:
@@ -37,7 +40,8 @@ def check_targets(source: Path, out: Path, boxes: Path | None = None) -> None:
 
 def _check(source: Path, path: Path, tables: Sequence[Sequence[str]], option: str) -> None:
     if path.suffix.lower() in _OTHER_FORMATS:
-        raise UsageError(f"{path}: {option} writes a CSV file; name it {path.with_suffix('.csv')}")
+        name = path.with_name(f"{path.name.partition('.')[0] or 'answers'}.csv")
+        raise UsageError(f"{path}: {option} writes a plain CSV file; name it {name}")
     parent = next(filter(os.path.lexists, path.parents), Path())  # `.` and `/` have no parents
     if not parent.is_dir():
         raise RunError(f"{path}: cannot be written, since {parent} is no folder; give another {option}")

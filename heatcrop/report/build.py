@@ -26,6 +26,7 @@ from heatcrop.runs.records import (
     fingerprint,
     is_current,
     read_record,
+    reported_sheets,
     rows_fingerprint,
     write_record,
 )
@@ -72,6 +73,7 @@ def build_report(
     from heatcrop.report.plots import scores_plot  # matplotlib takes seconds to import
 
     others: list[Path] = []
+    known = reported_sheets(folder)
     with replacing(home, inputs, others) as new:
         found = (
             _task_part(new, folder, data, settings, metrics["split"], boxes_true, plan)
@@ -80,7 +82,7 @@ def build_report(
         parts = [part for part in found if part is not None]
         for part in parts:
             task = folder.task(part.task.name)
-            others += [*_move_sheets(new, task.sheets, part, folder.report), task.suspects]
+            others += [*_move_sheets(new, task.sheets, part, folder.report, known), task.suspects]
             if not _same(new / part.overview, task.overview):
                 shutil.copyfile(new / part.overview, task.overview)
         name = str(settings.get("name") or folder.path.resolve().name)
@@ -109,7 +111,7 @@ def build_gallery(page: Path, name: str, settings: dict[str, Any], tasks: list[T
             chosen = choose_rows(results, ReportPlan.rows)
             with progress(f"{results.data.task.short}: gallery", len(chosen)) as bar:
                 gallery = write_gallery(new, results, chosen, page.parent, bar)
-            parts.append(TaskPart(results.data.task, gallery))
+            parts.append(TaskPart(results.data.task, gallery, results.data.images))
         write_page(new / page.name, name, settings, parts)
     return page
 
@@ -162,15 +164,17 @@ def _files(home: Path) -> set[str] | None:
     return None if record is None else {REPORT_RECORD, *record["files"]}
 
 
-def _move_sheets(root: Path, home: Path, part: TaskPart, page: Path) -> list[Path]:
+def _move_sheets(root: Path, home: Path, part: TaskPart, page: Path, known: set[Path]) -> list[Path]:
     """Move a task's sheets to ``sheets/<split>/<class name>.jpg``, beside ``crops/<split>/<class name>/``.
 
-    Each gets an HTML file of the same name. Unchanged sheets are not written again. Return the sheets.
+    Each gets an HTML file of the same name. Unchanged sheets are not written again, and those of the `known`
+    ones of an earlier report that there are no more are removed. Return the sheets.
     """
     sheets = {home / sheet.split / f"{sheet.stem}.jpg": sheet for sheet in part.sheets}
     links = {path.with_name(f"{sheet.stem}.html"): sheet for path, sheet in sheets.items()}
     for old in {*home.glob("*/*.jpg"), *home.glob("*/*.html")} - {*sheets, *links}:
-        old.unlink()
+        if Path(os.path.normpath(old)) in known:
+            old.unlink()
     for path, sheet in sheets.items():
         if not _same(root / sheet.file, path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +219,7 @@ def _task_part(
         gallery = write_gallery(root, results, chosen, folder.report.parent, bar)
     write_suspects(folder.task(data.task.name).suspects, results)
     gallery["section"] = _section(data.task, settings)
-    return TaskPart(data.task, gallery, plots, overview, sheets)
+    return TaskPart(data.task, gallery, data.images, plots, overview, sheets)
 
 
 def _section(task: Task, settings: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.listing import REPORT_RECORD
 from heatcrop.data.tasks import Task, folder_name
 from heatcrop.errors import PROGRAM, DataError, RunError
-from heatcrop.files import write_json
+from heatcrop.files import printable, write_json
 from heatcrop.metrics.comparison import SIDES, Pair, compare_scores, find_changes, match_rows
 from heatcrop.report.build import ReportPlan, replacing
 from heatcrop.report.page import write_comparison_page
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FIGURES = "comparison.json"
 RESAMPLES = 1000
 """Of the bootstrap."""
+_Rows = tuple[np.ndarray, np.ndarray]
+"""(M,) rows of the same images in each run's data."""
 _COMPARED = "compared with"
 """The entry of a comparison's record that names the second run, relative to the first."""
 _WHY = {
@@ -59,16 +61,7 @@ class ComparedRun:
     @property
     def name(self) -> str:
         """Of the folder."""
-        return self.folder.path.resolve().name
-
-
-@dataclasses.dataclass(frozen=True)
-class _Common:
-    """What both runs have of one task."""
-
-    task: Task
-    rows: tuple[np.ndarray, np.ndarray]
-    """(M,) rows of the same images in each run's data."""
+        return printable(self.folder.path.resolve().name)
 
 
 def comparison_page(first: RunFolder, second: RunFolder, out: Path | None) -> Path:
@@ -79,6 +72,8 @@ def comparison_page(first: RunFolder, second: RunFolder, out: Path | None) -> Pa
     """
     name = folder_name(second.path.resolve().name)
     home = first.report.parent / f"compare-{name}" if out is None else out
+    if Path.cwd().is_relative_to(home.resolve()):
+        raise RunError(f"{home}: would be replaced, and is or holds the current folder; give another --out")
     if os.path.lexists(home) and (home.is_symlink() or not home.is_dir()):
         raise RunError(f"{home}: the comparison needs this path, and it is no folder; give another --out")
     if home.is_dir() and any(home.iterdir()):
@@ -102,25 +97,25 @@ def build_comparison(page: Path, runs: Sequence[ComparedRun], limit: int = Repor
     a, b = runs
     split, common, notes = _find_common(a, b)
     pairs, changes = {}, {}
-    for name, found in common.items():
+    for name, both in common.items():
         parts = [
             {branch: p[rows] for branch, p in scored_branches(run.tasks[name], run.folder.task(name)).items()}
-            for run, rows in zip(runs, found.rows, strict=True)
+            for run, rows in zip(runs, both, strict=True)
         ]
-        letters = a.tasks[name].letters[found.rows[0]]
+        letters = a.tasks[name].letters[both[0]]
         pairs[name] = Pair(letters, *parts)
         changes[name] = find_changes(letters, *(part["fused"] for part in parts))
     with progress("compare", len(pairs) * (1 + RESAMPLES)) as bar:
         scores = compare_scores(pairs, BRANCHES, RESAMPLES, bar)
     figures: dict[str, Any] = {
         "runs": {
-            side: {"name": run.name, "path": str(run.folder.path)}
+            side: {"name": run.name, "path": printable(str(run.folder.path))}
             for side, run in zip(SIDES, runs, strict=True)
         },
         "split": split,
         "resamples": RESAMPLES,
         "tasks": {
-            name: scores["tasks"][name] | _listed(a.tasks[name], common[name], changed)
+            name: scores["tasks"][name] | _listed(a.tasks[name], common[name][0], changed)
             for name, changed in changes.items()
         },
         "mean": scores["mean"],
@@ -130,21 +125,21 @@ def build_comparison(page: Path, runs: Sequence[ComparedRun], limit: int = Repor
     with replacing(page.parent, compared) as new:
         write_json(new / FIGURES, figures)
         galleries = [
-            _galleries(new, page.parent, runs, found, changes[name], pairs[name], limit)
-            for name, found in common.items()
+            _galleries(new, page.parent, runs, name, both, changes[name], pairs[name], limit)
+            for name, both in common.items()
         ]
         title = f"{a.name} and {b.name}"
-        tasks = [found.task for found in common.values()]
+        tasks = [a.tasks[name].task for name in common]
         write_comparison_page(new / page.name, title, tasks, figures, galleries)
     return figures
 
 
 def _relative(first: RunFolder, second: RunFolder) -> str:
     # Relative, so that it holds when both are moved.
-    return Path(os.path.relpath(second.path.resolve(), first.path.resolve())).as_posix()
+    return printable(Path(os.path.relpath(second.path.resolve(), first.path.resolve())).as_posix())
 
 
-def _find_common(a: ComparedRun, b: ComparedRun) -> tuple[str, dict[str, _Common], list[str]]:
+def _find_common(a: ComparedRun, b: ComparedRun) -> tuple[str, dict[str, _Rows], list[str]]:
     """Find the split, the tasks and the images that two runs have in common, and describe the others."""
     names, notes = _common_tasks(a, b)
     common, tested = _common_images(a, b, names, "test")
@@ -180,7 +175,7 @@ def _common_tasks(a: ComparedRun, b: ComparedRun) -> tuple[list[str], list[str]]
 
 def _common_images(
     a: ComparedRun, b: ComparedRun, names: Sequence[str], split: str
-) -> tuple[dict[str, _Common], list[str]]:
+) -> tuple[dict[str, _Rows], list[str]]:
     """Find the images of a split that both runs score, by task, and describe the others."""
     common, notes = {}, []
     for name in names:
@@ -194,7 +189,7 @@ def _common_images(
                 for why, n in left_out.items()
             ]
         if len(rows):
-            common[name] = _Common(one.task, (rows, others))
+            common[name] = rows, others
             notes += _other_files(name, one, two, rows, others)
         else:
             notes.append(f"{name}: left out, no {split} image has the same label in both runs")
@@ -213,10 +208,10 @@ def _other_files(name: str, a: TaskData, b: TaskData, rows: np.ndarray, others: 
     return [f"{name}: {images} another file in B, and compared all the same"]
 
 
-def _listed(data: TaskData, common: _Common, changed: np.ndarray) -> dict[str, Any]:
+def _listed(data: TaskData, rows: np.ndarray, changed: np.ndarray) -> dict[str, Any]:
     """Count and name the images that changed."""
     named = {
-        kind: [data.images[row] for row in common.rows[0][changed == sign].tolist()]
+        kind: [data.images[row] for row in rows[changed == sign].tolist()]
         for kind, sign in (("wrong_to_right", 1), ("right_to_wrong", -1))
     }
     counts = {"fixed": len(named["wrong_to_right"]), "lost": len(named["right_to_wrong"])}
@@ -227,7 +222,8 @@ def _galleries(
     root: Path,
     home: Path,
     runs: Sequence[ComparedRun],
-    common: _Common,
+    name: str,
+    common: _Rows,
     changed: np.ndarray,
     pair: Pair,
     limit: int,
@@ -239,22 +235,21 @@ def _galleries(
         gain = np.abs(pair.b["fused"][chosen, truth] - pair.a["fused"][chosen, truth])
         chosen = np.sort(chosen[np.argsort(-gain, kind="stable")[:limit]])
     galleries = []
-    with progress(f"{common.task.short}: images", 2 * len(chosen)) as bar:
-        for side, run, rows in zip(SIDES, runs, common.rows, strict=True):
-            results = _results(run, common.task)
+    with progress(f"{runs[0].tasks[name].task.short}: images", 2 * len(chosen)) as bar:
+        for side, run, rows in zip(SIDES, runs, common, strict=True):
+            results = _results(run, name)
             results = dataclasses.replace(results, folder=f"{side}/{results.folder}")
             galleries.append(write_gallery(root, results, rows[chosen], home, bar))
-    kinds = {1: "fixed", -1: "lost"}
-    counts = {kind: int((changed == sign).sum()) for sign, kind in kinds.items()}
-    listed = [kinds[sign] for sign in changed[chosen].tolist()]
-    return {"runs": galleries, "changes": listed, "n": len(changed), **counts}
+    listed = [{1: "fixed", -1: "lost"}[sign] for sign in changed[chosen].tolist()]
+    return {"runs": galleries, "changes": listed}
 
 
-def _results(run: ComparedRun, task: Task) -> TaskResults:
-    results = read_results(run.tasks[task.name], run.folder, read_settings(run.folder), run.boxes_true)
+def _results(run: ComparedRun, name: str) -> TaskResults:
+    data = run.tasks[name]
+    results = read_results(data, run.folder, read_settings(run.folder), run.boxes_true)
     if results is None:
         raise RunError(
-            f"{run.folder.task(task.name).path}: a file of its first two stages is missing; run them again: "
-            f"{PROGRAM} run --task {task.short}"
+            f"{run.folder.task(name).path}: a file of its first two stages is missing; run them again: "
+            f"{PROGRAM} run --task {data.task.short}"
         )
     return results

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +35,8 @@ class TaskPart:
     task: Task
     gallery: dict[str, Any]
     """What the scripts read: name, short, classes, colours, counts by split, rows."""
+    images: Sequence[str]
+    """Names of all images, also of those that the gallery does not show."""
     plots: list[dict[str, str]] = dataclasses.field(default_factory=list)
     overview: str = ""
     sheets: list[Sheet] = dataclasses.field(default_factory=list)
@@ -86,7 +89,9 @@ def write_comparison_page(
     sides = {side.upper(): run["name"] for side, run in figures["runs"].items()}
     images, titles = sum(found["n"] for found in figures["tasks"].values()), short_names(tasks)
     galleries = [
-        found | {"runs": [run | {"short": titles[task.name]} for run in found["runs"]]}
+        {key: figures["tasks"][task.name][key] for key in ("n", "fixed", "lost")}
+        | {"changes": found["changes"]}
+        | {"runs": [run | {"short": titles[task.name]} for run in found["runs"]]}
         for task, found in zip(tasks, galleries, strict=True)
     ]
     _write(
@@ -122,39 +127,21 @@ def write_links(path: Path, sheet: Sheet, part: TaskPart, page: str) -> None:
 
     `page` is the page's path relative to the file's folder. An unchanged file is not written again.
     """
-    width, height = sheet.size
-    rows, areas = {row["at"]: row for row in part.gallery["rows"]}, []
-
-    def add(href: str, label: str, box: tuple[int, int, int, int]) -> None:
-        x0, y0, x1, y1 = box
-        sides = {
-            "left": x0 / width,
-            "top": y0 / height,
-            "width": (x1 - x0) / width,
-            "height": (y1 - y0) / height,
-        }
-        areas.append({"href": href, "label": label, **{k: f"{100 * v:.4f}" for k, v in sides.items()}})
-
+    shown, areas = {row["at"] for row in part.gallery["rows"]}, []
     for tile in sheet.tiles:
         original = address(tile.path, path.parent)
         if original is not None:
-            add(original, f"original of {tile.name}", tile.image)
-        if tile.row in rows:
+            areas.append((original, f"original of {tile.name}", tile.image))
+        if tile.row in shown:
             fragment = quote(f"{part.task.name}/{tile.name}", safe="")
-            add(f"{quote(page)}#{fragment}", f"{tile.name} in the report", tile.crop)
-    missing = sum(tile.row not in rows for tile in sheet.tiles)
-    html = (
-        templates()
-        .get_template("sheet.html.j2")
-        .render(
-            title=f"{part.task.short}, {sheet.split}, {sheet.title}",
-            page=page,
-            image=f"{sheet.stem}.jpg",
-            width=width,
-            height=height,
-            areas=areas,
-            missing=missing,
-        )
+            areas.append((f"{quote(page)}#{fragment}", f"{tile.name} in the report", tile.crop))
+    template = templates().get_template("sheet.html.j2")
+    html = template.render(
+        title=f"{part.task.short}, {sheet.split}, {sheet.title}",
+        page=page,
+        sheet=sheet,
+        areas=areas,
+        missing=sum(tile.row not in shown for tile in sheet.tiles),
     )
     update_text(path, html)
 
@@ -177,8 +164,8 @@ def templates() -> Environment:
 
 def _facts(settings: dict[str, Any], parts: list[TaskPart]) -> list[str]:
     """Summarize the run: numbers of tasks and images, the network."""
-    images = sum(count["n"] for part in parts for count in part.gallery["counts"].values())
-    facts = [counted(len(parts), "task(s)"), counted(images, "image(s)")]
+    images = {name for part in parts for name in part.images}  # some are in several tasks
+    facts = [counted(len(parts), "task(s)"), counted(len(images), "image(s)")]
     network = settings.get("network")
     if isinstance(network, dict):
         facts += [str(network.get("backbone") or ""), f"{network.get('input_px')} px"]

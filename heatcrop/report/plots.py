@@ -163,7 +163,9 @@ def _search(curve: list[dict[str, Any]]) -> tuple[str, Axes]:
         tried = pd.DataFrame(candidates).sort_values("value")
         scores = tried.get("score", tried["fused_ap"])  # which runs of earlier versions lack
         x = place + np.arange(len(tried))
+        words = isinstance(tried["value"].iloc[0], (str, bool, np.bool_))  # which have no order
         style: dict[str, Any] = {"color": COLOURS["full"], "linewidth": 1.4, "elinewidth": 1, "capsize": 2}
+        style["linestyle"] = "none" if words else "-"
         axes.errorbar(x, scores, tried["error"], **style, marker="o", markersize=5)
         chosen = tried["chosen"].to_numpy(bool)
         axes.plot(x[chosen], scores[chosen], "o", color=COLOURS["fused"], markersize=9, zorder=3)
@@ -283,6 +285,7 @@ def _sizes(results: TaskResults) -> tuple[str, Axes]:
         medians.append(f"{split} median {np.median(side):.2f}, {uncropped}")
     if medians:
         axes.set_ylim(top=axes.get_ylim()[1] * 1.45)
+        axes.set_yticks([at for at in axes.get_yticks() if 0 <= at <= 1])
         axes.legend(loc="upper left", handlelength=1.2)
     return f"Crop side over the image's shorter side: {'; '.join(medians) or 'no crops'}", axes
 

@@ -24,6 +24,7 @@ from heatcrop.report.drawing import THREADS, read_panels
 from heatcrop.report.results import TaskResults
 
 IMAGE_PX, CROP_PX, QUALITY = 320, 288, 70
+_EDGE_PX = 2
 
 
 def write_gallery(
@@ -94,10 +95,17 @@ def _write_thumb(path: Path, results: TaskResults, row: int) -> tuple[list[int],
     height, width = image.shape[:2]
     sheet, panels = image, [[0, 0, width, height]] * 2
     if not results.uncropped[row]:  # otherwise one panel serves both
-        sheet = np.full((max(height, crop.shape[0]), width + crop.shape[1], 3), 255, np.uint8)
-        sheet[:height, :width] = image
-        sheet[: crop.shape[0], width:] = crop
-        panels[1] = [width, 0, crop.shape[1], crop.shape[0]]
+        # Each repeats its edge, since browsers show a part of a pixel beyond a panel.
+        high, repeat = max(height, len(crop)) + _EDGE_PX, cv2.BORDER_REPLICATE
+        parts = [
+            cv2.copyMakeBorder(part, 0, high - len(part), _EDGE_PX, _EDGE_PX, repeat)
+            for part in (image, crop)
+        ]
+        sheet = np.hstack(parts)
+        panels = [
+            [_EDGE_PX, 0, width, height],
+            [width + 3 * _EDGE_PX, 0, crop.shape[1], crop.shape[0]],
+        ]
     # Half of the bytes of a JPEG of this quality.
     encoded = cv2.imencode(".webp", sheet[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]
     write_atomic(path, encoded.tobytes())

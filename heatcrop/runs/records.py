@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.listing import REPORT_RECORD
 from heatcrop.errors import RunError
 from heatcrop.files import write_json
 from heatcrop.runs.folder import STAGES, RunFolder
@@ -126,6 +127,16 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return record if complete else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def reported_sheets(folder: RunFolder) -> set[Path]:
+    """Return the sheets that the last report wrote beside the crops, and the HTML files that link them."""
+    home = folder.report.parent
+    record = read_record(home / REPORT_RECORD) or {"files": ()}
+    # Those of its own folder are not sheets.
+    sheets = [name for name in record["files"] if name.startswith("../") and name.endswith(".jpg")]
+    files = [Path(os.path.normpath(home / name)) for name in sheets]
+    return {*files, *(file.with_suffix(".html") for file in files)}
 
 
 def refuse_old_records(folder: RunFolder) -> None:

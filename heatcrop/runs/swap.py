@@ -29,11 +29,6 @@ def is_crop(name: PurePosixPath) -> bool:
     return len(name.parts) == 3 and name.suffix == ".jpg"
 
 
-def is_sheet(name: PurePosixPath) -> bool:
-    """Return whether a file of a folder of sheets is a sheet: ``<split>/<class>.jpg`` or ``.html``."""
-    return len(name.parts) == 2 and name.suffix in (".jpg", ".html")
-
-
 def staging_folder(home: Path) -> Path:
     """Return where a folder is built: beside it, on the same file system."""
     return home.with_name(f".{home.name}.partial")
@@ -87,21 +82,22 @@ def is_remnant(path: Path) -> bool:
     return path.name in (LOCK, NOTE) or _PARTIAL.fullmatch(path.name) is not None
 
 
-def refuse_others(path: Path, first_file: Path, whose: str, is_own: Callable[[str], bool]) -> None:
+def refuse_others(
+    path: Path, first_file: Path, whose: str, is_own: Callable[[str], bool], instead: str = ""
+) -> None:
     """Raise RunError where a folder to be written has files that are not `whose`, such as "a run's".
 
     `first_file` is written into such a folder first: where `is_own` accepts its text, the folder is the
-    program's.
+    program's. `instead` is what to do where ``--out`` is not the folder itself.
     """
     if path.exists() and not path.is_dir():
-        raise RunError(f"{path}: is a file; give --out a folder")
+        raise RunError(f"{path}: is a file; {instead or 'give --out a folder'}")
+    instead = instead or "give --out a new or an empty folder"
     if first_file.is_file():
         if not is_own(first_file.read_text(encoding="utf-8", errors="replace")):
-            raise RunError(
-                f"{first_file}: was not written by this program; give --out a new or an empty folder"
-            )
+            raise RunError(f"{first_file}: was not written by this program; {instead}")
     elif path.is_dir() and not all(map(is_remnant, path.iterdir())):
-        raise RunError(f"{path}: has files that are not {whose}; give --out a new or an empty folder")
+        raise RunError(f"{path}: has files that are not {whose}; {instead}")
 
 
 def remove_remnants(folder: RunFolder) -> None:

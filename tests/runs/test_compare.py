@@ -133,6 +133,16 @@ def test_another_folder_can_be_given(compare, tmp_path):
     assert str(home / "index.html") in printed
 
 
+@pytest.mark.parametrize("out", [".", ".."])
+def test_the_current_folder_is_not_replaced(call, runs, tmp_path, monkeypatch, out):
+    first, second = (run.resolve() for run in runs)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    code, printed = refused(call, "--run", first, "--run", second, "--out", out)
+    assert code == 1
+    assert f"{out}: would be replaced, and is or holds the current folder" in printed
+
+
 def test_a_new_report_keeps_the_comparison(call, compare, runs, no_plots):
     _, home, _ = compare()
     before = (home / "index.html").read_bytes()

@@ -341,6 +341,9 @@ def test_table_counts_what_the_tried_rule_changes(trial, pages):
     assert 0 < moved <= len(rows) - uncropped
     trial.select_option("[name=crop]", "moved")
     assert count(trial) == moved
+    trial.click("[name=restore]")
+    trial.wait_for_function("document.querySelector('#trial td').textContent === '–'")
+    assert count(trial) == 0
 
 
 def test_visible_crops_follow_a_slider_within_50_ms(trial):

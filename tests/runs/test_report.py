@@ -116,7 +116,7 @@ def test_page_has_its_own_scripts_only(parsed):
 
 def test_page_gives_every_reason_for_images_that_are_not_cropped(html):
     """A rule may leave images whole whatever their heatmap is."""
-    assert html.count("heatmap gave no usable box") == html.count("rule leaves") == 3
+    assert html.count("heatmap gave no usable box") == html.count("rule leaves") == 2
 
 
 @pytest.mark.parametrize(("split", "warned"), [("test", False), ("val", True)])
@@ -310,6 +310,33 @@ def test_report_is_rebuilt_only_when_something_changed(built, tmp_path, monkeypa
     assert rebuilt(), "the sheets are missing"
     write_record(folder.task("plain").record("finetune"), StageInputs({"epochs": 9}), [], {})
     assert rebuilt(), "a stage"
+
+
+def test_a_new_report_removes_the_sheets_of_the_old_one_and_keeps_other_files(built, tmp_path, no_plots):
+    folder = RunFolder(Path(shutil.copytree(built[0].path, tmp_path / "run")))
+    tasks, home = {"plain": built[1]["plain"]}, folder.task("plain").sheets
+    build_report(folder, tasks, built[2], plan=PLAN)
+    own = sorted(path for path in home.glob("test/*"))
+    mine = [home / "mine" / "photo.jpg", home / "test" / "notes.html", home / "test" / "notes.jpg"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    splits = np.where(tasks["plain"].splits == "test", "val", tasks["plain"].splits)
+    moved = {"plain": dataclasses.replace(tasks["plain"], splits=splits)}
+    build_report(folder, moved, built[2], plan=PLAN)
+    assert len(own) == 4
+    assert [path for path in own if path.exists()] == []
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+
+
+def test_the_page_counts_an_image_of_two_tasks_once(built, tmp_path, no_plots):
+    folder = RunFolder(Path(shutil.copytree(built[0].path, tmp_path / "run")))
+    data = built[1]["plain"]
+    shutil.copytree(folder.task("plain").path, folder.task("again").path)
+    again = dataclasses.replace(data, task=dataclasses.replace(data.task, name="again"))
+    page = build_report(folder, {"plain": data, "again": again}, built[2], plan=PLAN)
+    facts = page.read_text(encoding="utf-8").partition('<p class="facts">')[2].partition("</p>")[0]
+    assert f"<span>2 tasks</span> <span>{len(data)} images</span>" in facts
 
 
 def test_gallery_prefers_changes_and_mistakes(results):

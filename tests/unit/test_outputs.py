@@ -78,7 +78,9 @@ def test_the_input_is_refused_even_if_it_is_such_a_table(check, tmp_path):
         ("loop", "is a broken link"),
         ("loop/x.csv", "loop is no folder"),
         ("pipe", "no regular file"),
-        ("answers.XLSX", "writes a CSV file; name it answers.csv"),
+        ("answers.XLSX", "writes a plain CSV file; name it answers.csv"),
+        ("answers.csv.gz", "writes a plain CSV file; name it answers.csv"),
+        ("answers.tsv", "writes a plain CSV file; name it answers.csv"),
     ],
 )
 def test_a_path_that_cannot_hold_a_table_is_refused(check, tmp_path, monkeypatch, option, path, words):

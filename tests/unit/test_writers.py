@@ -256,5 +256,11 @@ def test_a_file_that_the_user_added_is_not_replaced(tmp_path):
 def test_the_folder_of_a_tables_predictions_is_beside_it(tmp_path):
     assert format_folder(tmp_path / "x.csv", "coco") == tmp_path / "x_coco"
     (tmp_path / "x_coco").write_text("mine")
-    with pytest.raises(RunError, match="x_coco: is a file"):
+    with pytest.raises(RunError, match="x_coco: is a file; give another --out, or leave --format out"):
         format_folder(tmp_path / "x.csv", "coco")
+
+
+@pytest.mark.parametrize("boxes", ["x_coco", "x_coco/boxes.csv"])
+def test_a_table_in_the_folder_of_a_format_is_refused(tmp_path, boxes):
+    with pytest.raises(RunError, match=f"{boxes}: is in the folder of --format coco; give another --boxes"):
+        format_folder(tmp_path / "x.csv", "coco", tmp_path / boxes)

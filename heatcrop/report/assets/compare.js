@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const data = JSON.parse($("data").textContent);
-  const form = $("tools"), fields = form.elements, palette = bytes(data.palette);
+  const palette = bytes(data.palette);
   const CHANGES = { fixed: "wrong → right", lost: "right → wrong" };
   const FUSED = 2;
 
@@ -48,15 +48,8 @@
   });
 
   // ---- filters and order ------------------------------------------------------------------------
-  function fillClasses() {
-    const task = data.tasks[fields.task.value];
-    fields.class.replaceChildren(new Option(task ? "all" : "pick a task", ""));
-    addOptions(fields.class, task ? task.runs[0].classes : []);
-    fields.class.disabled = !task;
-  }
-
   function filter() {
-    const wanted = Object.fromEntries(new FormData(form));
+    const wanted = Object.fromEntries(new FormData($("tools")));
     const shown = rows.filter((row) =>
       (!wanted.task || row.at === +wanted.task) &&
       (!wanted.change || row.change === wanted.change) &&
@@ -70,26 +63,11 @@
     const chosen = data.tasks.filter((_, at) => !task || at === +task);
     const sum = (key) => chosen.reduce((total, one) => total + one[key], 0);
     const changed = sum("fixed") + sum("lost"), inGallery = chosen.reduce((n, one) => n + one.changes.length, 0);
-    let rest = `. Of ${format(sum("n"))} common images, ${format(sum("fixed"))} changed from wrong to right and `;
+    let rest = `. Of ${counted(sum("n"), "common image")}, ${format(sum("fixed"))} changed from wrong to right and `;
     rest += `${format(sum("lost"))} from right to wrong.`;
     if (inGallery < changed) rest += " The page has those that changed most; comparison.json lists all.";
-    $("count").replaceChildren(make("b", "", `${format(count)} of ${format(inGallery)} images`), rest);
+    $("count").replaceChildren(make("b", "", `${format(count)} of ${counted(inGallery, "image")}`), rest);
   }
 
-  function reset() {
-    form.reset();
-    fields.task.selectedIndex = 0;
-    fillClasses();
-    filter();
-  }
-
-  $("clear").addEventListener("click", reset);
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("change", (event) => {
-    if (event.target.name === "task") fillClasses();
-    filter();
-  });
-  if (data.tasks.length !== 1) addOptions(fields.task, ["all"], [""]);
-  addOptions(fields.task, data.tasks.map((task) => task.runs[0].short));
-  reset();
+  new Filters(data.tasks.map((task) => task.runs[0]), filter).reset();
 })();

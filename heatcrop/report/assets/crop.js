@@ -176,17 +176,17 @@ function findCrop(map, frame, width, height, rule, invisible) {
   if (isFlat(map.values, rule.least_contrast)) return none("flat");
   const heat = weighHeat(map, frame, width, height, rule);
   const threshold = rule.threshold * greatestOf(heat);
-  if (threshold <= 0) return { ...none("empty"), heat };
+  if (threshold <= 0) return none("empty");
   const [fx0, fy0, fx1, fy1] = frame, stepX = (fx1 - fx0) / GRID, stepY = (fy1 - fy0) / GRID;
   const chosen = choose(components(heat, threshold), rule.by, rule.together);
-  if (!chosen) return { ...none("empty"), heat };
-  if (chosen.area < rule.least_area) return { ...none("tiny"), heat };
+  if (!chosen) return none("empty");
+  if (chosen.area < rule.least_area) return none("tiny");
   const [x0, y0, x1, y1] = chosen.box;
   const box = [fx0 + x0 * stepX, fy0 + y0 * stepY, fx0 + x1 * stepX, fy0 + y1 * stepY];
   const square = widen(circumscribedSquare(box), rule.margin, rule.least_side * Math.min(width, height));
   const inside = moveInside(square, width, height), [left, top, right, bottom] = inside;
-  if (Math.sqrt(((right - left) * (bottom - top)) / (width * height)) > rule.greatest_side) return { ...none("huge"), heat };
-  return { box: inside, fallback: "", heat };
+  if (Math.sqrt(((right - left) * (bottom - top)) / (width * height)) > rule.greatest_side) return none("huge");
+  return { box: inside, fallback: "" };
 }
 
 // ---- boxes.py -------------------------------------------------------------------------------------
@@ -194,8 +194,7 @@ function findCrop(map, frame, width, height, rule, invisible) {
 const frameOf = (box, fit) => (fit === "stretch" ? box : circumscribedSquare(box));
 
 // `heatmaps`: size [width, height], fit, invisible, full and, where the rule zooms, zoomed and region; the
-// maps are { values, w, h }. Returned is the crop, the map that it came from with its frame, and its heat where
-// the rule needed it.
+// maps are { values, w, h }. Returned is the crop, and the map that it came from with its frame.
 function decide({ size, fit, invisible, full, zoomed, region }, rule) {
   if (rule.zoom && zoomed) {
     const frame = frameOf(region, fit), crop = findCrop(zoomed, frame, ...size, rule, invisible);

@@ -2,10 +2,44 @@
 "use strict";
 const CHUNK = 12;  // a multiple of 1, 2 and 3 columns, so that no line ends early
 const { format } = new Intl.NumberFormat("en");
+const counted = (n, noun) => `${format(n)} ${noun}${n === 1 ? "" : "s"}`;
 const $ = (id) => document.getElementById(id);
 
 function addOptions(select, texts, values = [...texts.keys()]) {
   texts.forEach((text, i) => select.add(new Option(text, values[i])));
+}
+
+// The form of filters: tasks, and the classes of the chosen one. `filter` shows what matches, `reset` gives the
+// page's own fields their first values.
+class Filters {
+  constructor(tasks, filter, reset = () => {}) {
+    const form = $("tools"), fields = form.elements;
+    Object.assign(this, { form, fields, tasks, filter, resetOwn: reset });
+    if (tasks.length !== 1) addOptions(fields.task, ["all"], [""]);
+    addOptions(fields.task, tasks.map((task) => task.short));
+    $("clear").addEventListener("click", () => this.reset());
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("change", (event) => {
+      if (event.target.name === "heat") return;
+      if (event.target.name === "task") this.fillClasses();
+      filter();
+    });
+  }
+
+  fillClasses() {
+    const { fields } = this, task = this.tasks[fields.task.value];
+    fields.class.replaceChildren(new Option(task ? "all" : "pick a task", ""));
+    addOptions(fields.class, task ? task.classes : []);
+    fields.class.disabled = !task;
+  }
+
+  reset() {
+    this.form.reset();
+    this.fields.task.selectedIndex = 0;
+    this.resetOwn();
+    this.fillClasses();
+    this.filter();
+  }
 }
 
 class Gallery {
@@ -65,8 +99,14 @@ class Gallery {
     }
   }
 
-  // The rows of chunks near the screen.
+  // The rows of chunks near the screen, and those of them that are on it.
   near() { return [...this.list.children].filter((chunk) => chunk.near).flatMap((chunk) => chunk.rows); }
+  visible() {
+    return this.near().filter((row) => {
+      const { top, bottom } = row.item.getBoundingClientRect();
+      return bottom > 0 && top < innerHeight;
+    });
+  }
 
   columns() { return Math.max(1, Math.floor((this.list.clientWidth + 22) / (390 + 22))); }  // as in report.css
   estimateHeight() { this.list.style.setProperty("--lines", CHUNK / this.columns()); }

@@ -46,7 +46,7 @@ const extent = ([x0, y0, x1, y1]) => [x0, y0, x1 - x0, y1 - y0];
 const showPart = (image, [x, y, w, h], size) => place(image, [-x, -y, ...size], [w, h]);
 
 function pane(source, size, part, alt) {
-  const [, , w, h] = part, flex = Math.min(2, Math.max(0.5, w / h));
+  const [, , w, h] = part, flex = Math.min(2, w / h);
   const node = make("span", "pane", undefined, { style: `aspect-ratio: ${w} / ${h}; flex: ${flex} 1 0` });
   const image = make("img", "", undefined, { loading: "lazy", decoding: "async", alt, src: source });
   showPart(image, part, size);
@@ -82,18 +82,13 @@ function openMaps(row) {
   return { size, fit: task.fit, invisible, region: row.zoomed, full: open(full), zoomed: open(zoomed) };
 }
 
-// The heat of the last decision, which is painted next; those of all rows would fill the memory.
-const weighed = {};
-
 // A row's crop by its task's rule: the run's, or the one that is tried.
 function cropOf(row) {
   const { task } = row;
   if (row.cropVersion !== task.version) {
     row.heatmaps ||= openMaps(row);
-    const { heat, ...crop } = decide(row.heatmaps, task.rule);
-    row.crop = crop;
+    row.crop = decide(row.heatmaps, task.rule);
     row.cropVersion = task.version;
-    Object.assign(weighed, { row, heat, version: task.version });
   }
   return row.crop;
 }
@@ -105,9 +100,8 @@ const isMoved = (row, crop) =>
   !isSame(crop.box, row.box) || isCropped(crop.fallback) !== isCropped(row.fallback);
 
 function paint(canvas, row) {
-  const { map, frame } = cropOf(row), { rule, version, colours } = row.task;
-  const known = weighed.row === row && weighed.version === version && weighed.heat;
-  const heat = known || weighHeat(map, frame, ...row.size, rule), scale = 255 / Math.max(1e-12, greatestOf(heat));
+  const { map, frame } = cropOf(row), { rule, colours } = row.task;
+  const heat = weighHeat(map, frame, ...row.size, rule), scale = 255 / Math.max(1e-12, greatestOf(heat));
   canvas.width = canvas.height = GRID;
   const context = canvas.getContext("2d"), image = context.createImageData(GRID, GRID);
   const pixels = new Uint32Array(image.data.buffer);
@@ -238,10 +232,10 @@ function cropNote(row) {
   const { box, fallback } = cropOf(row), side = Math.max(...extent(box).slice(2));
   const fixed = fallback === "usual" && row.task.rule.place === "fixed";
   const why = fixed ? "at the usual place, as in every image" : WHY[fallback] || fallback;
-  const share = Math.round((100 * side) / Math.min(...row.size));
+  const share = Math.round((100 * side) / Math.min(...row.size)), [, , w, h] = extent(box);
   return make("p", "name", !isCropped(fallback)
     ? `Not cropped: ${why}.`
-    : `Crop of ${side} px, ${share}% of the shorter side of ${row.size[0]} × ${row.size[1]}${why && "; " + why}.`);
+    : `Crop of ${w === h ? "" : `${w} × `}${h} px, ${share}% of the shorter side of ${row.size[0]} × ${row.size[1]}${why && "; " + why}.`);
 }
 
 // The row's name with a link to the original, which also replaces the small copies in its panes.

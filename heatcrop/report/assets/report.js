@@ -32,22 +32,11 @@
   // ---- filters and order ------------------------------------------------------------------------
   const ORDERS = { sure: ["confidence", -1], unsure: ["confidence", 1], gain: ["gain", -1], loss: ["gain", 1], doubt: ["doubt", -1] };
 
-  function reset() {
-    form.reset();
-    fields.task.selectedIndex = 0;
+  const filters = new Filters(data.tasks, filter, () => {
     fields.split.value = rows.some((row) => row.split === data.split) ? data.split : "";
     setHeat();
-    fillClasses();
     trial?.follow();
-    filter();
-  }
-
-  function fillClasses() {
-    const task = data.tasks[fields.task.value];
-    fields.class.replaceChildren(new Option(task ? "all" : "pick a task", ""));
-    addOptions(fields.class, task ? task.classes : []);
-    fields.class.disabled = !task;
-  }
+  });
 
   const setHeat = () => document.documentElement.style.setProperty("--heat", fields.heat.value / 100);
 
@@ -76,13 +65,13 @@
       }
     });
     const inGallery = rows.filter((row) => matches(row.at, row.split)).length;
-    const strong = make("b", "", `${format(count)} of ${format(inGallery)} images`);
+    const strong = make("b", "", `${format(count)} of ${counted(inGallery, "image")}`);
     let rest = ". ";
     if (inGallery < total.n) {
-      rest += `The run has ${format(total.n)} such images; the gallery has those that fusion changed, ${total.labelled ? "the most confident mistakes, " : ""}and a random sample. `;
+      rest += `${data.split ? "The run has" : "There are"} ${counted(total.n, "such image")}; the gallery has those that fusion changed, ${total.labelled ? "the most confident mistakes, " : ""}and a random sample. `;
     }
     if (total.labelled) {
-      rest += `Of ${format(total.labelled)} labelled images: ${format(total.right)} right, `;
+      rest += `Of ${counted(total.labelled, "labelled image")}: ${format(total.right)} right, `;
       rest += `${format(total.fixed)} fixed, ${format(total.lost)} lost by fusion. `;
     }
     rest += `${format(total.uncropped)} not cropped.`;
@@ -90,40 +79,12 @@
   }
 
   // ---- another crop rule, see rule.js ------------------------------------------------------------
-  const trial = $("trial") && new Trial($("trial"), data.tasks, palette, {
-    shownIn: () => fields.split.value,
-    task: () => fields.task.value,
-    chooseTask(at) {
-      fields.task.value = at;
-      fillClasses();
-      filter();
-    },
-    // The cards on the screen now; others when they come near.
-    redraw() {
-      for (const row of gallery.near()) {
-        const { top, bottom } = row.item.getBoundingClientRect();
-        if (bottom > 0 && top < innerHeight) redraw(row);
-      }
-    },
-    redrawNear() { gallery.near().forEach(redraw); },
-    counted() {
-      if (fields.crop.value === "moved") filter();
-    },
-  });
+  const trial = $("trial") && new Trial($("trial"), data.tasks, palette, gallery, fields);
 
   // ---- events -----------------------------------------------------------------------------------
-  $("clear").addEventListener("click", reset);
-  form.addEventListener("submit", (event) => event.preventDefault());
   fields.heat.addEventListener("input", setHeat);
-  form.addEventListener("change", (event) => {
-    if (event.target.name === "heat") return;
-    if (event.target.name === "task") fillClasses();
-    if (["task", "split"].includes(event.target.name)) trial?.follow();
-    filter();
-  });
+  for (const name of ["task", "split"]) fields[name].addEventListener("change", () => trial?.follow());
 
-  if (data.tasks.length !== 1) addOptions(fields.task, ["all"], [""]);
-  addOptions(fields.task, data.tasks.map((task) => task.short));
   const splits = SPLITS.filter((name) => rows.some((row) => row.split === name));
   const labelled = rows.some((row) => row.letters);
   addOptions(fields.split, ["all", ...splits], ["", ...splits]);
@@ -134,7 +95,7 @@
   for (const option of [...fields.fusion.options, ...fields.order.options]) {
     option.hidden = !labelled && ["fixed", "lost", "gain", "loss", "doubt"].includes(option.value);
   }
-  reset();
+  filters.reset();
 
   // ---- an address that ends with #<task>/<image>, as contact sheets have it ------------------------
   function openAddressed() {
@@ -142,10 +103,10 @@
     try { wanted = decodeURIComponent(location.hash.slice(1)); } catch { return; }  // not one of ours
     const row = rows.find((row) => `${row.task.name}/${row.name}` === wanted);
     if (!row) return;
-    reset();
+    filters.reset();
     fields.split.value = "";
     fields.task.value = row.at;
-    fillClasses();
+    filters.fillClasses();
     filter();
     gallery.show(gallery.shown.indexOf(row));
   }

@@ -8,7 +8,9 @@ const yaml = (value) => JSON.stringify(value).replace(/([[:,]-?\d)e-/g, "$1.0e-"
 
 // The folder above the page's: it may have been moved since the page was written.
 function runFolder() {
-  const path = decodeURIComponent(location.pathname).replace(/^\/(?=[A-Za-z]:)/, "");
+  let path = location.pathname;
+  try { path = decodeURIComponent(path); } catch { /* a name that is not in UTF-8 */ }
+  path = path.replace(/^\/(?=[A-Za-z]:)/, "");
   return path.split("/").slice(0, -2).join("/");
 }
 
@@ -34,9 +36,13 @@ function effects(rows, crops) {
   };
 }
 
+// Let a filter act as if it had been changed by hand.
+const announce = (filter) => filter.dispatchEvent(new Event("change", { bubbles: true }));
+
 class Trial {
-  constructor(section, tasks, palette, gallery) {
-    Object.assign(this, { tasks, palette, gallery, fields: section.querySelector("form").elements, choice: 0 });
+  // `filters` are the fields of the gallery's form.
+  constructor(section, tasks, palette, gallery, filters) {
+    Object.assign(this, { tasks, palette, gallery, filters, fields: section.querySelector("form").elements, choice: 0 });
     this.body = section.querySelector("tbody");
     this.lines = tasks.map((task, at) => {
       const line = this.body.insertRow(), name = make("th", "", task.short, { scope: "row" });
@@ -56,13 +62,13 @@ class Trial {
   get task() { return this.tasks[this.choice]; }
 
   choose(at) {
-    this.gallery.chooseTask(at);
-    this.follow();
+    this.filters.task.value = at;
+    announce(this.filters.task);
   }
 
   // The gallery's filters have changed.
   follow() {
-    if (this.gallery.task() !== "") this.choice = +this.gallery.task();
+    if (this.filters.task.value !== "") this.choice = +this.filters.task.value;
     this.show();
     this.tasks.forEach((_, at) => this.count(at));
   }
@@ -99,17 +105,17 @@ class Trial {
     task.version++;
     task.colours = heatColours(this.palette, rule.threshold);
     this.show();
-    this.gallery.redraw();
+    this.gallery.visible().forEach(redraw);  // the others when they come near
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => {
-      this.gallery.redrawNear();
+      this.gallery.near().forEach(redraw);
       this.count(this.choice);
     }, 30);
   }
 
   // Count in steps, so that the controls stay fluid; a newer count of the task replaces an older one.
   async count(at) {
-    const task = this.tasks[at], split = this.gallery.shownIn(), number = (task.counting = (task.counting || 0) + 1);
+    const task = this.tasks[at], split = this.filters.split.value, number = (task.counting = (task.counting || 0) + 1);
     const rows = task.rows.filter((row) => !split || row.split === split);
     if (task.rule !== task.run) {
       for (let i = 0, began = performance.now(); i < rows.length; i++) {
@@ -122,7 +128,12 @@ class Trial {
     }
     const tried = task.rule !== task.run, was = effects(rows, (row) => row);
     const now = tried ? effects(rows, cropOf) : was;
-    for (const row of task.rows) row.moved = tried && (!split || row.split === split) && isMoved(row, cropOf(row));
+    let changed = false;
+    for (const row of task.rows) {
+      const moved = tried && (!split || row.split === split) && isMoved(row, cropOf(row));
+      changed ||= moved !== Boolean(row.moved);
+      row.moved = moved;
+    }
     const share = (part, all) => (all ? `${Math.round((100 * part) / all)}%` : "–");
     const [, moved, uncropped, inside] = this.lines[at].cells;
     moved.textContent = tried ? `${now.moved} of ${now.n}` : "–";
@@ -132,7 +143,7 @@ class Trial {
     };
     change(uncropped, "uncropped", now.n);
     change(inside, "inside", now.known);
-    if (tried) this.gallery.counted();
+    if (changed && this.filters.crop.value === "moved") announce(this.filters.crop);
   }
 
   async copy() {
