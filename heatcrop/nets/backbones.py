@@ -161,7 +161,11 @@ def _timm_backbone(name: str) -> Backbone:
         near = difflib.get_close_matches(plain.partition(".")[0], timm.list_models(), 3, 0.5)
         hint = f"; near: {', '.join(f'{TIMM}{one}' for one in near)}" if near else ""
         raise EngineError(f"timm has no model {plain!r}{hint}")
-    found = timm.models.get_pretrained_cfg(plain)
+    try:
+        found = timm.models.get_pretrained_cfg(plain)
+    except RuntimeError:
+        tags = ", ".join(timm.list_pretrained(f"{plain.partition('.')[0]}.*"))
+        raise EngineError(f"timm has no weights {plain!r}; known: {tags}") from None
     given = {"mean": tuple(found.mean), "std": tuple(found.std)} if found is not None else {}
     patch = re.search(r"patch(\d+)", plain)
     return Backbone(name, multiple_of=int(patch[1]) if patch else 32, source="timm", **given)

@@ -10,15 +10,20 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import hashlib
 import importlib
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, Devices, TrainerName, choose_trainer, find_devices
 from heatcrop.nets.inference import Runner, onnx_version, open_network
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.updater import Optimiser, Updater
+from heatcrop.nets.weights.params_file import read_classifier, write_classifier
 
 OUTPUTS = ("logits", "maps")
 """Names of an exported classifier's outputs."""
@@ -39,6 +44,12 @@ class NetworkPlan:
     """On the pooled features, 0..1."""
     dilated: bool = False
     """See :mod:`heatcrop.nets.gluon.dilation`; the last stage costs four times as much."""
+
+    @property
+    def parts(self) -> tuple[slice, slice]:
+        """Which of the backbone's blocks keep their weights, and which are trained."""
+        cut = self.frozen_blocks if self.frozen_blocks >= 0 else sys.maxsize
+        return slice(cut), slice(cut, None)
 
 
 class Trunk(abc.ABC):
@@ -64,6 +75,9 @@ class Trunk(abc.ABC):
 class Classifier(abc.ABC):
     """The trained part of a network, of the engine's kind: images or the trunk's maps to logits (B, C)."""
 
+    digest_key: ClassVar[bytes] = b""
+    """Makes the checksums of engines differ, and of versions whose checkpoints cannot be continued."""
+
     def __init__(self, net: Any, input_shape: Shape) -> None:
         self.net, self.input_shape = net, input_shape
 
@@ -77,16 +91,27 @@ class Classifier(abc.ABC):
         """Of the backbone, without the linear layer."""
         return len(self.net.blocks)
 
-    @abc.abstractmethod
     def load(self, path: Path) -> Classifier:
         """Load weights and the pooling that :meth:`save` has written, and return the classifier.
 
         WeightsError where the file is missing, damaged or of another network.
         """
+        shapes = {name: array.shape for name, array in self.arrays().items()}
+        arrays, self.net.pooling = read_classifier(path, shapes)
+        self.set_arrays(arrays)
+        return self
 
-    @abc.abstractmethod
     def save(self, path: Path) -> None:
         """Write the weights and the pooling atomically."""
+        write_classifier(path, self.arrays(), self.pooling)
+
+    @abc.abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copy the weights and running statistics, by name, in the network's order."""
+
+    @abc.abstractmethod
+    def set_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Replace the weights and running statistics."""
 
     @abc.abstractmethod
     def export(self, path: Path) -> None:
@@ -100,17 +125,20 @@ class Classifier(abc.ABC):
     def without_linear(self) -> Trunk:
         """Return the blocks without the linear layer; they share their weights with the classifier."""
 
-    @abc.abstractmethod
     def digest(self) -> str:
         """Compute a checksum of the weights."""
+        digest = hashlib.blake2b(self.digest_key, digest_size=16)
+        for array in self.arrays().values():
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
     @abc.abstractmethod
     def updater(self, optimiser: Optimiser, devices: Devices) -> Updater:
         """Begin to train the classifier."""
 
-    @abc.abstractmethod
     def weight_numbers(self) -> int:
         """Count the weights."""
+        return sum(array.size for array in self.arrays().values())
 
     @abc.abstractmethod
     def activation_numbers(self) -> int:
@@ -128,16 +156,16 @@ class TrainingEngine(abc.ABC):
     def use_threads(self, threads: int) -> None:
         """Set how many cores of a CPU compute; with MXNet the first call of a process decides."""
 
-    @abc.abstractmethod
     def processes(self) -> int:
         """Return how many processes of a launcher train one network together."""
+        return 1
 
-    @abc.abstractmethod
     def serve(self, devices: Devices) -> bool:
         """Join the launcher's other processes, and return whether this one has served the first.
 
         All but the first train with it until it ends. RunError where one of them dies.
         """
+        return False
 
     @abc.abstractmethod
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:

@@ -273,7 +273,7 @@ def _found_for_torch(device: DeviceName) -> Devices:
     if device == "cpu":
         return found
     if torch.cuda.is_available():
-        number = int(os.environ.get("LOCAL_RANK", 0))  # one for each process of a launcher
+        number = int(os.environ.get("LOCAL_RANK") or 0)  # one for each process of a launcher
         if number >= torch.cuda.device_count():
             raise EngineError(
                 f"process {number} of this machine has no card, there are {torch.cuda.device_count()}; start "
@@ -285,6 +285,10 @@ def _found_for_torch(device: DeviceName) -> Devices:
     elif torch.backends.mps.is_available():
         card = Card(0, "Apple GPU", (0, 0), int(torch.mps.recommended_max_memory()))
         title, place = f"{card.name}:", "mps"
+    elif query_driver().cards:
+        build = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+        reason = f"PyTorch {torch.__version__} finds no card: it {build}"
+        return dataclasses.replace(found, notes=(f"GPU: {reason}",), reason=reason)
     else:
         return found
     note = f"{title} trains with PyTorch {torch.__version__}"

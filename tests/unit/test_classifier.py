@@ -15,8 +15,7 @@ from heatcrop.nets.devices import ON_CPU
 from heatcrop.nets.gluon.classifier import (
     MxnetClassifier,
     build_classifier,
-    trained_blocks,
-    trunk_blocks,
+    build_part,
 )
 from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.nets.gluon.runner import mxnet_runner
@@ -114,7 +113,7 @@ def test_a_plan_cuts_the_blocks(monkeypatch, frozen, sizes):
         "heatcrop.nets.gluon.classifier.build_blocks", lambda *words: list(range(18))[words[-1]]
     )
     plan = NetworkPlan(BACKBONE, "none", frozen)
-    trunk, rest = trunk_blocks(plan, seed=0), trained_blocks(plan, seed=0)
+    trunk, rest = (build_part(plan, 0, part) for part in plan.parts)
     assert (len(trunk), len(rest)) == sizes
     assert trunk + rest == list(range(18))
 

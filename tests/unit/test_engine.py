@@ -72,8 +72,7 @@ def test_removed_names_have_their_meaning_within_the_block():
         assert old("alltrue")([True, False]) == np.False_
         assert old("product")([2, 3]) == 6
         assert old("trapz")([1, 3]) == 2
-        with pytest.raises(AttributeError, match="was removed"):
-            old("npv")(0.1, [1])
+        assert old("npv") is None  # a function that MXNet reads and never calls
         with pytest.raises(AttributeError):
             old("no_such_name")
         raise RuntimeError

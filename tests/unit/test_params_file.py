@@ -1,11 +1,13 @@
 """MXNet's weight files, read and written without MXNet."""
 
+import struct
+
 import numpy as np
 import pytest
 
-from heatcrop.errors import WeightsError
+from heatcrop.errors import REMAKE, WeightsError
 from heatcrop.nets.gluon.engine import mxnet
-from heatcrop.nets.weights.params_file import read_params, write_params
+from heatcrop.nets.weights.params_file import read_classifier, read_params, write_params
 
 ARRAYS = {
     "weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -61,6 +63,27 @@ def test_another_file_is_refused(tmp_path, place, value, message):
     path.write_bytes(bytes(data))
     with pytest.raises(WeightsError, match=message):
         read_params(path)
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "w.params"
+    write_params(path, {"a": np.ones(2, np.float32), "b": np.ones(3, np.float32)})
+    data = bytearray(path.read_bytes())
+    start = len(data) - 2 * (8 + 1) - 8  # the number of names, then the length and the text of each
+    names = struct.pack("<Q", 3) + 2 * (struct.pack("<Q", 1) + b"a") + struct.pack("<Q", 1) + b"b"
+    path.write_bytes(bytes(data[:start]) + names)
+    with pytest.raises(WeightsError, match="2 arrays and 2 names"):
+        read_params(path)
+
+
+def test_only_what_the_program_wrote_is_made_again(tmp_path):
+    (tmp_path / "own.params").write_bytes(b"no weights")
+    with pytest.raises(WeightsError) as own:
+        read_classifier(tmp_path / "own.params", {})
+    with pytest.raises(WeightsError) as given:
+        read_params(tmp_path / "own.params")
+    assert str(own.value).endswith(REMAKE)
+    assert REMAKE not in str(given.value)
 
 
 def test_a_missing_file_is_named(tmp_path):

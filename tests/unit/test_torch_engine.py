@@ -12,7 +12,15 @@ import torch
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
-from heatcrop.nets.devices import ON_CPU, choose_trainer
+from heatcrop.nets.devices import (
+    ON_CPU,
+    Card,
+    Driver,
+    _found,
+    _found_for_torch,
+    choose_trainer,
+    find_devices,
+)
 from heatcrop.nets.inference import open_network
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.pytorch.blocks import named_tensors
@@ -239,6 +247,29 @@ def test_an_interrupted_training_ends_with_the_same_weights_to_the_last_bit(tmp_
     assert [row.train_loss for row in history] == [row.train_loss for row in again]
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_network_with_weights_that_are_not_used_continues(tmp_path, optimizer):
+    """The head of ConvNeXt has a norm that only its own classifier uses."""
+    plan = TrainingPlan(epochs=3, batch_size=16, learning_rate=1e-3, optimizer=optimizer)
+    own = context(tmp_path, "torch", "timm/convnext_atto")
+    complete, stopped, resumed = (own.classifier((3, SIDE, SIDE), 3) for _ in range(3))
+    trained_on_features(complete, plan)
+    with pytest.raises(KeyboardInterrupt):
+        trained_on_features(stopped, plan, Checkpoint(tmp_path / "c", "f", share=1.0), stop=2)
+    trained_on_features(resumed, plan, Checkpoint(tmp_path / "c", "f", share=1.0))
+    assert resumed.digest() == complete.digest()
+
+
+@pytest.mark.parametrize("name", ["resnet18_v2", "efficientnet_lite0"])
+def test_a_batch_of_one_row_is_trained_on_where_a_map_has_one_position(tmp_path, name):
+    classifier = context(tmp_path, "torch", name).classifier((3, 32, 32), 3)
+    updater = classifier.updater(TrainingPlan(optimizer="sgd").optimiser, ON_CPU)
+    x, y = images(1)[:, :, :32, :32], np.eye(3, dtype=np.float32)[[0]]
+    losses = [updater.update(x, y, 0.01) for _ in range(2)]
+    assert np.isfinite(losses).all()
+    assert all(np.isfinite(array).all() for array in updater.to_numpy(updater.weights()))
+
+
 def trained_on_features(classifier, plan, checkpoint=None, stop=None):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, *classifier.input_shape)).astype(np.float32)
@@ -339,6 +370,43 @@ def test_a_vit_gives_a_map_of_its_patches(tmp_path):
 def test_an_unknown_network_of_timm_is_refused():
     with pytest.raises(EngineError, match=r"timm has no model 'resnet1800'; near: timm/resnet"):
         backbone("timm/resnet1800")
+
+
+def test_unknown_weights_of_timm_are_refused_with_the_known_ones():
+    with pytest.raises(EngineError, match=r"timm has no weights 'resnet18\.foo'; known: .*resnet18\.a1_in1k"):
+        backbone("timm/resnet18.foo")
+
+
+@pytest.mark.parametrize("name", ["fastvit_t8", "tiny_vit_5m_224"])
+def test_a_network_whose_name_contains_vit_takes_any_side(tmp_path, name):
+    assert context(tmp_path, "torch", f"timm/{name}", -1).feature_shape()[1:] == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["mixer_s32_224", "xcit_nano_12_p16_224"])
+def test_a_network_of_timm_without_a_map_is_refused(tmp_path, name):
+    with pytest.raises(EngineError, match=f"timm/{name} has no feature map with positions"):
+        context(tmp_path, "torch", f"timm/{name}", -1).feature_shape()
+
+
+def test_another_kind_of_file_is_refused_for_timm_with_the_kinds_it_reads(tmp_path):
+    (tmp_path / "w.params").write_bytes(b"x")
+    own = context(tmp_path, "torch", "timm/resnet18", -1, str(tmp_path / "w.params"))
+    with pytest.raises(WeightsError, match=r"'\.params'; expected \.safetensors or \.pth$"):
+        own.feature_shape()
+
+
+def test_pytorch_without_cuda_is_named_where_there_is_a_card(monkeypatch):
+    card = Card(0, "NVIDIA H100", (9, 0), 80 * 2**30)
+    monkeypatch.setattr("heatcrop.nets.devices.query_driver", lambda: Driver((12, 4), (card,)))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    _found.cache_clear()
+    _found_for_torch.cache_clear()
+    try:
+        with pytest.raises(EngineError, match=r"no GPU works: PyTorch .* finds no card: it is built"):
+            find_devices("gpu", trainer="torch")
+    finally:
+        _found.cache_clear()
+        _found_for_torch.cache_clear()
 
 
 def test_weights_come_from_a_file_of_safetensors(tmp_path):

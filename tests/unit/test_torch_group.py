@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from heatcrop.errors import EngineError
+from heatcrop.nets.pytorch.group import process_count
 from heatcrop.nets.weights.params_file import read_params
 from tests.tiny_run import ROOT
 
@@ -65,6 +67,24 @@ def test_a_batch_gives_the_same_weights_in_one_process_and_in_two(tmp_path, name
         change = np.abs(array - initial[key]).max()
         assert change > 1e-4, key
         np.testing.assert_allclose(two[key], array, atol=5e-3 * change, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"WORLD_SIZE": "2"},
+        {"WORLD_SIZE": ""},
+        {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "x"},
+    ],
+)
+def test_an_incomplete_launcher_is_refused(monkeypatch, given):
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert process_count() == 1
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EngineError, match="start the processes with torchrun, which sets WORLD_SIZE, RANK"):
+        process_count()
 
 
 @pytest.mark.parametrize("dead", [0, 1])

@@ -50,8 +50,16 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
     if path is not None and path.suffix == ".params":
         try:
             net.load_parameters(str(path))
-        except (mx.MXNetError, AssertionError, ValueError) as error:
-            raise WeightsError(f"{path}: does not fit {name}: {str(error).splitlines()[0][:200]}") from error
+        except (
+            mx.MXNetError,
+            AssertionError,
+            ValueError,
+            AttributeError,
+        ) as error:  # the last: unnamed arrays
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            # MXNet's own errors end with the cause, after a traceback.
+            cause = lines[-1 if isinstance(error, mx.MXNetError) else 0] if lines else type(error).__name__
+            raise WeightsError(f"{path}: does not fit {name}: {cause[:200]}") from error
     blocks = feature_blocks(net, spec.head_px, name)
     # Model zoo layers learn their number of input channels from the first input: give them one.
     side = max(64, spec.least_px)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, TrainingEngine, Trunk
 from heatcrop.nets.devices import Devices
@@ -23,7 +24,6 @@ from heatcrop.nets.gluon.updater import MxnetUpdater
 from heatcrop.nets.inference import Runner
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.updater import Optimiser, Updater
-from heatcrop.nets.weights.params_file import read_classifier, write_classifier
 
 # Operators whose output replaces their input in memory: the backward pass does not read that input.
 _IN_PLACE = {"Activation", "relu", "Flatten", "Reshape", "elemwise_add", "_plus", "broadcast_add"}
@@ -38,19 +38,13 @@ class MxnetEngine(TrainingEngine):
     def use_threads(self, threads: int) -> None:
         import_for_cores(min(threads, os.cpu_count() or 1))
 
-    def processes(self) -> int:
-        return 1
-
-    def serve(self, devices: Devices) -> bool:
-        return False
-
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
-        return MxnetTrunk(chain(*trunk_blocks(plan, seed)), image_shape)
+        return MxnetTrunk(chain(*build_part(plan, seed, plan.parts[0])), image_shape)
 
     def classifier(
         self, plan: NetworkPlan, input_shape: Shape, n_classes: int, pooling: float, seed: int
     ) -> Classifier:
-        blocks = trained_blocks(plan, seed)
+        blocks = build_part(plan, seed, plan.parts[1])
         net = build_classifier(blocks, input_shape, n_classes, plan.dropout, seed, pooling)
         return MxnetClassifier(net, input_shape)
 
@@ -72,18 +66,13 @@ class MxnetTrunk(Trunk):
 class MxnetClassifier(Classifier):
     """A Gluon block, see :func:`build_classifier`."""
 
-    def load(self, path: Path) -> MxnetClassifier:
+    def arrays(self) -> dict[str, np.ndarray]:
         parameters = self.net._collect_params_with_prefix()
-        arrays, self.net.pooling = read_classifier(path, {name: p.shape for name, p in parameters.items()})
-        for name, parameter in parameters.items():
-            parameter.set_data(mxnet().nd.array(arrays[name], dtype=arrays[name].dtype))
-        return self
+        return {name: p.list_data()[0].asnumpy() for name, p in parameters.items()}
 
-    def save(self, path: Path) -> None:
-        # Not by MXNet, which does not see where the disk took a part only.
-        parameters = self.net._collect_params_with_prefix()
-        arrays = {name: p.list_data()[0].asnumpy() for name, p in parameters.items()}
-        write_classifier(path, arrays, self.pooling)
+    def set_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, parameter in self.net._collect_params_with_prefix().items():
+            parameter.set_data(mxnet().nd.array(arrays[name], dtype=arrays[name].dtype))
 
     def export(self, path: Path) -> None:
         export_onnx(self._with_maps(), self.input_shape, path, OUTPUTS)
@@ -95,12 +84,6 @@ class MxnetClassifier(Classifier):
 
     def without_linear(self) -> MxnetTrunk:
         return MxnetTrunk(self.net.blocks, self.input_shape)
-
-    def digest(self) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        for parameter in self.net.collect_params().values():
-            digest.update(parameter.data(parameter.list_ctx()[0]).asnumpy().tobytes())
-        return digest.hexdigest()
 
     def updater(self, optimiser: Optimiser, devices: Devices) -> Updater:
         contexts = [mxnet().gpu(card.number) for card in devices.training]
@@ -117,9 +100,6 @@ class MxnetClassifier(Classifier):
             if operator != "null" and operator not in _IN_PLACE:
                 total += math.prod(shape)
         return total
-
-    def weight_numbers(self) -> int:
-        return sum(math.prod(p.shape) for p in self.net.collect_params().values())
 
     def _with_maps(self) -> Any:
         self.net.with_maps = True
@@ -194,17 +174,8 @@ def _classifier_class() -> type:
     return ClassifierNet
 
 
-def trunk_blocks(plan: NetworkPlan, seed: int) -> list[Any]:
-    """Build the trunk: the backbone's first blocks, whose weights stay."""
-    return _build_part(plan, seed, slice(plan.frozen_blocks if plan.frozen_blocks >= 0 else None))
-
-
-def trained_blocks(plan: NetworkPlan, seed: int) -> list[Any]:
-    """Build the backbone's blocks behind the trunk, none where all are frozen."""
-    return _build_part(plan, seed, slice(plan.frozen_blocks, None) if plan.frozen_blocks >= 0 else slice(0))
-
-
-def _build_part(plan: NetworkPlan, seed: int, part: slice) -> list[Any]:
+def build_part(plan: NetworkPlan, seed: int, part: slice) -> list[Any]:
+    """Build a part of the planned backbone's blocks."""
     with _fresh_names():
         if not plan.dilated:
             return build_blocks(plan.backbone, plan.weights, seed, part)

@@ -65,14 +65,6 @@ _CUDA_LIBRARIES = (
 )
 
 
-def _gone(name: str) -> Callable[..., None]:
-    def gone(*_args: object, **_kwargs: object) -> None:
-        raise AttributeError(f"numpy.{name} was removed from numpy")
-
-    gone.__name__ = name
-    return gone
-
-
 @contextlib.contextmanager
 def _numpy_one() -> Iterator[None]:
     """Let numpy provide its removed names within a block of imports; EngineError where one of them fails."""
@@ -80,7 +72,7 @@ def _numpy_one() -> Iterator[None]:
         # MXNet reads these four later too. numpy 2 has `bool` again; Python's own would break numpy.ma.
         if name not in vars(np):
             setattr(np, name, builtin)
-    values = _REMOVED_VALUES | {name: _gone(name) for name in _REMOVED_FUNCTIONS}
+    values = _REMOVED_VALUES | dict.fromkeys(_REMOVED_FUNCTIONS)
     added = values.keys() - vars(np).keys()
     for name in added:
         setattr(np, name, values[name])
@@ -236,8 +228,12 @@ def _without_torch() -> Iterator[None]:
 def gluoncv_net(name: str, pretrained: bool = False) -> Any:
     """Build a network of GluonCV's model zoo; EngineError where GluonCV or the network is missing."""
     try:
-        return _model_zoo().get_model(name, pretrained=pretrained)
-    except ValueError as error:
+        net = _model_zoo().get_model(name, pretrained=pretrained)
+        # Some networks ignore the argument, others take the file of a network with other layers.
+        if pretrained and any(p._data is None for p in net.collect_params().values()):
+            raise ValueError(f"no published weights of {name}")
+        return net
+    except (ValueError, RuntimeError, AssertionError) as error:
         lacks, advice = "network", "see its list"
         if pretrained:
             lacks, advice = "published weights of", "give a file, or network.weights=none"

@@ -146,12 +146,7 @@ class MxnetUpdater(Updater):
 
     def _scatter(self, array: np.ndarray) -> list[Any]:
         """Split rows among the devices."""
-        mx, contexts = mxnet(), self._contexts
-        parts = np.array_split(array, min(len(contexts), len(array)))
-        return [
-            mx.nd.array(part, ctx=context, dtype="float32")
-            for part, context in zip(parts, contexts, strict=False)
-        ]
+        return mxnet().gluon.utils.split_and_load(array, self._contexts[: len(array)], even_split=False)
 
 
 def _parts(state: Any) -> list[Any]:

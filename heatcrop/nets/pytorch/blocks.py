@@ -127,7 +127,7 @@ def _timm(name: str, weights: str, side_px: int) -> list[nn.Module]:
 
     options: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     try:
-        if any(part in name for part in ("vit", "deit", "eva", "swin", "beit")):
+        if timm.models.get_pretrained_cfg_value(name, "fixed_input_size"):
             options["img_size"] = side_px
         net = timm.create_model(name, pretrained=weights == "imagenet", **options)
     except Exception as error:  # the download may raise any error of its transport
@@ -142,7 +142,10 @@ def _timm(name: str, weights: str, side_px: int) -> list[nn.Module]:
     if weights not in ("imagenet", "none"):
         _load_timm(net, Path(weights))
     map_of = FeatureMap(net).eval()
-    shape = output_shape(map_of, (3, side_px, side_px))
+    try:
+        shape = output_shape(map_of, (3, side_px, side_px))
+    except (AttributeError, AssertionError, RuntimeError):  # tokens of unknown places; another input size
+        shape = ()
     if len(shape) != 3 or shape[1] * shape[2] < 2:
         raise EngineError(f"timm/{name} has no feature map with positions; choose another network.backbone")
     return [map_of]

@@ -6,7 +6,6 @@ import collections
 import contextlib
 import copy
 import functools
-import hashlib
 import math
 import threading
 import warnings
@@ -35,7 +34,6 @@ from heatcrop.nets.pytorch.group import (
     process_group,
 )
 from heatcrop.nets.updater import MASKED, Optimiser, Updater
-from heatcrop.nets.weights.params_file import read_classifier, write_classifier
 
 _OPSET = 17
 
@@ -68,8 +66,7 @@ class TorchEngine(TrainingEngine):
     def trunk(self, plan: NetworkPlan, image_shape: Shape, seed: int) -> Trunk:
         _refuse_dilation(plan)
         blocks = build_modules(plan.backbone, plan.weights, seed, image_shape[1])
-        end = plan.frozen_blocks if plan.frozen_blocks >= 0 else None
-        return TorchTrunk(nn.Sequential(*blocks[:end]).eval(), image_shape)
+        return TorchTrunk(nn.Sequential(*blocks[plan.parts[0]]).eval(), image_shape)
 
     def classifier(
         self, plan: NetworkPlan, input_shape: Shape, n_classes: int, pooling: float, seed: int
@@ -169,15 +166,14 @@ def build_classifier(
 class TorchClassifier(Classifier):
     """A :class:`ClassifierNet`."""
 
-    def load(self, path: Path) -> TorchClassifier:
-        own = named_tensors(self.net)
-        arrays, self.net.pooling = read_classifier(path, {name: tuple(t.shape) for name, t in own.items()})
-        load_arrays(own.values(), [arrays[name] for name in own])
-        return self
+    digest_key = b"torch 2"
 
-    def save(self, path: Path) -> None:
-        arrays = {name: _array(tensor) for name, tensor in named_tensors(self.net).items()}
-        write_classifier(path, arrays, self.pooling)
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: _array(tensor) for name, tensor in named_tensors(self.net).items()}
+
+    def set_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        own = named_tensors(self.net)
+        load_arrays(own.values(), [arrays[name] for name in own])
 
     def export(self, path: Path) -> None:
         export_onnx(WithMaps(self.net), self.input_shape, path, OUTPUTS)
@@ -190,17 +186,8 @@ class TorchClassifier(Classifier):
     def without_linear(self) -> TorchTrunk:
         return TorchTrunk(self.net.blocks, self.input_shape)
 
-    def digest(self) -> str:
-        digest = hashlib.blake2b(b"torch", digest_size=16)
-        for tensor in named_tensors(self.net).values():
-            digest.update(_array(tensor).tobytes())
-        return digest.hexdigest()
-
     def updater(self, optimiser: Optimiser, devices: Devices) -> Updater:
         return TorchUpdater(self.net, optimiser, devices)
-
-    def weight_numbers(self) -> int:
-        return sum(tensor.numel() for tensor in named_tensors(self.net).values())
 
     def activation_numbers(self) -> int:
         """Count what autograd keeps of one row, by running it once."""
@@ -278,7 +265,8 @@ class TorchUpdater(Updater):
             targets = self._to_device(part_y[own_rows])
             with (
                 _autocast(self._devices, torch.bfloat16),
-                SharedStatistics() if self._group else contextlib.nullcontext(),
+                # PyTorch's batch norm refuses a row alone whose map has one position.
+                SharedStatistics() if self._group or len(part_x) == 1 else contextlib.nullcontext(),
             ):
                 logits = self._net(self._input(part_x[own_rows])).float()  # (b, C)
             own = targets >= 0
@@ -353,19 +341,26 @@ class TorchUpdater(Updater):
         return [torch.from_numpy(array).to(self._device) for array in arrays]
 
     def optimiser_state(self) -> list[np.ndarray]:
-        """Read the arrays of each trained weight: for Adam step and two moments, for SGD its momentum."""
-        state = self._optimizer.state
-        return [_array(state[p][name]) for p in self._trainable for name in sorted(state[p])]
+        """Read the arrays of each trained weight: for Adam step and two moments, for SGD its momentum.
+
+        The first array is the numbers of these weights: a network of timm may have some that are not used.
+        """
+        states = {i: self._optimizer.state.get(p) for i, p in enumerate(self._trainable)}
+        used = [i for i, state in states.items() if state]
+        return [
+            np.array(used, np.int64),
+            *(_array(states[i][name]) for i in used for name in sorted(states[i])),
+        ]
 
     @_everywhere
     def set_optimiser_state(self, arrays: list[np.ndarray]) -> None:
         names = ["exp_avg", "exp_avg_sq", "step"]
         if isinstance(self._optimizer, torch.optim.SGD):
             names = ["momentum_buffer"]
-        if len(arrays) != len(names) * len(self._trainable):
+        used, rest = [self._trainable[i] for i in arrays[0]], iter(arrays[1:])
+        if len(arrays) != 1 + len(names) * len(used):
             raise ValueError("the optimiser's state belongs to other parameters")
-        rest = iter(arrays)
-        for p in self._trainable:
+        for p in used:
             for name in names:
                 value = torch.from_numpy(next(rest).copy())
                 if name == "step":

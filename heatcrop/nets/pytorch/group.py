@@ -12,7 +12,6 @@ import atexit
 import contextlib
 import datetime
 import os
-import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,21 +22,31 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from heatcrop.errors import CONTINUE, RunError
+from heatcrop.errors import CONTINUE, EngineError, RunError
 from heatcrop.nets.devices import Devices
 
 _BEAT_SECONDS, _SILENT_SECONDS = 2.0, 60.0
 _ANSWER_SECONDS = 300.0
 """For all processes to take part in a sum; they wait for each other during one batch only."""
 _KEPT_CALLS = 1000
+_LAUNCHER = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
 _END = "end"
 
 _group: ProcessGroup | None = None
 
 
 def process_count() -> int:
-    """Return how many processes the launcher has started."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    """Return how many processes the launcher has started; EngineError where its variables are incomplete."""
+    words = {name: os.environ.get(name, "") for name in _LAUNCHER}
+    if "WORLD_SIZE" not in os.environ or words["WORLD_SIZE"] == "1":
+        return 1
+    faults = [name for name, word in words.items() if not (word if name == "MASTER_ADDR" else word.isdigit())]
+    if faults:
+        raise EngineError(
+            f"WORLD_SIZE is {words['WORLD_SIZE']!r}, and {faults[0]} is {words[faults[0]]!r}; start the "
+            f"processes with torchrun, which sets {', '.join(_LAUNCHER)}, or unset WORLD_SIZE"
+        )
+    return int(words["WORLD_SIZE"])
 
 
 def process_group() -> ProcessGroup | None:
@@ -126,16 +135,9 @@ class ProcessGroup:
 
     def _exchange(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """Copy the first process's arguments to all."""
-        data = torch.frombuffer(bytearray(pickle.dumps(arguments)), dtype=torch.uint8)
-        size = torch.tensor([len(data)], device=self.device)
-        dist.broadcast(size, 0)
-        data = (
-            data.to(self.device)
-            if self.rank == 0
-            else torch.empty(int(size), dtype=torch.uint8, device=self.device)
-        )
-        dist.broadcast(data, 0)
-        return arguments if self.rank == 0 else pickle.loads(data.cpu().numpy().tobytes())
+        found = [arguments]
+        dist.broadcast_object_list(found, 0, device=self.device)
+        return found[0]
 
     def _beat(self) -> None:
         with contextlib.suppress(RuntimeError):
@@ -170,13 +172,11 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(_context: Any, tensor: torch.Tensor) -> torch.Tensor:
-        assert _group is not None
-        return _group.sum(tensor.clone())
+        return tensor.clone() if _group is None else _group.sum(tensor.clone())
 
     @staticmethod
     def backward(_context: Any, gradient: torch.Tensor) -> torch.Tensor:
-        assert _group is not None
-        return _group.sum(gradient.clone())
+        return gradient.clone() if _group is None else _group.sum(gradient.clone())
 
 
 def _batch_norm(
@@ -190,8 +190,8 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> torch.Tensor:
     """Compute :func:`torch.nn.functional.batch_norm`, trained with the statistics of all processes."""
-    if not training:
-        return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    if not training or (_group is None and x.numel() > x.shape[1]):
+        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     axes = [0, *range(2, x.ndim)]
     shape = (1, -1, *[1] * (x.ndim - 2))
     wide = x.float()

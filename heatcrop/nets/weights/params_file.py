@@ -55,22 +55,22 @@ def write_params(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomic(path, b"".join(parts), durable=True)
 
 
-def read_params(path: Path) -> dict[str, np.ndarray]:
-    """Read named arrays; WeightsError where the file is missing, damaged or of another kind."""
+def read_params(path: Path, fix: str = "") -> dict[str, np.ndarray]:
+    """Read named arrays; WeightsError, with `fix` at its end, where the file is missing or damaged."""
     try:
         file = io.BytesIO(path.read_bytes())
         if _unpack(file, "<QQ")[0] != _LIST:
             raise ValueError("it is no file of MXNet's arrays")
         arrays = [_read_array(file) for _ in range(_count(file))]
         names = [_take(file, _unpack(file, "<Q")[0]).decode() for _ in range(_count(file))]
-        if len(set(names)) != len(arrays):
+        if not len(set(names)) == len(names) == len(arrays):
             raise ValueError(
                 f"it holds {counted(len(arrays), 'array(s)')} and {counted(len(set(names)), 'name(s)')}"
             )
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); {REMAKE}") from None
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}){fix}") from None
     except ValueError as error:  # a UnicodeDecodeError too
-        raise WeightsError(f"{path}: cannot be read as weights ({error}); {REMAKE}") from None
+        raise WeightsError(f"{path}: cannot be read as weights ({error}){fix}") from None
     return dict(zip(names, arrays, strict=True))
 
 
@@ -82,7 +82,7 @@ def write_classifier(path: Path, arrays: Mapping[str, np.ndarray], pooling: floa
 
 def read_classifier(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], float]:
     """Read what :func:`write_classifier` has written; WeightsError where it does not fit the weights."""
-    arrays = read_params(path)
+    arrays = read_params(path, f"; {REMAKE}")
     pooling = arrays.pop(_POOLING, np.ones(1))
     if pooling.shape != (1,) or not 0 < pooling[0] <= 1:
         raise WeightsError(

@@ -64,21 +64,18 @@ def read_zoo_weights(path: Path, network: str, shapes: Shapes) -> dict[str, np.n
             layers = [(_kind(name), array) for name, array in arrays.items() if "dense" not in name]
             return _name_by_order(layers, shapes, path)
     else:
-        arrays = read_named(path)
+        arrays = read_named(path, ".params, .safetensors, .pth or .onnx")
     arrays = {name: array for name, array in arrays.items() if name in shapes}
     require_fit(arrays, shapes, path)
     return arrays
 
 
-def read_named(path: Path) -> dict[str, np.ndarray]:
-    """Read named arrays from a ``.safetensors`` or ``.pth`` file."""
+def read_named(path: Path, kinds: str = ".safetensors or .pth") -> dict[str, np.ndarray]:
+    """Read named arrays from a ``.safetensors`` or ``.pth`` file; `kinds` are those that the caller reads."""
     if path.suffix in (".pth", ".pt"):
         return read_torch_weights(path)
     if path.suffix != ".safetensors":
-        raise WeightsError(
-            f"{path}: unknown kind of weight file {path.suffix!r}; expected .params, .safetensors, .pth or "
-            ".onnx"
-        )
+        raise WeightsError(f"{path}: unknown kind of weight file {path.suffix!r}; expected {kinds}")
     try:
         from safetensors.numpy import load_file
     except ModuleNotFoundError:
