@@ -9,9 +9,6 @@ _IN_CHECKOUT = (Path(__file__).parents[1] / "Makefile").is_file()
 PROGRAM = "python pipeline.py" if _IN_CHECKOUT else "heatcrop"
 """How the command line is started."""
 
-REMAKE = f"delete it, and {PROGRAM} run --all makes it again"
-"""The fix for a damaged file of a run folder, whose stages notice what is missing."""
-
 CONTINUE = "the same command continues with what is finished"
 """The fix for an interruption of any kind."""
 

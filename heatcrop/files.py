@@ -28,6 +28,8 @@ _HEADER = threading.Lock()
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 NOT_UTF8 = "the file's name is not in UTF-8; rename it"
 """Why an image is rejected whose name `printable` must change."""
 
@@ -234,6 +236,7 @@ def _named(path: Path, partial: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno and error.filename in (None, str(partial)):
-            error.filename = str(path)
+        # A copy of a file names the source too, also where the disk of the target is full.
+        if error.errno and (error.filename in (None, str(partial)) or error.errno in _NO_ROOM):
+            error.filename, error.filename2 = str(path), None
         raise

@@ -356,7 +356,7 @@ def score(
     try:
         figures = score_files(predictions, answers, tasks)
     except DataError as error:
-        if tasks is not FASHIONAI or "no task is named" not in str(error):
+        if tasks is not FASHIONAI or config is not None or "no task is named" not in str(error):
             raise
         raise DataError(f"{error}. For tasks other than FashionAI's, give --run or --config") from None
     run = scored_run(predictions, run_)

@@ -333,14 +333,17 @@ class _Plans(Section):
     finetune: FinetunePlan = FinetunePlan()
 
 
-def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Merge `change` into `base`, section by section.
+def merge(base: dict[str, Any], change: dict[str, Any], emptying: bool = False) -> dict[str, Any]:
+    """Merge `change` into `base`, section by section; an empty section changes nothing, or else empties.
 
     >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
     {'a': {'x': 1, 'y': 3}}
+    >>> merge({"a": {"x": 1}}, {"a": {}}), merge({"a": {"x": 1}}, {"a": {}}, emptying=True)
+    ({'a': {'x': 1}}, {'a': {}})
     """
     out = dict(base)
     for key, value in change.items():
         inner = out.get(key)
-        out[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        both = isinstance(inner, dict) and isinstance(value, dict) and (value or not emptying)
+        out[key] = merge(inner, value, emptying) if both else value
     return out

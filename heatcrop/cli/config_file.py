@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
     changes = [_setting(setting) for setting in settings]
     try:
         for change in [*changes, *_search_turned_off(changes)]:
-            values = merge(_without_emptied(values, change), change)
+            values = merge(values, change, emptying=True)
             stages = {k: v for k, v in change.items() if k in ("cam", "crop", "finetune")}
             for place in _sections(values):  # the command line wins over the file's regimes and tasks
                 values = merge(values, _nest(place, stages))
@@ -115,12 +116,9 @@ def _below_regime(place: tuple[str, ...]) -> tuple[str, ...]:
 
 def _search_turned_off(changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Turn the search off where the command line sets a rule: that rule is meant to be used as it is."""
-    set_keys: dict[tuple[str, ...], set[str]] = {}
-    for change in changes:
-        for place, section in _sections(change).items():
-            crop = section.get("crop")
-            set_keys.setdefault(place, set()).update(crop if isinstance(crop, dict) else ())
-    off = [place for place, keys in set_keys.items() if "rule" in keys and "search" not in keys]
+    sections = _sections(functools.reduce(merge, changes, {}))
+    crops = {place: crop for place, one in sections.items() if isinstance(crop := one.get("crop"), dict)}
+    off = [place for place, crop in crops.items() if "rule" in crop and "search" not in crop]
     return [_nest((*place, "crop", "search", "pictures"), 0) for place in off]
 
 
@@ -130,18 +128,6 @@ def _sections(values: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
     found = {(): values, ("design",): values.get("design"), ("length",): values.get("length")}
     found |= {("tasks", name): section for name, section in tasks.items()} if isinstance(tasks, dict) else {}
     return {place: section for place, section in found.items() if isinstance(section, dict)}
-
-
-def _without_emptied(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what a setting empties: merging ``data.splits={}`` alone would keep the file's splits."""
-    left: dict[str, Any] = {}
-    for key, value in values.items():
-        changed = change.get(key)
-        if isinstance(changed, dict) and isinstance(value, dict):
-            left |= {key: _without_emptied(value, changed)} if changed else {}
-        else:
-            left[key] = value
-    return left
 
 
 def _nest(keys: Sequence[str], value: Any) -> dict[str, Any]:
@@ -155,7 +141,7 @@ def _setting(text: str) -> dict[str, Any]:
     """Turn ``a.b=value`` into ``{"a": {"b": value}}``."""
     key, found, value = text.partition("=")
     text = _shorten(text)
-    if not found or not key.strip():
+    if not found or not all(part.strip() for part in key.split(".")):
         raise UsageError(f"--set {text}: expected key=value, for instance --set network.input_px=192")
     if key.count(".") > _MOST_DOTS:
         raise UsageError(f"--set {text}: is nested too deeply")

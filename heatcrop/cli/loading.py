@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import read_config
@@ -24,7 +25,7 @@ from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.files import write_table
 from heatcrop.rendered import missing_tasks, write_dataset
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.progress import progress
+from heatcrop.runs.progress import log, progress
 from heatcrop.runs.records import file_stamps, fingerprint
 from heatcrop.wording import counted
 
@@ -88,16 +89,18 @@ def load_dataset(
     ------
     DataError, RunError
     """
-    how, roots = config.data, _roots(config, wanted)
-    read = read_annotations(
-        roots,
-        config.known_tasks(),
-        how.layout,
-        splits=how.splits,
-        left_out=how.left_out,
-        access=Access(how.follow_links, how.absolute_paths),
-        others=[expanded(path) for path in how.excluded],
-    )
+    how = config.data
+    with _rendering(config):
+        roots = _roots(config, wanted)
+        read = read_annotations(
+            roots,
+            config.known_tasks(),
+            how.layout,
+            splits=how.splits,
+            left_out=how.left_out,
+            access=Access(how.follow_links, how.absolute_paths),
+            others=[expanded(path) for path in how.excluded],
+        )
     tasks = read.tasks
     if fault := config.unknown_override(tasks):  # of tasks that are inferred; others are checked before
         raise UsageError(fault)
@@ -166,6 +169,24 @@ def load_dataset(
     return Dataset(asked, groups, tasks, read.left_out, rejected, notes, problems, boxes, stamps)
 
 
+@contextlib.contextmanager
+def _rendering(config: Config) -> Iterator[None]:
+    """Let one process at a time render images, and read what is rendered."""
+    root = rendered_folder(config)
+    if config.data.source != "rendered" or not missing_images(config, ()):
+        yield
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root.with_name(f".{root.name}.lock"))
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        log(f"waiting for another process that renders images into {root}")
+        held = lock.acquire()
+    with held:
+        yield
+
+
 def _roots(config: Config, wanted: Sequence[str]) -> list[Path]:
     """Return the folders and files of the data; render the default's missing images of the tasks first."""
     if config.data.source == "files":
@@ -194,7 +215,7 @@ def _exclusions(config: Config, tasks: Sequence[Task], folder: RunFolder | None)
 def expanded(root: str) -> Path:
     """Return the path of a root, with ``~`` and environment variables replaced where it does not exist."""
     path = Path(root)
-    return path if path.exists() else Path(os.path.expandvars(root)).expanduser()
+    return path if path.exists() else Path(os.path.expanduser(os.path.expandvars(root)))
 
 
 def _refuse_many_rejected(

@@ -17,6 +17,7 @@ from heatcrop.predict.description import read_description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import locked
 from heatcrop.runs.progress import log
+from heatcrop.runs.reading import read_csv
 from heatcrop.runs.records import refuse_old_records, rows_fingerprint
 from heatcrop.runs.swap import refuse_others, remove_remnants
 
@@ -102,13 +103,11 @@ def scored_run(predictions: Path, run: Path | None) -> Path | None:
 
 def count_seen(folder: RunFolder, answered: Mapping[str, Collection[str]]) -> int:
     """Count the answered images, given by task, that a run trained or validated on."""
-    import pandas as pd
-
-    seen = 0
+    seen, columns = 0, ("image", "split")
     for name, images in answered.items():
         file = folder.task(name).predictions_csv(1)
         if file.is_file():  # not in an exported folder
-            table = pd.read_csv(file, usecols=["image", "split"], dtype=str, keep_default_na=False)
+            table = read_csv(file, columns, dtype=str, keep_default_na=False, usecols=columns.__contains__)
             seen += int((table["image"].isin(images) & table["split"].isin(["train", "val"])).sum())
     return seen
 

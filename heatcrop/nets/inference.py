@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from heatcrop.errors import REMAKE, RunError
+from heatcrop.errors import RunError
+from heatcrop.files import printable
+from heatcrop.runs.folder import remake
 
 Runner = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 """Maps (N, c, h, w) float32 to the network's outputs, each with N first.
@@ -95,18 +97,20 @@ def _session(network: str | bytes, gpu: int | None) -> Any:
     return onnxruntime.InferenceSession(network, options, providers=providers)
 
 
-def open_network(path: Path, gpu: int | None = None, fix: str = REMAKE) -> Runner:
+def open_network(path: Path, gpu: int | None = None, fix: str = "") -> Runner:
     """Open an ONNX file with ONNX Runtime, on a GPU or on the CPU; MXNet need not be installed.
 
-    RunError where the file is missing or damaged; the message ends with `fix`.
+    RunError where the file is missing or damaged; the message ends with `fix`, by default for a run.
     """
+    if printable(str(path)) != str(path):
+        raise RunError(f"{printable(str(path))}: ONNX Runtime opens names in UTF-8 only; rename the folder")
     try:
         session = _session(str(path), gpu)
     except Exception as error:  # ONNX Runtime has one class for each kind of damage
         if isinstance(error, MemoryError) or "alloc" in str(error):
             raise
         cause = str(error).splitlines()[0][:160]
-        raise RunError(f"{path}: cannot be opened as a network ({cause}); {fix}") from None
+        raise RunError(f"{path}: cannot be opened as a network ({cause}); {fix or remake(path)}") from None
     name = session.get_inputs()[0].name
     outputs = [output.name for output in session.get_outputs()]
 

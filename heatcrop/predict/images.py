@@ -15,6 +15,7 @@ from heatcrop.data.images import SUFFIXES
 from heatcrop.data.labels import DECIMALS, join_probabilities
 from heatcrop.data.listing import find_below, skip_lines
 from heatcrop.data.readers.lines import DELIMITERS, are_numbered, read_lines
+from heatcrop.data.readers.root import CONTROL, CONTROL_REASON
 from heatcrop.data.readers.table import ENDINGS
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
@@ -128,6 +129,8 @@ def predict_images(
     for image, size, reason in zip(found, sizes.tolist(), reasons, strict=True):
         if printable(image.name) != image.name:
             reason = NOT_UTF8
+        elif CONTROL.search(image.name):
+            reason = CONTROL_REASON
         if reason:
             bad.append((printable(image.name), reason))
         else:

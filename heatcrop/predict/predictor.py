@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from heatcrop.data.tasks import Task, resolve
-from heatcrop.errors import PROGRAM, REMAKE, EngineError, RunError
+from heatcrop.errors import PROGRAM, EngineError, RunError
 from heatcrop.metrics.calibration import softmax
 from heatcrop.metrics.fusion import fuse
 from heatcrop.nets.backbones import InputForm
@@ -214,7 +214,7 @@ def open_onnx(
         one = description.tasks[task.name]
         for path in filter(None, (description.trunk, one.full.network, one.crop.network)):
             require(path, f"run its stage again: {PROGRAM} run --task {task.short}")
-    remedy = "export the run again" if exported else REMAKE
+    remedy = "export the run again" if exported else ""
     # The last two stay open: tasks that share their networks follow one another.
     network = functools.lru_cache(maxsize=2)(lambda path: open_network(path, gpu, remedy))
     trunk = open_network(description.trunk, gpu, remedy) if description.trunk else None

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.listing import REPORT_RECORD
 from heatcrop.data.tasks import Task, distinct_names
+from heatcrop.errors import RunError
+from heatcrop.files import atomic_path
 from heatcrop.report.page import TaskPart, write_links, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings, write_suspects
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheet
@@ -84,7 +86,8 @@ def build_report(
             task = folder.task(part.task.name)
             others += [*_move_sheets(new, task.sheets, part, folder.report, known), task.suspects]
             if not _same(new / part.overview, task.overview):
-                shutil.copyfile(new / part.overview, task.overview)
+                with atomic_path(task.overview, durable=False) as partial:
+                    shutil.copyfile(new / part.overview, partial)
         name = str(settings.get("name") or folder.path.resolve().name)
         plot = scores_plot(new, metrics, [part.task for part in parts])
         homes = {task: os.path.relpath(folder.task(task).sheets, home) for task in tasks}
@@ -204,6 +207,7 @@ def _task_part(
 
     results = read_results(data, folder, settings, boxes_true)
     if results is None:
+        require_complete(folder, data)
         return None
     # A task without labels on the reported split shows its validation images.
     shown = split if len(data.rows(split, labelled=True)) else "val"
@@ -220,6 +224,15 @@ def _task_part(
     write_suspects(folder.task(data.task.name).suspects, results)
     gallery["section"] = _section(data.task, settings)
     return TaskPart(data.task, gallery, data.images, plots, overview, sheets)
+
+
+def require_complete(folder: RunFolder, data: TaskData) -> None:
+    """Raise RunError where a finished task lacks a file of its first two stages."""
+    if folder.task(data.task.name).finished:
+        raise RunError(
+            f"{folder.task(data.task.name).path}: a file of its first two stages is missing; run them again: "
+            f"{folder.command('run', '--task', data.task.short)}"
+        )
 
 
 def _section(task: Task, settings: dict[str, Any]) -> str:

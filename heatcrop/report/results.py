@@ -156,10 +156,10 @@ class TaskResults:
 
 
 def read_settings(folder: RunFolder) -> dict[str, Any]:
-    """Read the run's configuration as plain values; empty when there is none."""
+    """Read the run's configuration as plain values; empty when there is none that can be read."""
     try:
         found = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
 

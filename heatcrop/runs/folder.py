@@ -194,6 +194,17 @@ class RunFolder:
         return self.task(group.name) if len(group.tasks) == 1 else self.shared
 
 
+def remake(path: Path) -> str:
+    """Return the fix for a damaged file of a run folder, whose stages notice what is missing.
+
+    >>> remake(Path("heat.npy")).startswith("delete it, and ")
+    True
+    """
+    home = next((parent for parent in path.parents if RunFolder(parent).config.is_file()), None)
+    command = f"{PROGRAM} run --all" if home is None else RunFolder(home).command("run", "--all")
+    return f"delete it, and {command} makes it again"
+
+
 def _usual_folder(name: str) -> str:
     stem = name.casefold()
     while stem.endswith(_TASK_END):

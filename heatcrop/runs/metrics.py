@@ -26,7 +26,7 @@ from heatcrop.runs.predictions import (
     read_arrays,
     read_branches,
 )
-from heatcrop.runs.reading import damaged
+from heatcrop.runs.reading import damaged, missing
 from heatcrop.runs.records import TIMES, read_record
 from heatcrop.runs.thresholds import read_points
 from heatcrop.wording import counted
@@ -41,10 +41,12 @@ def scored_branches(data: TaskData, folder: TaskFolder) -> dict[str, np.ndarray]
     """
     found = read_branches(folder, data)
     for branch, probabilities in found.items():
-        missing = np.flatnonzero(np.isnan(probabilities[:, 0]) & (data.splits != "train"))
-        if len(missing):
-            without = f"{counted(len(missing), 'image(s)')}, for instance {data.images[missing[0]]}"
-            raise damaged(branch_file(folder, branch), f"has no {branch} prediction of {without}")
+        if not (file := branch_file(folder, branch)).is_file():
+            raise missing(file)
+        absent = np.flatnonzero(np.isnan(probabilities[:, 0]) & (data.splits != "train"))
+        if len(absent):
+            without = f"{counted(len(absent), 'image(s)')}, for instance {data.images[absent[0]]}"
+            raise damaged(file, f"has no {branch} prediction of {without}")
     return found
 
 

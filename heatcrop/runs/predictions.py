@@ -17,7 +17,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import DECIMALS, join_probabilities
 from heatcrop.files import ROWS_AT_ONCE, atomic_path, join_tables
 from heatcrop.runs.folder import TaskFolder
-from heatcrop.runs.reading import damaged, one_line, read_csv
+from heatcrop.runs.reading import damaged, one_line, present, read_csv
 from heatcrop.wording import counted
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 def read_arrays(path: Path, names: Sequence[str] = (), rows: int | None = None) -> dict[str, np.ndarray]:
     """Read some arrays of an ``.npz`` file, all by default.
 
-    DataError where the file is damaged, lacks an array, or has another number of rows than `rows`.
+    DataError where the file is missing or damaged, lacks an array, or has another number of rows than `rows`.
     """
-    with path.open("rb") as file:  # a missing file is not a damaged one
+    with present(path), path.open("rb") as file:
         try:
             with np.lib.npyio.NpzFile(file, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in names or found.files if name in found.files}

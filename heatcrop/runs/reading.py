@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from heatcrop.errors import REMAKE, DataError
+from heatcrop.errors import DataError
 from heatcrop.files import map_array
+from heatcrop.runs.folder import remake
 from heatcrop.validation import error_line
 
 if TYPE_CHECKING:
@@ -20,7 +23,21 @@ T = TypeVar("T")
 
 def damaged(path: Path, finding: str, line: int | None = None) -> DataError:
     """Return the error for a damaged file, to be raised; `line` counts from 1."""
-    return DataError(f"{path}{'' if line is None else f':{line}'}: {finding}; {REMAKE}")
+    return DataError(f"{path}{'' if line is None else f':{line}'}: {finding}; {remake(path)}")
+
+
+def missing(path: Path) -> DataError:
+    """Return the error for a missing file, to be raised."""
+    return DataError(f"{path}: is missing; {remake(path).removeprefix('delete it, and ')}")
+
+
+@contextlib.contextmanager
+def present(path: Path) -> Iterator[None]:
+    """Turn the error of opening a missing file into :func:`missing`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise missing(path) from None
 
 
 def one_line(error: Exception) -> str:
@@ -30,8 +47,10 @@ def one_line(error: Exception) -> str:
 
 def read_json(path: Path, kind: type[T]) -> T:
     """Read the fields of a dataclass from a JSON file; DataError where one is missing or is no such value."""
+    with present(path):
+        text = path.read_bytes()
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True, extra="ignore")
+        return TypeAdapter(kind).validate_json(text, strict=True, extra="ignore")
     except ValidationError as error:
         raise damaged(path, error_line(error.errors()[0])) from None
 
@@ -39,7 +58,8 @@ def read_json(path: Path, kind: type[T]) -> T:
 def read_array(path: Path) -> np.ndarray:
     """Memory-map a ``.npy`` file; DataError where it is truncated or none."""
     try:
-        return map_array(path)
+        with present(path):
+            return map_array(path)
     except (ValueError, EOFError) as error:
         raise damaged(path, f"is not a complete array ({one_line(error)})") from None
 
@@ -49,11 +69,12 @@ def read_csv(path: Path, columns: tuple[str, ...], **options: Any) -> pd.DataFra
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, **options)
+        with present(path):
+            table = pd.read_csv(path, **options)
     except ValueError as error:  # the base of pandas' errors
         raise damaged(path, f"cannot be read as a table ({one_line(error)})") from None
-    if missing := [name for name in columns if name not in table.columns]:
-        raise damaged(path, f"has no column {', '.join(missing)}", 1)
+    if absent := [name for name in columns if name not in table.columns]:
+        raise damaged(path, f"has no column {', '.join(absent)}", 1)
     return table
 
 

@@ -123,9 +123,10 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """Read a record; None where there is none of this version, or it is damaged."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        complete = {"fingerprint", "seconds", "files", "inputs"} <= set(record) and record["format"] == FORMAT
+        kinds = {"fingerprint": str, "seconds": dict, "files": dict, "inputs": dict}
+        complete = record["format"] == FORMAT and all(isinstance(record[key], kinds[key]) for key in kinds)
         return record if complete else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -142,7 +143,7 @@ def reported_sheets(folder: RunFolder) -> set[Path]:
 def refuse_old_records(folder: RunFolder) -> None:
     """Raise RunError where a task was finished by a version whose files this one does not read."""
     for path in sorted(path for stage in STAGES for path in folder.path.glob(f"*/.{stage}.json")):
-        with contextlib.suppress(OSError, ValueError):  # the stage of a damaged record runs again
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # a damaged one: the stage runs again
             record = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(record, dict) and "fingerprint" in record and "format" not in record:
                 raise RunError(

@@ -53,7 +53,7 @@ def swap_in(home: Path, is_own: IsOwn) -> None:
         if old.exists():
             old.rename(home)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
 
 
 def recover(home: Path, keep_staging: bool = False) -> None:
@@ -61,7 +61,7 @@ def recover(home: Path, keep_staging: bool = False) -> None:
     old = _old(home)
     if old.is_dir() and not home.exists():
         old.rename(home)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
     if not keep_staging:
         shutil.rmtree(staging_folder(home), ignore_errors=True)
 
@@ -115,6 +115,13 @@ def remove_remnants(folder: RunFolder) -> None:
         folders[:] = [name for name in folders if name not in _SWAPPED]
         for name in filter(_PARTIAL.fullmatch, files):
             (Path(place) / name).unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or the link to one."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _old(home: Path) -> Path:

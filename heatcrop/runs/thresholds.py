@@ -43,10 +43,9 @@ def read_points(folder: TaskFolder) -> tuple[OperatingPoint, ...] | None:
 
     DataError where the file is damaged.
     """
-    try:
-        found = read_json(folder.thresholds, Thresholds)
-    except FileNotFoundError:
+    if not folder.thresholds.is_file():
         return None
+    found = read_json(folder.thresholds, Thresholds)
     return found.points if found.made_from == _made_from(folder) else None
 
 

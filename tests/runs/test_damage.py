@@ -7,7 +7,10 @@ from tests.conftest import without_plots
 from tests.tiny_run import TASKS, differences
 
 TASK = TASKS[0]
-FIX = "delete it, and python pipeline.py run --all makes it again"
+
+
+def fix_of(run):
+    return f"delete it, and {RunFolder(run).command('run', '--all')} makes it again"
 
 
 @pytest.fixture
@@ -73,8 +76,59 @@ def check_report(call, run_copy, command, name, damage, finding):
     code, printed = call(command, "--run", run_copy)
     assert code == 1
     assert f"error: {path}{finding}" in printed
-    assert f"{FIX}\n" in printed
+    assert f"{fix_of(run_copy)}\n" in printed
     assert not (run_copy / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "what"),
+    [
+        ("report", "stage1/predictions.npz", ": is missing; python pipeline.py run --all --config"),
+        ("report", "stage3/predictions.npz", ": is missing; python pipeline.py run --all --config"),
+        ("report", "rule.json", ": is missing; python pipeline.py run --all --config"),
+        ("report", "boxes.npz", ": is missing; python pipeline.py run --all --config"),
+        ("convert", "boxes.npz", ": is missing; python pipeline.py run --all --config"),
+        ("convert", "stage3/predictions.npz", ": is missing, though the task is finished; make it again: "),
+    ],
+)
+def test_a_missing_file_of_a_finished_task_is_reported(
+    call, run_copy, tmp_path, no_plots, command, name, what
+):
+    path = run_copy / TASK / name
+    path.unlink()
+    more = ("--to", "coco", "--out", tmp_path / "coco") if command == "convert" else ()
+    code, printed = call(command, "--run", run_copy, *more)
+    assert code == 1
+    assert f"error: {path}{what}" in printed
+    assert not (tmp_path / "coco").exists()
+
+
+def test_a_report_without_a_finished_task_is_not_written(call, run_copy, no_plots):
+    page = RunFolder(run_copy).report
+    before = page.read_bytes()
+    (run_copy / TASK / "stage1" / "heatmaps.npy").unlink()
+    code, printed = call("report", "--run", run_copy)
+    assert code == 1
+    assert f"{run_copy / TASK}: a file of its first two stages is missing; run them again: " in printed
+    assert page.read_bytes() == before
+
+
+def test_predictions_of_a_damaged_table_are_reported_by_score(call, run_copy, tiny_home):
+    (run_copy / TASK / "stage1" / "predictions.csv").write_text("")
+    answers = next((tiny_home / "data").rglob("answer.csv"))
+    code, printed = call("score", run_copy / "submission.csv", answers, "--run", run_copy)
+    assert code == 1
+    assert f"error: {run_copy / TASK / 'stage1' / 'predictions.csv'}: cannot be read as a table" in printed
+
+
+@pytest.mark.parametrize(
+    "record", ['{"format": 2, "fingerprint": "x", "seconds": [], "files": {}}', "[" * 10**5]
+)
+def test_a_record_of_other_values_outdates_its_stage(again, run_copy, record):
+    RunFolder(run_copy).task(TASK).record("cam").write_text(record)
+    code, printed = again("--dry-run")
+    assert code == 0
+    assert "3 of 6 stages would run" in printed
 
 
 @pytest.mark.parametrize(
@@ -100,7 +154,7 @@ def test_damaged_weights_are_reported_with_the_cause(call, tiny_home, run_copy, 
     code, printed = call("predict", tiny_home / "data", *options)
     assert code == 1
     assert f"error: {weights}: cannot be read as weights (it ends early)" in printed
-    assert printed.endswith(f"; {FIX}\n")
+    assert printed.endswith(f"; {fix_of(run_copy)}\n")
 
 
 def test_a_damaged_network_of_a_run_is_to_be_made_again(call, tiny_home, run_copy, tmp_path):
@@ -109,7 +163,7 @@ def test_a_damaged_network_of_a_run_is_to_be_made_again(call, tiny_home, run_cop
     code, printed = call("predict", tiny_home / "data", "--run", run_copy, "--out", tmp_path / "p.csv")
     assert code == 1
     assert f"error: {path}: cannot be opened" in printed
-    assert printed.endswith(f"; {FIX}\n")
+    assert printed.endswith(f"; {fix_of(run_copy)}\n")
 
 
 def test_a_damaged_network_of_an_export_is_to_be_exported_again(call, tiny_home, finished_run, tmp_path):

@@ -250,6 +250,8 @@ def test_an_emptied_section_leaves_the_others(read):
     [
         ("crop.rule.threshold", ["--set crop.rule.threshold", "key=value"]),
         ("=3", ["--set =3", "key=value"]),
+        (".=3", ["--set .=3", "key=value"]),
+        ("crop..zoom=3", ["--set crop..zoom=3", "key=value"]),
         ("seed=[1", ["--set seed=[1", "not valid YAML"]),
         ("crop.rule.treshold=0.3", ["crop.rule.treshold", "no such setting"]),
         ("network=3", ["network", "3"]),
@@ -269,6 +271,8 @@ def test_a_bad_setting_is_refused(read, setting, words):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (["crop.rule.threshold=0.7", "crop=5"], "--set crop=5: is 5; expected a section"),
+        (["tasks.neck.crop.rule.threshold=0.7", "tasks=1"], "--set tasks=1: is 1; expected a section"),
         (["cam.folds=abc"], "--set cam.folds=abc: is 'abc'; expected a valid integer"),
         (["cam.fold=3"], "--set cam.fold=3: no such setting; docs/settings.md lists them"),
         (["name=x y"], "--set name=x y: the name becomes a folder"),

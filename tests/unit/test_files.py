@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -208,3 +209,13 @@ def test_an_error_of_writing_bytes_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*a\.jpg'"):
         write_bytes(tmp_path / "a.jpg", b"x")
+
+
+def test_a_full_disk_is_that_of_the_copy_and_not_of_its_source(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space left") as caught, atomic_path(tmp_path / "copy") as partial:
+        shutil.copyfile(tmp_path / "source", partial)
+    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "copy"), None)

@@ -5,6 +5,7 @@ import pytest
 from heatcrop.data.groups import single_group
 from heatcrop.errors import DataError
 from heatcrop.runs.folder import RunFolder, TaskFolder
+from heatcrop.runs.swap import staging_folder, swap_in
 from tests.unit.builders import make_data
 
 
@@ -106,3 +107,15 @@ def test_the_cache_of_tasks_differs_where_case_is_ignored(run):
         run.path / "cache" / "t" / "cam",
         run.path / "cache" / "T (2)" / "cam",
     ]
+
+
+def test_a_folder_that_is_a_link_is_replaced_more_than_once(tmp_path):
+    (tmp_path / "big").mkdir()
+    home = tmp_path / "report"
+    home.symlink_to("big")
+    for number in range(3):
+        staging_folder(home).mkdir()
+        (staging_folder(home) / "page").write_text(str(number))
+        swap_in(home, lambda name: True)
+        assert (home / "page").read_text() == str(number)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big", "report"]

@@ -116,8 +116,8 @@ def test_a_damaged_byte_is_refused_by_name_or_changes_nothing(tmp_path):
     assert refused > len(content) / 2
 
 
-def test_a_missing_file_of_arrays_is_not_a_damaged_one(tmp_path):
-    with pytest.raises(FileNotFoundError):
+def test_a_missing_file_of_arrays_is_named_with_the_fix(tmp_path):
+    with pytest.raises(DataError, match=r"a\.npz: is missing; python pipeline\.py run --all makes it again"):
         read_arrays(tmp_path / "a.npz")
 
 

@@ -2,10 +2,11 @@
 
 import io
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
-from heatcrop.cli.tables import cost_table, times_table
+from heatcrop.cli.tables import cost_table, members_table, times_table
 from heatcrop.timing import RunTimes, Spent
 
 
@@ -20,6 +21,13 @@ def printed():
         return [row for row in rows if row.strip("─ ")]
 
     return lines
+
+
+def test_the_members_of_an_ensemble_are_listed_once_whatever_the_tasks_are_called(printed):
+    columns = ("task", "member", "weight", "val_ap", "val_adds")
+    rows = [(task, member, 0.5, 0.9, 0.1) for task in ("mean", "mean") for member in ("a", "b")]
+    lines = printed(members_table(pd.DataFrame(rows, columns=columns), "val"))
+    assert [line.split()[0] for line in lines if line.split()[0] in "ab"] == ["a", "b"]
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 from heatcrop.data.readers.spelling import find_spelling, folded
 
 _DRIVE = re.compile(r"[A-Za-z]:")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL_REASON = "the image's name holds a control character"
 
 
 def clean_image(text: str) -> tuple[str, str]:
@@ -26,8 +27,8 @@ def clean_image(text: str) -> tuple[str, str]:
     image = text.replace("\\", "/")
     if not image:
         return image, "no image is named"
-    if _CONTROL.search(image):
-        return image, "the image's name holds a control character"
+    if CONTROL.search(image):
+        return image, CONTROL_REASON
     if image[0] == "/" or _DRIVE.match(image):
         return image, "the path is absolute; give it relative to the data folder, or set data.absolute_paths"
     if ".." in image.split("/"):

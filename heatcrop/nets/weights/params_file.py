@@ -17,8 +17,9 @@ from typing import IO
 
 import numpy as np
 
-from heatcrop.errors import REMAKE, WeightsError
+from heatcrop.errors import WeightsError
 from heatcrop.files import write_atomic
+from heatcrop.runs.folder import remake
 from heatcrop.wording import counted
 
 _LIST, _ARRAY, _DENSE, _CPU = 0x112, 0xF993FAC9, 0, 1
@@ -82,13 +83,13 @@ def write_classifier(path: Path, arrays: Mapping[str, np.ndarray], pooling: floa
 
 def read_classifier(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], float]:
     """Read what :func:`write_classifier` has written; WeightsError where it does not fit the weights."""
-    arrays = read_params(path, f"; {REMAKE}")
+    arrays = read_params(path, f"; {remake(path)}")
     pooling = arrays.pop(_POOLING, np.ones(1))
     if pooling.shape != (1,) or not 0 < pooling[0] <= 1:
         raise WeightsError(
-            f"{path}: its pooling is {pooling.tolist()}, expected one share in (0, 1]; {REMAKE}"
+            f"{path}: its pooling is {pooling.tolist()}, expected one share in (0, 1]; {remake(path)}"
         )
-    require_fit(arrays, shapes, path, f"; {REMAKE}")
+    require_fit(arrays, shapes, path, f"; {remake(path)}")
     return arrays, float(pooling[0])
 
 
