@@ -123,8 +123,6 @@ class Collector:
         self._names: dict[str, str] = {}  # of images by path
         self._not_used: dict[str, set[str]] = {}  # images that are named in other rows, by file name
         self._same_name: dict[str, list[str]] = {}  # further images by the name that is annotated
-        self._renamed_images: list[str] = []
-        self._respelt_images: list[str] = []
         self._respelt_labels: list[str] = []
         self._guessed: set[str] = set()  # rows whose letters depend on a guessed encoding
         self._read_by_guess: list[str] = []
@@ -245,12 +243,8 @@ class Collector:
             if len(fields) == len(header):
                 yield source, {column: text for column, text in zip(header, fields, strict=True) if column}
             else:
-                self.reject(
-                    fields[0],
-                    "",
-                    source,
-                    (f"{counted(len(fields), 'column(s)')}; the header has {len(header)}"),
-                )
+                reason = f"{counted(len(fields), 'column(s)')}; the header has {len(header)}"
+                self.reject(fields[0], "", source, reason)
 
     def reject(self, image: str, task: str, source: str, reason: str) -> None:
         """Record why a row cannot be used."""
@@ -340,7 +334,8 @@ class Collector:
                     reason += f", with another label ({label or '?'} here, {known or '?'} there)"
             elif not outside and not path.endswith(f"/{sub}{annotated}"):
                 there = path.removeprefix(f"{self.root.path}/{sub}")
-                self._respelt_images.append(f"{source} names {annotated}, which is {there}")
+                example = f"{source} names {annotated}, which is {there}"
+                self.count("image(s)", "found under a name that differs by case or by Unicode form", example)
         if reason:
             self.reject(image, name, source, reason)
             return
@@ -385,7 +380,8 @@ class Collector:
             longer = (f"{label}/{sub}{image}" for label in itertools.chain([self.root.label], labels))
             name = next(one for one in longer if one not in self.paths)
             self._same_name.setdefault(image, []).append(name)
-            self._renamed_images.append(name)
+            rest = "with the name of another image; the folder's name is put in front"
+            self.count("image(s)", rest, name)
         self.paths.setdefault(name, path)
         self._names[path] = name
         return name
@@ -448,10 +444,6 @@ class Collector:
         )
         if self._respelt_labels:
             self.notes.append(f"labels in another spelling: {', '.join(self._respelt_labels)}")
-        rest = "found under a name that differs by case or by Unicode form, for instance "
-        self.notes += _example(self._respelt_images, "image(s)", rest)
-        rest = "with the name of another image; the folder's name is put in front, for instance "
-        self.notes += _example(self._renamed_images, "image(s)", rest)
         rest = "in later roots with another label or split, which is dropped, for instance "
         self.problems += _example(self._contradicted, "cop(y|ies)", rest, "; correct one of them")
         if self._dropped_labels:

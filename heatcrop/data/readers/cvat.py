@@ -59,13 +59,14 @@ read, find_labels = make_reader(_images)
 
 @dataclass
 class _Element:
-    """A tag or shape while it is parsed."""
+    """An element while it is parsed."""
 
     tag: str
-    label: str
+    values: dict[str, str]
     place: str
-    region: Region | None = None
-    attributes: dict[str, str] = field(default_factory=dict)
+    text: str = ""
+    inside: list[_Element] = field(default_factory=list)
+    """Elements in it; of a shape, at any depth: a skeleton's points are inside it."""
 
 
 class _Document:
@@ -75,21 +76,14 @@ class _Document:
         self.collector = collector
         self.name = name
         self.images: list[Annotated] = []
-        self.image: Annotated | None = None
-        self.size = (0, 0)
-        self.faulty = False
-        self.element: _Element | None = None
         self.labels: list[set[str]] = []
         """Of each image's elements."""
-        self.described: list[tuple[Annotated, _Element]] = []
-        """Elements with attributes."""
+        self.described: list[tuple[Annotated, str, Label]] = []
+        """Labels of elements with attributes, with their places."""
         self.numbers: set[str] = set()
         """Attributes that the document declares as numbers."""
-        self.declared: dict[str, str] | None = None
-        """The declaration of an attribute while it is parsed, and the tag of its current field."""
-        self.field = ""
-        self.attribute: str | None = None
-        self.depth = 0
+        self.open: list[_Element] = []
+        """The elements around the current place."""
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self.start
@@ -107,97 +101,85 @@ class _Document:
         raise DataError(f"{self.place}: declares an entity, which is not read; delete the DOCTYPE")
 
     def start(self, tag: str, values: dict[str, str]) -> None:
-        self.depth += 1
-        if self.depth == 1 and tag != "annotations":
+        if not self.open and tag != "annotations":
             raise DataError(
                 f"{self.place}: the first element is <{tag[:40]}>, not <annotations>; {_EXPECTED}"
             )
         if tag == "track":
             raise DataError(f"{self.place}: holds tracks of a video, which are not read; {_EXPECTED}")
-        if tag == "image":
-            self.start_image(values)
-        elif self.image is None:
-            self.field = tag
-            if tag == "attribute":
-                self.declared = {}
-        elif tag in _ELEMENTS and self.element is None:  # the points of a skeleton are inside it
-            self.start_element(tag, self.image, values)
-        elif tag == "attribute" and self.element is not None:
-            self.attribute = values.get("name", "")
-            self.element.attributes[self.attribute] = ""
+        self.open.append(_Element(tag, values, self.place))
 
-    def start_image(self, values: dict[str, str]) -> None:
-        image, subset = values.get("name", ""), values.get("subset", "")
+    def text(self, text: str) -> None:
+        if len(self.open) > 2:  # not between images
+            self.open[-1].text += text
+
+    def end(self, tag: str) -> None:
+        element = self.open.pop()
+        in_image = len(self.open) > 1 and self.open[1].tag == "image"
+        if in_image:
+            self.open[:3][-1].inside.append(element)
+        elif tag == "image":
+            self.add_image(element)
+        elif tag == "attribute":
+            declared = {one.tag: one.text.strip() for one in element.inside}
+            if declared.get("input_type") == "number":
+                self.numbers.add(declared.get("name", ""))
+        elif self.open:
+            self.open[-1].inside.append(element)
+
+    def add_image(self, element: _Element) -> None:
+        image, subset = element.values.get("name", ""), element.values.get("subset", "")
         if not image:
-            self.collector.reject("", "", self.place, "the image has no name; give it its path")
+            self.collector.reject("", "", element.place, "the image has no name; give it its path")
             return
         split = subset if subset and self.collector.split(subset) is not None else ""
         if subset and not split:
-            self.collector.count("image(s)", "in a subset that is no split, and given one", self.place)
+            self.collector.count("image(s)", "in a subset that is no split, and given one", element.place)
         folders = [f"{subset}/", ""] if subset else [""]
         places = [base + folder for base in ("", "images/") for folder in folders]
-        self.labels.append(set())
-        self.image, self.faulty = Annotated(self.place, image, split, places=places), False
         try:
-            width, height = (min(int(values.get(side) or 0), MOST_PX) for side in ("width", "height"))
+            width, height = (min(int(element.values.get(side) or 0), MOST_PX) for side in ("width", "height"))
         except ValueError:  # thousands of digits, too
             width = height = 0
-        self.size = (max(width, 0), max(height, 0))
+        size = (max(width, 0), max(height, 0))
+        self.labels.append(set())
+        found = Annotated(element.place, image, split, places=places)
+        good = [self.add_labels(found, one, size) for one in element.inside if one.tag in _ELEMENTS]
+        if found.labels or all(good):
+            self.images.append(found)
 
-    def start_element(self, tag: str, image: Annotated, values: dict[str, str]) -> None:
-        region, reason = _region(tag, values, self.size) if tag != "tag" else (None, "")
-        if not values.get("label", "").strip():
+    def add_labels(self, image: Annotated, element: _Element, size: tuple[int, int]) -> bool:
+        """Add the labels of a tag or shape to its image; return whether it has the expected form."""
+        tag, label = element.tag, element.values.get("label", "")
+        region, reason = _region(tag, element.values, size) if tag != "tag" else (None, "")
+        if not label.strip():
             reason = f"the {tag} has no label; give it one"
         if reason:
-            self.faulty = True
-            self.collector.reject(image.image, "", self.place, reason)
-        else:
-            self.element = _Element(tag, values["label"], self.place, region)
-            self.labels[-1].add(values["label"])
-
-    def text(self, text: str) -> None:
-        if self.element is not None and self.attribute is not None:
-            self.element.attributes[self.attribute] += text
-        elif self.declared is not None:
-            self.declared[self.field] = self.declared.get(self.field, "") + text
-
-    def end(self, tag: str) -> None:
-        self.depth -= 1
-        if tag == "attribute":
-            self.attribute = None
-            if self.declared is not None and self.declared.get("input_type", "").strip() == "number":
-                self.numbers.add(self.declared.get("name", "").strip())
-            self.declared = None
-        elif self.image is not None and self.element is not None and tag == self.element.tag:
-            self.end_element(self.image, self.element)
-            self.element = None
-        elif tag == "image" and self.image is not None:
-            if self.image.labels or not self.faulty:
-                self.images.append(self.image)
-            self.image = None
-
-    def end_element(self, image: Annotated, element: _Element) -> None:
-        values = {name: text.strip() for name, text in element.attributes.items() if name.strip()}
+            self.collector.reject(image.image, "", element.place, reason)
+            return False
+        self.labels[-1].add(label)
+        attributes = [one for one in element.inside if one.tag == "attribute"]
+        named = {one.values.get("name", ""): one.text.strip() for one in attributes}
+        values = {name: text for name, text in named.items() if name.strip()}
         for name in [name for name in values if name in self.numbers and self.collector.task(name) is None]:
             self.collector.count("attribute(s)", f"{name} not read, since declared as number", element.place)
             del values[name]
-        if element.attributes:
-            self.described.append((image, element))
-        tasks = values.items() if element.attributes else [("", element.label)]
-        image.labels.extend(
-            Label(name, text, element.region) for name, text in tasks if text not in _NO_VALUE
-        )
+        if attributes:
+            self.described.append((image, element.place, Label("", label, region)))
+        tasks = values.items() if attributes else [("", label)]
+        image.labels.extend(Label(name, text, region) for name, text in tasks if text not in _NO_VALUE)
+        return True
 
     def add_described(self) -> None:
         """Add the labels of elements with attributes, where labels tell images apart, and not their parts."""
         several = len(set().union(*self.labels)) > 1
         classes = several and all(len(labels) < 2 for labels in self.labels)
-        for image, element in self.described:
+        for image, place, label in self.described:
             if classes:
-                image.labels.append(Label("", element.label, element.region))
+                image.labels.append(label)
             else:
-                rest = f"with label {element.label!r} read by their attributes alone"
-                self.collector.count("tag(s) or shape(s)", rest, element.place)
+                rest = f"with label {label.name!r} read by their attributes alone"
+                self.collector.count("tag(s) or shape(s)", rest, place)
 
 
 def _region(tag: str, values: dict[str, str], size: tuple[int, int]) -> tuple[Region | None, str]:

@@ -91,18 +91,15 @@ class _Tree:
         self.contents = functools.cache(lambda folder: _contents(folder, self.faults))
         parts = self._parts()
         inner = [(split, folder) for split, part in parts for folder in self._filled(part)]
-        if self._has_splits_in_classes([folder for _, folder in inner]):
-            self.plain_task = name_task(collector, {folder.name for _, folder in inner})
+        classes = [folder for _, folder in inner]
+        divided = self._has_splits_in_classes(classes)
+        if divided or self._is_plain(classes):
+            self.plain_task = name_task(collector, {folder.name for folder in classes})
             for split, folder in inner:
-                for below in self._filled(folder):
+                for below in self._filled(folder) if divided else ():
                     self._add_class(below.name, self.plain_task, below, folder.name)
-                self._add_class(split, self.plain_task, folder, deeper=[])
-            return
-        if self._is_plain([folder for _, folder in inner]):
-            self.plain_task = name_task(collector, {folder.name for _, folder in inner})
-            for split, folder in inner:
-                self._add_class(split, self.plain_task, folder)
-            for split, part in parts:
+                self._add_class(split, self.plain_task, folder, deeper=[] if divided else None)
+            for split, part in parts:  # images beside the classes have no label
                 self.folders.append((split, self.plain_task, "", part, self.contents(part)[1]))
             return
         for split, folder in inner:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +56,6 @@ def fits(path: Path) -> bool:
     return suffix == ".csv" and IMAGE in table.first_row(path)
 
 
-@dataclass(frozen=True)
-class _Row:
-    source: str
-    folder: str
-    """Of the table, with ``/`` at its end."""
-    values: dict[str, Any]
-
-
 def _tables(folder: Path) -> list[Path]:
     found = []
     for place in with_splits(folder):
@@ -82,10 +73,10 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     root = collector.root
     paths = [root.source] if root.source.is_file() else _tables(root.folder)
     rows = [row for path in paths for row in _rows(collector, path)]
-    names = list(dict.fromkeys(name for row in rows for name in row.values if name not in _NO_TASK))
+    names = list(dict.fromkeys(name for _, _, values in rows for name in values if name not in _NO_TASK))
     columns = []
     for name in names:
-        reason = why_no_classes(name, [row.values.get(name) for row in rows])
+        reason = why_no_classes(name, [values.get(name) for _, _, values in rows])
         if reason and collector.task(name) is None:
             where = root.name(paths[0])
             collector.notes.append(f"{where}: the column {name!r} is left out, since it holds {reason}")
@@ -97,23 +88,24 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     plain = [name for name in columns if name.casefold() in LABEL_COLUMNS and collector.task(name) is None]
     tasks = {name: "" if [name] == plain else name for name in columns}
     images = []
-    for row in rows:
-        image = parquet.as_text(row.values.get(IMAGE))
-        found_labels = {tasks[name]: parquet.as_text(row.values.get(name)) for name in columns}
+    for source, folder, values in rows:
+        image = parquet.as_text(values[IMAGE])
+        found_labels = {tasks[name]: parquet.as_text(values.get(name)) for name in columns}
         labels = [Label(task, text) for task, text in found_labels.items() if text]
         if labels and len(labels) < len(columns):
-            collector.count("row(s)", "without a class in some columns", row.source)
-        inside = row.folder or f"{image.partition('/')[0]}/" * ("/" in image)
+            collector.count("row(s)", "without a class in some columns", source)
+        inside = folder or f"{image.partition('/')[0]}/" * ("/" in image)
         by_folder = inside[:-1] if collector.split(inside[:-1]) else ""
-        split, group = (parquet.as_text(row.values.get(name)) for name in ("split", "group"))
-        images.append(Annotated(row.source, image, split or by_folder, labels, (row.folder, ""), group))
+        split, group = (parquet.as_text(values.get(name)) for name in ("split", "group"))
+        images.append(Annotated(source, image, split or by_folder, labels, (folder, ""), group))
     return images, list(tasks.values())
 
 
 read, find_labels = make_reader(_images)
 
 
-def _rows(collector: Collector, path: Path) -> Iterator[_Row]:
+def _rows(collector: Collector, path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield source, folder of the table with ``/`` at its end, and values of each row."""
     inside = path.parent.relative_to(collector.root.folder).as_posix()
     folder = "" if inside == "." else f"{inside}/"
     suffix = os.path.splitext(unpacked_name(path))[1]
@@ -126,7 +118,7 @@ def _rows(collector: Collector, path: Path) -> Iterator[_Row]:
         rows = collector.table(path, (IMAGE,), ", and a column for each task")
     for source, values in rows:
         if isinstance(values.get(IMAGE), str) and values[IMAGE].strip():
-            yield _Row(source, folder, values)
+            yield source, folder, values
         else:
             collector.reject("", "", source, f"{IMAGE} is missing; expected the path of an image")
 

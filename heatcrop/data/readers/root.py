@@ -49,6 +49,7 @@ class Access:
 NO_ACCESS = Access()
 
 
+@dataclass(eq=False)
 class Root:
     """A folder of data, with one listing per subfolder instead of one system call per image.
 
@@ -57,25 +58,18 @@ class Root:
     With `given_file` the user has named the file, and other files beside it do not matter.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        source: Path,
-        prefix: str = "",
-        label: str = "",
-        split: str = "",
-        access: Access = NO_ACCESS,
-        given_file: bool = False,
-    ) -> None:
-        self.folder = folder
-        self.source = source
-        self.prefix = prefix
-        self.path = os.path.abspath(folder)
-        self._real = os.path.realpath(folder)
-        self.label = label or Path(self._real).name or "data"
-        self.split = split
-        self.access = access
-        self.given_file = given_file
+    folder: Path
+    source: Path
+    prefix: str = ""
+    label: str = ""
+    split: str = ""
+    access: Access = NO_ACCESS
+    given_file: bool = False
+
+    def __post_init__(self) -> None:
+        self.path = os.path.abspath(self.folder)
+        self._real = os.path.realpath(self.folder)
+        self.label = self.label or Path(self._real).name or "data"
         self._listing = functools.cache(self._list)
         self._on_disk = functools.cache(self._spelled)
         self._spellings = functools.cache(self._group)
