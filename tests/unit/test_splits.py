@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from heatcrop.data.splits import (
     _cut,
@@ -280,6 +281,44 @@ def test_any_folds_are_all_used_and_keep_groups_together(drawn, n_folds):
     n_groups = len(set(groups) - {""}) + int((groups == "").sum())
     assert set(folds) == set(range(min(n_folds, n_groups)))
     assert all(len(set(folds[groups == group])) == 1 for group in set(groups) - {""})
+
+
+def test_rows_without_a_group_even_out_a_large_group():
+    classes = np.arange(200) % 2
+    groups = ["g" if index < 40 else "" for index in range(200)]
+    folds = assign_folds(one_hot(classes, 2), groups, 4, seed=0)
+    assert np.bincount(2 * folds + classes).tolist() == [25] * 8
+
+
+SIX_PAIRS = [f"g{index // 2}" for index in range(12)]
+
+
+@pytest.mark.parametrize("n_single", [0, 500])
+def test_only_rows_that_share_a_group_are_divided_by_groups(monkeypatch, n_single):
+    divided = []
+    split = StratifiedGroupKFold.split
+
+    def record(self, rows, classes, groups):
+        divided.append(len(rows))
+        return split(self, rows, classes, groups)
+
+    monkeypatch.setattr(StratifiedGroupKFold, "split", record)
+    classes = np.arange(12 + n_single) % 2
+    assign_folds(one_hot(classes, 2), SIX_PAIRS + [""] * n_single, 4, seed=0)
+    assert divided == [12]
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups"), [(StratifiedKFold, [""] * 12), (StratifiedGroupKFold, SIX_PAIRS)], ids=["none", "all"]
+)
+def test_folds_where_no_rows_or_all_share_a_group_are_those_of_scikit_learn(kind, groups):
+    classes = np.array([0, 1, 1, 0, 1, 1] * 2)
+    splitter = kind(4, shuffle=True, random_state=7)
+    numbers = np.unique(groups, return_inverse=True)[1] if groups == SIX_PAIRS else None
+    expected = np.zeros(12, int)
+    for fold, (_, held_out) in enumerate(splitter.split(classes, classes, numbers)):
+        expected[held_out] = fold
+    assert assign_folds(one_hot(classes, 2), groups, 4, seed=7).tolist() == expected.tolist()
 
 
 # Identical images
