@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import itertools
 import re
 import unicodedata
@@ -170,6 +171,7 @@ def short_names(tasks: Iterable[Task]) -> dict[str, str]:
     return {name: short if counts[short.casefold()] == 1 else name for name, short in shorts.items()}
 
 
+@functools.cache
 def class_folders(task: Task) -> tuple[str, ...]:
     """Make one folder name per class, in label order, all different even when case is ignored.
 

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import FASHIONAI, MAX_FOLDER_BYTES, Task, class_folders, folder_name, resolve
 from heatcrop.errors import DataError
+from tests.unit.builders import touch
 
 
 def test_fashionai_has_eight_tasks_with_their_class_counts():
@@ -157,3 +159,19 @@ def test_class_folders_differ_even_when_case_is_ignored(names):
 def test_class_folders_of_a_fashionai_task():
     folders = ("Invisible", "Short Pant", "Mid Length", "3-4 Length", "Cropped Pant", "Full Length")
     assert class_folders(resolve("pant")) == folders
+
+
+def test_class_folders_are_made_once_for_all_rows(tmp_path, monkeypatch):
+    names = [f"class {number}" for number in range(40)]
+    made = []
+
+    def make(name):
+        made.append(name)
+        return folder_name(name)
+
+    monkeypatch.setattr("heatcrop.data.tasks.folder_name", make)
+    touch(tmp_path, *(f"{name}.jpg" for name in names))
+    rows = "".join(f"{name}.jpg,species,{name}\n" for name in names)
+    (tmp_path / "a.csv").write_text(f"image,task,label\n{rows}")
+    assert len(read_annotations([tmp_path], [Task("species", tuple(names))]).rows) == 40
+    assert made.count("class 7") == 1
