@@ -79,6 +79,23 @@ def test_of_columns_that_differ_by_case_none_is_taken_for_another(tmp_path):
         read_annotations([path], [WING], "parquet")
 
 
+OUT_OF_RANGE = pyarrow.array([10**8], pyarrow.date32())
+
+
+def test_a_column_that_is_not_used_is_not_read(tmp_path):
+    columns = {"image": ["1.jpg"], "task": ["wing"], "label": ["plain"], "taken": OUT_OF_RANGE}
+    found = read_annotations([write(touch(tmp_path, "1.jpg"), columns)], [WING])
+    assert rows_of(found) == [("1.jpg", "wing", "yn", "")]
+
+
+def test_a_value_that_cannot_be_read_is_an_error_in_one_line(tmp_path):
+    columns = {"file_name": ["1.jpg"], "wing": ["plain"], "taken": OUT_OF_RANGE}
+    root = write(touch(tmp_path, "1.jpg"), columns, "metadata.parquet")
+    message = r"metadata\.parquet: holds a value that cannot be read \(date value out of range\); correct it"
+    with pytest.raises(DataError, match=message):
+        read_annotations([root], [WING])
+
+
 def damaged(root):
     path = write(root, {"image": ["1.jpg"], "task": ["wing"], "label": ["plain"]}) / "birds.parquet"
     path.write_bytes(path.read_bytes()[:-20])

@@ -30,8 +30,8 @@ def fits(path: Path) -> bool:
 
 
 def _rows(collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
-    for source, row in read_rows(collector, collector.root.source, NEEDED):
-        yield source, {column: as_text(row[column]) for column in _KNOWN if column in row}
+    for source, row in read_rows(collector, collector.root.source, NEEDED, _KNOWN):
+        yield source, {column: as_text(value) for column, value in row.items()}
 
 
 find = finder(ENDINGS, fits, "annotations.parquet")
@@ -56,9 +56,9 @@ def _names(schema: Any) -> dict[str, str]:
 
 
 def read_rows(
-    collector: Collector, path: Path, needed: tuple[str, ...]
+    collector: Collector, path: Path, needed: tuple[str, ...], used: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ``(source, {column: value})`` of the rows of a Parquet file.
+    """Yield ``(source, {column: value})`` of the rows of a Parquet file, by default of all columns.
 
     Raises DataError when it lacks a column that is `needed`, or cannot be read.
     """
@@ -73,11 +73,16 @@ def read_rows(
                     f"{name}: the columns {', '.join(found)[:200]} lack {', '.join(missing)}; expected "
                     f"{', '.join(needed)}, with the names of image files"
                 )
+            found = {column: name for column, name in found.items() if not used or name in used}
             number = 0
             for batch in file.iter_batches(columns=list(found)):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{name}:row {number}", {found[column]: value for column, value in row.items()}
+    except OverflowError as error:
+        raise DataError(
+            f"{name}: holds a value that cannot be read ({error}); correct it, or remove its column"
+        ) from None
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(f"{name}: is not a complete Parquet file ({reason}); write it again") from None
