@@ -350,6 +350,7 @@ POLYGON = [10, 20, 40, 20.5, 25, 60]
         ({"counts": "ZZ0`1", "size": [3, 4]}, None),  # compressed
         ({"counts": [12], "size": [3, 4]}, None),
         ({"counts": [1, 2], "size": [3, 4]}, None),
+        ({"counts": [1, 11], "size": [-3, -4]}, None),
         ([], None),
     ],
 )

@@ -141,14 +141,14 @@ def _read_document(collector: Collector, path: Path) -> _Document:
             found = f"{key!r} is no list" if key in values else f"has no {key!r}"
             raise DataError(f"{name}: {found}; {_EXPECTED}")
     info = values.get("info")
-    categories = entries(collector, values["categories"], _Category, f"{name}:categories")
+    categories = entries(collector, enumerate(values["categories"]), _Category, f"{name}:categories")
     where, raw = f"{name}:annotations", values["annotations"]
-    annotations = list(entries(collector, raw, _Annotation, where))
+    annotations = list(entries(collector, enumerate(raw), _Annotation, where))
     valid = {source for source, _ in annotations}
     faulty = (one for number, one in enumerate(raw) if f"{where}[{number}]" not in valid)
     return _Document(
         path,
-        list(entries(collector, values["images"], _Image, f"{name}:images")),
+        list(entries(collector, enumerate(values["images"]), _Image, f"{name}:images")),
         annotations,
         frozenset(str(one.get("image_id")) for one in faulty if isinstance(one, dict)),
         {str(one.id): one for _, one in categories},
@@ -223,17 +223,13 @@ def _region(annotation: _Annotation, image: _Image) -> tuple[Region | None, str]
     """Return an annotation's region, None without a box, and why it cannot be used."""
     if not annotation.bbox or not any(annotation.bbox):  # zeros: of an image's class without a box
         return None, ""
+    expected = "expected x, y, width, height in pixels"
     if len(annotation.bbox) != 4:
-        return None, (
-            f"bbox has {counted(len(annotation.bbox), 'number(s)')}; expected x, y, width, height in pixels"
-        )
+        return None, f"bbox has {counted(len(annotation.bbox), 'number(s)')}; {expected}"
     try:
         x, y, width, height = map(float, annotation.bbox)
     except (TypeError, ValueError, OverflowError):
-        return (
-            None,
-            f"bbox {_short(annotation.bbox)} holds no numbers; expected x, y, width, height in pixels",
-        )
+        return None, f"bbox {_short(annotation.bbox)} holds no numbers; {expected}"
     return make_region((x, y, x + width, y + height), (image.width or 0, image.height or 0))
 
 
@@ -249,10 +245,7 @@ def _outlined(segmentation: Any, image: _Image) -> tuple[Region | None, str]:
     except (TypeError, ValueError, OverflowError):
         return None, f"segmentation {_short(segmentation)} is neither polygons nor a mask; correct it"
     if len(points) < 6 or any(len(polygon) % 2 for polygon in polygons):
-        return (
-            None,
-            f"segmentation {_short(segmentation)} is no polygon; expected three points or more",
-        )
+        return None, f"segmentation {_short(segmentation)} is no polygon; expected three points or more"
     return make_region(around(points), size)
 
 
@@ -261,7 +254,7 @@ def _around_mask(counts: Any, size: Any) -> tuple[float, float, float, float] | 
     try:
         height, width = map(int, size)
         runs = np.array(counts, np.int64)
-        if runs.ndim != 1 or runs.min() < 0 or runs.sum() != height * width:
+        if height < 0 or runs.ndim != 1 or runs.min() < 0 or runs.sum() != height * width:
             return None
     except (TypeError, ValueError, OverflowError):  # as of compressed text
         return None

@@ -37,13 +37,13 @@ def read_json(collector: Collector, path: Path) -> Any:
 
 
 def entries(
-    collector: Collector, values: Iterable[Any], kind: type[_Entry], where: str
+    collector: Collector, values: Iterable[tuple[int, Any]], kind: type[_Entry], where: str
 ) -> Iterator[tuple[str, _Entry]]:
-    """Yield ``(source, entry)`` of the entries of a list that have the expected form; reject the others.
+    """Yield ``(source, entry)`` of numbered entries that have the expected form; reject the others.
 
     A source is `where` and the number of the entry, from 0: ``annotations.json:images[3]``.
     """
-    for number, value in enumerate(values):
+    for number, value in values:
         source = f"{where}[{number}]"
         try:
             yield source, kind.model_validate(value)

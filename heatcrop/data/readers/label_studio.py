@@ -115,9 +115,9 @@ def _images(collector: Collector) -> Iterator[Annotated]:
     name, tasks = collector.root.name(path), read_json(collector, path)
     if not isinstance(tasks, list):
         raise DataError(f"{name}: is no list; expected Label Studio's export in the format JSON")
-    if any(map(_is_short, tasks)):
-        tasks = _lengthened(collector, name, tasks)
-    found = list(entries(collector, tasks, _Task, f"{name}:tasks"))
+    short = any(map(_is_short, tasks))
+    numbered = _lengthened(collector, name, tasks) if short else dict(enumerate(tasks))
+    found = list(entries(collector, numbered.items(), _Task, f"{name}:tasks"))
     results = (one for _, task in found for annotation in _valid(task) for one in annotation.result)
     controls = {result.from_name for result in results if result.type == "choices"}
     for source, task in found:
@@ -154,11 +154,12 @@ def _is_short(task: Any) -> bool:
     return isinstance(task, dict) and _MIN in task and "data" not in task
 
 
-def _lengthened(collector: Collector, name: str, tasks: list[Any]) -> list[Any]:
+def _lengthened(collector: Collector, name: str, tasks: list[Any]) -> dict[int, Any]:
     """Write tasks of JSON-MIN, which has one for each annotation, like those of JSON.
 
-    The results are behind the task's id and in front of the annotator. Of a choice and of free text there is
-    only the text; a control whose texts are no classes is left out with a note.
+    A task has the number of its first annotation in the file. The results are behind the task's id and in
+    front of the annotator. Of a choice and of free text there is only the text; a control whose texts are no
+    classes is left out with a note.
     """
     found = [{key: task[key] for key in _controls(task)} if _is_short(task) else {} for task in tasks]
     left_out = set()
@@ -170,10 +171,10 @@ def _lengthened(collector: Collector, name: str, tasks: list[Any]) -> list[Any]:
             )
             left_out.add(control)
     merged: dict[object, dict[str, Any]] = {}
-    longer: list[Any] = []
+    longer: dict[int, Any] = {}
     for number, (task, results) in enumerate(zip(tasks, found, strict=True)):
         if not _is_short(task):
-            longer.append(task)
+            longer[number] = task
             continue
         parts = [
             _result(control, part)
@@ -187,7 +188,7 @@ def _lengthened(collector: Collector, name: str, tasks: list[Any]) -> list[Any]:
                 "data": {k: v for k, v in task.items() if k not in results},
                 "annotations": [],
             }
-            longer.append(merged[identity])
+            longer[number] = merged[identity]
         merged[identity]["annotations"].append({"result": parts})
     return longer
 
