@@ -6,9 +6,12 @@ import unicodedata
 import pytest
 
 from heatcrop.data.readers import read_annotations
-from heatcrop.data.readers.collect import find_split
+from heatcrop.data.readers.collect import Collector, find_split
+from heatcrop.data.readers.folders import find_labels
+from heatcrop.data.readers.root import Root
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
+from tests.unit.builders import n_calls, touch
 
 BEAK = Task("beak", ("hooked", "long"))
 NFC, NFD = "\u00e9", "e\u0301"
@@ -322,6 +325,13 @@ def test_a_class_has_the_name_that_it_has_in_training(home, trained, tested):
     assert set(read.tasks[0].classes) == {trained, "b"}
 
 
+@pytest.mark.parametrize(("trained", "tested"), [("A", "a"), ("a", "A")])
+def test_a_class_has_the_name_that_it_has_in_the_root_of_training(home, tmp_path, trained, tested):
+    home(f"train/t/{trained}/1.jpg", "train/t/b/2.jpg", f"test/t/{tested}/3.jpg", "test/t/b/4.jpg")
+    read = inferred(tmp_path / "birds/train", tmp_path / "birds/test")
+    assert set(read.tasks[0].classes) == {trained, "b"}
+
+
 def test_tasks_of_two_splits_that_differ_by_case_are_one(home):
     read = inferred(home("train/Beak/hooked/1.jpg", "train/Beak/long/2.jpg", "test/beak/long/3.jpg"))
     assert [task.classes for task in read.tasks] == [("hooked", "long")]
@@ -424,6 +434,13 @@ def test_splits_within_a_task(home):
     assert read.problems == []
 
 
+def test_a_test_set_without_classes_beside_divided_splits_has_no_label(home):
+    read = inferred(home("beak/train/hooked/1.jpg", "beak/train/long/2.jpg", "beak/test/3.jpg"))
+    assert read.tasks == (BEAK,)
+    assert labels(read)["beak/test/3.jpg"] == ""
+    assert splits(read)["beak/test/3.jpg"] == "test"
+
+
 @pytest.fixture
 def two_tables(home):
     root = home("1.jpg", "2.jpg", "3.jpg")
@@ -441,6 +458,14 @@ def test_tables_that_are_splits(two_tables, names):
         "birds/test.csv: rows without a split are in test, by its name",
         "birds/train.csv: rows without a split are in train, by its name",
     ]
+
+
+def test_what_tables_that_are_splits_leave_out_is_a_problem(two_tables):
+    touch(two_tables, "4.jpg")
+    (two_tables / "labels.json").write_text('{"4.jpg": "long"}')
+    document, image = inferred(two_tables).problems
+    assert document.startswith("birds/labels.json: resembles annotations and is not used")
+    assert "1 image without a row in the annotations, for instance birds/4.jpg" in image
 
 
 def test_compressed_tables_that_are_splits(two_tables):
@@ -473,6 +498,11 @@ def test_folders_too_deep_are_named_in_the_error(home, tasks):
         read_annotations([root], tasks)
 
 
+def test_images_too_deep_beside_others_are_named(home):
+    (problem,) = inferred(home("beak/hooked/1.jpg", "beak/long/2.jpg", "a/b/c/d/3.jpg")).problems
+    assert "1 image left out, for instance a/b/c/d/3.jpg: they are below a class's folder" in problem
+
+
 def test_images_too_deep_are_named_in_the_error(home):
     root = home("data/birds/deep/1.jpg", "data/birds/deep/2.jpg")
     with pytest.raises(DataError, match=r"2 images left out, for instance data/birds/deep/1.jpg"):
@@ -497,6 +527,12 @@ def test_splits_within_classes(home):
     assert read.problems == []
 
 
+def test_images_beside_classes_that_hold_splits_have_no_label(home):
+    read = inferred(home("hooked/train/1.jpg", "hooked/test/2.jpg", "long/train/3.jpg", "4.jpg"))
+    assert labels(read)["4.jpg"] == ""
+    assert splits(read)["4.jpg"] == "test"
+
+
 def test_a_folder_of_a_split_in_another_of_the_same(home):
     read = inferred(
         home(
@@ -508,3 +544,13 @@ def test_a_folder_of_a_split_in_another_of_the_same(home):
     assert read.tasks == (Task("birds", ("cat", "dog")),)
     assert read.rows["split"].tolist() == ["test", "train", "train"]
     assert read.problems == []
+
+
+def test_ten_times_as_many_classes_take_about_ten_times_as_many_calls(tmp_path):
+    counts = []
+    for n in (30, 300):
+        root = touch(tmp_path / f"{n}", *(f"beak/{i}/1.jpg" for i in range(n)))
+        collector = Collector([BEAK])
+        collector.start(Root(root, root))
+        counts.append(n_calls(find_labels, collector))
+    assert counts[1] < 15 * counts[0]

@@ -172,6 +172,7 @@ def test_boxes_without_the_images_size_are_counted(tmp_path):
         (task("2.jpg", [rectangle("p", "wing", float("nan"), 0, 1, 1)]), "x: is nan; expected"),
         (task("2.jpg", [rectangle("p", "wing", 0, 0, 0, 1)]), "has no area inside the image"),
         (task("nowhere.jpg", [choice("wing", "plain")]), "the image is missing: there is no nowhere.jpg"),
+        pytest.param(task("a/" * 300_000, [choice("wing", "plain")]), "more than 100 folders", id="deep"),
     ],
 )
 def test_a_task_that_cannot_be_used_is_rejected_alone(tmp_path, bad, reason):
@@ -281,3 +282,13 @@ def test_several_annotations_of_the_short_export_are_of_one_image(tmp_path):
     assert list(reasons_of(found).values()) == [
         "its annotations have different classes of wing: plain, striped; keep one of them"
     ]
+
+
+def test_an_entry_of_the_short_export_has_its_number_in_the_file(tmp_path):
+    found = read(
+        tmp_path,
+        short("1.jpg", 1, wing="plain"),
+        short("1.jpg", 1, wing="plain"),
+        short("9.jpg", 9, wing="plain"),
+    )
+    assert reasons_of(found) == {"export.json:tasks[2]": "the image is missing: there is no 9.jpg"}

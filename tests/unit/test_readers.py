@@ -13,6 +13,7 @@ from heatcrop.data.readers.root import clean_image
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8
+from tests.unit.builders import touch
 
 NECK, SKIRT, PANT = (resolve(name) for name in ("neck", "skirt", "pant"))
 BEAK = Task("beak", ("hooked", "long", "3/4"))
@@ -137,6 +138,25 @@ def test_answers_give_the_labels_of_questions(tmp_path, place):
     assert reasons(got) == {f"{place}:3": "label 'yynnn' has two y; exactly one is allowed"}
 
 
+@pytest.mark.parametrize("task", ["neck", "Neck_Design_Labels"])
+def test_answers_may_write_a_task_in_another_form_than_questions(tmp_path, task):
+    fashionai(tmp_path, [neck_row("t", "?")], "t", "rank/Tests/question.csv")
+    put(tmp_path / "rank/Tests/answer.csv", f"{neck('t')},{task},nynnn\n")
+    got = read(tmp_path)
+    assert labels(got) == {neck("t"): "nynnn"}
+    assert len(got.rejected) == 0
+
+
+def test_of_two_different_answers_for_an_image_the_second_is_rejected(tmp_path):
+    fashionai(tmp_path, [neck_row("t", "?")], "t", "rank/Tests/question.csv")
+    rows = [neck_row("t", "nynnn"), neck_row("t", "nynnn"), neck_row("t", "nnynn")]
+    put(tmp_path / "rank/Tests/answer.csv", "\n".join(rows))
+    got = read(tmp_path)
+    assert labels(got) == {neck("t"): "nynnn"}
+    reason = "another label than rank/Tests/answer.csv:1 (nnynn here, nynnn there)"
+    assert reasons(got) == {"rank/Tests/answer.csv:3": reason}
+
+
 def test_of_several_roots_the_first_wins(tmp_path):
     one = fashionai(tmp_path / "one", [neck_row("a"), neck_row("b", "nynnn")], "ab")
     two = fashionai(tmp_path / "two", [neck_row("b", "nnynn"), neck_row("c")], "bc")
@@ -166,6 +186,7 @@ def test_labels_hidden_by_an_earlier_root_leave_a_note(tmp_path):
 
 LEAVES = "the path leaves the data folder; give one below it"
 ABSOLUTE = "the path is absolute; give it relative to the data folder, or set data.absolute_paths"
+DEEP = "the path has more than 100 folders; move the image up"
 FIRST = "duplicate of base/Annotations/label.csv:1"
 
 
@@ -189,6 +210,7 @@ FIRST = "duplicate of base/Annotations/label.csv:1"
         (r"..\b.jpg,neck_design_labels,ynnnn", LEAVES),
         ("/etc/passwd,neck_design_labels,ynnnn", ABSOLUTE),
         (r"C:\b.jpg,neck_design_labels,ynnnn", ABSOLUTE),
+        pytest.param("a/" * 300_000 + neck_row("b"), DEEP, id="deep"),
         (",neck_design_labels,ynnnn", "no image is named"),
         ("a\0b.jpg,neck_design_labels,ynnnn", "the image's name holds a control character"),
         (
@@ -320,6 +342,26 @@ def test_a_bad_row_of_a_csv_is_rejected(tmp_path, row, reason):
     assert reasons(read(tmp_path, tasks=[BEAK])) == {"annotations.csv:3": reason}
 
 
+def test_a_bad_row_of_a_table_with_row_numbers_is_rejected_alone(tmp_path):
+    birds(tmp_path, HEADER, "1,a.jpg,beak,long", "2,b.jpg,beak", "3,c.jpg,beak,hooked")
+    got = read(tmp_path, tasks=[BEAK])
+    assert got.rows["image"].tolist() == ["a.jpg", "c.jpg"]
+    assert reasons(got) == {"annotations.csv:3": "3 columns; the header has 4"}
+
+
+def test_the_name_of_an_unknown_task_is_searched_once(tmp_path, monkeypatch):
+    names = []
+
+    def search(name, tasks):
+        names.append(name)
+        return resolve(name, tasks)
+
+    monkeypatch.setattr("heatcrop.data.readers.collect.resolve", search)
+    birds(tmp_path, HEADER, "a.jpg,beak,long", *["b.jpg,wing,plain"] * 30)
+    assert len(read(tmp_path, tasks=[BEAK]).rejected) == 30
+    assert names.count("wing") == 2  # among the tasks of the run, and among FashionAI's
+
+
 @pytest.mark.parametrize(
     "text, reason",
     [
@@ -397,6 +439,38 @@ def test_a_file_name_that_is_not_utf8_is_rejected(tmp_path):
     assert reasons(read(tmp_path, tasks=[BEAK])) == {"beak/long/?.jpg": NOT_UTF8}
 
 
+BAD = "\udcff"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
+@pytest.mark.parametrize(
+    "images", [[f"beak/{BAD}/c.jpg"], [f"{BAD}/long/c.jpg"], [f"{BAD}/long/c.jpg", f"{BAD}/hooked/d.jpg"]]
+)
+def test_images_in_a_folder_whose_name_is_not_utf8_are_rejected(tmp_path, images):
+    root = touch(tmp_path / "birds", "beak/long/a.jpg", "beak/hooked/b.jpg", *images)
+    got = read(root, tasks=None)
+    assert got.tasks == (Task("beak", ("hooked", "long")),)
+    assert reasons(got) == {image.replace(BAD, "?"): NOT_UTF8 for image in images}
+    assert "".join([*got.rejected.to_numpy().ravel(), *got.notes, *got.problems]).isprintable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
+@pytest.mark.parametrize("place", [BAD, "link"])
+def test_a_data_folder_whose_name_is_not_utf8_is_refused(tmp_path, place):
+    touch(tmp_path / BAD, "hooked/1.jpg", "long/2.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / BAD)
+    with pytest.raises(DataError, match=r"/\?: the path is not in UTF-8; rename its parts that are not$"):
+        read(tmp_path / place)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
+def test_a_table_whose_name_is_not_utf8_is_read(tmp_path):
+    birds(tmp_path, HEADER, "a.jpg,beak,long", "x.jpg,beak,long", name=f"{BAD}.csv")
+    got = read(tmp_path, tasks=[BEAK])
+    assert got.rows["source"].tolist() == ["?.csv:2"]
+    assert list(reasons(got)) == ["?.csv:3"]
+
+
 # Roots and layouts
 
 
@@ -420,6 +494,7 @@ def test_layouts_may_differ_between_roots(tmp_path):
         (["empty"], "folders", "expected <task>/<class>/<image>"),
         (["empty"], "tar", "layout 'tar' is unknown"),
         (["x.txt"], "auto", "is a file"),
+        (["/dev/null"], "auto", "/dev/null: is neither a file nor a folder; correct the path after --data"),
         (["flat"], "auto", "holds a.jpg, b.jpg; expected .*<task>/<class>/<image> or <class>/<image>"),
     ],
 )

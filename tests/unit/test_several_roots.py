@@ -7,7 +7,7 @@ import pytest
 from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.root import Access
 from heatcrop.data.tasks import Task, resolve
-from tests.unit.builders import touch
+from tests.unit.builders import regions_of, touch
 
 WING = Task("wing", ("plain", "striped"))
 NECK = resolve("neck")
@@ -136,6 +136,18 @@ def test_training_and_test_images_of_equal_names_are_kept(put, tmp_path):
     assert paths(found, tmp_path) == {name: f"f/base/{name}", f"f/rank/{name}": f"f/rank/{name}"}
 
 
+def test_a_table_of_true_regions_is_read_once_for_several_tables(put, tmp_path):
+    for number, split in ((1, "train"), (2, "test")):
+        put(f"x/{number}.jpg", b"%d" % number)
+        put(f"x/{split}.csv", f"image,task,label\n{number}.jpg,wing,plain\n".encode())
+    rows = "1.jpg,wing,1,2,3,4\n2.jpg,wing,5,6,7,8\n2.jpg,wing,x,1,4,4\n"
+    put("x/boxes_true.csv", f"image,task,x0,y0,x1,y1\n{rows}".encode())
+    found = read(tmp_path, "x")
+    assert regions_of(found) == [("1.jpg", "wing", 1, 2, 3, 4), ("2.jpg", "wing", 5, 6, 7, 8)]
+    assert found.rejected["source"].tolist() == ["x/boxes_true.csv:4"]
+    assert not [note for note in found.notes if "true region" in note]
+
+
 # --- images outside the data folder
 
 
@@ -169,6 +181,14 @@ def test_absolute_paths_are_read_where_allowed(put, tmp_path):
     assert found.rejected["reason"].tolist() == [
         f"the image is missing: there is no {tmp_path}/store/none.jpg"
     ]
+
+
+def test_true_regions_of_absolute_paths_are_read_where_allowed(put, tmp_path):
+    image = put("x/1.jpg", b"one")
+    put("x/annotations.csv", f"image,task,label\n{image},wing,plain\n".encode())
+    put("x/boxes_true.csv", f"image,task,x0,y0,x1,y1\n{image},wing,1,2,3,4\n".encode())
+    found = read(tmp_path, "x", access=Access(absolute_paths=True))
+    assert regions_of(found) == [("1.jpg", "wing", 1, 2, 3, 4)]
 
 
 def test_copies_in_another_split_are_a_problem(put, tmp_path):

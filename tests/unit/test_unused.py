@@ -6,9 +6,11 @@ import zipfile
 import pytest
 
 from heatcrop.data.readers import read_annotations
+from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.root import Root
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
-from tests.unit.builders import rows_of, touch
+from tests.unit.builders import n_calls, rows_of, touch
 
 BEAK = Task("beak", ("hooked", "long"))
 HEADER = "image,task,label\n"
@@ -71,6 +73,20 @@ def test_images_that_another_root_lists_are_not_lost(birds):
     found = read_annotations([one, two], [BEAK])
     assert len(found.rows) == 4
     assert not [note for note in found.notes if "without a row" in note]
+
+
+def test_finding_an_image_among_unused_rows_of_its_name_takes_as_long_for_many(tmp_path):
+    root = Root(tmp_path, tmp_path)
+    counts = []
+    for n in (10, 1000):
+        collector = Collector([BEAK])
+        collector.start(root)
+        for number in range(n):
+            collector.add(f"a.csv:{number}", f"{number}/1.jpg", "wing", "plain", "")
+        assert collector.is_named(root, "7/1.jpg")
+        assert not collector.is_named(root, "other/1.jpg")
+        counts.append(n_calls(collector.is_named, root, "other/1.jpg"))
+    assert counts[0] == counts[1]
 
 
 def test_hidden_images_are_not_lost(birds):

@@ -17,6 +17,7 @@ from heatcrop.data.readers.root import NO_ACCESS, Access, Root
 from heatcrop.data.readers.unused import report_unused, why_unused
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
+from heatcrop.files import printable
 
 _READERS = {  # in the order of ``auto``
     "fashionai": fashionai,
@@ -101,7 +102,7 @@ def read_annotations(
         collector.start(root)
         collector.read_regions()
         if root.split:
-            where = f"{root.prefix}{root.source.name}" if root.given_file else root.prefix
+            where = root.prefix if root.source == root.folder else root.name(root.source)
             collector.notes.append(f"{where}: rows without a split are in {root.split}, by its name")
         try:
             n_before = collector.n_seen
@@ -114,7 +115,12 @@ def read_annotations(
                 collector.problems.append(f"{_source_name(root)}: no row with an image; this data is empty")
     if faults and len(faults) == len(opened):
         raise faults[0]
+    examined: set[str] = set()
     for root, how in opened:
+        if root.path in examined:  # of several tables in one folder
+            continue
+        if not root.given_file:
+            examined.add(root.path)
         describe = functools.partial(_describe, how=how) if layout == "auto" else None
         # The layout of folders reports the images that it does not use.
         report_unused(collector, root, describe, images=how != "folders", others=others)
@@ -148,7 +154,9 @@ def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inf
         except DataError as error:  # reported by whoever reads the rows
             faults.append(str(error))
         else:
-            labels += [((number, collector.split(split)), task, label) for split, task, label in rows]
+            labels += [
+                ((number, collector.split(split or root.split)), task, label) for split, task, label in rows
+            ]
     found = tasks_of(labels, named)
     if not found.tasks:
         first = opened[0][0]
@@ -176,7 +184,9 @@ def _open_roots(
         raise DataError("no data folder is given; name one with --data")
     if layout not in ("auto", *_READERS):
         raise DataError(f"layout {layout!r} is unknown; expected one of auto, {', '.join(_READERS)}")
-    paths = [table for root in roots for table in _split_tables(_openable(Path(root)), layout, splits)]
+    given = [_openable(Path(root)) for root in roots]
+    tables = [_split_tables(path, layout, splits) for path in given]
+    paths = [table for found in tables for table in found]
     folders = [_folder(path) for path in paths]
     # Of several roots, sources start with the name of the folder if it is unique, otherwise with its path.
     names = [folder.resolve().name for folder in folders]
@@ -192,7 +202,7 @@ def _open_roots(
         except DataError as error:
             faults.append(error)
         else:
-            prefix, given_file = f"{name}/" if several else "", path.is_file()
+            prefix, given_file = f"{name}/" if several else "", path in given and path.is_file()
             opened.append((Root(folder, source, prefix, label, split, access, given_file), how))
     if not opened:
         raise faults[0]
@@ -243,9 +253,14 @@ def _labels(folders: Sequence[Path]) -> list[str]:
 
 def _layout(path: Path, layout: str) -> tuple[str, Path]:
     """Find a root's layout, and what holds its annotations."""
+    for full in (os.path.abspath(path), os.path.realpath(path)):
+        if printable(full) != full:
+            raise DataError(f"{printable(full)}: the path is not in UTF-8; rename its parts that are not")
     if not path.exists():
         unset = "; a variable in it is not set" if "$" in str(path) else ""
         raise DataError(f"{path}: there is no such data folder{unset}; correct the path after --data")
+    if not path.is_file() and not path.is_dir():  # such as /dev/null
+        raise DataError(f"{path}: is neither a file nor a folder; correct the path after --data")
     if path.is_file():
         readers = {how: reader for how, reader in _FILES.items() if layout in ("auto", how)}
         fitting = [how for how, reader in readers.items() if reader.fits(path)]
@@ -261,7 +276,7 @@ def _layout(path: Path, layout: str) -> tuple[str, Path]:
     for how, reader in _READERS.items():
         if layout in ("auto", how) and (source := reader.find(path)):
             return how, source
-    entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    entries = sorted(printable(entry.name) + "/" * entry.is_dir() for entry in path.iterdir())
     there = ", ".join(entries[:8]) + (", …" if len(entries) > 8 else "") if entries else "nothing"
     wanted = ", or ".join(_EXPECTED.values()) if layout == "auto" else _EXPECTED[layout]
     files = sorted(entry for entry in path.iterdir() if entry.is_file())

@@ -14,7 +14,7 @@ from heatcrop.data.listing import find_below
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.naming import name_task, safe_task
 from heatcrop.data.readers.regions import Region
-from heatcrop.data.readers.root import Root, clean_image
+from heatcrop.data.readers.root import MOST_FOLDERS, Root, clean_image
 
 _SHOWN = 3
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
@@ -158,6 +158,7 @@ class _Finder:
         # Label Studio puts such a prefix before the name of an uploaded file.
         for path in dict.fromkeys((image, posixpath.join(folder, _UPLOADED.sub("", name)))):
             parts = [part for part in posixpath.normpath(path).split("/") if part not in ("", ".", "..")]
+            parts = parts[-MOST_FOLDERS:]
             for end in ("/".join(parts[start:]) for start in range(len(parts))):
                 if not clean_image(end)[1] and not self.root.find(end)[1]:
                     return end, "", ""

@@ -24,7 +24,7 @@ from heatcrop.data.readers.lines import (
     parse_lines,
 )
 from heatcrop.data.readers.regions import Region, make_region
-from heatcrop.data.readers.root import Root, clean_image
+from heatcrop.data.readers.root import MOST_FOLDERS, Root, clean_image
 from heatcrop.data.readers.spelling import composed, find_spelling, folded
 from heatcrop.data.tasks import FASHIONAI, Task, class_folders, resolve
 from heatcrop.errors import DataError
@@ -121,7 +121,8 @@ class Collector:
         self._contradicted: list[str] = []
         self.paths: dict[str, str] = {}  # of the images that rows use, by name
         self._names: dict[str, str] = {}  # of images by path
-        self._not_used: dict[str, set[str]] = {}  # images that are named in other rows, by file name
+        self._not_used: set[str] = set()  # images that are named in other rows
+        self._ends_not_used: set[str] = set()  # ends of their paths
         self._same_name: dict[str, list[str]] = {}  # further images by the name that is annotated
         self._respelt_labels: list[str] = []
         self._guessed: set[str] = set()  # rows whose letters depend on a guessed encoding
@@ -129,14 +130,14 @@ class Collector:
         # Number and first source of what is left out, by what it has in common.
         self._counted: dict[tuple[str, str], tuple[int, str]] = {}
         self._regions: dict[int, Region] = {}  # by row
-        # Of the current root's table, by task and image, with their sources.
-        self._table_of_regions: dict[tuple[str, str], tuple[Region, str]] = {}
+        # Of the roots' tables, by folder, task and image, with their sources.
+        self._table_of_regions: dict[tuple[str, str, str], tuple[Region, str]] = {}
         self.label = functools.cache(self._label)
+        self._official = functools.cache(lambda name: resolve_or_none(name, FASHIONAI))
         self.split = functools.cache(lambda name: find_split(name, renamed_splits or {}))
 
     def start(self, root: Root) -> None:
         """Start the next root: its rows yield to those of earlier roots."""
-        self._count_unused_regions()
         self.root = root
         self._root_start = len(self._rows)
 
@@ -146,7 +147,7 @@ class Collector:
         A table that cannot be read is a problem, and its rows that cannot be used are rejected.
         """
         path = self.root.folder / REGIONS_TABLE
-        if not path.is_file():
+        if path in self.files or not path.is_file():  # several roots may have one folder
             return
         try:
             for source, row in self.table(path, REGIONS[:6]):
@@ -157,7 +158,8 @@ class Collector:
                 if region is None:
                     self.reject(row["image"], row["task"], source, reason)
                 elif task := self.task(row["task"]):
-                    key = task.name, composed(clean_image(row["image"])[0])
+                    image = self._relative(row["image"])
+                    key = self.root.path, task.name, composed(clean_image(image)[0])
                     found = region, source
                     if other := self._table_of_regions.get(key):
                         rest = "of an image and task that have others; the largest counts"
@@ -168,11 +170,6 @@ class Collector:
                     self.count("true region(s)", "of tasks that the run does not have", source)
         except DataError as error:
             self.problems.append(f"{error}; the true regions of this file are left out")
-
-    def _count_unused_regions(self) -> None:
-        for _, source in self._table_of_regions.values():
-            self.count("true region(s)", "of images that are not used", source)
-        self._table_of_regions = {}
 
     def count(self, what: str, rest: str, source: str) -> None:
         """Count what is left out of a row that is used, or a row that is none; reported as a note.
@@ -260,9 +257,8 @@ class Collector:
         """Return whether a row, used or not, names an image that is below a root."""
         if f"{root.path}/{image}" in self._names:
             return True
-        path = f"/{folded(image)}"
-        others = self._not_used.get(posixpath.basename(path), ())
-        return any(path.endswith(f"/{other}") or f"/{other}".endswith(path) for other in others)
+        ends = _ends(folded(image))
+        return ends[0] in self._ends_not_used or not self._not_used.isdisjoint(ends)
 
     def folders_of(self, root: Root) -> set[str]:
         """List the folders of the images that rows use, relative to a root and below it."""
@@ -271,8 +267,9 @@ class Collector:
         return {posixpath.dirname(path) for path in paths}
 
     def _note_unused(self, image: str) -> None:
-        name = folded(clean_image(image)[0])
-        self._not_used.setdefault(posixpath.basename(name), set()).add(name.lstrip("/"))
+        ends = _ends(folded(clean_image(image)[0]).lstrip("/"))
+        self._not_used.add(ends[0])
+        self._ends_not_used.update(ends)
 
     def task(self, text: str) -> Task | None:
         """Find the task that a row names; None when the run does not have it."""
@@ -292,8 +289,7 @@ class Collector:
         region: Region | None = None,
     ) -> None:
         """Check one row as its file has it; its image is relative to `sub` (``base/``) within the root."""
-        if self.root.access.absolute_paths:
-            image = image.removeprefix(f"{self.root.path}/{sub}")
+        image = self._relative(image, sub)
         outside = self.root.access.absolute_paths and os.path.isabs(image)
         image, reason = (image, "") if outside else clean_image(image)
         reason = reason or ("" if name else "no task is named")
@@ -305,7 +301,7 @@ class Collector:
             self._other_tasks[name] += 1
             self._note_unused(image)
             # Rows of other FashionAI tasks are only counted, and so are those of tasks that are left out.
-            if name not in self._left_out and resolve_or_none(name, FASHIONAI) is None:
+            if name not in self._left_out and self._official(name) is None:
                 self.reject(image, name, source, f"unknown task {name!r}")
             return
         label, reason = self.label(task, label)
@@ -340,7 +336,8 @@ class Collector:
             self.reject(image, name, source, reason)
             return
         if region is None and self._table_of_regions:
-            region, _ = self._table_of_regions.pop((task.name, composed(annotated)), (None, ""))
+            key = self.root.path, task.name, composed(annotated)
+            region, _ = self._table_of_regions.pop(key, (None, ""))
         if region is not None and region.is_full:
             self.count("box(es)", "around the full image, not used as true regions", source)
         elif region is not None:
@@ -349,6 +346,11 @@ class Collector:
         self._rows.append((image, path, task.name, label, str(given), group, source))
         if source in self._guessed:
             self._read_by_guess.append(source)
+
+    def _relative(self, image: str, sub: str = "") -> str:
+        """Write an absolute path below the current root, where allowed, relative to `sub` in it."""
+        allowed = self.root.access.absolute_paths
+        return image.removeprefix(f"{self.root.path}/{sub}") if allowed else image
 
     def _label(self, task: Task, text: str) -> tuple[str, str]:
         letters, reason, exact = match_label(task, text)
@@ -398,13 +400,14 @@ class Collector:
         """Return all rows; DataError when none can be used."""
         import pandas as pd
 
-        self._count_unused_regions()
+        for _, source in self._table_of_regions.values():
+            self.count("true region(s)", "of images that are not used", source)
         if not self._rows:
             raise DataError(self._no_rows())
         left_out = {
             name: n
             for name, n in self._other_tasks.items()
-            if name not in self._left_out and resolve_or_none(name, FASHIONAI)
+            if name not in self._left_out and self._official(name)
         }
         if left_out:
             counts = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
@@ -518,6 +521,16 @@ def _one_hot(place: int, n_classes: int) -> str:
 def _example(found: Sequence[str], what: str, rest: str, fix: str = "") -> list[str]:
     """Write how many were found, and the first one; nothing where there is none."""
     return [f"{counted(len(found), what)} {rest}{found[0]}{fix}"] if found else []
+
+
+def _ends(path: str) -> list[str]:
+    """List a path, and what is left of it without its first folders.
+
+    >>> _ends("a/b/1.jpg")
+    ['a/b/1.jpg', 'b/1.jpg', '1.jpg']
+    """
+    parts = path.split("/")[-MOST_FOLDERS:]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _same_bytes(one: str, other: str) -> bool:

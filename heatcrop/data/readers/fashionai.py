@@ -42,7 +42,7 @@ def read(collector: Collector) -> None:
         splits = _read_splits(collector, table)
         n_split = 0
         for source, (image, task, label) in _rows(collector, path):
-            split = splits.get(_key(image, task), "")
+            split = splits.get(_key(collector, image, task), "")
             n_split += bool(split)
             collector.add(source, image, task, label, split, sub=sub)
         if splits and n_split == 0:
@@ -52,13 +52,16 @@ def read(collector: Collector) -> None:
         for source, (image, task, label) in _rows(collector, path):
             known = collector.task(task)
             reason = collector.label(known, label)[1] if known else ""
+            first, from_ = answers.get(key := _key(collector, image, task), (label, source))
+            if not reason and first != label:
+                reason = f"another label than {from_} ({label or '?'} here, {first or '?'} there)"
             if reason:
                 collector.reject(image, task, source, reason)
             else:
-                answers.setdefault(_key(image, task), (label, source))
+                answers.setdefault(key, (label, source))
     for path in questions:
         for source, (image, task, label) in _rows(collector, path):
-            label, _ = answers.pop(_key(image, task), (label, ""))
+            label, _ = answers.pop(_key(collector, image, task), (label, ""))
             collector.add(source, image, task, label, "test", sub="rank/")
     for (image, task), (label, source) in answers.items():  # answers without a question
         collector.add(source, image, task, label, "test", sub="rank/")
@@ -126,9 +129,10 @@ def _rows(collector: Collector, path: Path) -> Iterator[tuple[str, list[str]]]:
             yield source, [fields[header.index(column)] for column in _HEADER]
 
 
-def _key(image: str, task: str) -> tuple[str, str]:
-    """Identify a row in several files, which may write accents in different forms."""
-    return composed(clean_image(image)[0]), task
+def _key(collector: Collector, image: str, task: str) -> tuple[str, str]:
+    """Identify a row in several files, which may write accents and tasks in different forms."""
+    known = collector.task(task)
+    return composed(clean_image(image)[0]), known.name if known else task
 
 
 def _read_splits(collector: Collector, path: Path) -> dict[tuple[str, str], str]:
@@ -137,7 +141,7 @@ def _read_splits(collector: Collector, path: Path) -> dict[tuple[str, str], str]
     for source, row in rows:
         split = collector.split(row["split"])
         if split:
-            splits[_key(row["image"], row["task"])] = split
+            splits[_key(collector, row["image"], row["task"])] = split
         else:
             reason = f"split {row['split']!r}; expected train, val or test"
             collector.reject(row["image"], row["task"], source, reason)

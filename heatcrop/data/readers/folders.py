@@ -59,7 +59,7 @@ def read(collector: Collector) -> None:
             shown = printable(image)
             source = root.prefix + shown
             if shown != image or reason:
-                collector.reject(shown, name, source, reason or NOT_UTF8)
+                collector.reject(shown, printable(name), source, NOT_UTF8 if shown != image else reason)
             else:
                 collector.add(source, image, name, label, split)
     tree.report()
@@ -69,7 +69,11 @@ def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
     """List ``(split, task, class)`` of the folders with images, sorted by task."""
     tree = _Tree(collector)
     tree.report()
-    found = [(split, task, label) for split, task, label, _, images in tree.folders if images]
+    found = [
+        (split, task, label)
+        for split, task, label, _, images in tree.folders
+        if images and printable(task + label) == task + label  # others are rejected
+    ]
     return sorted(found, key=lambda row: row[1])
 
 
@@ -103,8 +107,12 @@ class _Tree:
                 self.folders.append((split, self.plain_task, "", part, self.contents(part)[1]))
             return
         for split, folder in inner:
-            for below in self._filled(folder):
-                if not split and collector.split(below.name) is not None and self._classes(below):
+            filled = self._filled(folder)
+            # Beside a split with classes, one without has images without a label.
+            splits = [below for below in filled if collector.split(below.name) is not None]
+            divided = not split and any(map(self._classes, splits))
+            for below in filled:
+                if divided and below in splits:
                     for deeper in self._filled(below):
                         self._add_class(below.name, folder.name, deeper)
                     self._add_unlabelled(below.name, folder.name, below)
@@ -117,7 +125,7 @@ class _Tree:
     def report(self) -> None:
         """Add notes on how the folders were read, and problems for what was left out."""
         root, notes, problems = self.collector.root, self.collector.notes, self.collector.problems
-        where = root.prefix or f"{printable(root.folder.resolve().name)}/"
+        where = root.prefix or f"{root.folder.resolve().name}/"
         if self.skipped:
             notes.append(
                 f"{where}: {counted(self.skipped, 'file(s) or folder(s)')} skipped: not an image of a class"
@@ -131,7 +139,7 @@ class _Tree:
         classes: dict[str, set[str]] = {}
         for _, task, label, _, images in self.folders:
             if label and images:
-                classes.setdefault(task, set()).add(label)
+                classes.setdefault(printable(task), set()).add(label)
         if len(classes) > 1 and all(labels == next(iter(classes.values())) for labels in classes.values()):
             notes.append(
                 f"{where}: the tasks {', '.join(classes)} have the same classes; if they are splits of one, "
@@ -141,10 +149,10 @@ class _Tree:
         if self.empty:
             problems.append(
                 f"{where}: {counted(len(self.empty), 'folder(s)')} without an image left out, for instance "
-                f"{printable(root.name(self.empty[0]))}/; add images, or remove the folder"
+                f"{root.name(self.empty[0])}/; add images, or remove the folder"
             )
         for reason, lost in self.lost.items():
-            first = printable(root.name(lost[0]))
+            first = root.name(lost[0])
             problems.append(
                 f"{where}: {counted(len(lost), 'image(s)')} left out, for instance {first}: {reason}"
             )
@@ -161,7 +169,7 @@ class _Tree:
         self._filled(root)  # notes those without an image
         for folder in top:
             if split(folder.name) is None:
-                self._lose(_NO_SPLIT.replace("NAME", folder.name), _images_below(folder))
+                self._lose(_NO_SPLIT.replace("NAME", printable(folder.name)), _images_below(folder))
         self._lose(_BESIDE_SPLITS, (root / name for name in self.contents(root)[1]))
         return [(name, self._unwrapped(folder)) for name, folder in parts]
 
@@ -198,8 +206,14 @@ class _Tree:
 
     def _filled(self, folder: Path) -> list[Path]:
         """List the subfolders with images, and note the others."""
-        full = [below for below in self.contents(folder)[0] if _has_image(below, self.contents)]
-        self.empty += [below for below in self.contents(folder)[0] if below not in full]
+        full = []
+        for below in self.contents(folder)[0]:
+            if _has_image(below, self.contents):
+                full.append(below)
+            elif deep := _images_below(below):
+                self._lose(_TOO_DEEP, deep)
+            else:
+                self.empty.append(below)
         return full
 
     def _add_class(

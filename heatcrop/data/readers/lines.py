@@ -108,7 +108,7 @@ def are_numbered(rows: Sequence[Sequence[str]], n_columns: int) -> bool:
     True
     """
     first = rows[:FIRST_ROWS]
-    return bool(first) and all(len(row) == n_columns + 1 and row[0].isdigit() for row in first)
+    return 2 * sum(len(row) == n_columns + 1 and row[0].isdigit() for row in first) > len(first)
 
 
 def _quoted_fields(text: str, delimiter: str) -> list[str]:

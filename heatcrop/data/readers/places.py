@@ -9,6 +9,7 @@ from pathlib import Path
 from heatcrop.data.listing import is_own_folder
 from heatcrop.data.readers.collect import find_split
 from heatcrop.errors import DataError
+from heatcrop.files import printable
 
 
 def files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
@@ -46,7 +47,7 @@ def choose_file(folder: Path, fitting: Sequence[Path], usual_name: str) -> Path 
     """
     usual = [path for path in fitting if path.name.casefold() == usual_name]
     if len(fitting) > 1 and len(usual) != 1:
-        names = ", ".join(path.name for path in fitting)
+        names = ", ".join(printable(path.name) for path in fitting)
         raise DataError(
             f"{folder}: several files could hold the annotations ({names}); give those that are meant, each "
             f"with --data, or call one of them {usual_name}"

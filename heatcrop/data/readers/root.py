@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heatcrop.data.readers.spelling import find_spelling, folded
+from heatcrop.files import printable
 
+MOST_FOLDERS = 100
+"""An image below more folders is refused."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 CONTROL_REASON = "the image's name holds a control character"
@@ -33,6 +36,8 @@ def clean_image(text: str) -> tuple[str, str]:
         return image, "the path is absolute; give it relative to the data folder, or set data.absolute_paths"
     if ".." in image.split("/"):
         return image, "the path leaves the data folder; give one below it"
+    if image.count("/") > MOST_FOLDERS:
+        return image, f"the path has more than {MOST_FOLDERS} folders; move the image up"
     if "//" in image or "./" in image:
         image = posixpath.normpath(image)
     return image, ""
@@ -76,7 +81,7 @@ class Root:
 
     def name(self, path: Path) -> str:
         """Name a file in messages."""
-        return self.prefix + path.relative_to(self.folder).as_posix()
+        return self.prefix + printable(path.relative_to(self.folder).as_posix())
 
     def find(self, relative: str) -> tuple[str, str]:
         """Return an image's path below the root, as on disk, and why it cannot be used, or ``''``.

@@ -119,7 +119,7 @@ def _report_files(
             (path, reason), *_ = found
             found = [(path, f"{reason} ({len(paths)} such files in this folder)")]
         for path, reason in found:
-            collector.problems.append(f"{printable(root.name(path))}: {reason}")
+            collector.problems.append(f"{root.name(path)}: {reason}")
 
 
 def why_unused(path: Path, stems: Callable[[], Collection[str]] = tuple) -> str:
