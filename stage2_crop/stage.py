@@ -88,7 +88,9 @@ class CropStage(Stage):
                 f"{self.data.task.short}: the crop rule is not searched, but taken as it is set: that takes "
                 f"{_MIN_SEARCH_ROWS} images of two classes that a network did not train on"
             )
-        elif plan.search.pictures:
+        elif not plan.search.pictures:
+            log(f"{self.data.task.short}: the crop rule is not searched, but taken as it is set")
+        else:
             kinds = {spread: self._heatmaps(spread)[known] for spread in (False, True)}  # the searched rows
             steps = plan.search.first_steps()
             if not self.folder.spread.is_file():  # stage 1 has made heatmaps of one kind

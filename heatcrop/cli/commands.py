@@ -48,7 +48,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog=_examples("check --data birds/", "run --all", "predict photos/ --run runs/demo --out answers.csv"),
+    epilog=_examples(
+        "check --data birds/ --set data.tasks=infer",
+        "run --all",
+        "predict photos/ --run runs/demo --out answers.csv",
+    ),
 )
 
 
@@ -208,6 +212,8 @@ def stage(
     left = {"cam": "stage1", "crop": "crops", "finetune": "stage3"}[name]
     for task_name in dataset.tasks:
         log(f"{task_name}: {folder.task(task_name).path / left}")
+        if name != "finetune" and not folder.task(task_name).finished:
+            log(f"{task_name}: its later stages are to run: {folder.command('run', '--task', task_name)}")
     console.print(times_table(times))
 
 

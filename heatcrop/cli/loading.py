@@ -125,6 +125,7 @@ def load_dataset(
         notes.append(f"{counted(len(rejected), 'row(s)')} rejected, see rejected.csv")
     rows = rows.assign(group=group_copies(rows))
     splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
+    notes += _unlabelled_test_sets(rows, config.data.test_share)
     rows = rows.assign(split=align_splits(rows, splits) if shared else splits)
     rows, excluded, unknown = exclude_rows(rows, _exclusions(config, tasks, folder), read.rows)
     notes += excluded
@@ -165,7 +166,8 @@ def load_dataset(
     asked = {name: found[name] for name in [task.name for task in chosen] or found if name in found}
     if not asked:
         raise DataError("; ".join(untrainable[task.name] for task in chosen))
-    problems = [*read.problems, *problems]
+    # What a rendering that was interrupted leaves is no fault of the user's.
+    problems = [*(read.problems if how.source == "files" else ()), *problems]
     return Dataset(asked, groups, tasks, read.left_out, rejected, notes, problems, boxes, stamps)
 
 
@@ -320,6 +322,24 @@ def _true_boxes(regions: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame
         )
     boxes = boxes[~(other | outside)].reset_index(drop=True)
     return (boxes if len(boxes) else None), problems
+
+
+def _unlabelled_test_sets(rows: pd.DataFrame, test_share: float) -> Iterator[str]:
+    """Yield a note on each task whose images without a label are its test set, so that none is cut off."""
+    for task, part in rows.groupby("task", observed=True):
+        unlabelled = part["label"] == ""
+        given = part["split"].isin(["test", ""])
+        if (
+            test_share
+            and unlabelled.any()
+            and given.all()
+            and not (part["split"] == "test")[~unlabelled].any()
+        ):
+            n = int(unlabelled.sum())
+            yield (
+                f"{task}: {counted(n, 'image(s) without a label (is|are)')} taken as its test set, so that "
+                "none is cut off the labelled ones; remove them, or give splits, where that is not meant"
+            )
 
 
 def _untrainable(data: TaskData) -> str:

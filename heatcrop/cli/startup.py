@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from heatcrop.cli.config import Config
-from heatcrop.cli.config_file import dump_config
-from heatcrop.cli.loading import Dataset, load_dataset, missing_images
+from heatcrop.cli.config_file import dump_config, read_config
+from heatcrop.cli.loading import Dataset, expanded, load_dataset, missing_images
 from heatcrop.cli.prediction import trained_run
 from heatcrop.cli.run_folders import finished_tasks, refuse_foreign
 from heatcrop.cli.runner import StageRunner, devices_of
@@ -52,11 +52,36 @@ def engine_of(config: Config) -> TrainingEngine:
 def begin_run(config: Config, folder: RunFolder, wanted: Sequence[str], stages: Sequence[str]) -> None:
     """Refuse what cannot run, and write the configuration of a new run."""
     refuse_single_of_shared(config, wanted, stages)
+    if other := _other_data(config, folder):
+        if tuple(stages) != STAGES:
+            raise RunError(
+                f"{folder.path}: was made from {other}, and this command is for other data; give --config "
+                f"{folder.config}, or another --out"
+            )
+        log(f"{folder.path}: was made from {other}; tasks of other data replace its tasks in the results")
     devices_of(config)
     if config.runtime.tensorboard:
         event_writer()  # a missing package is reported now, not after hours
     if not folder.config.is_file():
         write_text(folder.config, dump_config(config))
+
+
+def _other_data(config: Config, folder: RunFolder) -> str:
+    """Name the data that a run folder was made from, where it is other data than that of a configuration.
+
+    Data whose folders are gone may have been moved, and is taken for the same.
+    """
+    if not any(folder.path.glob("*/.cam.json")) or not folder.config.is_file():
+        return ""
+    with contextlib.suppress(UsageError):  # of a version with other settings
+        made, now = read_config(folder.config).data, config.data
+        if made.source == "rendered" != now.source:
+            return "rendered images"
+        there = [expanded(root).resolve() for root in made.roots if expanded(root).exists()]
+        given = [expanded(root).resolve() for root in now.roots] if now.source == "files" else []
+        if made.source == "files" and there and not set(there) & set(given):
+            return ", ".join(made.roots)
+    return ""
 
 
 def refuse_single_of_shared(config: Config, wanted: Sequence[str], stages: Sequence[str]) -> None:

@@ -10,12 +10,14 @@ from heatcrop.metrics.selective import accuracy_interval
 from heatcrop.predict.description import Description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.wording import counted
+from stage2_crop.plan import CropRule
 
 _TEMPLATE = """# Model card: {name}
 
 Predicts {tasks} from images, by HeatCrop: a network on the full image, a crop where its class activation map
-points, a second network on the crop, and a weighted mean of both. `heatcrop.json` describes how, and holds
-the SHA-256 of every file; `predict` refuses files that differ.
+points (or at one place in all images, see the crop rule), a second network on the crop, and a weighted mean
+of both. `heatcrop.json` describes how, and holds the SHA-256 of every file; `predict` refuses files that
+differ.
 
 ## Data
 {data}
@@ -72,8 +74,7 @@ def model_card(
         raise RunError(f"{folder.metrics}: is not a run's figures; {fix}") from None
     tasks, form = description.tasks, description.input
     recipe = [
-        f"| {_cell(name)} | {_cell(', '.join(one.classes))} | threshold {one.crop_rule.threshold:g}, margin "
-        f"{one.crop_rule.margin:g}, zoom {one.crop_rule.zoom:g}{'' if one.crop_rule.enabled else ', off'} | "
+        f"| {_cell(name)} | {_cell(', '.join(one.classes))} | {_rule(one.crop_rule)} | "
         f"{one.fusion.weight:g} |"
         for name, one in tasks.items()
     ]
@@ -106,6 +107,15 @@ def _scores(name: str, found: dict[str, Any] | None) -> str:
     if of_ap := found.get("fused_interval"):  # not of earlier versions, nor of very many images
         ap += f" ({of_ap['low']:.3f} to {of_ap['high']:.3f})"
     return f"| {_cell(name)} | {n} | {ap} | {accuracy:.0%} ({low:.0%} to {high:.0%}) |"
+
+
+def _rule(rule: CropRule) -> str:
+    if not rule.enabled:
+        return "off: images are not cropped"
+    if rule.place == "fixed":
+        return "the same place in every image"
+    beside = ", and the same place in every image" if rule.place == "both" else ""
+    return f"threshold {rule.threshold:g}, margin {rule.margin:g}, zoom {rule.zoom:g}{beside}"
 
 
 def _cell(text: str) -> str:

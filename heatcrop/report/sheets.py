@@ -178,7 +178,8 @@ def _heading(page: Image.Image, title: str, summary: str, results: TaskResults) 
     text(page, (right - 136, 47), "heat", 14, SOFT, side="right")
     edge = right - 128 + round(128 * threshold)
     ImageDraw.Draw(page).line((edge, 33, edge, 50), fill=INK)
-    legend = f"crop threshold: {threshold:.0%}" + ("; dashed: true region" if results.has_regions else "")
+    crop = "crop: one place" if results.rule.place == "fixed" else f"crop threshold: {threshold:.0%}"
+    legend = crop + ("; dashed: true region" if results.has_regions else "")
     text(page, (right, 70), legend, 13, SOFT, side="right")
 
 

@@ -230,3 +230,18 @@ def test_tasks_at_once_take_as_long_as_the_longest_at_least():
     assert [two[stage] for stage in stages] == [Spent(35, 70), Spent(15, 40), Spent(10, 20)]
     assert [bound[stage].wall for stage in stages] == pytest.approx([70 / 1.2, 25, 20 / 1.2])
     assert sum(one.cpu for one in bound.values()) == 130
+
+
+@pytest.mark.parametrize(("label", "split", "noted"), [("", "", True), ("a", "", False), ("", "test", True)])
+def test_an_image_without_a_label_that_becomes_the_test_set_is_noted(call, tmp_path, label, split, noted):
+    (tmp_path / "pics").mkdir()
+    rows = ["image,task,label,split"]
+    for i in range(20):
+        image = np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "pics" / f"{i}.png"), image)
+        rows.append(f"pics/{i}.png,wing,{'ab'[i % 2] if i else label},{'' if i else split}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    words = ("--data", tmp_path / "labels.csv", "--set", "data.tasks=infer", "--no-speed")
+    code, printed = call("check", *words)
+    assert code == 0, printed
+    assert ("wing: 1 image without a label is taken as its test set" in printed) == noted

@@ -10,7 +10,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from heatcrop.data.listing import RUN_HEADER
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import is_uncropped
 from tests.tiny_run import ROOT, TASKS, differences, file_stamps
@@ -55,6 +57,27 @@ def test_a_second_run_imports_no_library_that_only_its_work_needs(run_copy):
 def test_a_copied_run_has_the_files_of_the_first(run, run_copy, undisturbed):
     assert run("run", "--all")[0] == 0
     assert differences(run_copy, undisturbed) == []
+
+
+def test_a_stage_of_other_data_is_refused_and_nothing_changes(run, run_copy, tmp_path):
+    before = file_stamps(run_copy)
+    code, printed = run("stage", "crop", "--all", "--data", tmp_path)
+    assert code == 1
+    assert f"give --config {run_copy.name}/config.yaml, or another --out" in " ".join(printed.split())
+    assert file_stamps(run_copy) == before
+
+
+def test_data_that_was_moved_is_the_same_data(run, run_copy, tiny_home, tmp_path, monkeypatch):
+    """The folder that made the run is gone."""
+    moved = tmp_path / "moved"
+    moved.symlink_to(tiny_home / "data")
+    config = run_copy / "config.yaml"
+    made = yaml.safe_load(config.read_text(encoding="utf-8"))
+    made["data"]["roots"] = [str(tmp_path / "gone")]
+    config.write_text(RUN_HEADER + yaml.safe_dump(made), encoding="utf-8")
+    code, printed = run("stage", "crop", "--all", "--data", moved)
+    assert code == 0, printed
+    assert "was made from" not in printed
 
 
 THRESHOLD = ("--task", "neck", "--set", "crop.rule.threshold=0.95")

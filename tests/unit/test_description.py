@@ -10,6 +10,7 @@ from heatcrop.data.listing import UNFINISHED, is_description
 from heatcrop.errors import RunError
 from heatcrop.metrics.fusion import Fusion
 from heatcrop.nets.backbones import Backbone
+from heatcrop.predict.card import _rule
 from heatcrop.predict.description import (
     Branch,
     Description,
@@ -205,3 +206,16 @@ def test_descriptions_of_finished_runs_of_earlier_versions_are_read(read, values
     values["tasks"][BEAK]["fusion"] = {"weight": 1, "full_temperature": 1, "crop_temperature": 2}
     assert read(values).tasks[BEAK].fusion == Fusion(1.0, 1.0, 2.0)
     assert all(isinstance(path, Path) for path in read(values).networks())
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (CropRule(), "threshold 0.45, margin 0.1, zoom 0"),
+        (CropRule(place="both"), "threshold 0.45, margin 0.1, zoom 0, and the same place in every image"),
+        (CropRule(place="fixed"), "the same place in every image"),
+        (CropRule(enabled=False), "off: images are not cropped"),
+    ],
+)
+def test_the_model_card_describes_the_crop_rule(rule, words):
+    assert _rule(rule) == words
