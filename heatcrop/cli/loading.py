@@ -90,7 +90,7 @@ def load_dataset(
     DataError, RunError
     """
     how = config.data
-    with _rendering(config):
+    with _rendering(config, wanted):
         roots = _roots(config, wanted)
         read = read_annotations(
             roots,
@@ -172,10 +172,10 @@ def load_dataset(
 
 
 @contextlib.contextmanager
-def _rendering(config: Config) -> Iterator[None]:
-    """Let one process at a time render images, and read what is rendered."""
+def _rendering(config: Config, wanted: Sequence[str]) -> Iterator[None]:
+    """Let one process at a time render images, and read the tables of what is rendered."""
     root = rendered_folder(config)
-    if config.data.source != "rendered" or not missing_images(config, ()):
+    if not missing_images(config, wanted):
         yield
         return
     root.parent.mkdir(parents=True, exist_ok=True)

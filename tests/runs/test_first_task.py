@@ -1,9 +1,13 @@
 """The task of the rendered default whose contact sheet is there before the other tasks' images."""
 
+import threading
+
 import pytest
 import yaml
+from filelock import FileLock
 
 from heatcrop.cli.config import Config
+from heatcrop.cli.loading import _rendering, rendered_folder
 from heatcrop.cli.startup import first_task
 from heatcrop.rendered import write_dataset
 from heatcrop.runs.folder import STAGES
@@ -87,3 +91,19 @@ def test_the_time_of_all_stages_is_in_one_table(printed):
     table = printed.split("where the time went")[1].split("all tasks")[0]
     assert "up to date" not in table
     assert table.count("neck") == 1
+
+
+def test_one_process_renders_at_a_time(tmp_path):
+    config = Config.model_validate({"data": {"source": "rendered", "rendered": {"folder": str(tmp_path)}}})
+    root, entered = rendered_folder(config), threading.Event()
+
+    def render():
+        with _rendering(config, ["neck"]):
+            entered.set()
+
+    thread = threading.Thread(target=render)
+    with FileLock(root.with_name(f".{root.name}.lock")):
+        thread.start()
+        assert not entered.wait(0.5)
+    assert entered.wait(10)
+    thread.join()
