@@ -69,11 +69,8 @@ class CamStage(BranchStage):
                 f"{self.group.short}: all training images are one group; "
                 "their heatmaps come from the network that they trained"
             )
-        for task, names in classes_of_one_fold(self.group, self._fold_of):
-            log(
-                f"{task}: the network that predicts the training images of {', '.join(names)} has trained on "
-                "no such image: they are one group, or one image; divide the group, or add images"
-            )
+        for note in fold_notes(self.group, self._fold_of):
+            log(note)
         if self.plan.poolings and not len(self._compared_rows):
             log(
                 f"{self.group.short}: there is no image that a network did not train on to compare poolings; "
@@ -198,6 +195,15 @@ def fold_rows(group: TaskGroup, n_folds: int, seed: int) -> np.ndarray:
         folds = assign_folds(group.letters[rows], list(group.groups[rows]), n_folds, seed)
         fold_of[rows] = folds if folds.max() > 0 else -1
     return fold_of
+
+
+def fold_notes(group: TaskGroup, fold_of: np.ndarray) -> Iterator[str]:
+    """Yield a message for each task that has :func:`classes_of_one_fold`."""
+    for task, names in classes_of_one_fold(group, fold_of):
+        yield (
+            f"{task}: the network that predicts the training images of {', '.join(names)} has trained on "
+            "no such image: they are one group, or one image; divide the group, or add images"
+        )
 
 
 def classes_of_one_fold(group: TaskGroup, fold_of: np.ndarray) -> Iterator[tuple[str, list[str]]]:

@@ -23,6 +23,7 @@ from heatcrop.data.splits import identical_groups, leakage
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.runs.progress import console, format_duration, log
 from heatcrop.wording import counted
+from stage1_cam.stage import fold_notes, fold_rows
 
 SPLITS = ("train", "val", "test")
 _MOST_REASONS = 10
@@ -45,6 +46,10 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
     console.print(_classes_table(dataset.tasks))
     for note in (*dataset.notes, *dataset.problems):
         log(note)
+    for group in dataset.groups:
+        folds = config.plans(group.tasks[0].task)[0].folds
+        for note in fold_notes(group, fold_rows(group, folds, config.seed)):
+            log(note)
     problems = len(dataset.problems) + _report_rejected(dataset.rejected)
     problems += sum(_report_leakage(name, data) for name, data in dataset.tasks.items())
     if config.data.tasks == "infer":  # of listed classes, a misspelt one is rejected

@@ -245,3 +245,17 @@ def test_an_image_without_a_label_that_becomes_the_test_set_is_noted(call, tmp_p
     code, printed = call("check", *words)
     assert code == 0, printed
     assert ("wing: 1 image without a label is taken as its test set" in printed) == noted
+
+
+def test_a_class_of_one_image_that_its_network_has_not_seen_is_noted(call, tmp_path):
+    (tmp_path / "pics").mkdir()
+    rows = ["image,task,label,split"]
+    for i in range(13):
+        image = np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "pics" / f"{i}.png"), image)
+        rows.append(f"pics/{i}.png,wing,{'abc'[2 if i == 12 else i % 2]},train")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    words = ("--data", tmp_path / "labels.csv", "--set", "data.tasks=infer", "--set", "data.val_share=0")
+    code, printed = call("check", *words, "--no-speed")
+    assert code == 0, printed
+    assert "wing: the network that predicts the training images of c has trained on no such image" in printed
