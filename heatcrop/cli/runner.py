@@ -167,10 +167,9 @@ class StageRunner:
         for folder in folders.values():
             for outdated in STAGES[STAGES.index(stage) :]:
                 folder.record(outdated).unlink(missing_ok=True)
+            # The report makes new sheets.
             sheets = Path(os.path.normpath(folder.sheets))
-            remove_own(
-                sheets, lambda name, sheets=sheets: sheets / name in reported
-            )  # the report makes new ones
+            remove_own(sheets, lambda name, sheets=sheets: sheets / name in reported)
         watch, spent = Stopwatch(), dict[str, Spent]()
         inputs = {name: self.inputs[stage, name] for name in folders}
         made_from = fingerprint([one.fingerprint for one in inputs.values()])

@@ -232,30 +232,29 @@ def test_tasks_at_once_take_as_long_as_the_longest_at_least():
     assert sum(one.cpu for one in bound.values()) == 130
 
 
+def labelled(folder, rows):
+    """Write an image for each ``label,split`` of a task, and their table; return it."""
+    (folder / "pics").mkdir()
+    lines = ["image,task,label,split"]
+    for i, row in enumerate(rows):
+        image = np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8)
+        cv2.imwrite(str(folder / "pics" / f"{i}.png"), image)
+        lines.append(f"pics/{i}.png,wing,{row}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder / "labels.csv"
+
+
 @pytest.mark.parametrize(("label", "split", "noted"), [("", "", True), ("a", "", False), ("", "test", True)])
 def test_an_image_without_a_label_that_becomes_the_test_set_is_noted(call, tmp_path, label, split, noted):
-    (tmp_path / "pics").mkdir()
-    rows = ["image,task,label,split"]
-    for i in range(20):
-        image = np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8)
-        cv2.imwrite(str(tmp_path / "pics" / f"{i}.png"), image)
-        rows.append(f"pics/{i}.png,wing,{'ab'[i % 2] if i else label},{'' if i else split}")
-    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    words = ("--data", tmp_path / "labels.csv", "--set", "data.tasks=infer", "--no-speed")
-    code, printed = call("check", *words)
+    table = labelled(tmp_path, [f"{label},{split}", *(f"{'ab'[i % 2]}," for i in range(1, 20))])
+    code, printed = call("check", "--data", table, "--set", "data.tasks=infer", "--no-speed")
     assert code == 0, printed
     assert ("wing: 1 image without a label is taken as its test set" in printed) == noted
 
 
 def test_a_class_of_one_image_that_its_network_has_not_seen_is_noted(call, tmp_path):
-    (tmp_path / "pics").mkdir()
-    rows = ["image,task,label,split"]
-    for i in range(13):
-        image = np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8)
-        cv2.imwrite(str(tmp_path / "pics" / f"{i}.png"), image)
-        rows.append(f"pics/{i}.png,wing,{'abc'[2 if i == 12 else i % 2]},train")
-    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    words = ("--data", tmp_path / "labels.csv", "--set", "data.tasks=infer", "--set", "data.val_share=0")
+    table = labelled(tmp_path, [f"{name},train" for name in "ababababababc"])
+    words = ("--data", table, "--set", "data.tasks=infer", "--set", "data.val_share=0")
     code, printed = call("check", *words, "--no-speed")
     assert code == 0, printed
     assert "wing: the network that predicts the training images of c has trained on no such image" in printed

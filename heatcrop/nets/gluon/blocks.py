@@ -50,12 +50,8 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
     if path is not None and path.suffix == ".params":
         try:
             net.load_parameters(str(path))
-        except (
-            mx.MXNetError,
-            AssertionError,
-            ValueError,
-            AttributeError,
-        ) as error:  # the last: unnamed arrays
+        except (mx.MXNetError, AssertionError, ValueError, AttributeError) as error:
+            # AttributeError: the file's arrays have no names.
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             # MXNet's own errors end with the cause, after a traceback.
             cause = lines[-1 if isinstance(error, mx.MXNetError) else 0] if lines else type(error).__name__
