@@ -116,7 +116,7 @@ def other_columns(root):
         (no_parquet, "birds.parquet: is not a complete Parquet file"),
         (
             other_columns,
-            "birds.parquet: the columns image, class lack task, label; expected image",
+            "birds.parquet: the columns image, class lack label; expected image",
         ),
     ],
 )

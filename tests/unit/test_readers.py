@@ -365,8 +365,8 @@ def test_the_name_of_an_unknown_task_is_searched_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("image task label\na.jpg beak long\n", r"annotations.csv:1: the header .* lacks image, task, label"),
-        ("a.jpg,beak,long\n", "lacks image, task, label"),
+        ("image task label\na.jpg beak long\n", r"annotations.csv:1: the header .* lacks image, label"),
+        ("a.jpg,beak,long\n", "lacks image, label"),
         ("image,task,label,Label\na.jpg,beak,long,x\n", "names a column twice"),
         ("", "annotations.csv: the file is empty"),
         ("\n \n", "annotations.csv: the file is empty"),

@@ -166,10 +166,10 @@ def test_more_fields_than_the_header_are_row_numbers_only_in_all_rows(home):
         "image task label\na.jpg beak long\n",
         '"image" "task" "label"\n"a.jpg" "beak" "long"\n',
         "filename,class\na.jpg,long\n",
-        "image,label\na.jpg,long\n",
+        "image,label\nphotos/a.jpg,long\n",
         "a.jpg,beak,long\n",
         "\n\nimage,label\n",
-        "image;label\na.jpg;long\n",
+        "image;label\nphotos/a.jpg;long\n",
     ],
 )
 def test_a_table_that_resembles_annotations_and_is_not_used_is_a_problem(home, text):
@@ -200,9 +200,39 @@ def test_other_tables_beside_a_given_one_do_not_matter(home):
 
 def test_a_table_with_another_header_is_refused_with_what_is_recognised(home):
     with pytest.raises(
-        DataError, match=r"labels.csv:1: the header .* lacks task.*commas, semicolons or tabs"
+        DataError, match=r"labels.csv:1: the header .* lacks label.*commas, semicolons or tabs"
     ):
-        read_annotations([home("image,label\na.jpg,long\n") / "labels.csv"], [BEAK])
+        read_annotations([home("image,class\na.jpg,long\n") / "labels.csv"], [BEAK])
+
+
+@pytest.mark.parametrize("given", ["", "labels.csv"])
+def test_a_table_without_a_column_of_tasks_has_one_task_named_after_the_folder(home, given):
+    root = home("image,label,split\na.jpg,long,train\nb.jpg,hooked,test\n")
+    found = read_annotations([root / given], None)
+    assert found.tasks == (Task(root.name, ("hooked", "long")),)
+    assert columns(found) == [["a.jpg", "ny", "train"], ["b.jpg", "yn", "test"]]
+    assert f"labels.csv: without a column 'task', its rows are of one task, {root.name}" in found.notes
+
+
+def test_a_table_without_a_column_of_tasks_has_the_run_s_only_task_with_its_classes(home):
+    wing = Task("wing", ("plain", "striped"))
+    found = read_annotations([home("image,label\na.jpg,long\nb.jpg,hooked\n")], [BEAK, wing])
+    assert found.rows["task"].tolist() == ["beak", "beak"]
+
+
+def test_a_table_with_a_column_of_tasks_precedes_one_without(home):
+    home("image,label\na.jpg,hooked\nb.jpg,hooked\n", "first.csv")
+    found = read_annotations([home(PLAIN)], [BEAK])
+    assert columns(found) == [["a.jpg", "ny", "train"], ["b.jpg", "yn", "test"]]
+    (problem,) = about_unused(found)
+    assert problem.startswith("first.csv: resembles annotations and is not used: other data is read")
+
+
+def test_tables_of_splits_without_a_column_of_tasks_have_one_task(home):
+    home("image,label\na.jpg,long\n", "train.csv")
+    found = read_annotations([home("image,label\nb.jpg,hooked\n", "test.csv")], None)
+    assert len(found.tasks) == 1
+    assert sorted(columns(found)) == [["a.jpg", "ny", "train"], ["b.jpg", "yn", "test"]]
 
 
 def test_labels_that_are_letters_leave_out_one_task_only(home):

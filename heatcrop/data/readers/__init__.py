@@ -33,12 +33,12 @@ _FILES = {how: reader for how, reader in _READERS.items() if how not in ("fashio
 """Those that read a file, and not only a folder."""
 _EXPECTED = {
     "fashionai": "base/Annotations/label.csv (or rank/Tests/question.csv)",
-    "csv": "a CSV file with the header image,task,label",
+    "csv": "a CSV file with the header image,task,label or image,label",
     "metadata": "metadata.csv, .jsonl or .parquet with a column file_name",
     "coco": "a COCO file (JSON with images, annotations and categories)",
     "labelstudio": "a Label Studio export (JSON or JSON-MIN)",
     "cvat": "annotations.xml of CVAT for images 1.1",
-    "parquet": "a Parquet file with the columns image,task,label",
+    "parquet": "a Parquet file with the columns image,task,label or image,label",
     "folders": "<task>/<class>/<image> or <class>/<image>",
 }
 

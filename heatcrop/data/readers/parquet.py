@@ -1,4 +1,4 @@
-"""A Parquet table with the columns ``image, task, label``, and optionally ``split`` and ``group``.
+"""A Parquet table with the columns ``image, label``, and optionally ``task``, ``split`` and ``group``.
 
 Parquet is read with pyarrow, which is optional.
 """
@@ -13,11 +13,11 @@ from typing import Any
 
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.places import finder
-from heatcrop.data.readers.table import NEEDED, make_reader
+from heatcrop.data.readers.table import COLUMNS, NEEDED, make_reader
 from heatcrop.errors import DataError
 
 ENDINGS = (".parquet",)
-_KNOWN = (*NEEDED, "split", "group", "file_name")
+_KNOWN = (*COLUMNS, "file_name")
 """Columns that may be written in any case; others are names of tasks."""
 _NO_PYARROW = (
     "Parquet is read with the Python package pyarrow, which is not installed: python -m pip install pyarrow"

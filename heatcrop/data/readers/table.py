@@ -1,31 +1,51 @@
-"""A table with the header ``image,task,label``, and optionally ``split`` and ``group``.
+"""A table with the header ``image,label``, and optionally ``task``, ``split`` and ``group``.
 
 Columns are separated by commas, semicolons or tabs, see `heatcrop.data.readers.lines`; the file may be
-compressed.
+compressed. Without the column ``task``, its only task is named after the folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
+from heatcrop.data.readers.naming import name_task
 from heatcrop.data.readers.packed import PACKED
-from heatcrop.data.readers.places import finder
+from heatcrop.data.readers.places import choose_file, files_in
 from heatcrop.errors import DataError
 
 ENDINGS = (".csv", ".tsv", ".tab", *PACKED)
-NEEDED = ("image", "task", "label")
+NEEDED = ("image", "label")
+COLUMNS = ("image", "task", "label", "split", "group")
 OF_SUSPECTS = {"suggested", "suspect"}
 """Columns of a run's ``suspects.csv``, which names a part of the images for `data.excluded`."""
 _MOST_HEADER_BYTES = 65_536
 
 
 def fits(path: Path) -> bool:
-    """Return whether a file has the header, and is no copy of a run's list of doubtful labels."""
-    header = set(first_row(path))
-    return set(NEEDED) <= header and not OF_SUSPECTS.issubset(header)
+    """Return whether a file has the header, and is no copy of a run's list of doubtful labels.
+
+    Without the column ``task``, its first row must name an image below its folder, too: other programs write
+    such headers as well.
+    """
+    header, row = _first_rows(path)
+    if not set(NEEDED) <= set(header) or OF_SUSPECTS.issubset(header):
+        return False
+    return "task" in header or any(os.path.isfile(path.parent / field) for field in row)
+
+
+def find(folder: Path) -> Path | None:
+    """Return a folder's only table, or that called ``annotations.csv``; those with the column ``task`` first.
+
+    Raises DataError when there are several.
+    """
+    fitting = list(filter(fits, files_in(folder, ENDINGS)))
+    named = [path for path in fitting if "task" in first_row(path)]
+    return choose_file(folder, named or fitting, "annotations.csv")
 
 
 def make_reader(
@@ -37,29 +57,50 @@ def make_reader(
     label belongs to the test set.
     """
 
+    def with_tasks(collector: Collector) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+        """Yield source, task and columns of the rows."""
+        rows, only = iter(list_rows(collector)), ""
+        first = list(itertools.islice(rows, 1))
+        if first and "task" not in first[0][1]:
+            first += rows
+            only = name_task(collector, {row["label"] for _, row in first})
+        for source, row in itertools.chain(first, rows):
+            yield source, row.get("task", only), row
+
     def read(collector: Collector) -> None:
-        for source, row in list_rows(collector):
+        named = True
+        for source, task, row in with_tasks(collector):
+            named = named and "task" in row
             split, group = row.get("split", ""), row.get("group", "")
-            collector.add(source, row["image"], row["task"], row["label"], split, group)
+            collector.add(source, row["image"], task, row["label"], split, group)
+        if not named:
+            where = collector.root.name(collector.root.source)
+            collector.notes.append(f"{where}: without a column 'task', its rows are of one task, {task}")
 
     def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
-        found = [(row.get("split", ""), row["task"], row["label"]) for _, row in list_rows(collector)]
+        found = [(row.get("split", ""), task, row["label"]) for _, task, row in with_tasks(collector)]
         return sorted(found, key=lambda row: row[1])
 
     return read, find_labels
 
 
-find = finder(ENDINGS, fits, "annotations.csv")
 read, find_labels = make_reader(
-    lambda collector: collector.table(collector.root.source, NEEDED, ", and optionally 'split' and 'group'")
+    lambda collector: collector.table(
+        collector.root.source, NEEDED, ", and optionally 'task', 'split' and 'group'"
+    )
 )
 
 
 def first_row(path: Path) -> list[str]:
     """Read a table's first row in lower case; nothing where there is none."""
+    return _first_rows(path)[0]
+
+
+def _first_rows(path: Path) -> tuple[list[str], list[str]]:
+    """Read a table's first row in lower case, and the next; nothing where there is none."""
     try:
         lines = parse_lines(load_text(path, n_bytes=_MOST_HEADER_BYTES)[0], DELIMITERS)
         rows = (row for _, row, fault in lines if row and not fault)
-        return [field.casefold() for field in next(rows, [])]
+        return [field.casefold() for field in next(rows, [])], next(rows, [])
     except DataError:
-        return []
+        return [], []

@@ -146,7 +146,7 @@ def why_unused(path: Path, stems: Callable[[], Collection[str]] = tuple) -> str:
     missing = [column for column in table.NEEDED if column not in header]
     fault = f"its first row {','.join(header)[:200]!r} lacks {', '.join(missing)}" if missing else ""
     return (
-        f"{_NOT_USED}: {fault or 'other data is read'}; give it the header {','.join(table.NEEDED)!r}, "
+        f"{_NOT_USED}: {fault or 'other data is read'}; give it the header {','.join(table.COLUMNS[:3])!r}, "
         "give it as --data, or move it away"
     )
 
