@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,10 @@ class FinetunePlan:
 
     Attributes
     ----------
+    start : {'full_image', 'published'}
+        What the training begins with: stage 1's network, or the published weights of the backbone. Stage 1's
+        network has learned the classes already, but from the same images: where these are few, it has
+        memorised their labels, and learns less from their crops.
     training : TrainingPlan
     augment : Augmentation
     views : int
@@ -29,6 +33,7 @@ class FinetunePlan:
         training; without it a small validation split decides alone.
     """
 
+    start: Literal["full_image", "published"] = "full_image"
     training: TrainingPlan = TrainingPlan()
     augment: Augmentation = Augmentation()
     views: Annotated[int, Field(ge=1, le=1000)] = 4

@@ -1,4 +1,4 @@
-"""Stage 3: fine-tune stage 1's networks on the crops, then fuse both predictions.
+"""Stage 3: fine-tune networks on the crops, then fuse their predictions with stage 1's.
 
 The crops are cut from the original images by the boxes rather than read from the crop folder: the same pixels
 without a second JPEG compression, and augmentation can reach beyond the crop.
@@ -47,7 +47,8 @@ class FinetuneStage(BranchStage):
             read_arrays(folder.predictions(1), ("full", "networks"), len(data))
             for folder, data in zip(self.tasks, self.group.tasks, strict=True)
         ]
-        # Stage 1's network that predicted a row is fine-tuned for its crop, unless it has trained on the row.
+        # A row's crop is predicted by the network of the fold whose network has predicted the image, unless
+        # that has trained on it.
         network_of = np.concatenate([one["networks"] for one in self._full])
         self.network_of = np.where((self.group.splits == "train") & (network_of == "final"), "", network_of)
         folds = sorted(set(network_of[self.train_rows].tolist()) - {"final"})
@@ -55,7 +56,9 @@ class FinetuneStage(BranchStage):
 
     def initial_classifier(self, network: str) -> Classifier:
         classifier = self.context.classifier(self.inputs.shape, self.group.n_classes)
-        return classifier.load(self.networks_folder.weights(1, network))
+        if self.plan.start == "full_image":
+            classifier.load(self.networks_folder.weights(1, network))
+        return classifier
 
     def jobs(self) -> Iterator[list[Job]]:
         """Also check the labels of each fold, beside its predictions."""

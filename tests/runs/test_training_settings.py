@@ -123,3 +123,18 @@ def test_a_training_that_diverges_names_the_settings_and_a_lower_rate_works(call
     assert "diverged" in error
     assert "lower finetune.training.learning_rate (it is 10) or finetune.training.head_rate" in error
     assert call(*words)[0] == 0
+
+
+@pytest.mark.parametrize(("start", "same"), [("full_image", True), ("published", False)])
+def test_a_crop_network_starts_from_the_full_image_network_s_or_the_published_weights(
+    call, run_copy, neck, start, same, no_plots
+):
+    """A learning rate that changes nothing shows what the training began with."""
+    still = {"finetune.training.learning_rate": 1e-9, "finetune.training.epochs": 1, "finetune.start": start}
+    words = ("stage", "finetune", "--task", "neck", "--config", "tiny.yaml", "--out", run_copy)
+    code, printed = call(*words, "--jobs", "1", *settings(**still))
+    assert code == 0, printed
+    full, crop = read_params(neck.weights(1)), read_params(neck.weights(3))
+    trained = [name for name in full if name.endswith("weight")]
+    assert len(trained) > 1
+    assert [np.allclose(full[name], crop[name], atol=1e-5) for name in trained] == [same] * len(trained)
