@@ -58,24 +58,21 @@ def make_reader(
     """
 
     def with_tasks(collector: Collector) -> Iterator[tuple[str, str, Mapping[str, str]]]:
-        """Yield source, task and columns of the rows."""
+        """Yield source, task and columns of the rows; note where the task is that of all."""
         rows, only = iter(list_rows(collector)), ""
         first = list(itertools.islice(rows, 1))
         if first and "task" not in first[0][1]:
             first += rows
             only = name_task(collector, {row["label"] for _, row in first})
+            where = collector.root.name(collector.root.source)
+            collector.notes.append(f"{where}: without a column 'task', its rows are of one task, {only}")
         for source, row in itertools.chain(first, rows):
             yield source, row.get("task", only), row
 
     def read(collector: Collector) -> None:
-        named = True
         for source, task, row in with_tasks(collector):
-            named = named and "task" in row
             split, group = row.get("split", ""), row.get("group", "")
             collector.add(source, row["image"], task, row["label"], split, group)
-        if not named:
-            where = collector.root.name(collector.root.source)
-            collector.notes.append(f"{where}: without a column 'task', its rows are of one task, {task}")
 
     def find_labels(collector: Collector) -> list[tuple[str, str, str]]:
         found = [(row.get("split", ""), task, row["label"]) for _, task, row in with_tasks(collector)]
