@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from heatcrop.data.images import encode_jpeg, read_image
-from heatcrop.files import write_bytes
+from heatcrop.files import write_bytes, write_json
 from heatcrop.runs import swap
+from heatcrop.runs.reading import read_json
 from heatcrop.training.batches import read_ahead
 
 _AT_ONCE = 8
@@ -93,7 +94,21 @@ def cut_crops(
         done(count)
 
 
-def end_crops(root: Path) -> None:
-    """Put the complete folder in place, unless that is done: a job may be repeated."""
+def end_crops(root: Path, names: Sequence[str]) -> None:
+    """Put the complete folder in place, unless that is done: a job may be repeated.
+
+    The crops' names are listed beside the folder: other files in it are a user's, and stay.
+    """
+    listed = root.with_name(".crops.json")
     if swap.staging_folder(root).exists() or not root.exists():
-        swap.swap_in(root, swap.is_crop)
+        written = set[str]()
+        if listed.is_file():
+            written = {*read_json(listed, list[str]), *names}
+            write_json(listed, sorted(written))  # a killed process leaves the old folder or the new one
+        # Earlier versions wrote no list.
+        swap.swap_in(root, lambda name: str(name) in written if written else _is_crop(name))
+    write_json(listed, names)
+
+
+def _is_crop(name: PurePosixPath) -> bool:
+    return len(name.parts) == 3 and name.suffix == ".jpg"

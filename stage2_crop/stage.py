@@ -189,7 +189,7 @@ class CropStage(Stage):
         """Replace the crop folder, and write the boxes of all images."""
         parts = [read_arrays(self._part_file(first)) for first, _ in self._parts()]
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        end_crops(self.folder.crops)
+        end_crops(self.folder.crops, self._names)
         rule = read_json(self.folder.rule, SearchedRule).rule
         write_array(self.folder.training_boxes, joined.pop("training"))
         predicted = predicted_boxes(joined["boxes"], self.data.sizes, rule)

@@ -24,11 +24,6 @@ _PARTIAL = re.compile(r"\..+\.\d+-\d+\.partial")
 _SWAPPED = ("crops", "report")
 
 
-def is_crop(name: PurePosixPath) -> bool:
-    """Return whether a file of a crop folder is a crop: ``<split>/<class>/<image id>.jpg``."""
-    return len(name.parts) == 3 and name.suffix == ".jpg"
-
-
 def staging_folder(home: Path) -> Path:
     """Return where a folder is built: beside it, on the same file system."""
     return home.with_name(f".{home.name}.partial")

@@ -36,7 +36,7 @@ BOXES = np.array([[10, 20, 50, 60], [0, 100, 64, 164], [0, 0, 90, 90]])
 def write_crops(root, names, paths, boxes, done=lambda _: None):
     begin_crops(root, names)
     cut_crops(root, names, paths, boxes, done=done)
-    end_crops(root)
+    end_crops(root, names)
 
 
 def names_of(paths, split="train", folder="Round"):
@@ -78,7 +78,7 @@ def test_a_new_rule_leaves_no_crop_of_the_old_one(tmp_path, paths):
     write_crops(root, names_of(["0.jpg", "1.jpg", "2.jpg"]), paths, BOXES)
     write_crops(root, names_of(["0.jpg"], folder="Square"), paths[:1], BOXES[:1] + 5)
     assert files(root) == ["train/Square/0.jpg"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["crops", "in"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".crops.json", "crops", "in"]
 
 
 def test_what_an_interruption_left_is_removed(tmp_path, paths):
@@ -87,13 +87,13 @@ def test_what_an_interruption_left_is_removed(tmp_path, paths):
         (tmp_path / stale / "train" / "Round" / "stale.jpg").touch()
     write_crops(tmp_path / "crops", names_of(["0.jpg"]), paths[:1], BOXES[:1])
     assert files(tmp_path / "crops") == ["train/Round/0.jpg"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["crops", "in"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".crops.json", "crops", "in"]
 
 
 def test_files_of_a_user_among_the_crops_stay(tmp_path, paths):
     root = tmp_path / "crops"
     write_crops(root, names_of(["0.jpg"]), paths[:1], BOXES[:1])
-    mine = ("notes.txt", "train/wrong.jpg", "train/Round/0.txt", "mine/deep/er/0.jpg")
+    mine = ("notes.txt", "train/wrong.jpg", "train/Round/0.txt", "train/Round/mine.jpg", "mine/deep/er/0.jpg")
     for name in mine:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
