@@ -142,7 +142,8 @@ class FinetuneStage(BranchStage):
             "fused": write_predictions(folder.fused_csv, data, fused, networks, predicted),
         }
         write_arrays(folder.predictions(3), **branches, networks=networks, probe=self._probe(number))
-        fitted_on = "val + folds" if len(self.networks) > 1 else "val"
+        splits = sorted(set(data.splits[fitted]), reverse=True)
+        fitted_on = " + ".join({"train": "folds"}.get(split, split) for split in splits)
         record = {**dataclasses.asdict(fusion), "rows": len(fitted), "fitted_on": fitted_on}
         write_json(folder.fusion, record)
 

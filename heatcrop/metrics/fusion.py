@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from heatcrop.metrics.calibration import fit_temperature, tempered
-from heatcrop.metrics.ensemble import choose_weights, weighted_mean
+from heatcrop.metrics.calibration import fit_temperature
+from heatcrop.metrics.ensemble import Ensemble, calibrated, choose_weights, fuse_members
 
 WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))
 """Weights of the crop branch that are tried; 0 is the full image alone."""
@@ -27,8 +27,8 @@ def fuse(full: np.ndarray, crop: np.ndarray, fusion: Fusion) -> np.ndarray:
 
     At weight 0 it is exactly the calibrated full image.
     """
-    branches = tempered(full, fusion.full_temperature), tempered(crop, fusion.crop_temperature)
-    return weighted_mean(branches, (1 - fusion.weight, fusion.weight))
+    weights = 1 - fusion.weight, fusion.weight
+    return fuse_members([full, crop], Ensemble(weights, (fusion.full_temperature, fusion.crop_temperature)))
 
 
 def fit_fusion(full: np.ndarray, crop: np.ndarray, letters: np.ndarray, soft: np.ndarray) -> Fusion:
@@ -41,10 +41,10 @@ def fit_fusion(full: np.ndarray, crop: np.ndarray, letters: np.ndarray, soft: np
     if not len(letters):
         return Fusion(0.5)
     temperatures = fit_temperature(full, soft), fit_temperature(crop, soft)
-    branches = tempered(full, temperatures[0]), tempered(crop, temperatures[1])
+    branches = calibrated(full, temperatures[0]), calibrated(crop, temperatures[1])
     tried = [np.array([1 - weight, weight]) for weight in WEIGHTS]
     # Calibrated and uncalibrated, the full image ranks rows a little differently: fusion is below neither.
-    weights = choose_weights(branches, tried, [tempered(full, 1.0), branches[0]], letters, soft)
+    weights = choose_weights(branches, tried, [full, branches[0]], letters, soft)
     if weights is None:
         return Fusion(0.0, 1.0, temperatures[1])
     return Fusion(float(weights[1]), *temperatures)

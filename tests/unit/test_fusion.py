@@ -41,6 +41,17 @@ def test_on_the_fitting_rows_fusion_is_never_below_the_full_image(rng, n_rows, n
         assert fused >= average_precision(alone, letters)
 
 
+@given(RNGS)
+def test_fusion_is_not_below_a_full_image_that_is_certain_of_many_rows(rng):
+    """Its probabilities differ by less than calibration can keep apart."""
+    n_rows = 40
+    truth = rng.integers(0, 3, n_rows)
+    full = softmax(rng.uniform(0, 40, (n_rows, 1)) * (np.eye(3)[truth] + rng.normal(size=(n_rows, 3)) * 0.5))
+    crop, letters = softmax(rng.normal(size=full.shape)), letters_of(truth, 3)
+    fused = fuse(full, crop, fitted(full, crop, letters))
+    assert average_precision(fused, letters) >= average_precision(full, letters)
+
+
 def test_a_branch_of_noise_gets_no_weight():
     rng = np.random.default_rng(0)
     informed, truth = calibrated(rng, 2000, 4, 3)
