@@ -214,6 +214,8 @@ def stage(
         log(f"{task_name}: {folder.task(task_name).path / left}")
         if name != "finetune" and not folder.task(task_name).finished:
             log(f"{task_name}: its later stages are to run: {folder.command('run', '--task', task_name)}")
+    if name == "finetune" and folder.metrics.is_file():
+        log(f"scores and report are those of before: {PROGRAM} report --run {folder.path} writes them again")
     console.print(times_table(times))
 
 

@@ -297,8 +297,22 @@ class Config(Section):
     def plans(self, task: Task) -> tuple[CamPlan, CropPlan, FinetunePlan]:
         """Resolve the three stages' plans for one task."""
         overrides = [getattr(self, task.kind)]
-        overrides += [self.tasks[name] for name in (task.name, task.short) if name in self.tasks]
+        overrides += [self.tasks[name] for name in (task.short, task.name) if name in self.tasks]
         return self._plans(*overrides)
+
+    def with_plans_of(self, other: Config, tasks: Sequence[Task], stages: Sequence[str]) -> Config:
+        """Copy with what another configuration plans for some tasks and stages, as changes below `tasks`."""
+        changed = dict(self.tasks)
+        for task in tasks:
+            own = changed.get(task.name, RegimeConfig()).model_dump()
+            plans = zip(("cam", "crop", "finetune"), self.plans(task), other.plans(task), strict=True)
+            for stage, before, wanted in plans:
+                if stage in stages:
+                    different = difference(dataclasses.asdict(before), dataclasses.asdict(wanted))
+                    own[stage] = merge(own[stage], different)
+            if any(own.values()):
+                changed[task.name] = RegimeConfig(**own)
+        return self.model_copy(update={"tasks": changed})
 
     def unknown_override(self, known: Sequence[Task]) -> str:
         """Return which name under `tasks` is that of none of the known ones; '' where all are known."""
@@ -331,6 +345,20 @@ class _Plans(Section):
     cam: CamPlan = CamPlan()
     crop: CropPlan = CropPlan()
     finetune: FinetunePlan = FinetunePlan()
+
+
+def difference(base: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return what merged into `base` gives `wanted`, which has the same keys.
+
+    >>> difference({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"x": 1, "y": 4}, "b": 3})
+    {'a': {'y': 4}}
+    """
+    found = {}
+    for key, value in wanted.items():
+        both = isinstance(value, dict) and isinstance(base[key], dict)
+        if value != base[key]:
+            found[key] = difference(base[key], value) if both else value
+    return found
 
 
 def merge(base: dict[str, Any], change: dict[str, Any], emptying: bool = False) -> dict[str, Any]:

@@ -107,10 +107,9 @@ class StageRunner:
     @functools.cached_property
     def inputs(self) -> dict[tuple[str, str], StageInputs]:
         """What each stage of each task is made from, by stage and task."""
-        found, form = {}, self.context.form
+        found = {}
         for group in self.groups:
-            network = dataclasses.asdict(self.context.network) | {"input_px": form.side_px, "fit": form.fit}
-            network["shared_trunk"] = len(group.tasks) > 1
+            network = self.context.settings | {"shared_trunk": len(group.tasks) > 1}
             shared = {"network": network, "seed": self.config.seed, "heatmap": self.config.heatmap}
             earlier = ""
             for number, stage in enumerate(STAGES):
@@ -273,17 +272,20 @@ class StageRunner:
         return next(group for group in (singles if stage == "crop" else self.groups) if group.name == name)
 
     def _require_earlier(self, stage: str, group: TaskGroup) -> None:
-        """Refuse a stage without the files of the one before it, or with those of other images."""
+        """Refuse a stage without the one before it, since all before that, or with that of other images."""
         if stage not in _NEEDS:
             return
         before, artefact = _NEEDS[stage]
         for data in group.tasks:
-            folder = self.folder.task(data.task.name)
-            needed: Path = getattr(folder, artefact)
-            if not needed.is_file():
-                earlier = self.folder.command("stage", before, "--task", data.task.name)
-                raise RunError(f"{needed} is missing; run the stage before it first: {earlier}")
-            require_same_rows(self.folder, data.task.name, self.inputs["cam", data.task.name].rows)
+            name, folder = data.task.name, self.folder.task(data.task.name)
+            record, needed = folder.record(before), getattr(folder, artefact)
+            if not needed.is_file() or not record.is_file():
+                fault = "is missing" if not needed.is_file() else "was left by an unfinished or earlier run"
+                earlier = self.folder.command("stage", before, "--task", name)
+                raise RunError(f"{needed} {fault}; run the stage before it first: {earlier}")
+            require_same_rows(self.folder, name, self.inputs["cam", name].rows)
+            if changed := why_outdated(record, self.inputs[before, name]):
+                log(f"{name}: continues from stage {before} as it is, which is not as set now ({changed})")
 
     def _write_outputs(self, group: TaskGroup) -> None:
         """Write which outputs of shared networks belong to which task."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from heatcrop.cli.config import Config
 from heatcrop.cli.config_file import dump_config, read_config
@@ -115,7 +115,8 @@ def choose_executor(
 ) -> contextlib.AbstractContextManager[Executor]:
     """Log what is going to run, and choose the executor that runs it."""
     config, folder = runner.config, runner.folder
-    write_text(folder.config, dump_config(config.with_tasks(dataset.known, dataset.left_out)))
+    now = config.with_tasks(dataset.known, dataset.left_out)
+    write_text(folder.config, dump_config(_with_others(now, folder, dataset.tasks, stages)))
     for note in (*dataset.notes, *dataset.problems):
         log(note)
     if report_split(dataset.tasks) == "val":
@@ -133,9 +134,28 @@ def choose_executor(
     return open_executor(jobs, scheduler, isolated)
 
 
+def _with_others(
+    config: Config, folder: RunFolder, running: Collection[str], stages: Sequence[str]
+) -> Config:
+    """Return the configuration to store, which is also that of tasks that this command does not run.
+
+    Where these were planned otherwise their plans stay, and the command's become changes of its own tasks.
+    """
+    tasks = {task.name: task for task in config.known_tasks() or ()}
+    with contextlib.suppress(UsageError):  # of a version with other settings
+        made = read_config(folder.config)
+        others = [task for task in made.known_tasks() or () if tasks.get(task.name) == task]
+        begun = [task for task in others if folder.task(task.name).record("cam").is_file()]
+        if any(made.plans(task) != config.plans(task) for task in begun if task.name not in running):
+            regimes = ("cam", "crop", "finetune", "design", "length", "tasks")
+            kept = config.model_copy(update={name: getattr(made, name) for name in regimes})
+            return kept.with_plans_of(config, [tasks[name] for name in running], stages)
+    return config
+
+
 def finish_stages(runner: StageRunner, dataset: Dataset) -> None:
     """Repair what no stage records, and describe the finished tasks for prediction."""
-    config, folder = runner.config.with_tasks(dataset.known, dataset.left_out), runner.folder
+    config, folder = read_config(runner.folder.config), runner.folder
     with runner.times.part("other"):
         runner.finish()
         if config.runtime.tensorboard:
@@ -161,8 +181,9 @@ def describe_finished(config: Config, folder: RunFolder, tasks: Mapping[str, Tas
         if all(one.thresholds == read_points(folder.task(name)) for name, one in described.items()):
             return
     try:
-        if done := finished_tasks(folder):
-            description = describe_run(trained_run(config, folder), done)
+        if finished_tasks(folder):
+            run = trained_run(config, folder)
+            description = describe_run(run, run.choose(()))
             write_json(folder.description, description.as_json(folder.path))
     except (DataError, RunError) as error:  # an earlier task has lost a file: no reason to fail this one
         log(f"{folder.description.name} was not written: {error}")

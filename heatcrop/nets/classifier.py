@@ -221,6 +221,11 @@ class NetworkContext:
         return 3, self.form.side_px, self.form.side_px
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the networks and their input, as plain values."""
+        return dataclasses.asdict(self.network) | {"input_px": self.form.side_px, "fit": self.form.fit}
+
+    @property
     def trainer_name(self) -> str:
         """``mxnet`` or ``torch``."""
         return choose_trainer(self.trainer, self.network.backbone, self.device)

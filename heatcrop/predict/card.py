@@ -8,7 +8,8 @@ from typing import Any
 from heatcrop.errors import PROGRAM, RunError
 from heatcrop.metrics.selective import accuracy_interval
 from heatcrop.predict.description import Description
-from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.folder import RunFolder, TaskFolder
+from heatcrop.runs.metrics import stage_times
 from heatcrop.wording import counted
 from stage2_crop.plan import CropRule
 
@@ -29,7 +30,7 @@ Backbone `{backbone}` at {side_px} px, images fitted by `{fit}`, trained with se
 |---|---|---|---|
 {recipe}
 
-## Scores on {split}
+## Scores on {split}{chosen_on}
 AP is the official score of the FashionAI competition. Intervals are 95 %, of AP by bootstrap and of accuracy
 by Clopper and Pearson, over images only: they do not contain the variation between trainings, nor between
 data sets.
@@ -41,7 +42,7 @@ data sets.
 ## Limits
 - The scores are those of images like the ones above. Measure on images of your own before you rely on it.
 - Every image gets one of the listed classes, also one that shows none of them.
-- Confidences are calibrated on validation images, for one task at a time.
+- Confidences are calibrated on images that no network trained on, for one task at a time.
 
 ## Licence
 - Of the weights: {licence}
@@ -66,7 +67,7 @@ def model_card(
     try:
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
         figures, split = dict(metrics["tasks"]), str(metrics["split"])
-        scores = [_scores(name, figures.get(name)) for name in description.tasks]
+        scores = [_scores(name, figures.get(name), folder.task(name)) for name in description.tasks]
     except FileNotFoundError:
         scores, split = ["| not scored yet | | | | | |"], "test"
     except (ValueError, KeyError, TypeError):
@@ -91,6 +92,7 @@ def model_card(
         seed=settings["seed"],
         recipe="\n".join(recipe),
         split=split,
+        chosen_on="" if split == "test" else ", which also chose the crop rule and the fusion",
         scores="\n".join(scores),
         licence=_cell(licence) or "not stated",
         data_licence=_cell(data_licence) or "not stated",
@@ -98,9 +100,11 @@ def model_card(
     )
 
 
-def _scores(name: str, found: dict[str, Any] | None) -> str:
+def _scores(name: str, found: dict[str, Any] | None, folder: TaskFolder) -> str:
     if not found:
         return f"| {_cell(name)} | no labels | | | | |"
+    if found.get("seconds") != stage_times(folder)["seconds"]:  # a training never takes the same time twice
+        return f"| {_cell(name)} | not scored since its networks were trained | | | | |"
     n, accuracy = int(found["n"]), float(found["fused"]["accuracy"])
     low, high = accuracy_interval(round(accuracy * n), n)
     ap = " | ".join(f"{found[branch]['map']:.3f}" for branch in ("full", "crop", "fused"))

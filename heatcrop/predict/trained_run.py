@@ -30,7 +30,9 @@ from heatcrop.predict.description import (
     with_hashes,
 )
 from heatcrop.runs.folder import RunFolder, TaskFolder
+from heatcrop.runs.progress import log
 from heatcrop.runs.reading import read_json
+from heatcrop.runs.records import flatten, read_record
 from heatcrop.runs.thresholds import read_points
 from stage2_crop.plan import SearchedRule
 
@@ -51,14 +53,38 @@ class TrainedRun:
     """The configuration as plain values."""
 
     def choose(self, wanted: Sequence[str]) -> list[Task]:
-        """Find tasks by name, by default all that are finished; RunError when there are none."""
+        """Find tasks by name, by default all that are finished and have the networks that are configured.
+
+        RunError where a wanted one is not, or there are none.
+        """
         begun = [task for task in self.tasks if self.folder.task(task.name).path.is_dir()]
-        chosen = [resolve(name, begun or self.tasks) for name in wanted]
-        chosen = chosen or [task for task in self.tasks if self.folder.task(task.name).finished]
-        if not chosen:
+        chosen, usable = [resolve(name, begun or self.tasks) for name in wanted], []
+        for task in chosen or self.tasks:
+            finished, other = self.folder.task(task.name).finished, self._other_network(task)
+            if finished and not other:
+                usable.append(task)
+                continue
+            run = self.folder.command("run", *(("--all",) if self.shared else ("--task", task.name)))
+            fault = (
+                f"{self.folder.path}: {task.name} {other if finished else 'is not finished'}; run it: {run}"
+            )
+            if chosen:
+                raise RunError(fault)
+            if finished:
+                log(fault)
+        if not usable:
             run = self.folder.command("run", "--all")
             raise RunError(f"{self.folder.path}: no task is finished; run it first: {run}")
-        return chosen
+        return usable
+
+    def _other_network(self, task: Task) -> str:
+        """Describe the network of a task that was made with other settings than those of the run now."""
+        record = read_record(self.folder.task(task.name).record("cam"))
+        made = record["inputs"]["settings"] if record else {}
+        now = flatten({"network": self.context.settings})
+        del now["network.dropout"]  # it does not change predictions
+        other = [f"{name}={made[name]}" for name, value in now.items() if made.get(name, value) != value]
+        return f"was made with {', '.join(other)}, other than {self.folder.config} has" if other else ""
 
 
 def require(path: Path, fix: str) -> None:

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from heatcrop.cli.config_file import read_config
 from heatcrop.data.listing import RUN_HEADER
+from heatcrop.data.tasks import resolve
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import is_uncropped
 from tests.tiny_run import ROOT, TASKS, differences, file_stamps
@@ -95,6 +97,63 @@ def test_stage_crop_uses_a_new_threshold_and_leaves_the_networks(run, run_copy):
     assert both.any()
     assert (areas(folder)[both] <= heat_before[both]).all()
     assert areas(folder)[both].sum() < heat_before[both].sum()
+
+
+def test_a_command_for_one_task_leaves_the_plans_of_the_others(run, run_copy):
+    before = read_config(run_copy / "config.yaml")
+    neck, lapel = (resolve(name, before.known_tasks()) for name in TASKS)
+    assert run("stage", "crop", *THRESHOLD)[0] == 0
+    after = read_config(run_copy / "config.yaml")
+    assert after.plans(lapel) == before.plans(lapel)
+    assert after.plans(neck)[1].rule.threshold == 0.95
+    assert after.plans(neck)[0] == before.plans(neck)[0]
+    assert set(after.tasks) == {NECK}
+
+
+def test_tasks_with_another_network_than_the_configured_one_are_not_predicted(run, call, run_copy, tiny_home):
+    with_own = yaml.safe_load((run_copy / "config.yaml").read_text())
+    with_own["network"]["input_px"] += 32
+    (run_copy / "config.yaml").write_text(RUN_HEADER + yaml.safe_dump(with_own))
+    (run_copy / "heatcrop.json").unlink()
+    image = next((tiny_home / "data").rglob("*.jpg"))
+    code, printed = call("predict", image, "--run", run_copy, "--out", run_copy / "answers.csv")
+    assert code == 1
+    assert "was made with network.input_px=" in " ".join(printed.split())
+
+
+def test_a_task_is_not_predicted_before_its_later_stages(run, call, run_copy, tiny_home):
+    assert run("stage", "crop", *THRESHOLD)[0] == 0
+    image = next((tiny_home / "data").rglob("*.jpg"))
+    answers = run_copy / "answers.csv"
+    code, printed = call("predict", image, "--run", run_copy, "--out", answers, "--task", "neck")
+    assert code == 1
+    assert f"{NECK} is not finished" in " ".join(printed.split())
+    assert call("predict", image, "--run", run_copy, "--out", answers, "--task", "lapel")[0] == 0
+
+
+def test_stage_3_is_refused_where_stage_2_has_not_followed_stage_1(run):
+    assert run("stage", "cam", "--task", "neck", "--set", "cam.training.epochs=1")[0] == 0
+    code, printed = run("stage", "finetune", "--task", "neck")
+    assert code == 1
+    assert f"stage crop --task {NECK}" in " ".join(printed.split())
+
+
+def test_a_stage_reports_that_the_one_before_was_made_with_other_settings(run, run_copy):
+    assert run("stage", "crop", *THRESHOLD)[0] == 0
+    code, printed = run("stage", "finetune", "--task", "neck")
+    printed = " ".join(printed.split())
+    assert code == 0
+    assert "continues from stage crop as it is" in printed
+    assert "crop.rule.threshold 0.95 -> " in printed
+    assert f"report --run {run_copy.name}" in printed
+
+
+def test_the_card_has_no_scores_of_networks_before_the_present_ones(run, call, run_copy, tmp_path):
+    assert run("stage", "finetune", *THRESHOLD)[0] == 0
+    assert call("export", "--run", run_copy, "--out", tmp_path / "export")[0] == 0
+    card = (tmp_path / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"| {NECK} | not scored since its networks were trained |" in card
+    assert f"| {LAPEL} | not scored" not in card
 
 
 def areas(folder):
