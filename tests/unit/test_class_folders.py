@@ -460,6 +460,23 @@ def test_tables_that_are_splits(two_tables, names):
     ]
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_tables_with_a_split_in_their_names(two_tables, together):
+    names = "train_labels.csv", "labels.test.csv"
+    for old, new in zip(("train.csv", "test.csv"), names, strict=True):
+        (two_tables / old).rename(two_tables / new)
+    read = inferred(two_tables) if together else inferred(*(two_tables / name for name in names))
+    assert splits(read) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "test"}
+    assert set(splits(inferred(two_tables / names[0])).values()) == {""}
+
+
+@pytest.mark.parametrize("name", ["train_val.csv", "train_old.csv"])
+def test_tables_without_a_split_of_their_own_are_refused(two_tables, name):
+    (two_tables / name).write_text((two_tables / "train.csv").read_text())
+    with pytest.raises(DataError, match="several files could hold the annotations"):
+        inferred(two_tables)
+
+
 def test_what_tables_that_are_splits_leave_out_is_a_problem(two_tables):
     touch(two_tables, "4.jpg")
     (two_tables / "labels.json").write_text('{"4.jpg": "long"}')

@@ -166,6 +166,21 @@ def test_the_split_is_in_the_files_name_and_the_images_are_beside(tmp_path):
     assert rows_of(alone) == [("same.jpg", "wing", "ny", "val")]
 
 
+@pytest.mark.parametrize("name", ["annotations_{}.json", "{}_annotations.json", "coco.{}.json"])
+def test_the_split_may_be_a_word_of_the_names_of_several_files(tmp_path, name):
+    for number, part in enumerate(("train", "test"), 1):
+        write(tmp_path, [image(1)], [annotation(1, number)], file=f"annotations/{name.format(part)}")
+        touch(tmp_path, f"{part}/1.jpg")
+        (tmp_path / part / "1.jpg").write_text(part)
+    (tmp_path / "annotations" / "1.jpg").unlink()
+    files = [tmp_path / "annotations" / name.format(part) for part in ("train", "test")]
+    for found in (read_annotations([tmp_path], [WING]), read_annotations(files, [WING])):
+        assert sorted(row[2:] for row in rows_of(found)) == [("ny", "test"), ("yn", "train")]
+        for path, split in zip(found.rows["path"], found.rows["split"], strict=True):
+            assert path == f"{tmp_path}/{split}/1.jpg"
+    assert [row[2:] for row in rows_of(read_annotations(files[1:], [WING]))] == [("ny", "")]
+
+
 def test_documents_in_folders_of_splits(tmp_path):
     for number, part in enumerate(("train", "valid"), 1):
         write(

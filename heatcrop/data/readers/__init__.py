@@ -6,11 +6,11 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from heatcrop.data.readers import coco, cvat, fashionai, folders, label_studio, metadata, parquet, table
-from heatcrop.data.readers.collect import Annotations, Collector, find_split
+from heatcrop.data.readers.collect import Annotations, Collector, find_split, split_in
 from heatcrop.data.readers.infer import Inferred, tasks_of
 from heatcrop.data.readers.places import files_in
 from heatcrop.data.readers.root import NO_ACCESS, Access, Root
@@ -185,7 +185,8 @@ def _open_roots(
     if layout not in ("auto", *_READERS):
         raise DataError(f"layout {layout!r} is unknown; expected one of auto, {', '.join(_READERS)}")
     given = [_openable(Path(root)) for root in roots]
-    tables = [_split_tables(path, layout, splits) for path in given]
+    find = functools.partial(find_split, renamed=splits)
+    tables = [_split_tables(path, layout, find) for path in given]
     paths = [table for found in tables for table in found]
     folders = [_folder(path) for path in paths]
     # Of several roots, sources start with the name of the folder if it is unique, otherwise with its path.
@@ -194,9 +195,8 @@ def _open_roots(
         names = [folder.as_posix() for folder in folders]
     opened, faults = [], []
     for path, folder, name, label in zip(paths, folders, names, _labels(folders), strict=True):
-        several = len(paths) > 1
-        titles = (_stem(path), folder.resolve().name) if several else ()  # of train.csv, or train/
-        split = next((title for title in titles if title and find_split(title, splits)), "")
+        several, above = len(paths) > 1, folder.resolve().name  # of train_labels.csv, or train/
+        split = (split_in(path.name, find) or (above if find(above) else "")) if several else ""
         try:
             how, source = _layout(path, layout)
         except DataError as error:
@@ -209,22 +209,17 @@ def _open_roots(
     return opened, [f"{error}; this data is left out" for error in faults]
 
 
-def _split_tables(path: Path, layout: str, splits: Mapping[str, str]) -> list[Path]:
-    """List a folder's tables where there are several and each is called like a split; otherwise the path."""
+def _split_tables(path: Path, layout: str, split: Callable[[str], str | None]) -> list[Path]:
+    """List a folder's tables where there are several, each with its own split's name; otherwise the path."""
     if not path.is_dir() or fashionai.find(path):
         return [path]
     for how, reader in (("csv", table), ("parquet", parquet)):
         if layout in ("auto", how):
             found = [file for file in files_in(path, reader.ENDINGS) if reader.fits(file)]
             if found:
-                named = all(find_split(_stem(file), splits) for file in found)
-                return found if named and len(found) > 1 else [path]
+                names = {split_in(file.name, split) for file in found} - {""}
+                return found if len(names) == len(found) > 1 else [path]
     return [path]
-
-
-def _stem(path: Path) -> str:
-    """Return a file's name without its endings; ``train.csv.gz`` has two."""
-    return path.name.partition(".")[0]
 
 
 def _folder(path: Path) -> Path:

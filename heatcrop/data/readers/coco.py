@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from heatcrop.data.readers.annotated import Annotated, Label, make_reader
-from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.collect import Collector, split_in
 from heatcrop.data.readers.json_files import entries, read_head, read_json
 from heatcrop.data.readers.places import files_in, with_splits
 from heatcrop.data.readers.regions import MOST_PX, Region, around, make_region
@@ -106,8 +106,8 @@ class _Document:
 def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     """Return the images of all documents, and the tasks of their categories.
 
-    The split is that of the file's name (``instances_val2017.json``) or of its folder. Text in
-    ``attributes`` is the class of the task that the attribute names.
+    The split is that of the file's name (``instances_val2017.json``) or of its folder; beside other documents
+    it may be one word of the name. Text in ``attributes`` is the class of the task that the attribute names.
     """
     root = collector.root
     paths, others = ([root.source], []) if root.source.is_file() else _documents(root.folder)
@@ -124,7 +124,8 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
         if str(one.category_id) in document.categories
     ]
     tasks = _tasks(used or categories, any(document.declared for document in documents))
-    images = [one for document in documents for one in _annotated(collector, document, tasks)]
+    alone = len(documents) == 1
+    images = [one for document in documents for one in _annotated(collector, document, tasks, alone)]
     return images, list(dict.fromkeys(tasks.values()))
 
 
@@ -156,9 +157,11 @@ def _read_document(collector: Collector, path: Path) -> _Document:
     )
 
 
-def _annotated(collector: Collector, document: _Document, tasks: Mapping[str, str]) -> list[Annotated]:
+def _annotated(
+    collector: Collector, document: _Document, tasks: Mapping[str, str], alone: bool
+) -> list[Annotated]:
     """Return a document's images with the classes and boxes of their annotations; reject the others."""
-    split, places = _split_and_places(collector, document.path)
+    split, places = _split_and_places(collector, document.path, alone)
     images: dict[str, tuple[_Image, Annotated]] = {}
     for source, image in document.images:
         one = Annotated(source, image.file_name, image.split or split, places=places)
@@ -270,14 +273,17 @@ def _around_mask(counts: Any, size: Any) -> tuple[float, float, float, float] | 
     return float(x0.min()), float(y0), float(x1.max() + 1), float(y1 + 1)
 
 
-def _split_and_places(collector: Collector, path: Path) -> tuple[str, list[str]]:
+def _split_and_places(collector: Collector, path: Path, alone: bool) -> tuple[str, list[str]]:
     """Return a document's split, and the folders that its images may be in."""
     inside = path.parent.relative_to(collector.root.folder).as_posix()
     part = path.stem.removeprefix(_INSTANCES)
-    names = (part, re.sub(r"[-_]?\d+$", "", part), inside)
+    word = split_in(path.name, collector.split)
+    names = (part, re.sub(r"[-_]?\d+$", "", part), inside, "" if alone else word)
     split = next((name for name in names if name and collector.split(name)), "")
     base = "" if inside in (".", *FOLDERS) else f"{inside}/"
-    return split, [f"{base}{folder}" for folder in ("", f"{part}/", "images/", f"images/{part}/", "data/")]
+    parts = dict.fromkeys((part, word or part))
+    folders = ("", *(f"{one}/" for one in parts), "images/", *(f"images/{one}/" for one in parts), "data/")
+    return split, [base + folder for folder in folders]
 
 
 def _short(value: object) -> str:

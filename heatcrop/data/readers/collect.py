@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +91,17 @@ def find_split(name: str, renamed: Mapping[str, str]) -> str | None:
         if key is not None and key in renamed:
             return renamed[key]
     return usual
+
+
+def split_in(name: str, split: Callable[[str], str | None]) -> str:
+    """Return the part of a file's name that `split` finds a split for; '' without one, or with several.
+
+    >>> split_in("coco_train2017.json", {"train2017": "train"}.get)
+    'train2017'
+    """
+    stem = name.partition(".")[0]
+    words = [stem] if split(stem) else [word for word in re.split(r"[-_ .]+", name) if split(word)]
+    return words[0] if len(words) == 1 else ""
 
 
 class Collector:
