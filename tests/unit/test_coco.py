@@ -190,6 +190,24 @@ def test_documents_in_folders_of_splits(tmp_path):
     assert rows_of(found) == [("train.jpg", "wing", "yn", "train"), ("valid.jpg", "wing", "ny", "val")]
 
 
+def test_a_missing_image_is_not_searched_in_the_folder_of_another_split(tmp_path):
+    for part in ("train", "test"):
+        images = [image(1, f"{part}.jpg"), image(2)]
+        write(tmp_path / part, images, [annotation(1, 1), annotation(2, 2)], file="_annotations.coco.json")
+    touch(tmp_path, "train/more/3.jpg", "test/3.jpg")
+    (tmp_path / "train" / "2.jpg").unlink()
+    path = tmp_path / "train" / "_annotations.coco.json"
+    path.write_text(path.read_text().replace('"images": [', f'"images": [{json.dumps(image(3))}, '))
+    found = read_annotations([tmp_path], [WING])
+    assert rows_of(found) == [
+        ("2.jpg", "wing", "ny", "test"),
+        ("test.jpg", "wing", "yn", "test"),
+        ("train.jpg", "wing", "yn", "train"),
+    ]
+    missing = "the image is missing: there is no train/2.jpg"
+    assert reasons_of(found) == {"train/_annotations.coco.json:images[2]": missing}
+
+
 def test_an_image_is_found_by_the_end_of_its_path_and_by_its_name(tmp_path):
     touch(tmp_path, "photos/1.jpg", "deep/er/2.jpg", "a/3.jpg", "b/3.jpg")
     images = [image(1, "/home/me/photos/1.jpg"), image(2, "2.jpg"), image(3, "3.jpg"), image(4, "../4.jpg")]

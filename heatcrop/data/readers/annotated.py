@@ -14,7 +14,7 @@ from heatcrop.data.listing import find_below
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.naming import name_task, safe_task
 from heatcrop.data.readers.regions import Region
-from heatcrop.data.readers.root import MOST_FOLDERS, Root, clean_image
+from heatcrop.data.readers.root import MOST_FOLDERS, clean_image
 
 _SHOWN = 3
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
@@ -71,12 +71,12 @@ def _add_images(collector: Collector, images: Sequence[Annotated], tasks: Sequen
     one counts. An image without annotations has a row without a label for every task of the others or, where
     they have none, for `tasks`, by default the one that is named after the data folder.
     """
-    finder = _Finder(collector.root)
+    finder = _Finder(collector)
     images = _named(collector, images)
     known = list(dict.fromkeys(label.task for one in images for label in one.labels))
     known = known or [safe_task(task) if task else name_task(collector, ()) for task in tasks or [""]]
     for one in images:
-        image, sub, reason = finder.find(one.image, one.places)
+        image, sub, reason = finder.find(one.image, one.places, one.split or collector.root.split)
         if reason:
             collector.reject(one.image, "", one.source, reason)
             continue
@@ -139,14 +139,15 @@ def _with_maybe(collector: Collector, source: str, name: str, label: str, maybe:
 class _Finder:
     """Find images by names that another machine gave them, below a root and nowhere else."""
 
-    def __init__(self, root: Root) -> None:
-        self.root = root
+    def __init__(self, collector: Collector) -> None:
+        self.root, self.split = collector.root, collector.split
 
-    def find(self, text: str, places: Sequence[str]) -> tuple[str, str, str]:
+    def find(self, text: str, places: Sequence[str], split: str) -> tuple[str, str, str]:
         """Find an image by its path in one of some folders, else by the longest end of it, else by its name.
 
-        Returns its name and the folder that it is relative to, as `Collector.add` takes them, and the reason
-        why it cannot be found, or ``''``. Of an image that is not there, the collector gives the reason.
+        One of a split is not found by its name in the folder of another split. Returns its name and the
+        folder that it is relative to, as `Collector.add` takes them, and the reason why it cannot be found,
+        or ``''``. Of an image that is not there, the collector gives the reason.
         """
         image, reason = clean_image(text)
         if self.root.access.absolute_paths and os.path.isabs(text) and os.path.isfile(text):
@@ -166,6 +167,10 @@ class _Finder:
             found = self._by_name.get(name, [])
             if not found and path != image:
                 found = self._by_stored_name.get(name, [])
+            if own := self.split(split):
+                found = [
+                    one for one in found if {self.split(part) for part in one.split("/")[:-1]} <= {own, None}
+                ]
             if len(found) == 1:
                 return found[0], "", ""
             if found:
