@@ -286,6 +286,15 @@ def test_an_entry_that_cannot_be_used_is_rejected_alone(tmp_path, images, annota
     assert reason in found_reason
 
 
+def test_of_categories_with_one_id_the_first_counts(tmp_path):
+    categories = [*CATEGORIES[:2], {**CATEGORIES[0], "name": "spotted"}, CATEGORIES[1]]
+    root = write(tmp_path, [image(1), image(2)], [annotation(1, 1), annotation(2, 2)], categories)
+    found = read_annotations([root], None)
+    assert [task.classes for task in found.tasks] == [WING.classes]
+    reason = "category 'spotted' has the id of 'plain', 1; give it its own"
+    assert reasons_of(found) == {"annotations.json:categories[2]": reason}
+
+
 def test_null_and_empty_values_are_none(tmp_path):
     images = [image(1, split=None), image(2), image(3)]
     annotations = [

@@ -142,7 +142,11 @@ def _read_document(collector: Collector, path: Path) -> _Document:
             found = f"{key!r} is no list" if key in values else f"has no {key!r}"
             raise DataError(f"{name}: {found}; {_EXPECTED}")
     info = values.get("info")
-    categories = entries(collector, enumerate(values["categories"]), _Category, f"{name}:categories")
+    categories: dict[str, _Category] = {}
+    for source, one in entries(collector, enumerate(values["categories"]), _Category, f"{name}:categories"):
+        if (first := categories.setdefault(str(one.id), one)) != one:
+            reason = f"category {one.name!r} has the id of {first.name!r}, {_short(one.id)}; give it its own"
+            collector.reject("", "", source, reason)
     where, raw = f"{name}:annotations", values["annotations"]
     annotations = list(entries(collector, enumerate(raw), _Annotation, where))
     valid = {source for source, _ in annotations}
@@ -152,7 +156,7 @@ def _read_document(collector: Collector, path: Path) -> _Document:
         list(entries(collector, enumerate(values["images"]), _Image, f"{name}:images")),
         annotations,
         frozenset(str(one.get("image_id")) for one in faulty if isinstance(one, dict)),
-        {str(one.id): one for _, one in categories},
+        categories,
         isinstance(info, dict) and info.get("supercategory") == SUPERCATEGORY_IS_TASK["supercategory"],
     )
 
