@@ -190,6 +190,14 @@ def test_documents_in_folders_of_splits(tmp_path):
     assert rows_of(found) == [("train.jpg", "wing", "yn", "train"), ("valid.jpg", "wing", "ny", "val")]
 
 
+def test_documents_in_folders_of_renamed_splits(tmp_path):
+    for number, part in enumerate(("fold1", "fold2"), 1):
+        images = [image(1, f"{part}.jpg")]
+        write(tmp_path / part, images, [annotation(1, number)], file="_annotations.coco.json")
+    found = read_annotations([tmp_path], [WING], splits={"fold1": "train", "fold2": "test"})
+    assert rows_of(found) == [("fold1.jpg", "wing", "yn", "train"), ("fold2.jpg", "wing", "ny", "test")]
+
+
 def test_a_missing_image_is_not_searched_in_the_folder_of_another_split(tmp_path):
     for part in ("train", "test"):
         images = [image(1, f"{part}.jpg"), image(2)]

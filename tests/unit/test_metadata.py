@@ -78,16 +78,16 @@ def test_a_table_may_have_what_annotations_may_have(tmp_path, text):
 
 
 def test_folders_of_splits_have_tables_of_their_own(tmp_path):
-    for part, label in (("train", "plain"), ("test", "striped"), ("validation", "plain")):
+    for part, label in (("train", "plain"), ("fold2", "striped"), ("validation", "plain")):
         write(
             tmp_path,
             f"file_name,wing\n{part}.jpg,{label}\n",
             f"{part}/{part}.jpg",
             file=f"{part}/metadata.csv",
         )
-    found = read_annotations([tmp_path], [WING])
+    found = read_annotations([tmp_path], [WING], splits={"fold2": "test"})
     assert rows_of(found) == [
-        ("test.jpg", "wing", "ny", "test"),
+        ("fold2.jpg", "wing", "ny", "test"),
         ("train.jpg", "wing", "yn", "train"),
         ("validation.jpg", "wing", "yn", "val"),
     ]

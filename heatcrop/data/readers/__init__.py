@@ -6,11 +6,11 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from heatcrop.data.readers import coco, cvat, fashionai, folders, label_studio, metadata, parquet, table
-from heatcrop.data.readers.collect import Annotations, Collector, find_split, split_in
+from heatcrop.data.readers.collect import Annotations, Collector, FindSplit, find_split, split_in
 from heatcrop.data.readers.infer import Inferred, tasks_of
 from heatcrop.data.readers.places import files_in
 from heatcrop.data.readers.root import NO_ACCESS, Access, Root
@@ -198,7 +198,7 @@ def _open_roots(
         several, above = len(paths) > 1, folder.resolve().name  # of train_labels.csv, or train/
         split = (split_in(path.name, find) or (above if find(above) else "")) if several else ""
         try:
-            how, source = _layout(path, layout)
+            how, source = _layout(path, layout, find)
         except DataError as error:
             faults.append(error)
         else:
@@ -209,9 +209,9 @@ def _open_roots(
     return opened, [f"{error}; this data is left out" for error in faults]
 
 
-def _split_tables(path: Path, layout: str, split: Callable[[str], str | None]) -> list[Path]:
+def _split_tables(path: Path, layout: str, split: FindSplit) -> list[Path]:
     """List a folder's tables where there are several, each with its own split's name; otherwise the path."""
-    if not path.is_dir() or fashionai.find(path):
+    if not path.is_dir() or fashionai.find(path, split):
         return [path]
     for how, reader in (("csv", table), ("parquet", parquet)):
         if layout in ("auto", how):
@@ -246,7 +246,7 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     return ["/".join(parts[-n_parts:]) for parts in real]
 
 
-def _layout(path: Path, layout: str) -> tuple[str, Path]:
+def _layout(path: Path, layout: str, split: FindSplit) -> tuple[str, Path]:
     """Find a root's layout, and what holds its annotations."""
     for full in (os.path.abspath(path), os.path.realpath(path)):
         if printable(full) != full:
@@ -269,7 +269,7 @@ def _layout(path: Path, layout: str) -> tuple[str, Path]:
             raise DataError(f"{path}: is a file; expected a folder" + f", or {wanted}" * bool(wanted))
         return fitting[0], path
     for how, reader in _READERS.items():
-        if layout in ("auto", how) and (source := reader.find(path)):
+        if layout in ("auto", how) and (source := reader.find(path, split)):
             return how, source
     entries = sorted(printable(entry.name) + "/" * entry.is_dir() for entry in path.iterdir())
     there = ", ".join(entries[:8]) + (", …" if len(entries) > 8 else "") if entries else "nothing"

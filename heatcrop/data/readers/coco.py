@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from heatcrop.data.readers.annotated import Annotated, Label, make_reader
-from heatcrop.data.readers.collect import Collector, split_in
+from heatcrop.data.readers.collect import Collector, FindSplit, split_in
 from heatcrop.data.readers.json_files import entries, read_head, read_json
 from heatcrop.data.readers.places import files_in, with_splits
 from heatcrop.data.readers.regions import MOST_PX, Region, around, make_region
@@ -63,9 +63,9 @@ class _Annotation(BaseModel):
     maybe: tuple[str, ...] = ()
 
 
-def find(folder: Path) -> Path | None:
+def find(folder: Path, split: FindSplit) -> Path | None:
     """Return the folder if it, its ``annotations/`` or its folders of splits have a document."""
-    return folder if _documents(folder)[0] else None
+    return folder if _documents(folder, split)[0] else None
 
 
 def fits(path: Path) -> bool:
@@ -75,11 +75,11 @@ def fits(path: Path) -> bool:
     return len(lists) > 1 or bool(lists and _USUAL.fullmatch(path.name))
 
 
-def _documents(folder: Path) -> tuple[list[Path], list[Path]]:
+def _documents(folder: Path, split: FindSplit) -> tuple[list[Path], list[Path]]:
     """List a folder's documents, and others beside them that are not read."""
     found: list[Path] = []
     others: list[Path] = []
-    for place in with_splits(folder, FOLDERS):
+    for place in with_splits(folder, split, FOLDERS):
         fitting = [path for path in files_in(place, ENDINGS) if fits(path)]
         # Beside COCO's instances there are captions and keypoints of the same images.
         instances = [path for path in fitting if path.name.startswith(_INSTANCES)] or fitting
@@ -110,7 +110,8 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     it may be one word of the name. Text in ``attributes`` is the class of the task that the attribute names.
     """
     root = collector.root
-    paths, others = ([root.source], []) if root.source.is_file() else _documents(root.folder)
+    given = root.source.is_file()
+    paths, others = ([root.source], []) if given else _documents(root.folder, collector.split)
     for path in others:
         collector.count(
             "file(s)", f"of other annotations beside {_INSTANCES}*.json not read", root.name(path)

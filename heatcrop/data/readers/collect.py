@@ -42,6 +42,8 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "holdout", "hold-out", "eval", "evaluation"), "test"),
 }
+FindSplit = Callable[[str], str | None]
+"""`find_split` with the names of one run."""
 NO_LABEL = ("", "?")
 REGIONS_TABLE = "boxes_true.csv"
 """A root's table of true regions."""
@@ -93,7 +95,7 @@ def find_split(name: str, renamed: Mapping[str, str]) -> str | None:
     return usual
 
 
-def split_in(name: str, split: Callable[[str], str | None]) -> str:
+def split_in(name: str, split: FindSplit) -> str:
     """Return the part of a file's name that `split` finds a split for; '' without one, or with several.
 
     >>> split_in("coco_train2017.json", {"train2017": "train"}.get)

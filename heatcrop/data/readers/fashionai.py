@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.collect import Collector, FindSplit
 from heatcrop.data.readers.json_files import read_json
 from heatcrop.data.readers.packed import PACKED, unpacked_name
 from heatcrop.data.readers.root import clean_image
@@ -20,7 +20,7 @@ _CLASSES = "classes.json"
 _HEADER = ["image", "task", "label"]  # allowed, though the official files have none
 
 
-def find(folder: Path) -> Path | None:
+def find(folder: Path, _split: FindSplit) -> Path | None:
     """Return the folder if it holds any file of the FashionAI layout."""
     return folder if any(_files(folder)) else None
 

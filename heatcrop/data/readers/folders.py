@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from heatcrop.data.listing import FORMAT, NAME, OWN, SYSTEM, find_below, list_folder, skip_lines
-from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.collect import Collector, FindSplit
 from heatcrop.data.readers.naming import name_task
 from heatcrop.errors import DataError
 from heatcrop.files import NOT_UTF8, printable
@@ -28,7 +28,7 @@ _NO_TASK = "they are in no task's folder; move them into <task>/<class>/"
 _TOO_DEEP = "they are below a class's folder; move them up, or give a folder further down as --data"
 
 
-def find(folder: Path) -> Path | None:
+def find(folder: Path, _split: FindSplit) -> Path | None:
     """Return the folder if it holds an image at least one folder below.
 
     Raises DataError when the folder cannot be read.

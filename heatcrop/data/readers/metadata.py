@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from heatcrop.data.readers import parquet, table
 from heatcrop.data.readers.annotated import Annotated, Label, make_reader
-from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.collect import Collector, FindSplit
 from heatcrop.data.readers.json_files import read_head
 from heatcrop.data.readers.lines import load_text
 from heatcrop.data.readers.naming import LABEL_COLUMNS
@@ -36,12 +36,12 @@ _FREE_TEXT_WORDS = 4
 """Nor are values that differ in most rows and have as many words on average."""
 
 
-def find(folder: Path) -> Path | None:
+def find(folder: Path, split: FindSplit) -> Path | None:
     """Return the folder if it, or a folder of a split in it, has a table of metadata.
 
     Raises DataError when one has several, or pyarrow is missing.
     """
-    return folder if _tables(folder) else None
+    return folder if _tables(folder, split) else None
 
 
 def fits(path: Path) -> bool:
@@ -56,9 +56,9 @@ def fits(path: Path) -> bool:
     return suffix == ".csv" and IMAGE in table.first_row(path)
 
 
-def _tables(folder: Path) -> list[Path]:
+def _tables(folder: Path, split: FindSplit) -> list[Path]:
     found = []
-    for place in with_splits(folder):
+    for place in with_splits(folder, split):
         fitting = [path for path in files_in(place, _ALL_ENDINGS) if fits(path)]
         found.append(choose_file(place, fitting, f"{_STEM}.csv"))
     return [path for path in found if path is not None]
@@ -71,7 +71,7 @@ def _images(collector: Collector) -> tuple[list[Annotated], list[str]]:
     task that is named after the data folder. Columns whose values are no classes are left out with a note.
     """
     root = collector.root
-    paths = [root.source] if root.source.is_file() else _tables(root.folder)
+    paths = [root.source] if root.source.is_file() else _tables(root.folder, collector.split)
     rows = [row for path in paths for row in _rows(collector, path)]
     names = list(dict.fromkeys(name for _, _, values in rows for name in values if name not in _NO_TASK))
     columns = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from heatcrop.data.listing import is_own_folder
-from heatcrop.data.readers.collect import find_split
+from heatcrop.data.readers.collect import FindSplit
 from heatcrop.errors import DataError
 from heatcrop.files import printable
 
@@ -22,11 +22,11 @@ def files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def with_splits(folder: Path, others: Sequence[str] = ()) -> list[Path]:
+def with_splits(folder: Path, split: FindSplit, others: Sequence[str] = ()) -> list[Path]:
     """List a folder and, of those in it, the folders of splits and `others`."""
     try:
         with os.scandir(folder) as entries:  # of many images, only folders with such a name are examined
-            named = [one for one in entries if one.name in others or find_split(one.name, {})]
+            named = [one for one in entries if one.name in others or split(one.name)]
             inside = sorted(one.name for one in named if one.is_dir())
     except OSError:
         return [folder]
@@ -35,9 +35,9 @@ def with_splits(folder: Path, others: Sequence[str] = ()) -> list[Path]:
 
 def finder(
     endings: tuple[str, ...], fits: Callable[[Path], bool], usual_name: str
-) -> Callable[[Path], Path | None]:
+) -> Callable[[Path, FindSplit], Path | None]:
     """Make the function that finds a folder's only file that fits, see `choose_file`."""
-    return lambda folder: choose_file(folder, list(filter(fits, files_in(folder, endings))), usual_name)
+    return lambda folder, _: choose_file(folder, list(filter(fits, files_in(folder, endings))), usual_name)
 
 
 def choose_file(folder: Path, fitting: Sequence[Path], usual_name: str) -> Path | None:

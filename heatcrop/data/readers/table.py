@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.collect import Collector, FindSplit
 from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
 from heatcrop.data.readers.naming import name_task
 from heatcrop.data.readers.packed import PACKED
@@ -38,7 +38,7 @@ def fits(path: Path) -> bool:
     return "task" in header or any(os.path.isfile(path.parent / field) for field in row)
 
 
-def find(folder: Path) -> Path | None:
+def find(folder: Path, _split: FindSplit) -> Path | None:
     """Return a folder's only table, or that called ``annotations.csv``; those with the column ``task`` first.
 
     Raises DataError when there are several.
