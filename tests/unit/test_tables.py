@@ -214,6 +214,41 @@ def test_a_table_without_a_column_of_tasks_has_one_task_named_after_the_folder(h
     assert f"labels.csv: without a column 'task', its rows are of one task, {root.name}" in found.notes
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "beak\\hooked\\a.jpg,hooked\nbeak\\long\\b.jpg,long\n",
+        "none.jpg,hooked\na.jpg,hooked\nb.jpg,long\n",
+        "A.JPG,hooked\nB.JPG,long\n",
+    ],
+    ids=["backslashes", "missing first", "capitals"],
+)
+def test_a_table_without_a_column_of_tasks_names_an_image_in_one_of_its_first_rows(home, rows):
+    found = read_annotations([home(f"image,label\n{rows}")], [BEAK])
+    assert [row[1] for row in columns(found)] == ["yn", "ny"]
+    assert set(found.rows["source"].str.partition(":")[0]) == {"labels.csv"}
+
+
+@pytest.mark.parametrize("layout", ["auto", "csv"])
+def test_a_table_whose_images_are_all_elsewhere_is_an_error_in_its_layout(home, layout):
+    root = home("image,label\nc.jpg,hooked\nd.jpg,long\n")
+    (root / "images").mkdir()
+    if layout == "auto":  # the layout csv takes the table without an image, too
+        (root / "images" / "d.jpg").touch()
+    reason = (
+        "none of the 2 rows can be used; the first, labels.csv:2: the image is missing: there is no c.jpg"
+    )
+    with pytest.raises(DataError, match=reason):
+        read_annotations([root], [Task(root.name, BEAK.classes)], layout)
+
+
+def test_tables_of_splits_whose_images_are_missing_are_an_error_in_their_layout(home):
+    home("image,label\nc.jpg,long\n", "train.csv")
+    root = home("image,label\nd.jpg,hooked\n", "test.csv")
+    with pytest.raises(DataError, match=r"test.csv:2: the image is missing: there is no d.jpg"):
+        read_annotations([root], [BEAK], "csv")
+
+
 def test_a_table_without_a_column_of_tasks_has_the_run_s_only_task_with_its_classes(home):
     wing = Task("wing", ("plain", "striped"))
     found = read_annotations([home("image,label\na.jpg,long\nb.jpg,hooked\n")], [BEAK, wing])

@@ -215,7 +215,10 @@ def _split_tables(path: Path, layout: str, split: FindSplit) -> list[Path]:
         return [path]
     for how, reader in (("csv", table), ("parquet", parquet)):
         if layout in ("auto", how):
-            found = [file for file in files_in(path, reader.ENDINGS) if reader.fits(file)]
+            files = files_in(path, reader.ENDINGS)
+            found = list(filter(reader.fits, files))
+            if layout == "csv":
+                found = found or list(filter(table.has_header, files))
             if found:
                 names = {split_in(file.name, split) for file in found} - {""}
                 return found if len(names) == len(found) > 1 else [path]
@@ -271,6 +274,8 @@ def _layout(path: Path, layout: str, split: FindSplit) -> tuple[str, Path]:
     for how, reader in _READERS.items():
         if layout in ("auto", how) and (source := reader.find(path, split)):
             return how, source
+    if layout == "csv" and (source := table.find(path, split, table.has_header)):
+        return layout, source
     entries = sorted(printable(entry.name) + "/" * entry.is_dir() for entry in path.iterdir())
     there = ", ".join(entries[:8]) + (", …" if len(entries) > 8 else "") if entries else "nothing"
     wanted = ", or ".join(_EXPECTED.values()) if layout == "auto" else _EXPECTED[layout]

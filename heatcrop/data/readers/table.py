@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from heatcrop.data.readers.collect import Collector, FindSplit
-from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
+from heatcrop.data.readers.lines import DELIMITERS, FIRST_ROWS, load_text, parse_lines
 from heatcrop.data.readers.naming import name_task
 from heatcrop.data.readers.packed import PACKED
 from heatcrop.data.readers.places import choose_file, files_in
+from heatcrop.data.readers.root import Root, clean_image
 from heatcrop.errors import DataError
 
 ENDINGS = (".csv", ".tsv", ".tab", *PACKED)
@@ -27,18 +28,30 @@ _MOST_HEADER_BYTES = 65_536
 
 
 def fits(path: Path) -> bool:
-    """Return whether a file has the header, and is no copy of a run's list of doubtful labels.
+    """Return whether a file has the header, and the column ``task`` or the name of an image that is there.
 
-    Without the column ``task``, its first row must name an image below its folder, too: other programs write
-    such headers as well.
+    Other programs write such headers as well. The image is in one of the first rows, and below the file's
+    folder or ``images/`` in it; the reader then rejects rows whose path lacks ``images/``.
     """
-    header, row = _first_rows(path)
-    if not set(NEEDED) <= set(header) or OF_SUSPECTS.issubset(header):
+    if not has_header(path):
         return False
-    return "task" in header or any(os.path.isfile(path.parent / field) for field in row)
+    header, *rows = _first_rows(path)
+    images = [clean_image(field) for row in rows for field in row]
+    places, root = (path.parent, path.parent / "images"), Root(path.parent, path)
+    return (
+        "task" in header
+        or any(os.path.isfile(place / image) for place in places for image, _ in images)
+        or any(not reason and not root.find(image)[1] for image, reason in images)  # in another spelling
+    )
 
 
-def find(folder: Path, _split: FindSplit) -> Path | None:
+def has_header(path: Path) -> bool:
+    """Return whether a file has the header, and is no copy of a run's list of doubtful labels."""
+    header = first_row(path)
+    return set(NEEDED) <= set(header) and not OF_SUSPECTS.issubset(header)
+
+
+def find(folder: Path, _split: FindSplit, fits: Callable[[Path], bool] = fits) -> Path | None:
     """Return a folder's only table, or that called ``annotations.csv``; those with the column ``task`` first.
 
     Raises DataError when there are several.
@@ -93,11 +106,12 @@ def first_row(path: Path) -> list[str]:
     return _first_rows(path)[0]
 
 
-def _first_rows(path: Path) -> tuple[list[str], list[str]]:
-    """Read a table's first row in lower case, and the next; nothing where there is none."""
+def _first_rows(path: Path) -> list[list[str]]:
+    """Read a table's first row in lower case, and the next ones; an empty row where there is none."""
     try:
         lines = parse_lines(load_text(path, n_bytes=_MOST_HEADER_BYTES)[0], DELIMITERS)
         rows = (row for _, row, fault in lines if row and not fault)
-        return [field.casefold() for field in next(rows, [])], next(rows, [])
+        header = [field.casefold() for field in next(rows, [])]
+        return [header, *itertools.islice(rows, FIRST_ROWS)]
     except DataError:
-        return [], []
+        return [[]]
