@@ -303,6 +303,26 @@ def test_of_categories_with_one_id_the_first_counts(tmp_path):
     assert reasons_of(found) == {"annotations.json:categories[2]": reason}
 
 
+@pytest.mark.parametrize("first", ["images", "annotations"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_document_whose_first_list_is_long_is_recognised(tmp_path, first, indent):
+    root = write(
+        tmp_path, [image(n) for n in (1, 2)], [annotation(1, 1), annotation(2, 2)], file="birds.json"
+    )
+    document = json.loads((root / "birds.json").read_text())
+    long = {first: [{**document[first][0], "url": "x" * 300_000}, *document[first][1:]]}
+    (root / "birds.json").write_text(json.dumps(long | {**document, **long}, indent=indent))
+    assert len(rows_of(read_annotations([root], [WING]))) == 2
+
+
+@pytest.mark.parametrize("n_images", [2, 9000])
+def test_a_list_of_other_images_is_no_document(tmp_path, n_images):
+    touch(tmp_path, "wing/plain/1.jpg", "wing/striped/2.jpg")
+    files = [{"file" if n_images > 2 else "file_name": f"{number:030}.jpg"} for number in range(n_images)]
+    (tmp_path / "birds.json").write_text(json.dumps({"images": files}))
+    assert len(rows_of(read_annotations([tmp_path], [WING]))) == 2
+
+
 def test_null_and_empty_values_are_none(tmp_path):
     images = [image(1, split=None), image(2), image(3)]
     annotations = [

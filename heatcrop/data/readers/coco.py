@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from heatcrop.data.readers.annotated import Annotated, Label, make_reader
 from heatcrop.data.readers.collect import Collector, FindSplit, split_in
-from heatcrop.data.readers.json_files import entries, read_head, read_json
+from heatcrop.data.readers.json_files import HEAD_BYTES, entries, read_head, read_json
 from heatcrop.data.readers.places import files_in, with_splits
 from heatcrop.data.readers.regions import MOST_PX, Region, around, make_region
 from heatcrop.errors import DataError
@@ -28,6 +28,7 @@ SUPERCATEGORY_IS_TASK = {"supercategory": "task"}
 """In a document's ``info``: its supercategories are tasks, even if there is only one."""
 _USUAL = re.compile(r"annotations\.json|instances_.*\.json|_annotations\.coco\.json", re.IGNORECASE)
 _LIST = re.compile(r'"(images|annotations|categories)"\s*:\s*\[')
+_FIRST = re.compile(r'"images"\s*:\s*\[\s*\{[^}]*"file_name"|"annotations"\s*:\s*\[\s*\{[^}]*"image_id"')
 _INSTANCES = "instances_"
 FOLDERS = ("annotations",)
 """Folders of documents whose images are beside the folder."""
@@ -69,10 +70,16 @@ def find(folder: Path, split: FindSplit) -> Path | None:
 
 
 def fits(path: Path) -> bool:
-    """Return whether the start of a file is a COCO document's."""
+    """Return whether the start of a file is a COCO document's.
+
+    It has two of its lists. A list that goes on behind the start is enough in a file with a usual name, or
+    where its first entry is COCO's.
+    """
     head = read_head(path)
     lists = set(_LIST.findall(head)) if head.startswith("{") else set()
-    return len(lists) > 1 or bool(lists and _USUAL.fullmatch(path.name))
+    if len(lists) != 1 or _USUAL.fullmatch(path.name):
+        return bool(lists)
+    return path.stat().st_size > HEAD_BYTES and _FIRST.search(head) is not None
 
 
 def _documents(folder: Path, split: FindSplit) -> tuple[list[Path], list[Path]]:

@@ -15,13 +15,13 @@ from heatcrop.errors import DataError
 from heatcrop.validation import error_line
 
 _Entry = TypeVar("_Entry", bound=BaseModel)
-_HEAD_BYTES = 262_144
+HEAD_BYTES = 262_144
 
 
 def read_head(path: Path) -> str:
     """Read the start of a text file; '' where there is none."""
     try:
-        return load_text(path, n_bytes=_HEAD_BYTES)[0].decode("utf-8", "replace").lstrip()
+        return load_text(path, n_bytes=HEAD_BYTES)[0].decode("utf-8", "replace").lstrip()
     except DataError:
         return ""
 
