@@ -8,7 +8,7 @@ import pytest
 from heatcrop.data.readers import read_annotations
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
-from tests.unit.builders import reasons_of, rows_of, touch
+from tests.unit.builders import reasons_of, regions_of, rows_of, touch
 
 WING = Task("wing", ("plain", "striped"))
 BEAK = Task("beak", ("hooked", "long"))
@@ -91,6 +91,32 @@ def test_folders_of_splits_have_tables_of_their_own(tmp_path):
         ("train.jpg", "wing", "yn", "train"),
         ("validation.jpg", "wing", "yn", "val"),
     ]
+
+
+def test_true_regions_of_folders_of_splits_are_found_by_path_or_by_a_name_that_one_image_has(tmp_path):
+    for part, names in (("train", "123"), ("test", "14")):
+        text = "file_name,wing\n" + "".join(f"{name}.jpg,plain\n" for name in names)
+        write(tmp_path, text, file=f"{part}/metadata.csv")
+        for name in names:
+            (tmp_path / part / f"{name}.jpg").write_text(part + name)
+    boxes = [
+        "test/1.jpg,wing,1,2,3,4",
+        "2.jpg,wing,1,2,3,5",
+        "train/3.jpg,wing,1,2,3,6",
+        "9.jpg,wing,1,2,3,4",
+    ]
+    (tmp_path / "boxes_true.csv").write_text("\n".join(["image,task,x0,y0,x1,y1", *boxes]))
+    found = read_annotations([tmp_path], [WING])
+    first, second, third = regions_of(found)
+    assert (second, third) == (("2.jpg", "wing", 1, 2, 3, 5), ("3.jpg", "wing", 1, 2, 3, 6))
+    name_of = dict(zip(found.rows["path"], found.rows["image"], strict=True))
+    assert first == (name_of[str(tmp_path / "test" / "1.jpg")], "wing", 1, 2, 3, 4)
+    assert "1 true region of images that are not used, for instance boxes_true.csv:5" in found.notes
+    (tmp_path / "boxes_true.csv").write_text("image,task,x0,y0,x1,y1\n1.jpg,wing,1,2,3,4\n")
+    found = read_annotations([tmp_path], [WING])
+    assert found.regions.empty
+    note = "1 true region with the name of images in several folders not used; name the folder, too"
+    assert f"{note}, for instance boxes_true.csv:2" in found.notes
 
 
 def test_one_table_may_name_the_folders_of_splits(tmp_path):

@@ -145,6 +145,8 @@ class Collector:
         self._regions: dict[int, Region] = {}  # by row
         # Of the roots' tables, by folder, task and image, with their sources.
         self._table_of_regions: dict[tuple[str, str, str], tuple[Region, str]] = {}
+        # Rows that have such a name, if the folder of their annotations is left out.
+        self._named_in_folder: dict[tuple[str, str, str], list[int]] = {}
         self.label = functools.cache(self._label)
         self._official = functools.cache(lambda name: resolve_or_none(name, FASHIONAI))
         self.split = functools.cache(lambda name: find_split(name, renamed_splits or {}))
@@ -350,15 +352,20 @@ class Collector:
             return
         if region is None and self._table_of_regions:
             key = self.root.path, task.name, composed(annotated)
-            region, _ = self._table_of_regions.pop(key, (None, ""))
-        if region is not None and region.is_full:
-            self.count("box(es)", "around the full image, not used as true regions", source)
-        elif region is not None:
-            self._regions[len(self._rows)] = region
+            region, _ = self._table_of_regions.pop((*key[:2], composed(sub + annotated)), (None, ""))
+            if region is None and key in self._table_of_regions:
+                self._named_in_folder.setdefault(key, []).append(len(self._rows))
+        self._use_region(len(self._rows), region, source)
         self._places[task.name, image] = len(self._rows)
         self._rows.append((image, path, task.name, label, str(given), group, source))
         if source in self._guessed:
             self._read_by_guess.append(source)
+
+    def _use_region(self, row: int, region: Region | None, source: str) -> None:
+        if region is not None and region.is_full:
+            self.count("box(es)", "around the full image, not used as true regions", source)
+        elif region is not None:
+            self._regions[row] = region
 
     def _relative(self, image: str, sub: str = "") -> str:
         """Write an absolute path below the current root, where allowed, relative to `sub` in it."""
@@ -413,6 +420,13 @@ class Collector:
         """Return all rows; DataError when none can be used."""
         import pandas as pd
 
+        for key, rows in self._named_in_folder.items():
+            region, source = self._table_of_regions.pop(key, (None, ""))
+            if region is not None and len(rows) > 1:
+                rest = "with the name of images in several folders not used; name the folder, too"
+                self.count("true region(s)", rest, source)
+            else:
+                self._use_region(rows[0], region, source)
         for _, source in self._table_of_regions.values():
             self.count("true region(s)", "of images that are not used", source)
         if not self._rows:
@@ -443,7 +457,7 @@ class Collector:
             pd.DataFrame(
                 [
                     (self._rows[place][0], self._rows[place][2], *region.box, *region.size)
-                    for place, region in self._regions.items()
+                    for place, region in sorted(self._regions.items())
                 ],
                 columns=list(REGIONS),
             ),
