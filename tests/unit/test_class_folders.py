@@ -287,10 +287,15 @@ def test_a_folder_beside_splits_of_several_tasks_is_a_problem(home):
     assert "1 image left out, for instance extra/beak/long/3.jpg" in read.problems[0]
 
 
-def test_tasks_with_the_same_classes_may_be_splits(home):
-    read = inferred(home(*(f"fold{i}/{label}/1.jpg" for i in (1, 2) for label in ("hooked", "long"))))
+@pytest.mark.parametrize(
+    ("names", "unnamed", "first"),
+    [(("fold1", "fold2"), "fold1, fold2", "fold1"), (("test", "trian"), "trian", "trian")],
+)
+def test_tasks_with_the_same_classes_may_be_splits(home, names, unnamed, first):
+    read = inferred(home(*(f"{name}/{label}/1.jpg" for name in names for label in ("hooked", "long"))))
     assert len(read.tasks) == 2
-    assert "the tasks fold1, fold2 have the same classes" in read.notes[0]
+    assert f"the tasks {', '.join(names)} have the same classes" in read.notes[0]
+    assert read.notes[0].endswith(f"split of {unnamed}, for instance --set data.splits.{first}=train")
 
 
 def test_roots_that_are_splits(home, tmp_path):

@@ -140,10 +140,12 @@ class _Tree:
         for _, task, label, _, images in self.folders:
             if label and images:
                 classes.setdefault(printable(task), set()).add(label)
-        if len(classes) > 1 and all(labels == next(iter(classes.values())) for labels in classes.values()):
+        unnamed = [task for task in classes if self.collector.split(task) is None]
+        same = all(labels == next(iter(classes.values())) for labels in classes.values())
+        if len(classes) > 1 and unnamed and same:
             notes.append(
                 f"{where}: the tasks {', '.join(classes)} have the same classes; if they are splits of one, "
-                f"name them, for instance --set data.splits.{next(iter(classes))}=train"
+                f"name the split of {', '.join(unnamed)}, for instance --set data.splits.{unnamed[0]}=train"
             )
         problems += self.faults
         if self.empty:
