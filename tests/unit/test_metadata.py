@@ -166,6 +166,27 @@ def test_columns_whose_values_are_no_classes_are_left_out_with_a_note(tmp_path):
     ]
 
 
+def test_known_names_in_lines_of_json_may_have_capitals(tmp_path):
+    rows = [
+        {"File_Name": "1.jpg", "wing": "plain", "Split": "train", "GROUP": "a"},
+        {"file_name": "2.jpg", "wing": "striped", "split": "test", "Wing": "plain"},
+    ]
+    root = write(tmp_path, lines(*rows), "1.jpg", "2.jpg", file="metadata.jsonl")
+    found = read_annotations([root], None)
+    assert found.tasks == (WING,)
+    assert rows_of(found) == [("1.jpg", "wing", "yn", "train"), ("2.jpg", "wing", "ny", "test")]
+    assert found.rows["group"].tolist() == ["a", ""]
+
+
+def test_a_column_of_splits_with_another_name_is_no_task(tmp_path):
+    text = "file_name,wing,subset\n1.jpg,plain,train\n2.jpg,striped,Test\n3.jpg,plain,\n"
+    found = read_annotations([write(tmp_path, text, "1.jpg", "2.jpg", "3.jpg")], None)
+    assert found.tasks == (WING,)
+    assert left_out(found) == [
+        ("metadata.csv: the column 'subset'", "names of splits; to use them, call it 'split'")
+    ]
+
+
 def test_a_task_of_the_run_is_never_left_out(tmp_path):
     root = write(tmp_path, "file_name,size\n1.jpg,1\n2.jpg,2\n", "1.jpg", "2.jpg")
     assert len(rows_of(read_annotations([root], [Task("size", ("1", "2"))]))) == 2

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from heatcrop.data.readers import parquet, table
 from heatcrop.data.readers.annotated import Annotated, Label, make_reader
-from heatcrop.data.readers.collect import Collector, FindSplit
+from heatcrop.data.readers.collect import Collector, FindSplit, find_split
 from heatcrop.data.readers.json_files import read_head
 from heatcrop.data.readers.lines import load_text
 from heatcrop.data.readers.naming import LABEL_COLUMNS
@@ -48,7 +48,7 @@ def fits(path: Path) -> bool:
     """Return whether a file has the column ``file_name`` and no other reader's name for it."""
     stem, suffix = os.path.splitext(unpacked_name(path))
     if suffix == ".jsonl":
-        return f'"{IMAGE}"' in read_head(path).partition("\n")[0]
+        return f'"{IMAGE}"' in read_head(path).partition("\n")[0].casefold()
     if stem != _STEM:
         return False
     if suffix == ".parquet":
@@ -136,6 +136,8 @@ def _json_lines(collector: Collector, path: Path) -> Iterator[tuple[str, dict[st
             collector.reject("", "", source, f"the line is not valid JSON ({error})")
             continue
         if isinstance(values, dict):
+            for column in [one for one in values if one.casefold() in {*_NO_TASK} - {*values}]:
+                values[column.casefold()] = values.pop(column)
             yield source, values
         else:
             collector.reject("", "", source, f"the line is no JSON object; expected {IMAGE} and classes")
@@ -154,6 +156,8 @@ def why_no_classes(name: str, values: Sequence[Any]) -> str:
             return "sizes of images"
         if any(not text.lstrip("+-").isdigit() for text in texts):
             return "numbers with decimals"
+    if all(find_split(text, {}) for text in texts):
+        return "names of splits; to use them, call it 'split'"
     distinct = len(set(texts))
     words = sum(len(text.split()) for text in texts) / len(texts)
     if distinct > len(texts) / 2 and (distinct > _MOST_CLASSES or words >= _FREE_TEXT_WORDS):
