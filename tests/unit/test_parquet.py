@@ -86,6 +86,8 @@ def test_a_column_that_is_not_used_is_not_read(tmp_path):
     columns = {"image": ["1.jpg"], "task": ["wing"], "label": ["plain"], "taken": OUT_OF_RANGE}
     found = read_annotations([write(touch(tmp_path, "1.jpg"), columns)], [WING])
     assert rows_of(found) == [("1.jpg", "wing", "yn", "")]
+    (note,) = found.notes
+    assert "1 column not read, 'taken'" in note
 
 
 def test_a_value_that_cannot_be_read_is_an_error_in_one_line(tmp_path):

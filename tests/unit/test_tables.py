@@ -255,6 +255,13 @@ def test_a_table_without_a_column_of_tasks_has_the_run_s_only_task_with_its_clas
     assert found.rows["task"].tolist() == ["beak", "beak"]
 
 
+def test_columns_that_are_not_read_leave_a_note(home):
+    root = home("image,label,Subset,groups,\na.jpg,long,test,1,\nb.jpg,hooked,train,2,\n")
+    (note,) = [note for note in read_annotations([root], None).notes if "not read" in note]
+    known = "those that are read are called image, task, label, split, group"
+    assert note == f"labels.csv: 2 columns not read, 'subset, groups'; {known}"
+
+
 def test_a_table_with_a_column_of_tasks_precedes_one_without(home):
     home("image,label\na.jpg,hooked\nb.jpg,hooked\n", "first.csv")
     found = read_annotations([home(PLAIN)], [BEAK])

@@ -13,7 +13,7 @@ from typing import Any
 
 from heatcrop.data.readers.collect import Collector
 from heatcrop.data.readers.places import finder
-from heatcrop.data.readers.table import COLUMNS, NEEDED, make_reader
+from heatcrop.data.readers.table import COLUMNS, NEEDED, make_reader, note_unread
 from heatcrop.errors import DataError
 
 ENDINGS = (".parquet",)
@@ -30,7 +30,8 @@ def fits(path: Path) -> bool:
 
 
 def _rows(collector: Collector) -> Iterator[tuple[str, dict[str, str]]]:
-    for source, row in read_rows(collector, collector.root.source, NEEDED, _KNOWN):
+    note_unread(collector, columns(collector.root.source))
+    for source, row in read_rows(collector, collector.root.source, NEEDED, COLUMNS):
         yield source, {column: as_text(value) for column, value in row.items()}
 
 

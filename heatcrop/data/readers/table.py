@@ -18,6 +18,7 @@ from heatcrop.data.readers.packed import PACKED
 from heatcrop.data.readers.places import choose_file, files_in
 from heatcrop.data.readers.root import Root, clean_image
 from heatcrop.errors import DataError
+from heatcrop.wording import counted
 
 ENDINGS = (".csv", ".tsv", ".tab", *PACKED)
 NEEDED = ("image", "label")
@@ -74,6 +75,7 @@ def make_reader(
         """Yield source, task and columns of the rows; note where the task is that of all."""
         rows, only = iter(list_rows(collector)), ""
         first = list(itertools.islice(rows, 1))
+        note_unread(collector, first[0][1] if first else ())
         if first and "task" not in first[0][1]:
             first += rows
             only = name_task(collector, {row["label"] for _, row in first})
@@ -99,6 +101,14 @@ read, find_labels = make_reader(
         collector.root.source, NEEDED, ", and optionally 'task', 'split' and 'group'"
     )
 )
+
+
+def note_unread(collector: Collector, columns: Iterable[str]) -> None:
+    """Note which columns of the current root's table are not read."""
+    if unread := [column for column in columns if column not in COLUMNS]:
+        where, shown = collector.root.name(collector.root.source), ", ".join(unread)[:200]
+        n, known = counted(len(unread), "column(s)"), ", ".join(COLUMNS)
+        collector.notes.append(f"{where}: {n} not read, {shown!r}; those that are read are called {known}")
 
 
 def first_row(path: Path) -> list[str]:
