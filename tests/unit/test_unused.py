@@ -1,6 +1,7 @@
 """Images that no annotation names, and files beside the annotations that are not read."""
 
 import io
+import shutil
 import zipfile
 
 import pytest
@@ -172,6 +173,32 @@ def test_files_beside_many_images_are_one_problem(birds):
 def test_other_files_are_no_problem(birds, name, text):
     write(birds / name, text)
     assert read_annotations([birds], [Task("birds", BEAK.classes)]).problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "cause"),
+    [
+        (
+            "labels.csv",
+            "filename,class\n1.jpg,a\n3.jpg,b\n",
+            "labels.csv: resembles annotations and is not used",
+        ),
+        (
+            "a.csv",
+            "image,task,label\nlong/3.jpg,w,a\nlong/4.jpg,w,b,x\n",
+            "a.csv:3: 4 columns; the header has 3",
+        ),
+        ("boxes_true.csv", "image,task,x0,y0,x1,y1\nlong/3.jpg,birds,1,2,3,4\n", ""),
+    ],
+)
+def test_the_error_of_a_task_with_one_class_names_what_is_not_used(birds, name, text, cause):
+    shutil.rmtree(birds / "hooked")
+    write(birds / name, text)
+    with pytest.raises(DataError) as error:
+        read_annotations([birds], None)
+    reason, _, rest = str(error.value).partition("; at least two are needed")
+    assert reason.endswith("has 1 class")
+    assert rest.startswith(f"; {cause}") if cause else not rest
 
 
 def test_a_layout_that_is_chosen_leaves_documents_in_others_unmentioned(birds):

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from heatcrop.data.readers import coco, cvat, fashionai, folders, label_studio, metadata, parquet, table
-from heatcrop.data.readers.collect import Annotations, Collector, FindSplit, find_split, split_in
+from heatcrop.data.readers.collect import (
+    REGIONS_TABLE,
+    Annotations,
+    Collector,
+    FindSplit,
+    find_split,
+    split_in,
+)
 from heatcrop.data.readers.infer import Inferred, tasks_of
 from heatcrop.data.readers.places import files_in
 from heatcrop.data.readers.root import NO_ACCESS, Access, Root
@@ -91,7 +98,7 @@ def read_annotations(
     opened, problems = _open_roots(roots, layout, splits, access)
     reasons, notes = dict.fromkeys(left_out, ""), []
     if tasks is None:
-        found = _infer(opened, splits)
+        found = _infer(opened, splits, others)
         tasks = [task for task in found.tasks if task.name not in left_out]
         notes, reasons = found.notes, found.left_out | reasons
     collector = Collector(tasks, splits, reasons)
@@ -141,7 +148,7 @@ def _describe(path: Path, how: str) -> str:
     return ""
 
 
-def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inferred:
+def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str], others: Sequence[Path]) -> Inferred:
     """Infer the tasks of all roots together; one task's classes may be spread over them."""
     labels, collector = [], Collector(FASHIONAI, splits)
     named: dict[str, list[str]] = {}
@@ -163,11 +170,17 @@ def _infer(opened: Sequence[tuple[Root, str]], splits: Mapping[str, str]) -> Inf
         name = _source_name(first)
         reasons = [*faults, *(f"{name}: {reason}" for reason in found.left_out.values()), *collector.problems]
         reasons += [f"{name}: no class is found; {note}" for note in collector.counted_notes()]
-        reasons += [f"{source}: {reason}" for *_, source, reason in collector.rejected]
+        rejected = [f"{source}: {reason}" for *_, source, reason in collector.rejected[:1]]
         nothing = "the data holds no task; name them under data.tasks in the configuration"
         if collector.files and not labels:
             nothing = "no row with an image; expected one row per image below the header"
-        raise DataError(next(iter(reasons), f"{name}: {nothing}"))
+        # What is rejected or not used may be why the others are no task.
+        n_problems = len(collector.problems)
+        for root, how in opened:
+            describe, known = functools.partial(_describe, how=how), [*others, root.folder / REGIONS_TABLE]
+            report_unused(collector, root, describe, images=False, others=known)
+        causes = [*[*reasons, *rejected, f"{name}: {nothing}"][:1], *rejected]
+        raise DataError("; ".join(dict.fromkeys([*causes, *collector.problems[n_problems:][:1]])))
     return found
 
 
