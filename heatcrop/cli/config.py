@@ -287,11 +287,12 @@ class Config(Section):
             plans = _Plans.model_validate(values)
         except ValidationError as error:
             raise ValueError(error_line(error.errors()[0], where)) from None
-        if plans.crop.rule.spread and plans.cam.heatmap not in ("evidence", "spread"):
-            raise ValueError(
-                f"{where + '.' * bool(where)}crop.rule.spread: stage 1 makes such heatmaps besides evidence; "
-                f"cam.heatmap is {plans.cam.heatmap}: set cam.heatmap=spread instead"
-            )
+        for name, rule in (("rule", plans.crop.rule), ("first", plans.crop.first)):
+            if rule is not None and rule.spread and plans.cam.heatmap not in ("evidence", "spread"):
+                raise ValueError(
+                    f"{where + '.' * bool(where)}crop.{name}.spread: stage 1 makes such heatmaps besides "
+                    f"evidence; cam.heatmap is {plans.cam.heatmap}: set cam.heatmap=spread instead"
+                )
         return plans.cam, plans.crop, plans.finetune
 
     def plans(self, task: Task) -> tuple[CamPlan, CropPlan, FinetunePlan]:

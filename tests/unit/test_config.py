@@ -177,10 +177,11 @@ def test_merged_keys_may_be_set_again(read):
     assert config.plans(resolve("neck"))[0].heatmap == "plain"
 
 
-def test_a_spread_besides_heatmaps_of_the_predicted_class_is_refused(read):
-    text = "tasks: {neck: {cam: {heatmap: plain}, crop: {rule: {spread: true}}}}"
-    assert "tasks.neck.crop.rule.spread: stage 1 makes such heatmaps" in refused(read, text)
-    assert read(text.replace("plain", "evidence")).plans(resolve("neck"))[1].rule.spread
+@pytest.mark.parametrize("rule", ["rule", "first"])
+def test_a_spread_besides_heatmaps_of_the_predicted_class_is_refused(read, rule):
+    text = f"tasks: {{neck: {{cam: {{heatmap: plain}}, crop: {{{rule}: {{spread: true}}}}}}}}"
+    assert f"tasks.neck.crop.{rule}.spread: stage 1 makes such heatmaps" in refused(read, text)
+    assert getattr(read(text.replace("plain", "evidence")).plans(resolve("neck"))[1], rule).spread
 
 
 def test_all_mistakes_are_reported_at_once(read):
