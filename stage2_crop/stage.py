@@ -84,9 +84,11 @@ class CropStage(Stage):
             file.unlink(missing_ok=True)
         rule, curve, known = plan.first or plan.rule, [], self._known_rows
         if plan.search.pictures and not len(self._search_rows):
+            few = f"; raise crop.search.pictures, which is {plan.search.pictures}"
             log(
                 f"{self.data.task.short}: the crop rule is not searched, but taken as it is set: that takes "
                 f"{_MIN_SEARCH_ROWS} images of two classes that a network did not train on"
+                f"{few if plan.search.pictures < _MIN_SEARCH_ROWS else ''}"
             )
         elif not plan.search.pictures:
             log(f"{self.data.task.short}: the crop rule is not searched, but taken as it is set")

@@ -65,6 +65,13 @@ def test_without_a_search_the_configured_rule_is_used(finished_run):
     assert None not in completed.values()
 
 
+@pytest.mark.parametrize("pictures", [29, 30])
+def test_a_setting_that_is_too_small_for_a_search_is_named(call, folder, pictures):
+    printed = " ".join(crop(call, folder, "--set", f"crop.search.pictures={pictures}").split())
+    assert "that takes 30 images of two classes" in printed
+    assert ("raise crop.search.pictures, which is 29" in printed) == (pictures == 29)
+
+
 def test_the_spread_over_all_classes_gives_crops_and_is_zoomed(call, home, folder, monkeypatch):
     monkeypatch.chdir(home)
     data, usual = reload_dataset(RunFolder(folder.path.parent)).tasks[NECK], np.load(folder.zoomed)
