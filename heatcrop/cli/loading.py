@@ -21,7 +21,7 @@ from heatcrop.data.readers import read_annotations
 from heatcrop.data.readers.root import Access
 from heatcrop.data.splits import assign_splits, group_copies
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
-from heatcrop.errors import DataError, RunError, UsageError
+from heatcrop.errors import PROGRAM, DataError, RunError, UsageError
 from heatcrop.files import write_table
 from heatcrop.rendered import missing_tasks, write_dataset
 from heatcrop.runs.folder import RunFolder
@@ -117,11 +117,11 @@ def load_dataset(
         rows = rows.groupby(same, sort=False, observed=True).head(config.data.limit_per_class)
     rows, unreadable = _surveyed(rows, config, folder, keep)
     rejected = pd.concat([rejected, unreadable], ignore_index=True) if len(unreadable) else rejected
-    if folder is not None and keep:
-        write_table(folder.rejected, rejected)
+    if (kept := folder if keep else None) is not None:
+        write_table(kept.rejected, rejected)
     if strict:
-        _refuse_many_rejected(rejected, len(rows), config, folder)
-    if len(rejected) and folder is not None:
+        _refuse_many_rejected(rejected, len(rows), config, kept)
+    if len(rejected) and kept is not None:
         notes.append(f"{counted(len(rejected), 'row(s)')} rejected, see rejected.csv")
     rows = rows.assign(group=group_copies(rows))
     splits = assign_splits(rows, config.data.val_share, config.data.test_share, config.seed)
@@ -229,11 +229,11 @@ def _refuse_many_rejected(
     if count <= allowed * total:
         return
     example = rejected.iloc[0]
-    table = f"all of them are in {folder.rejected}; " if folder is not None else ""
+    table = f"{PROGRAM} check lists the reasons" if folder is None else f"all are in {folder.rejected}"
     more = min(1.0, count / total + 0.01)
     raise RunError(
         f"{count} of {total} rows cannot be used ({count / total:.1%}, more than the allowed {allowed:.1%}), "
-        f"for instance {example['source']}: {example['reason']}; {table}"
+        f"for instance {example['source']}: {example['reason']}; {table}; "
         f"fix them, or allow more: --set data.max_rejected_share={more:.2f}"
     )
 

@@ -91,6 +91,14 @@ def test_too_many_rejected_rows_are_listed_in_a_file(too_many_rejected):
     assert folder.rejected.is_file()
 
 
+def test_a_file_that_is_not_written_is_not_named(root, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(RunError, match="check lists the reasons; fix them") as caught:
+        load_dataset(config_of(root, max_rejected_share=0.02), [], folder, keep=False)
+    assert str(folder.path) not in str(caught.value)
+    assert load_dataset(config_of(root), [], folder, keep=False).notes == []
+
+
 def test_the_error_for_too_many_rejected_rows_suggests_a_bound_that_works(root, too_many_rejected):
     folder, message = too_many_rejected
     _, found, suggested = message.partition("data.max_rejected_share=")
