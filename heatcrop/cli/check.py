@@ -16,12 +16,17 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.estimate import Cost, expected_cost
 from heatcrop.cli.loading import load_dataset
 from heatcrop.cli.machine import memory_lines, report_machine
+from heatcrop.cli.run_folders import refuse_foreign
+from heatcrop.cli.startup import refuse_single_of_shared
 from heatcrop.cli.tables import cost_table, new_table
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import format_letters
 from heatcrop.data.splits import identical_groups, leakage
 from heatcrop.errors import EngineError, WeightsError
+from heatcrop.nets.weights.zoo_files import weights_file
+from heatcrop.runs.folder import STAGES, RunFolder
 from heatcrop.runs.progress import console, format_duration, log
+from heatcrop.runs.records import refuse_old_records
 from heatcrop.wording import counted
 from stage1_cam.stage import fold_notes, fold_rows
 
@@ -34,14 +39,17 @@ _RARE = 10
 """How many times as many images another class has, for a class to be reported as misspelt."""
 
 
-def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -> int:
+def check(config: Config, wanted: list[str], folder: RunFolder, speed: bool = True) -> int:
     """Print tables on data and machine; return the number of problems found.
 
     The disk of the run folder must have enough space. With `speed`, a few images pass through the networks,
-    to estimate time and disk space.
+    to estimate time and disk space. RunError or UsageError where a run would be refused.
     """
+    refuse_foreign(folder)
+    refuse_old_records(folder)
+    refuse_single_of_shared(config, wanted, STAGES)
     devices = report_machine(config)
-    dataset = load_dataset(config, wanted, None, strict=False)
+    dataset = load_dataset(config, wanted, folder, strict=False, keep=False)
     console.print(_images_table(dataset.tasks))
     console.print(_classes_table(dataset.tasks))
     for note in (*dataset.notes, *dataset.problems):
@@ -60,10 +68,12 @@ def check(config: Config, wanted: list[str], folder: Path, speed: bool = True) -
     if devices is None:  # reported above
         return problems + 1
     try:
+        weights_file(config.network.weights)
         lines, unfit = memory_lines(config, dataset.tasks, devices)
         for line in lines:
             log(line)
-        return problems + unfit + (_report_cost(expected_cost(config, dataset.tasks), folder) if speed else 0)
+        problems += unfit
+        return problems + (_report_cost(expected_cost(config, dataset.tasks), folder.path) if speed else 0)
     except (EngineError, WeightsError) as error:
         log(f"the networks cannot be built: {error}")
         return problems + 1

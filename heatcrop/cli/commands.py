@@ -236,7 +236,7 @@ def check(
     from heatcrop.cli.run_folders import run_folder
 
     configured = _config(config, data, settings, jobs)
-    problems = check_all(configured, task or [], run_folder(configured, out).path, speed)
+    problems = check_all(configured, task or [], run_folder(configured, out), speed)
     if problems:
         raise RunError(f"{counted(problems, 'problem(s)')} found, see above")
     log("no problems found")

@@ -12,6 +12,7 @@ import pytest
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.estimate import _at_once, _by_stage, _candidates, _Speed
 from heatcrop.cli.loading import load_dataset
+from heatcrop.data.listing import RUN_HEADER
 from heatcrop.runs.progress import console
 from heatcrop.timing import Spent
 from stage2_crop.plan import CropPlan, SearchPlan
@@ -154,11 +155,35 @@ def test_a_disk_that_is_too_small_is_a_problem(check, monkeypatch):
     assert "1 problem found" in printed
 
 
-def test_weights_that_are_missing_are_a_problem(check):
-    code, printed = check("--task", "neck", "--set", "network.weights=nowhere.params")
+@pytest.mark.parametrize("words", [(), ("--no-speed",)])
+def test_weights_that_are_missing_are_a_problem(check, words):
+    code, printed = check("--task", "neck", "--set", "network.weights=nowhere.params", *words)
     assert code == 1
     assert "nowhere.params" in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "reason"),
+    [
+        (("--out", "data"), 1, "data: has files that are not a run's"),
+        (("--out", "new", "--set", "data.excluded=[new/own.csv]"), 1, "this run writes the file again"),
+        (("--task", "neck", "--set", "network.shared_trunk=true"), 2, "give --all instead"),
+    ],
+)
+def test_what_a_run_refuses_is_refused(check, words, expected, reason):
+    code, printed = check("--no-speed", *words)
+    assert code == expected
+    assert reason in " ".join(printed.split())
+
+
+def test_a_run_folder_of_an_earlier_version_is_refused(check, tmp_path):
+    (tmp_path / "config.yaml").write_text(RUN_HEADER)
+    (tmp_path / "neck").mkdir()
+    (tmp_path / "neck" / ".crop.json").write_text('{"fingerprint": ""}')
+    code, printed = check("--no-speed", "--out", tmp_path)
+    assert code == 1
+    assert "neck was made by an earlier version" in " ".join(printed.split())
 
 
 @pytest.fixture
