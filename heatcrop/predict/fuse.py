@@ -72,7 +72,7 @@ def write_ensemble(
 def _fit_task(data: TaskData, predictions: dict[str, np.ndarray]) -> TaskEnsemble:
     rows = data.rows("val", labelled=True)
     if not len(rows):
-        log(f"{data.task.name}: there is no validation image; all members get the same weight")
+        log(f"{data.task.name}: there is no validation image; all that predict it get the same weight")
 
     def fit(left_out: str | None = None) -> Ensemble:
         members = [p[rows] for name, p in predictions.items() if name != left_out]

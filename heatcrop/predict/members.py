@@ -87,14 +87,15 @@ def run_member(
 def file_member(
     name: str, path: Path, first: RunFolder, known: Sequence[Task], tasks: dict[str, TaskData]
 ) -> Member:
-    """Read a submission file, and check that it has every image of the tasks where it can get a weight."""
+    """Read a submission file, and check that it has every image of the tasks where it gets a weight."""
     found = read_submission(path, known)
-    predictions, without = {}, []
+    predictions: dict[str, np.ndarray] = {}
+    without: dict[str, list[str]] = {}
     for task, data in tasks.items():
         val = [data.images[i] for i in data.rows("val", labelled=True)]
         rows = found.get(task, {})
-        if rows.keys().isdisjoint(val):
-            without.append(task)
+        if rows.keys().isdisjoint(val or data.images):
+            without.setdefault("a validation image" if val else "an image", []).append(task)
             continue
         for split, expected in (("validation", val), ("test", [data.images[i] for i in data.rows("test")])):
             missing = sorted(set(expected) - rows.keys())
@@ -104,11 +105,11 @@ def file_member(
                     f"instance {missing[0]}; expected all of them, as in {first.task(task).fused_csv}"
                 )
         predictions[task] = _aligned(data, list(rows), np.stack([row.values for row in rows.values()]))
-    if without:
-        where = "any task" if not predictions else ", ".join(without)
+    for image, names in without.items():
+        where = "any task" if len(names) == len(tasks) else ", ".join(names)
         log(
-            f"{path}: holds no row of a validation image of {where}, so it gets no weight there; add its "
-            f"predictions of the val images of {first.task(without[0]).fused_csv}"
+            f"{path}: holds no row of {image} of {where}, so it gets no weight there; add its predictions of "
+            f"the images of {first.task(names[0]).fused_csv}"
         )
     return Member(name, "csv", path, predictions)
 

@@ -362,12 +362,15 @@ def test_without_validation_members_get_equal_weights(world, fuse, tmp_path):
         config = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
         config["data"]["val_share"] = 0
         (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
-    code, text = fuse(*runs)
+    foreign = submission(world, tmp_path / "other.csv", tasks=("wing",))
+    code, text = fuse(*runs, "--csv", foreign)
     assert code == 0, text
-    assert "wing: there is no validation image; all members get the same weight" in text
-    task = json.loads((tmp_path / "out" / "weights.json").read_text())["tasks"]["wing"]
-    assert task["weights"] == {"a": 0.5, "b": 0.5}
-    assert task["rows"] == 0
+    assert "wing: there is no validation image; all that predict it get the same weight" in text
+    assert f"{foreign}: holds no row of an image of tail, so it gets no weight" in text
+    tasks = json.loads((tmp_path / "out" / "weights.json").read_text())["tasks"]
+    assert tasks["wing"]["weights"] == pytest.approx({"a": 1 / 3, "b": 1 / 3, "other.csv": 1 / 3})
+    assert tasks["tail"]["weights"] == {"a": 0.5, "b": 0.5, "other.csv": 0}
+    assert tasks["wing"]["rows"] == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["split"] == "test"
     assert metrics["tasks"]["wing"]["n"] == N["test"] + N["val"]
