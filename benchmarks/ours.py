@@ -25,7 +25,7 @@ from heatcrop.nets.maps import MapPlan
 from heatcrop.predict.predictor import open_pipeline
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import write_arrays
-from heatcrop.runs.progress import silence
+from heatcrop.runs.progress import forward_to
 from heatcrop.training.augment import Augmentation
 from heatcrop.training.batches import Images, batched
 from heatcrop.training.fit import fit
@@ -242,5 +242,5 @@ MAKERS: dict[str, Callable[..., Workload]] = {
 }
 
 if __name__ == "__main__":
-    silence()
+    forward_to(lambda _: None)  # to show progress would take time
     serve(MAKERS)

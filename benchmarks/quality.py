@@ -47,11 +47,11 @@ from heatcrop.metrics.fusion import Fusion, fit_fusion, fuse
 from heatcrop.metrics.localisation import true_boxes
 from heatcrop.predict.predictor import open_onnx
 from heatcrop.predict.trained_run import describe_run
-from heatcrop.runs.executors import InlineExecutor, open_executor, run_calls
+from heatcrop.runs.executors import InlineExecutor, open_executor
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.metrics import sure_figures
 from heatcrop.runs.predictions import read_arrays, read_branches, write_arrays
-from heatcrop.runs.progress import log, silence
+from heatcrop.runs.progress import log
 from heatcrop.runs.reading import read_json
 from heatcrop.runs.records import fingerprint
 from heatcrop.runs.thresholds import read_points, update_thresholds
@@ -156,7 +156,6 @@ class Unit:
 
 def measure(unit: Unit) -> None:
     """Run every arm of one seed on one task, and save predictions and localisation."""
-    silence()
     config, data, files = unit.config.changed("runtime", threads=1), unit.data, unit.task_folder
     runner = unit.runner(config)
     InlineExecutor().run([(runner.perform, run_group(runner, unit.group, STAGES, [unit.name]))])
@@ -419,7 +418,7 @@ def main(
     ]
     if outdated := [(unit,) for unit in units if not unit.is_current()]:
         with open_executor(jobs, isolated=True) as executor:
-            run_calls(executor, measure, outdated)
+            executor.run([(measure, (step for step in [outdated]))])
     measured: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in dataset.tasks}
     for unit in units:
         measured[unit.name].append(read_arrays(unit.path) | {"promised": promised(unit)})

@@ -72,19 +72,6 @@ def merge_graphs(graphs: Sequence[JobGraph]) -> JobGraph:
         running = {graph: [next(found) for _ in step] for graph, step in steps}
 
 
-def run_calls(
-    executor: Executor, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
-) -> list[Any]:
-    """Call a function with each tuple of arguments; return the results in order."""
-    results: list[Any] = []
-
-    def graph() -> JobGraph:
-        results.extend((yield list(calls)))
-
-    executor.run([(function, graph())])
-    return results
-
-
 @contextlib.contextmanager
 def open_executor(workers: int, scheduler: str | None = None, isolated: bool = False) -> Iterator[Executor]:
     """Start an executor that does so many jobs at once, for the length of the block.

@@ -35,15 +35,8 @@ from heatcrop.wording import counted
 console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 _LINE_SECONDS, _FORWARD_SECONDS = 10.0, 0.2
 
-_silent = False
 _forward: Callable[[tuple[Any, ...]], Any] | None = None  # to the process that shows this one's messages
 _keys = itertools.count()
-
-
-def silence() -> None:
-    """Show no progress of this process, because it measures time beside others."""
-    global _silent
-    _silent = True
 
 
 def forward_to(send: Callable[[tuple[Any, ...]], Any]) -> None:
@@ -66,9 +59,6 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
     `total` is None if it is unknown. Many small steps that are forwarded become few large ones.
     """
-    if _silent:
-        yield lambda _: None
-        return
     key = f"{socket.gethostname()} {os.getpid()} {next(_keys)}"
     lock, waiting, sent = threading.Lock(), 0, 0.0
     with contextlib.nullcontext(_forward) if _forward is not None else _display() as send:

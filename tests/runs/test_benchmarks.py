@@ -289,7 +289,6 @@ def unmeasured(tiny_home, finished_run):
     """One seed and one task of the finished tiny run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tiny_home)
-        patch.setattr("benchmarks.quality.silence", lambda: None)
         config, folder = read_config(Path("tiny.yaml")), RunFolder(tiny_home / "measured")
         shutil.copytree(finished_run, folder.path, symlinks=True)
         dataset = load_dataset(config, [], folder)

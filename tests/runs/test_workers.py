@@ -19,11 +19,22 @@ import pytest
 
 from heatcrop.cli.errors import explain
 from heatcrop.errors import RunError
-from heatcrop.runs.executors import InlineExecutor, open_executor, run_calls
+from heatcrop.runs.executors import InlineExecutor, open_executor
 from heatcrop.runs.folder import RunFolder
 from tests.tiny_run import ROOT, TASKS, differences, pipeline, wait_until
 
 NECK = TASKS[0]
+
+
+def run_calls(executor, function, calls):
+    """Call a function with each tuple of arguments; return the results in order."""
+    results = []
+
+    def graph():
+        results.extend((yield list(calls)))
+
+    executor.run([(function, graph())])
+    return results
 
 
 def leave_note(folder, name, after=""):
@@ -126,7 +137,7 @@ def test_a_job_that_kills_every_worker_is_reported_in_one_line():
 # Started as a program of its own, because it is killed.
 PARENT = """
 import os, sys, time
-from heatcrop.runs.executors import open_executor, run_calls
+from heatcrop.runs.executors import open_executor
 
 def sleep(path):
     open(path, "w").write(str(os.getpid()))
@@ -134,7 +145,7 @@ def sleep(path):
 
 if __name__ == "__main__":
     with open_executor(2) as executor:
-        run_calls(executor, sleep, [(path,) for path in sys.argv[1:]])
+        executor.run([(sleep, (step for step in [[(path,) for path in sys.argv[1:]]]))])
 """
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from heatcrop.runs.executors import InlineExecutor, merge_graphs, open_executor, run_calls
+from heatcrop.runs.executors import InlineExecutor, merge_graphs, open_executor
 
 
 def graph(name, steps, log):
@@ -68,10 +68,6 @@ def test_merged_graphs_may_end_at_different_steps(graphs):
     InlineExecutor().run([(label, merged)])
     for number, steps in enumerate(graphs):
         assert [len(results) for name, results in log if name == str(number)] == steps
-
-
-def test_calls_return_their_results_in_order():
-    assert run_calls(InlineExecutor(), pow, [(2, 3), (3, 2), (5, 1)]) == [8, 9, 5]
 
 
 def test_one_worker_is_this_process():
