@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from heatcrop.data.dataset import survey_images
 from heatcrop.data.images import SUFFIXES
 from heatcrop.data.labels import DECIMALS, join_probabilities
 from heatcrop.data.listing import find_below, skip_lines
-from heatcrop.data.readers.lines import DELIMITERS, are_numbered, read_lines
-from heatcrop.data.readers.root import CONTROL, CONTROL_REASON
+from heatcrop.data.readers.collect import Collector
+from heatcrop.data.readers.root import CONTROL, CONTROL_REASON, Access, Root, clean_image
 from heatcrop.data.readers.table import ENDINGS
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
@@ -50,43 +49,32 @@ def find_images(source: Path) -> list[Image]:
     if source.exists() and not source.is_file():  # opening a pipe would wait for its other end
         raise DataError(f"{source}: is no regular file; give an image, a folder of images or a CSV file")
     if source.name.casefold().endswith(ENDINGS):
-        return [Image(name, _spelled(source.parent, name)) for name in _from_csv(source)]
+        return _from_csv(source)
     if not source.is_file():
         raise DataError(f"{source}: no such image, folder or CSV file")
     return [Image(source.name, str(source))]
 
 
-def _from_csv(source: Path) -> list[str]:
+def _from_csv(source: Path) -> list[Image]:
     """List the images that a table names in its column ``image``, each once; log what is left out."""
-    header: list[str] = []
-    rows: list[tuple[int, list[str]]] = []
-    names: dict[str, int] = {}  # with the line
-    skipped: list[tuple[str, str]] = []
-    for line, fields, fault in read_lines(source, delimiters=DELIMITERS):
-        place = f"{source.name}:{line}"
-        if fault:
-            skipped.append((place, fault))
-        elif fields and header:
-            rows.append((line, fields))
-        elif fields:
-            header = [field.casefold() for field in fields]
-            if "image" not in header:
-                raise DataError(
-                    f"{source}:{line}: no column 'image'; found {','.join(fields)[:200]}; name the column of "
-                    "the images so"
-                )
-    if are_numbered([fields for _, fields in rows], len(header)):
-        header = ["", *header]
-    for line, fields in rows:
-        place, column = f"{source.name}:{line}", header.index("image")
-        name = fields[column].replace("\\", "/") if column < len(fields) else ""
+    folder, collector = source.parent, Collector(())
+    prefix = "" if folder == Path() else f"{folder.as_posix()}/"
+    root = Root(folder, source, prefix, access=Access(follow_links=True))
+    collector.start(root)
+    images: dict[str, Image] = {}  # by path
+    for place, row in collector.table(source, ("image",)):
+        name, _ = clean_image(row["image"])  # here it may be outside the table's folder
+        path = str(folder / (name if os.path.isabs(name) else root.find(name)[0]))
         if not name:
-            skipped.append((place, "rows without a name in the column 'image'; add it"))
-        elif names.setdefault(name, line) != line:
-            skipped.append((place, "rows that name an image again, which is predicted once"))
+            collector.reject("", "", place, "rows without a name in the column 'image'; add it")
+        elif path in images:
+            collector.reject(name, "", place, "rows that name an image again, which is predicted once")
+        else:
+            images[path] = Image(name, path)
+    skipped = [(os.path.basename(place), reason) for *_, place, reason in collector.rejected]
     fix = "names no image below its header; give one per row in the column 'image'"
-    _report(source, names, skipped, fix)
-    return list(names)
+    _report(source, images, skipped, fix)
+    return list(images.values())
 
 
 def _report(source: Path, found: Sized, skipped: Sequence[tuple[str, str]], empty: str) -> None:
@@ -96,15 +84,6 @@ def _report(source: Path, found: Sized, skipped: Sequence[tuple[str, str]], empt
         raise DataError("; ".join([f"{source}: {empty}", *lines]))
     for line in lines:
         log(f"{source}: {line}")
-
-
-def _spelled(folder: Path, name: str) -> str:
-    """Return the path of an image; where it is missing, of one whose name has the same letters.
-
-    Accents are stored as one character or as two: macOS writes them apart, most tables together.
-    """
-    paths = [str(folder / unicodedata.normalize(form, name)) for form in ("NFC", "NFD")]
-    return next(filter(os.path.exists, [str(folder / name), *paths]), str(folder / name))
 
 
 def predict_images(

@@ -73,7 +73,7 @@ def test_a_mistake_is_reported_in_one_line_and_writes_nothing(call, tiny_home, w
         ("nowhere", ["nowhere", "no such "]),
         ("empty", ["empty", "holds no "]),
         ("bad", ["no readable ", "0.jpg"]),
-        ("noimage.csv", ["noimage.csv:1", "no column 'image'", "photo"]),
+        ("noimage.csv", ["noimage.csv:1", "lacks image", "photo"]),
         ("nothing.csv", ["nothing.csv"]),
     ],
 )

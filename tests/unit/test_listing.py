@@ -299,10 +299,28 @@ def test_accents_may_be_stored_in_another_form(tmp_path, listed, stored):
     assert image.path == str(tmp_path / stored)
 
 
+def test_an_image_is_listed_once_whatever_its_spelling(tmp_path, capsys):
+    put(tmp_path, "photos/0.jpg")
+    listed = ("Photos/0.JPG", "./photos/0.jpg", "photos/0.jpg", tmp_path / "photos" / "0.jpg")
+    [image] = find_images(table(tmp_path, "\n".join(["image", *map(str, listed)])))
+    assert image.path == str(tmp_path / "photos" / "0.jpg")
+    assert "3 skipped, for instance list.csv:3: rows that name an image again" in capsys.readouterr().err
+
+
+def test_a_table_may_name_images_outside_its_folder(tmp_path):
+    put(tmp_path, "photos/0.jpg", "photos/1.jpg", "lists/2.jpg")
+    (tmp_path / "lists" / "link.jpg").symlink_to(tmp_path / "photos" / "1.jpg")
+    images = find_images(table(tmp_path / "lists", "image\n../photos/0.jpg\nlink.jpg\n"))
+    assert [os.path.realpath(image.path) for image in images] == [
+        str(tmp_path / "photos" / "0.jpg"),
+        str(tmp_path / "photos" / "1.jpg"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("file,label\na.jpg,x\n", "list.csv:1: no column 'image'; found file,label"),
+        ("file,label\na.jpg,x\n", "list.csv:1: the header 'file,label' lacks image"),
         ("image\n", "names no image"),
     ],
 )
