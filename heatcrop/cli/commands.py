@@ -203,6 +203,7 @@ def stage(
     import pipeline
     from heatcrop.cli.startup import serve_training
     from heatcrop.cli.tables import times_table
+    from heatcrop.runs.reading import run_again
 
     configured, stages = _config(config, data, settings, jobs), (name,)
     if serve_training(configured, scheduler):
@@ -213,7 +214,7 @@ def stage(
     for task_name in dataset.tasks:
         log(f"{task_name}: {folder.task(task_name).path / left}")
         if name != "finetune" and not folder.task(task_name).finished:
-            log(f"{task_name}: its later stages are to run: {folder.command('run', '--task', task_name)}")
+            log(f"{task_name}: its later stages are to run: {run_again(folder, task_name)}")
     if name == "finetune" and folder.metrics.is_file():
         log(f"scores and report are those of before: {PROGRAM} report --run {folder.path} writes them again")
     console.print(times_table(times))

@@ -19,6 +19,7 @@ from heatcrop.metrics.localisation import true_boxes
 from heatcrop.predict.formats import refuse_other_files, rounded, write_format
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import branch_file, read_arrays, read_branches
+from heatcrop.runs.reading import run_again
 
 
 def convert_run(folder: RunFolder, name: str, out: Path, wanted: Sequence[str], copy: bool) -> int:
@@ -57,7 +58,7 @@ def convert_run(folder: RunFolder, name: str, out: Path, wanted: Sequence[str], 
 def _records(folder: RunFolder, data: TaskData, dataset: Dataset, files: Sequence[str]) -> Iterator[Record]:
     task = folder.task(data.task.name)
     if not (file := branch_file(task, "fused")).is_file():
-        make = folder.command("run", "--task", data.task.short)
+        make = run_again(folder, data.task.name)
         raise RunError(f"{file}: is missing, though the task is finished; make it again: {make}")
     fused = read_branches(task, data)["fused"]
     crops = read_arrays(task.boxes, ("boxes",), len(data))["boxes"]

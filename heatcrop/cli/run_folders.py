@@ -17,7 +17,7 @@ from heatcrop.predict.description import read_description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.lock import locked
 from heatcrop.runs.progress import log
-from heatcrop.runs.reading import read_csv
+from heatcrop.runs.reading import read_csv, run_again
 from heatcrop.runs.records import refuse_old_records, rows_fingerprint
 from heatcrop.runs.swap import refuse_others, remove_remnants
 
@@ -125,10 +125,8 @@ def require_finished(folder: RunFolder, wanted: Sequence[str] = ()) -> list[Task
     chosen = [resolve(name, known_tasks(folder)) for name in wanted]
     for task in chosen:
         if task not in finished:
-            raise RunError(
-                f"{folder.path}: {task.name} is not finished; run it first: "
-                f"{folder.command('run', '--task', task.short)}"
-            )
+            again = run_again(folder, task.name)
+            raise RunError(f"{folder.path}: {task.name} is not finished; run it first: {again}")
     return chosen or finished
 
 

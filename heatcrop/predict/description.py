@@ -32,6 +32,7 @@ from heatcrop.metrics.fusion import Fusion
 from heatcrop.metrics.selective import OperatingPoint
 from heatcrop.nets.backbones import Backbone, InputForm
 from heatcrop.nets.classifier import OUTPUTS
+from heatcrop.runs.folder import RunFolder
 from heatcrop.training.views import TestViews
 from heatcrop.validation import CHECKED, error_line
 from stage2_crop.plan import CropRule
@@ -233,6 +234,8 @@ def read_description(path: Path) -> Description:
 
     Where it holds hashes, as an export's does, all its files are compared with them.
     """
+    run = RunFolder(path.parent)
+    fix = f"run it again: {run.command('run', '--all')}" if run.config.is_file() else "export the run again"
     try:
         text = path.read_bytes()
         header = _Header.model_validate_json(text, strict=True)
@@ -243,6 +246,6 @@ def read_description(path: Path) -> Description:
         _verify(path, text)
         return Description.model_validate_json(text, strict=True, context=path.parent)
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); export the run again") from None
+        raise RunError(f"{path}: cannot be read ({error.strerror}); {fix}") from None
     except ValidationError as error:
-        raise RunError(f"{path}: {error_line(error.errors()[0])}; export the run again") from None
+        raise RunError(f"{path}: {error_line(error.errors()[0])}; {fix}") from None

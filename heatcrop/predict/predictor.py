@@ -20,8 +20,9 @@ from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, find_devices
 from heatcrop.nets.inference import Runner, onnx_version, open_network
 from heatcrop.predict.description import Description, read_description
-from heatcrop.predict.trained_run import TrainedRun, describe_run, open_networks, require
+from heatcrop.predict.trained_run import TrainedRun, describe_run, open_networks
 from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.reading import missing
 from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
 from heatcrop.training.views import TestViews
@@ -213,7 +214,8 @@ def open_onnx(
     for task in tasks:
         one = description.tasks[task.name]
         for path in filter(None, (description.trunk, one.full.network, one.crop.network)):
-            require(path, f"run its stage again: {PROGRAM} run --task {task.short}")
+            if not path.is_file():
+                raise missing(path)
     remedy = "export the run again" if exported else ""
     # The last two stay open: tasks that share their networks follow one another.
     network = functools.lru_cache(maxsize=2)(lambda path: open_network(path, gpu, remedy))

@@ -22,6 +22,7 @@ from heatcrop.report.sheets import plan_sheets, write_overview, write_sheet
 from heatcrop.report.thumbs import write_gallery
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
+from heatcrop.runs.reading import run_again
 from heatcrop.runs.records import (
     TIMES,
     StageInputs,
@@ -231,7 +232,7 @@ def require_complete(folder: RunFolder, data: TaskData) -> None:
     if folder.task(data.task.name).finished:
         raise RunError(
             f"{folder.task(data.task.name).path}: a file of its first two stages is missing; run them again: "
-            f"{folder.command('run', '--task', data.task.short)}"
+            f"{run_again(folder, data.task.name)}"
         )
 
 

@@ -7,6 +7,7 @@ from tests.conftest import without_plots
 from tests.tiny_run import TASKS, differences
 
 TASK = TASKS[0]
+AGAIN = f"python pipeline.py run --task {TASK} --config"
 
 
 def fix_of(run):
@@ -88,7 +89,11 @@ def check_report(call, run_copy, command, name, damage, finding):
         ("report", "rule.json", ": is missing; python pipeline.py run --all --config"),
         ("report", "boxes.npz", ": is missing; python pipeline.py run --all --config"),
         ("convert", "boxes.npz", ": is missing; python pipeline.py run --all --config"),
-        ("convert", "stage3/predictions.npz", ": is missing, though the task is finished; make it again: "),
+        (
+            "convert",
+            "stage3/predictions.npz",
+            f": is missing, though the task is finished; make it again: {AGAIN}",
+        ),
     ],
 )
 def test_a_missing_file_of_a_finished_task_is_reported(
@@ -109,7 +114,7 @@ def test_a_report_without_a_finished_task_is_not_written(call, run_copy, no_plot
     (run_copy / TASK / "stage1" / "heatmaps.npy").unlink()
     code, printed = call("report", "--run", run_copy)
     assert code == 1
-    assert f"{run_copy / TASK}: a file of its first two stages is missing; run them again: " in printed
+    assert f"{run_copy / TASK}: a file of its first two stages is missing; run them again: {AGAIN}" in printed
     assert page.read_bytes() == before
 
 
@@ -164,6 +169,19 @@ def test_a_damaged_network_of_a_run_is_to_be_made_again(call, tiny_home, run_cop
     assert code == 1
     assert f"error: {path}: cannot be opened" in printed
     assert printed.endswith(f"; {fix_of(run_copy)}\n")
+
+
+@pytest.mark.parametrize(
+    ("lost", "finding"),
+    [(".nothing", "; run it again: "), ("heatcrop.json", ": is missing; ")],
+)
+def test_a_missing_network_of_a_run_is_to_be_made_again(call, tiny_home, run_copy, tmp_path, lost, finding):
+    RunFolder(run_copy).task(TASK).network(1).unlink()
+    (run_copy / lost).unlink(missing_ok=True)
+    words = ("--run", run_copy, "--out", tmp_path / "p.csv", "--engine", "onnx")
+    code, printed = call("predict", tiny_home / "data", *words)
+    assert code == 1
+    assert finding + RunFolder(run_copy).command("run", "--all") in printed
 
 
 def test_a_damaged_network_of_an_export_is_to_be_exported_again(call, tiny_home, finished_run, tmp_path):

@@ -150,6 +150,17 @@ def test_training_one_task_alone_is_refused(call, shared_run, words):
     assert "network.shared_trunk" in printed
 
 
+def test_a_task_that_is_not_finished_is_continued_with_all(call, shared_copy, tmp_path):
+    command = RunFolder(shared_copy).command("run", "--all")
+    options = ("--config", "tiny.yaml", "--out", shared_copy, *SHARED, *MARGIN)
+    code, printed = call("stage", "crop", "--task", "neck", *options)
+    assert code == 0
+    assert f"{NECK}: its later stages are to run: {command}" in printed
+    code, printed = call("convert", "--run", shared_copy, "--task", "neck", "--to", "coco", "--out", tmp_path)
+    assert code == 1
+    assert f"{NECK} is not finished; run it first: {command}" in printed
+
+
 @pytest.fixture
 def plan(call, shared_copy):
     def dry_run(*words):
