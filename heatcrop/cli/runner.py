@@ -26,6 +26,7 @@ from heatcrop.runs.executors import Executor, InlineExecutor, JobGraph
 from heatcrop.runs.folder import STAGES, RunFolder
 from heatcrop.runs.lock import read_note, working_for
 from heatcrop.runs.progress import format_duration, log
+from heatcrop.runs.reading import run_again
 from heatcrop.runs.records import (
     StageInputs,
     file_fault,
@@ -281,7 +282,9 @@ class StageRunner:
             record, needed = folder.record(before), getattr(folder, artefact)
             if not needed.is_file() or not record.is_file():
                 fault = "is missing" if not needed.is_file() else "was left by an unfinished or earlier run"
-                earlier = self.folder.command("stage", before, "--task", name)
+                together = before == "cam" and self.config.network.shared_trunk
+                tasks = ("--all",) if together else ("--task", name)
+                earlier = self.folder.command("stage", before, *tasks)
                 raise RunError(f"{needed} {fault}; run the stage before it first: {earlier}")
             require_same_rows(self.folder, name, self.inputs["cam", name].rows)
             if changed := why_outdated(record, self.inputs[before, name]):
@@ -328,5 +331,5 @@ def require_same_rows(folder: RunFolder, task: str, rows: str) -> None:
     if record is not None and record["inputs"]["rows"] != rows:
         raise RunError(
             f"{folder.task(task).predictions(1)}: belongs to other images, labels or splits than the data "
-            f"has now; run all stages again: {folder.command('run', '--task', task)}"
+            f"has now; run all stages again: {run_again(folder, task)}"
         )

@@ -31,7 +31,7 @@ from heatcrop.predict.description import (
 )
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.progress import log
-from heatcrop.runs.reading import read_json
+from heatcrop.runs.reading import read_json, run_again
 from heatcrop.runs.records import flatten, read_record
 from heatcrop.runs.thresholds import read_points
 from stage2_crop.plan import SearchedRule
@@ -64,10 +64,8 @@ class TrainedRun:
             if finished and not other:
                 usable.append(task)
                 continue
-            run = self.folder.command("run", *(("--all",) if self.shared else ("--task", task.name)))
-            fault = (
-                f"{self.folder.path}: {task.name} {other if finished else 'is not finished'}; run it: {run}"
-            )
+            fault, again = other if finished else "is not finished", run_again(self.folder, task.name)
+            fault = f"{self.folder.path}: {task.name} {fault}; run it first: {again}"
             if chosen:
                 raise RunError(fault)
             if finished:
@@ -108,7 +106,7 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
         files = folder.task(task.name)
         networks = folder.shared if run.shared else files
         for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
-            require(path, f"finish the run first: {folder.command('run', '--task', task.short)}")
+            require(path, f"finish the run first: {run_again(folder, task.name)}")
         cam, _, finetune = run.plans(task)
         searched = read_json(files.rule, SearchedRule)
         descriptions[task.name] = TaskDescription(
