@@ -258,7 +258,8 @@ def _verdict(results: Mapping[str, Any]) -> list[str]:
     for arm, places in results["partners"].items():
         gain = places["mean"]
         if arm == CEILING:
-            lines.append(f"The ceiling, {arm}, is {_text(gain, sign=True)} mAP away.")
+            below = f"{-gain['value']:.3f} ({-gain['high']:.3f} to {-gain['low']:.3f})"
+            lines.append(f"Fused as the controls are, ours is {below} mAP below the ceiling, {arm}.")
             continue
         if gain["low"] > 0:
             word = "beats"
@@ -267,7 +268,8 @@ def _verdict(results: Mapping[str, Any]) -> list[str]:
         else:
             word = "is not distinguished from"
         lines.append(
-            f"Ours {word} {arm}: {gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}) mAP."
+            f"Fused as the controls are, ours {word} {arm}: {gain['value']:+.3f} "
+            f"({gain['low']:+.3f} to {gain['high']:+.3f}) mAP."
         )
     passes, ours = results["passes"], results["arms"][OURS]["mean"]["map"]["value"]
     loss, gain = results["lost_by_fast"]["mean"], ours - results["arms"][FULL]["mean"]["map"]["value"]

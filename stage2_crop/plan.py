@@ -29,11 +29,13 @@ class CropRule:
     margin : float
         Added on each side, as a share of the square's side.
     percentile : float
-        The map's reference, see :func:`stage2_crop.component.scale_heat`.
+        Of the map's values, what counts as 1; 100 is the maximum. A lower one keeps a single hot position
+        from deciding alone.
     by : {'area', 'mass'}
         Whether the component with the largest area or with the most heat is chosen.
     together : float
-        See :func:`stage2_crop.component.choose`.
+        Above 0, components with at least this share of the chosen one's area or heat are cropped with it, for
+        attributes in two places such as two sleeves.
     least_side : float
         A square whose side is below this share of the image's shorter side is widened to it.
     greatest_side : float
@@ -60,8 +62,8 @@ class CropRule:
         something of their own. Without such a class both are the same.
     place : {'heatmap', 'fixed', 'both'}
         Crop where the heatmap points, or the same place of all images: the usual one. With ``both`` the crop
-        is the heatmap's, and stage 3 averages its logits of that and of the usual place: one more forward
-        pass an image.
+        is the heatmap's, and stage 3 averages its logits of that and of the usual place, which costs as many
+        more forward passes as there are test views.
     invisible : {'whole', 'usual', 'crop'}
         What to crop where the attribute is predicted to be invisible: nothing, the place where the
         attribute usually is, or what the heatmap gives all the same. The first two reveal the full image's
@@ -106,9 +108,11 @@ class SearchPlan:
         images of one class, that a network did not train on.
     spreads : tuple of bool
         Values tried beside the configured one where they make a difference, see :class:`CropRule`.
-    prior_weights, thresholds, margins, least_sides, greatest_sides : tuple of float
-        Values tried beside the configured one; none: the configured one is kept. Still higher thresholds
-        would cut into the region itself, which a person who inspects the crops would not accept.
+    thresholds : tuple of float
+        Values tried beside the configured one; none: the configured one is kept. Higher ones than 0.75 would
+        cut into the region itself.
+    prior_weights, margins, least_sides, greatest_sides : tuple of float
+        Values tried beside the configured one; none: the configured one is kept.
     places : tuple of {'heatmap', 'fixed', 'both'}
         The same for the place. Fixed only has to be better than the heatmap's; both, as any other value, must
         be better by two and a half standard errors.

@@ -29,8 +29,8 @@ class FinetunePlan:
     test : TestViews
     cross_fit : bool
         Fit the fusion on training images too: for each of stage 1's folds a crop network is trained without
-        it, so that both branches have predicted every training image without training on it. Costs one more
-        training; without it a small validation split decides alone.
+        it, so that both branches have predicted every training image without training on it. Costs as much as
+        ``cam.folds`` - 1 more trainings; without it a small validation split decides alone.
     """
 
     start: Literal["full_image", "published"] = "full_image"

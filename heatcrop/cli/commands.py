@@ -75,7 +75,8 @@ Tasks = Annotated[
     typer.Option("--task", help="Task, full or short name; repeatable.", autocompletion=_task_names),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Worker processes; by default one per core and task.")
+    int | None,
+    typer.Option("--jobs", min=1, help="Worker processes; by default one a thread, at most one a task."),
 ]
 Scheduler = Annotated[
     str | None,

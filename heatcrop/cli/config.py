@@ -133,7 +133,8 @@ class NetworkConfig(Section):
     dropout: float = Field(0.2, ge=0, lt=1)
     """Before the classifier."""
     dilated: bool = False
-    """Double the resolution of heatmaps with the same weights, for four times the work of the last stage."""
+    """Double the resolution of heatmaps with the same weights, for four times the work of the last stage.
+    MXNet only."""
     input_px: int = Field(224, ge=32, le=2048)
     """Side of the input in pixels."""
     fit: Literal["stretch", "pad"] = "pad"
@@ -188,7 +189,8 @@ class RuntimeConfig(Section):
     """What trains: `auto` takes MXNet where it is installed and knows the backbone and the best device, and
     PyTorch otherwise."""
     engine: Literal["auto", "onnx", "mxnet"] = "auto"
-    """For prediction; `auto` uses ONNX Runtime where the network allows it, and `mxnet` is what trained."""
+    """What predicts: `onnx` is ONNX Runtime, `mxnet` the training engine, also where that is PyTorch. `auto`
+    takes the training engine where it has a GPU, and otherwise ONNX Runtime where the network allows it."""
     threads: int = Field(default_factory=lambda: min(cores(), MOST_THREADS), ge=1, le=256)
     """Threads that read images and compute; by default one a core and at most 8."""
     jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
