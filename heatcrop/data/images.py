@@ -26,6 +26,8 @@ from heatcrop.wording import counted
 
 MIN_SIDE_PX = 8
 MAX_PIXELS = 100_000_000
+MAX_SIDE_PX = 65_500
+"""Of a JPEG file, which a crop is written to."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # a phone's MPO opens as JPEG
 # fmt: off
 SUFFIXES = frozenset({
@@ -299,6 +301,8 @@ def _check_size(path: str | os.PathLike[str], size: tuple[int, int]) -> None:
         raise ImageError(
             path, f"{width} x {height} px are {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
         )
+    if max(width, height) > MAX_SIDE_PX:
+        raise ImageError(path, f"{width} x {height} px; each side may have at most {MAX_SIDE_PX:,}")
     if min(width, height) < MIN_SIDE_PX:
         raise ImageError(path, f"{width} x {height} px; each side must have at least {MIN_SIDE_PX}")
 
@@ -418,9 +422,11 @@ def _scaled(values: NDArray[Any], with_alpha: bool) -> NDArray[np.uint8]:
     """Scale an image of any numbers, grey or in OpenCV's order of colours, to RGB; composite it on white."""
     if values.ndim == 2:
         return np.repeat(_to_bytes(values)[:, :, None], 3, axis=2)
-    rgb = _to_bytes(values[:, :, 2::-1])
-    if with_alpha and values.shape[2] == 4:
-        alpha = _to_bytes(values[:, :, 3:]) / 255
+    with_alpha = with_alpha and values.shape[2] == 4
+    scaled = _to_bytes(values if with_alpha else values[:, :, :3])  # colours and opacity have the same bits
+    rgb = scaled[:, :, 2::-1]
+    if with_alpha:
+        alpha = scaled[:, :, 3:] / 255
         rgb = np.rint(255 - alpha * (255.0 - rgb)).astype(np.uint8)
     return np.ascontiguousarray(rgb)
 

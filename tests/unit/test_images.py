@@ -309,6 +309,18 @@ def test_the_used_bits_of_transparent_colours_in_png_are_scaled(read):
     assert read(data)[0, :2].tolist() == [[255, 100, 0], [255, 255, 255]]
 
 
+def test_a_faint_opacity_of_16_bits_stays_faint(read):
+    wide = np.full((16, 16, 4), (0, 0, 65535, 128), np.uint16)
+    data = cv2.imencode(".png", wide)[1].tobytes()
+    assert read(data)[0, 0].tolist() == [255, 255, 255]
+
+
+def test_an_image_that_is_longer_than_a_jpeg_file_can_be_is_refused(tmp_path):
+    Image.new("L", (65_501, 8)).save(tmp_path / "long.png", compress_level=1)
+    with pytest.raises(ImageError, match="each side may have at most 65,500"):
+        read_image(tmp_path / "long.png")
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_orientation_of_colours_of_many_bits_is_applied(tmp_path, dtype, orientation):
