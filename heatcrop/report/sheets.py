@@ -19,7 +19,7 @@ from heatcrop.report.results import TaskResults
 from heatcrop.wording import counted
 
 EDGE, GAP, INNER, COLUMNS, CELL, HEAD = 40, 36, 8, 3, 232, 104
-OVERVIEW_CELL, OVERVIEW_COLUMNS, OVERVIEW_LABEL = 168, 4, 190
+OVERVIEW_CELL, OVERVIEW_COLUMNS, OVERVIEW_LABEL, OVERVIEW_CLASSES = 168, 4, 190, 60
 QUALITY = 80
 WORDS = {2: "right", 0: "wrong", 1: "maybe"}
 
@@ -100,14 +100,17 @@ def write_overview(file: Path, results: TaskResults, split: str) -> None:
     truth = data.letters.argmax(axis=1)
     by_class = {name: np.flatnonzero(wanted & (truth == i)) for i, name in enumerate(data.task.classes)}
     classes = [(name, rows, rng.permutation(rows)[:columns]) for name, rows in by_class.items() if len(rows)]
+    n_filled, classes = len(classes), classes[:OVERVIEW_CLASSES]
     wide, high = 2 * cell + INNER, cell + 40
     width = 2 * EDGE + OVERVIEW_LABEL + columns * wide + (columns - 1) * GAP
     page = Image.new("RGB", (width, HEAD + 24 + len(classes) * high + EDGE), PAPER)
     splits = set(data.splits[wanted].tolist())
     shown = splits.pop() if len(splits) == 1 else "labelled images"
     summary = f"{shown}, {columns} at random of each class"
-    if len(classes) < len(by_class):
-        empty = len(by_class) - len(classes)
+    if len(classes) < n_filled:
+        summary += f"; the first {counted(len(classes), 'class(es)')} of {n_filled}"
+    if n_filled < len(by_class):
+        empty = len(by_class) - n_filled
         summary += f"; {counted(empty, f'of {len(by_class)} classes (has|have)')} no image here"
     if not results.predicted("fused")[wanted].any():
         summary += "; right or wrong: the full image alone, before stage 3"

@@ -565,3 +565,15 @@ def test_an_overview_before_stage_3_names_the_full_image(built, tmp_path, monkey
     )
     write_overview(tmp_path / "overview.jpg", results, "test")
     assert ("before stage 3" in written[0]) is not stage3
+
+
+def test_an_overview_of_many_classes_shows_the_first(built, tmp_path, monkeypatch):
+    """A JPEG file of all of them could be too high."""
+    folder, tasks, *_ = built
+    results, written = read_results(tasks[ODD], folder, read_settings(folder)), []
+    monkeypatch.setattr("heatcrop.report.sheets.OVERVIEW_CLASSES", 1)
+    monkeypatch.setattr(
+        "heatcrop.report.sheets._heading", lambda page, title, summary, _: written.append(summary)
+    )
+    write_overview(tmp_path / "overview.jpg", results, "test")
+    assert "; the first 1 class of " in written[0]
