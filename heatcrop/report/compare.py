@@ -201,7 +201,8 @@ def _other_files(name: str, a: TaskData, b: TaskData, rows: np.ndarray, others: 
     different = 0
     for one, two in zip(rows.tolist(), others.tolist(), strict=True):
         with contextlib.suppress(OSError):  # one that is gone cannot be compared
-            different += not filecmp.cmp(a.paths[one], b.paths[two], shallow=False)
+            paths = a.paths[one], b.paths[two]
+            different += paths[0] != paths[1] and not filecmp.cmp(*paths, shallow=False)
     if not different:
         return []
     images = counted(different, "image(s) of equal name (is|are)")
