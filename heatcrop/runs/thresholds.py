@@ -12,6 +12,7 @@ import numpy as np
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import YES
+from heatcrop.data.splits import identical_groups
 from heatcrop.errors import DataError
 from heatcrop.files import write_json
 from heatcrop.metrics.fusion import cross_fused
@@ -21,7 +22,7 @@ from heatcrop.runs.predictions import confidences, read_branches, unseen_rows
 from heatcrop.runs.reading import read_json
 from heatcrop.runs.records import read_record
 
-_CODE = 1
+_CODE = 2
 """Raised when thresholds are chosen differently from the same predictions."""
 
 
@@ -56,6 +57,9 @@ def update_thresholds(folder: TaskFolder, data: TaskData) -> None:
             return
     branches = read_branches(folder, data)
     rows = unseen_rows(data, ~np.isnan(branches["crop"][:, 0]))
+    # Copies of one file are right or wrong together: one of each counts.
+    _, first = np.unique(identical_groups([data.paths[i] for i in rows]), return_index=True)
+    rows = rows[np.sort(first)]
     full, crop, letters = branches["full"][rows], branches["crop"][rows], data.letters[rows]
     fused = cross_fused(full, crop, letters, data.soft[rows])
     right = letters[np.arange(len(rows)), fused.argmax(axis=1)] == YES

@@ -1,5 +1,6 @@
 """Which predictions are sure: thresholds of a run, and the column that ``predict`` adds."""
 
+import dataclasses
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from heatcrop.predict.description import read_description
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import sure_figures
 from heatcrop.runs.predictions import confidences, read_branches
-from heatcrop.runs.thresholds import read_points
+from heatcrop.runs.thresholds import read_points, update_thresholds
 from tests.tiny_run import TASKS, TINY, file_stamps
 
 NECK, LAPEL = TASKS
@@ -50,6 +51,14 @@ def exported(call, finished_run, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported") / "export"
     assert call("export", "--run", finished_run, "--out", out)[0] == 0
     return out
+
+
+def test_copies_of_an_image_count_once(run_copy, tiny_home, monkeypatch):
+    monkeypatch.chdir(tiny_home)
+    folder, data = RunFolder(run_copy).task(NECK), reload_dataset(RunFolder(run_copy), [NECK]).tasks[NECK]
+    folder.thresholds.unlink()
+    update_thresholds(folder, dataclasses.replace(data, paths=[data.paths[0]] * len(data)))
+    assert json.loads(folder.thresholds.read_text())["rows"] == 1
 
 
 def middle_of(table):
