@@ -22,6 +22,7 @@ from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.devices import Devices
 from heatcrop.nets.inference import Runner as NetworkRunner
+from heatcrop.nets.weights.zoo_files import weights_file
 from heatcrop.runs.executors import Executor, InlineExecutor, JobGraph
 from heatcrop.runs.folder import STAGES, RunFolder
 from heatcrop.runs.lock import read_note, working_for
@@ -30,6 +31,7 @@ from heatcrop.runs.reading import run_again
 from heatcrop.runs.records import (
     StageInputs,
     file_fault,
+    file_stamps,
     fingerprint,
     flatten,
     is_current,
@@ -111,6 +113,9 @@ class StageRunner:
         found = {}
         for group in self.groups:
             network = self.context.settings | {"shared_trunk": len(group.tasks) > 1}
+            if file := weights_file(self.config.network.weights):
+                size, modified = file_stamps([str(file)])[0].tolist()
+                network["weights_file"] = f"{size} bytes, modified {modified}"
             shared = {"network": network, "seed": self.config.seed, "heatmap": self.config.heatmap}
             earlier = ""
             for number, stage in enumerate(STAGES):

@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heatcrop.cli.config import Config
+from heatcrop.cli.runner import StageRunner
 from heatcrop.data.dataset import TaskData
+from heatcrop.data.groups import single_group
 from heatcrop.data.tasks import Task
 from heatcrop.errors import RunError
-from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.folder import STAGES, RunFolder
 from heatcrop.runs.records import (
     StageInputs,
     file_fault,
@@ -30,6 +33,7 @@ from heatcrop.runs.records import (
 from heatcrop.timing import Spent
 from heatcrop.training.loop import TrainingPlan
 from stage2_crop.plan import CropRule
+from tests.unit.builders import make_data
 
 PARTS = [
     {"a": 1},
@@ -56,6 +60,17 @@ PARTS = [
     np.array(["a", "bc"], object),
     np.array(["ab", "c"], object),
 ]
+
+
+def test_another_content_of_the_weight_file_outdates_all_stages(tmp_path):
+    weights = tmp_path / "own.params"
+    config = Config.model_validate({"network": {"weights": str(weights)}})
+    data, found = make_data(["train"] * 4), []
+    for content in ("a", "ab"):
+        weights.write_text(content)
+        runner = StageRunner(config, RunFolder(tmp_path / "run"), [single_group(data)])
+        found.append({stage: inputs.fingerprint for (stage, _), inputs in runner.inputs.items()})
+    assert all(found[0][stage] != found[1][stage] for stage in STAGES)
 
 
 def test_every_kind_of_value_has_a_fingerprint_of_its_own():
