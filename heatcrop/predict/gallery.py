@@ -40,7 +40,7 @@ def gallery_rows(
     pipeline: Pipeline, task: Task, images: Sequence[Image], predictions: Sequence[Prediction]
 ) -> TaskResults:
     """Collect what the gallery shows of one task, given the predictions of the images in chunks."""
-    n = len(images)
+    n, described = len(images), pipeline.description.tasks[task.name]
     data = TaskData(
         task,
         tuple(image.name for image in images),
@@ -56,6 +56,7 @@ def gallery_rows(
         np.concatenate([p.boxes for p in predictions]),
         np.array([fallback for p in predictions for fallback in p.fallbacks]),
         concatenate([p.heatmaps for p in predictions]),
-        pipeline.description.tasks[task.name].crop_rule,
+        described.crop_rule,
         np.zeros(n, bool),
+        full_temperature=described.fusion.full_temperature,
     )

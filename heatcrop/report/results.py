@@ -13,7 +13,8 @@ import yaml
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import NO, YES
 from heatcrop.files import update_text
-from heatcrop.metrics.ensemble import weighted_mean
+from heatcrop.metrics.ensemble import calibrated, weighted_mean
+from heatcrop.metrics.fusion import Fusion
 from heatcrop.metrics.localisation import true_boxes
 from heatcrop.metrics.suspects import find_suspects
 from heatcrop.runs.folder import RunFolder
@@ -51,6 +52,8 @@ class TaskResults:
     """The true regions, see :func:`heatcrop.metrics.localisation.true_boxes`."""
     probe: np.ndarray | None = None
     """(N, C) by probes of training labels, see :func:`heatcrop.training.probe.probe_labels`; else NaN."""
+    full_temperature: float = 1.0
+    """What fusion divides the logits of the full image by."""
 
     @functools.cached_property
     def regions(self) -> np.ndarray:
@@ -99,6 +102,17 @@ class TaskResults:
         verdict = self.outcomes(self.probabilities[wrong])
         known = (verdict != UNKNOWN) & (verdict != YES)
         return known & (self.outcomes(self.probabilities[right]) == YES)
+
+    @functools.cached_property
+    def change(self) -> np.ndarray:
+        """(N, C) fused less calibrated full probabilities, NaN where a branch has no prediction."""
+        return self.probabilities["fused"] - calibrated(self.probabilities["full"], self.full_temperature)
+
+    @functools.cached_property
+    def gain(self) -> np.ndarray:
+        """(N,) :attr:`change` of the label's probability, NaN without a label."""
+        gain = self.change[np.arange(len(self.data)), self.data.letters.argmax(axis=1)]
+        return np.where(self.data.labelled, gain, np.nan)
 
     @functools.cached_property
     def unseen(self) -> np.ndarray:
@@ -196,6 +210,7 @@ def read_results(
         first=searched.first,
         boxes_true=boxes_true,
         probe=read_probe(task, data),
+        full_temperature=read_json(task.fusion, Fusion).full_temperature if task.fusion.is_file() else 1.0,
     )
 
 
@@ -240,7 +255,7 @@ def choose_rows(results: TaskResults, limit: int) -> np.ndarray:
         last, full = results.last[pool], results.probabilities["full"][pool]
         changed = last.argmax(axis=1) != full.argmax(axis=1)
         wrong = ~changed & np.isin(results.verdict[pool], (0, 1))
-        by_gap = np.argsort(-np.abs(last - full).max(axis=1), kind="stable")
+        by_gap = np.argsort(-np.abs(results.change[pool]).max(axis=1), kind="stable")
         by_confidence = np.argsort(-last.max(axis=1), kind="stable")
         first, second = by_gap[changed[by_gap]], by_confidence[wrong[by_confidence]]
         others = rng.permutation(np.flatnonzero(~changed & ~wrong))

@@ -34,14 +34,16 @@ def write_gallery(
 
     Of a row, ``p`` has a list a branch (or null) of C shares in thousandths, ``top`` the predicted class a
     branch, ``letters`` n, m, y a class ('' without a label), ``label`` the label's probability in thousandths
-    by networks that did not train on it (or null), ``maps`` the heatmaps of the image and, where the rule
-    zooms, of ``zoomed``, a part of it; ``thumb`` x, y, width, height of image and crop in its file,
-    ``original`` an address (or null), ``at`` the row of the data. ``size``, ``box``, ``zoomed`` and
-    ``region``, the true one, are in pixels of the original.
+    by networks that did not train on it (or null), ``gain`` the change of the label's probability from
+    calibrated full to fused (or null), ``maps`` the heatmaps of the image and, where the rule zooms, of
+    ``zoomed``, a part of it; ``thumb`` x, y, width, height of image and crop in its file, ``original`` an
+    address (or null), ``at`` the row of the data. ``size``, ``box``, ``zoomed`` and ``region``, the true
+    one, are in pixels of the original.
     """
     data, task, heatmaps = results.data, results.data.task, results.heatmaps
     maps = [one for one in (heatmaps.maps, heatmaps.zoomed) if one is not None]
-    kinds, label = ("trained", "fixed", "lost", "suspect"), results.label_probability
+    kinds = ("trained", "fixed", "lost", "suspect")
+    values = {"label": results.label_probability, "gain": results.gain}
     regions = results.regions
     splits = ("test", "val", "train", *np.unique(data.splits).tolist())
 
@@ -56,7 +58,7 @@ def write_gallery(
             "letters": format_letters(data.letters[row]) if data.labelled[row] else "",
             "p": [None if p is None else [round(1000 * v) for v in p.tolist()] for p in shares],
             "top": [None if p is None else int(p.argmax()) for p in shares],
-            "label": None if np.isnan(label[row]) else round(1000 * label[row]),
+            **{key: None if np.isnan(of[row]) else round(1000 * of[row]) for key, of in values.items()},
             "fallback": str(results.fallback[row]),
             "size": data.sizes[row].tolist(),
             "box": results.boxes[row].tolist(),

@@ -20,7 +20,8 @@ from PIL import Image
 
 from heatcrop.data.tasks import Task
 from heatcrop.errors import DataError
-from heatcrop.files import write_text
+from heatcrop.files import write_json, write_text
+from heatcrop.metrics.fusion import Fusion, fuse
 from heatcrop.report.build import ReportPlan, build_report
 from heatcrop.report.compare import ComparedRun, build_comparison
 from heatcrop.report.drawing import CYAN, heat_colours, heat_on, overlay, read_panels
@@ -28,6 +29,7 @@ from heatcrop.report.page import ASSETS, COMPARISON_ASSETS
 from heatcrop.report.plots import _STYLE, _search, scores_plot
 from heatcrop.report.results import choose_rows, read_results, read_settings
 from heatcrop.report.sheets import plan_sheets, write_overview, write_sheet
+from heatcrop.report.thumbs import write_gallery
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.metrics import write_results
 from heatcrop.runs.predictions import BRANCHES, read_arrays, write_arrays
@@ -349,6 +351,13 @@ def test_gallery_prefers_changes_and_mistakes(results):
     assert np.array_equal(few, choose_rows(results, 10))
 
 
+def test_gallery_prefers_the_largest_changes_from_the_calibrated_full_image(results):
+    results = dataclasses.replace(results, full_temperature=8.0)
+    changed = np.flatnonzero(results.last.argmax(1) != results.probabilities["full"].argmax(1))
+    largest = changed[np.argsort(-np.abs(results.change[changed]).max(axis=1))]
+    assert set(largest[:4]) <= set(choose_rows(results, 8))
+
+
 def test_suspects_list_labels_that_networks_did_not_train_on(built, results):
     folder, tasks, *_ = built
     table = pd.read_csv(folder.task(ODD).suspects, keep_default_na=False)
@@ -460,6 +469,30 @@ def test_a_training_image_that_no_network_trained_on_is_shown_as_such(tmp_path):
     after = read_results(data, folder, {})
     assert np.flatnonzero(before.trained != after.trained).tolist() == [row]
     assert after.label_probability[row] == (0.375, 0.625)[data.letters[row].argmax()]
+
+
+def test_a_gain_does_not_contain_the_calibration_of_the_full_image(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    data = draw_task(folder, "plain", ("up", "down"), 24, True, 1)
+    data.letters[-1] = 0
+    probabilities, fusion = read_results(data, folder, {}).probabilities, Fusion(0.0, full_temperature=3.0)
+    fused = fuse(probabilities["full"], probabilities["crop"], fusion)
+    fused[data.splits == "train"] = np.nan
+    path = folder.task("plain").predictions(3)
+    write_arrays(path, **{**read_arrays(path), "fused": fused})
+    write_json(folder.task("plain").fusion, dataclasses.asdict(fusion))
+    results = read_results(data, folder, {})
+    gallery = write_gallery(tmp_path / "page", results, np.arange(24), tmp_path, lambda _: None)
+    gains = [row["gain"] for row in gallery["rows"]]
+    assert gains == [None if split == "train" else 0 for split in data.splits[:-1]] + [None]
+
+
+def test_a_gain_is_that_of_the_label(results):
+    rows = np.flatnonzero(results.predicted("fused"))
+    truth = results.data.letters[rows].argmax(axis=1)
+    full, fused = (results.probabilities[branch][rows, truth] for branch in ("full", "fused"))
+    assert results.gain[rows] == pytest.approx(fused - full)
 
 
 def test_doubtful_labels_are_those_of_networks_and_probes(built):

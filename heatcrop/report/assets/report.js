@@ -7,14 +7,13 @@
 
   const palette = bytes(data.palette);
   const rows = data.tasks.flatMap((task, at) => openTask(task, at, palette).map((row) => {
-    const [full, , fused] = row.p;
+    const [full, , fused] = row.top;
     return Object.assign(row, {
-      changed: fused !== null && row.top[2] !== row.top[0],
-      same: fused !== null && row.top[2] === row.top[0],
+      changed: fused !== null && fused !== full,
+      same: fused !== null && fused === full,
       cropped: isCropped(row.fallback),
       uncropped: !isCropped(row.fallback),
       doubt: row.label === null ? -1 : 1000 - row.label,
-      gain: fused ? fused[row.class] - full[row.class] : 0,
     });
   }));
 
