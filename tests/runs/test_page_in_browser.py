@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ CLASSES = ("<b>bold</b>", "a & b", "long sleeves")
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
-    """A report of two tasks, the same with thousands of rows, and a gallery of predictions."""
+    """A report of two tasks, the same of a larger run, with thousands of rows, and of predictions."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "drawn run")
     folder.path.mkdir()
     tasks = {
@@ -40,16 +41,27 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     html = report.read_text(encoding="utf-8")
     data = data_of(html)
     for task in data["tasks"]:
+        for split in ("test", "train"):
+            task["counts"][split]["n"] += 1000
+    large = with_data(report, "large.html", data)
+    for task in data["tasks"]:
         task["rows"] = (task["rows"] * 200)[:2500]
-    many = report.with_name("many.html")
-    start, end = data_range(html)
-    many.write_text(html[:start] + json.dumps(data).replace("<", "\\u003c") + html[end:], encoding="utf-8")
+    many = with_data(report, "many.html", data)
     results = read_results(tasks["odd_design_labels"], folder, {})
     assert results is not None
     results.data.letters[:] = 0
     results.data.splits[:] = "new"
     new = build_gallery(folder.path / "answers_gallery" / "index.html", "photos", {}, [results])
-    return {"report": report, "many": many, "predictions": new}
+    return {"report": report, "large": large, "many": many, "predictions": new}
+
+
+def with_data(page: Path, name: str, data: Any) -> Path:
+    """Write a copy of a page with other data beside it."""
+    html = page.read_text(encoding="utf-8")
+    start, end = data_range(html)
+    text = html[:start] + json.dumps(data).replace("<", "\\u003c") + html[end:]
+    page.with_name(name).write_text(text, encoding="utf-8")
+    return page.with_name(name)
 
 
 def wait_for_focus(page: Page, index: int) -> None:
@@ -136,6 +148,24 @@ def test_axe_finds_no_serious_violation(visit, name, window, view):
 
 def test_page_starts_with_the_reported_split(visit, rows):
     assert count(visit()) == matching(rows, {"split": "test"})
+
+
+@pytest.mark.parametrize(
+    ("split", "sampled"),
+    [
+        ("", ["validation and test", "training"]),
+        ("test", ["validation and test"]),
+        ("val", []),
+        ("train", ["training"]),
+    ],
+)
+def test_text_above_the_images_describes_which_the_gallery_has(opened, split, sampled):
+    page = opened("large")
+    page.select_option("[name=split]", split)
+    text = page.locator("#count").inner_text()
+    assert re.findall("Of ([a-z ]+) images the gallery has", text) == sampled
+    assert ("those that fusion changed most" in text) == ("validation and test" in sampled)
+    assert ("the most doubtful labels" in text) == ("training" in sampled)
 
 
 def test_every_filter_value_shows_the_matching_rows(page, rows):

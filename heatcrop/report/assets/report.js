@@ -57,18 +57,23 @@
 
   function showCounts({ task, split }, count) {
     const total = { n: 0, labelled: 0, right: 0, fixed: 0, lost: 0, uncropped: 0 };
+    const absent = { train: 0, others: 0 }, part = (name) => (name === "train" ? "train" : "others");
     const matches = (at, name) => (!task || at === +task) && (!split || name === split);
     data.tasks.forEach(({ counts }, at) => {
       for (const name of Object.keys(counts).filter((name) => matches(at, name))) {
         for (const key in total) total[key] += counts[name][key];
+        absent[part(name)] += counts[name].n;
       }
     });
-    const inGallery = rows.filter((row) => matches(row.at, row.split)).length;
-    const strong = make("b", "", `${format(count)} of ${counted(inGallery, "image")}`);
+    const inGallery = rows.filter((row) => matches(row.at, row.split));
+    for (const row of inGallery) absent[part(row.split)]--;
+    const strong = make("b", "", `${format(count)} of ${counted(inGallery.length, "image")}`);
     let rest = ". ";
-    if (inGallery < total.n) {
-      rest += `${data.split ? "The run has" : "There are"} ${counted(total.n, "such image")}; the gallery has those that fusion changed, ${total.labelled ? "the most confident mistakes, " : ""}and a random sample. `;
+    if (absent.train || absent.others) rest += `${data.split ? "The run has" : "There are"} ${counted(total.n, "such image")}. `;
+    if (absent.others) {
+      rest += `Of ${data.split ? "validation and test images" : "these"} the gallery has those that fusion changed most, ${total.labelled ? "the most confident mistakes, " : ""}and a random sample. `;
     }
+    if (absent.train) rest += "Of training images the gallery has a random sample and the most doubtful labels. ";
     if (total.labelled) {
       rest += `Of ${counted(total.labelled, "labelled image")}: ${format(total.right)} right, `;
       rest += `${format(total.fixed)} fixed, ${format(total.lost)} lost by fusion. `;
