@@ -362,6 +362,7 @@ def test_tried_rule_changes_the_shown_crops_and_undo_brings_them_back(trial):
 def test_table_counts_what_the_tried_rule_changes(trial, pages):
     rows = data_of(pages["report"].read_text(encoding="utf-8"))["tasks"][0]["rows"]
     uncropped = sum(row["fallback"] == "flat" for row in rows)
+    assert "images in the gallery" in trial.locator("#trial caption").inner_text()
     assert cells(trial) == ["–", f"{round(100 * uncropped / len(rows))}%", "–"]
     set_slider(trial, "threshold", 1.0)
     set_slider(trial, "prior_weight", 0)
