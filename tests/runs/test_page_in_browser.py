@@ -246,6 +246,17 @@ def test_doubtful_labels_can_be_filtered_and_come_first(page, pages):
     assert shares == sorted(shares)
 
 
+@pytest.mark.parametrize(("name", "value"), [("label", "suspect"), ("order", "doubt")])
+@pytest.mark.parametrize(("before", "after"), [("test", ""), ("val", "val")])
+def test_choosing_doubtful_labels_shows_all_splits_instead_of_test(page, rows, name, value, before, after):
+    page.select_option("[name=split]", before)
+    page.select_option(f"[name={name}]", value)
+    assert page.input_value("[name=split]") == after
+    if name == "order":
+        assert count(page) == matching(rows, {"split": after} if after else {})
+        assert page.locator(".card").first.locator(".doubt").count() == 1
+
+
 @pytest.mark.parametrize("order, tag, sign", [("gain", "up", -1), ("loss", "down", 1)])
 def test_order_follows_the_change(page, order, tag, sign):
     page.select_option("[name=task]", "0")

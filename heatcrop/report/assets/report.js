@@ -88,6 +88,12 @@
   // ---- events -----------------------------------------------------------------------------------
   fields.heat.addEventListener("input", setHeat);
   for (const name of ["task", "split"]) fields[name].addEventListener("change", () => trial?.follow());
+  // Labels of test images are never doubtful.
+  for (const name of ["label", "order"]) fields[name].addEventListener("change", ({ target }) => {
+    if (fields.split.value !== "test" || !["suspect", "doubt"].includes(target.value)) return;
+    fields.split.value = "";
+    trial?.follow();
+  });
 
   const splits = SPLITS.filter((name) => rows.some((row) => row.split === name));
   const labelled = rows.some((row) => row.letters);
