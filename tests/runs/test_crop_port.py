@@ -119,24 +119,43 @@ def test_boxes_and_fallbacks_are_those_of_stage_2(page, name, fit, shape, zoom):
     assert [(tuple(one["box"]), one["fallback"]) for one in found] == [(c.box, c.fallback) for c in crops]
 
 
+MIDDLE = (0.5, 0.5, 0.4)
+CROPPED, WHOLE = "Crop of 40 px, 40% of the shorter side of 200 × 100; ", "Not cropped: "
+FLAT, BOTH = "the heatmap is almost uniform", "the crop prediction is averaged with that of the usual place"
+INVISIBLE = "the full image is classified as not showing it; this is its usual place"
+
+
 @pytest.mark.parametrize(
-    ("rule", "note"),
+    ("rule", "start", "reason"),
     [
-        (CropRule(place="fixed", usual=(0.5, 0.5, 0.4)), "at the usual place, as in every image"),
-        (
-            CropRule(invisible="usual", usual=(0.5, 0.5, 0.4)),
-            "the full image is classified as not showing it; this is its usual place",
-        ),
+        (CropRule(place="fixed", usual=MIDDLE), CROPPED, "at the usual place, as in every image"),
+        (CropRule(invisible="usual", usual=MIDDLE, place="both"), CROPPED, INVISIBLE),
+        (CropRule(), WHOLE, FLAT),
+        (CropRule(place="both", usual=MIDDLE), WHOLE, f"{FLAT}; {BOTH}"),
+        (CropRule(least_contrast=0.0, greatest_side=0.01), WHOLE, "the crop would be as large as the image"),
     ],
 )
-def test_the_note_says_why_a_crop_is_at_the_usual_place(page, rule, note):
+def test_note_and_pill_give_the_same_reason(page, rule, start, reason):
+    assert describe_crop(page, rule) == [f"{start}{reason}.", reason]
+
+
+def test_note_of_a_crop_by_its_heatmap_names_the_usual_place_that_is_averaged(page):
+    rule = CropRule(least_contrast=0.0, greatest_side=1.0, place="both", usual=MIDDLE)
+    note, title = describe_crop(page, rule)
+    assert note.endswith(f"; {BOTH}.")
+    assert title is None
+
+
+def describe_crop(page: Page, rule: CropRule) -> Any:
+    """The note of the large view, and the tooltip of the card, of an image whose heatmap has one position."""
     call = """(rule) => {
-        const task = { rule, fit: "pad", map: [1, 1], version: 0 };
-        const row = { task, size: [200, 100], maps: ["AACAPw=="], zoomed: null, invisible: true };
-        return cropNote(row).textContent;
+        const task = { rule, fit: "pad", map: [1, 1], version: 0 }, box = [0, 0, 200, 100];
+        const thumb = { file: "data:,", size: [1, 1], panels: [[0, 0, 1, 1], [0, 0, 1, 1]] };
+        const maps = ["AACAPw=="], zoomed = null, fallback = "";
+        const row = { task, size: [200, 100], maps, zoomed, invisible: true, box, fallback, thumb };
+        return [cropNote(row).textContent, cropPane(row).querySelector(".pill")?.title];
     }"""
-    found = page.evaluate(call, dataclasses.asdict(rule))
-    assert found == f"Crop of 40 px, 40% of the shorter side of 200 × 100; {note}."
+    return page.evaluate(call, dataclasses.asdict(rule))
 
 
 def test_rules_above_reach_every_fallback():

@@ -6,7 +6,7 @@ const WHY = {
   flat: "the heatmap is almost uniform",
   empty: "no part of the heatmap reaches the threshold",
   tiny: "the component is small enough to be noise",
-  huge: "the component is as large as the image",
+  huge: "the crop would be as large as the image",
   invisible: "the full image is classified as not showing it",
   usual: "the full image is classified as not showing it; this is its usual place",
   off: "no crop helped this task in the search, or the rule is set so",
@@ -109,6 +109,14 @@ function paint(canvas, row) {
   context.putImageData(image, 0, 0);
 }
 
+// Why a row is not cropped where its heatmap points, and what its crop prediction is averaged with.
+function reasonOf({ rule }, fallback) {
+  if (fallback === "usual" && rule.place === "fixed") return "at the usual place, as in every image";
+  const both = rule.place === "both" && rule.usual && !["usual", "off"].includes(fallback);
+  return [WHY[fallback] || fallback, both && "the crop prediction is averaged with that of the usual place"]
+    .filter(Boolean).join("; ");
+}
+
 function outline(name, box, size) {
   const node = make("span", name);
   place(node, extent(box), size);
@@ -121,7 +129,7 @@ function cropPane(row) {
   const scaled = extent(crop.box).map((v, i) => (v * (i % 2 ? h / row.size[1] : w / row.size[0])));
   const part = isMoved(row, crop) ? scaled : panels[1];
   const node = pane(file, size, part, isCropped(crop.fallback) ? "crop" : "image, not cropped");
-  if (crop.fallback) node.append(make("span", "pill", noteOf(crop.fallback), { title: WHY[crop.fallback] || "" }));
+  if (crop.fallback) node.append(make("span", "pill", noteOf(crop.fallback), { title: reasonOf(row.task, crop.fallback) }));
   return node;
 }
 
@@ -229,9 +237,7 @@ function shares(row) {
 }
 
 function cropNote(row) {
-  const { box, fallback } = cropOf(row), side = Math.max(...extent(box).slice(2));
-  const fixed = fallback === "usual" && row.task.rule.place === "fixed";
-  const why = fixed ? "at the usual place, as in every image" : WHY[fallback] || fallback;
+  const { box, fallback } = cropOf(row), side = Math.max(...extent(box).slice(2)), why = reasonOf(row.task, fallback);
   const share = Math.round((100 * side) / Math.min(...row.size)), [, , w, h] = extent(box);
   return make("p", "name", !isCropped(fallback)
     ? `Not cropped: ${why}.`
