@@ -18,7 +18,7 @@ from benchmarks.commands import pipeline
 from benchmarks.contenders import Ratio
 from heatcrop.data.tasks import FASHIONAI
 from heatcrop.runs.folder import RunFolder
-from heatcrop.runs.metrics import stage_times
+from heatcrop.runs.records import stage_times
 
 _REPEATS = 5
 # Stage 1 for the time to a score: one network, with fewer frozen blocks than in `configs/photos.yaml`.

@@ -9,7 +9,7 @@ from heatcrop.errors import PROGRAM, RunError
 from heatcrop.metrics.selective import accuracy_interval
 from heatcrop.predict.description import Description
 from heatcrop.runs.folder import RunFolder, TaskFolder
-from heatcrop.runs.metrics import stage_times
+from heatcrop.runs.records import stage_times
 from heatcrop.wording import counted
 from stage2_crop.plan import CropRule
 

@@ -17,7 +17,7 @@ from heatcrop.metrics.localisation import localisation
 from heatcrop.metrics.score import METRICS, scores
 from heatcrop.metrics.selective import OperatingPoint, accuracy_interval
 from heatcrop.metrics.submissions import write_submission
-from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
+from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.predictions import (
     BRANCHES,
     branch_file,
@@ -27,7 +27,7 @@ from heatcrop.runs.predictions import (
     read_branches,
 )
 from heatcrop.runs.reading import damaged, missing
-from heatcrop.runs.records import TIMES, read_record
+from heatcrop.runs.records import stage_times
 from heatcrop.runs.thresholds import read_points
 from heatcrop.wording import counted
 
@@ -111,18 +111,6 @@ def _invisible_figures(
         return None
     figures = {name: detect_invisible(p[rows], letters, invisible) for name, p in branches.items()}
     return {**figures, "n": int((letters[:, invisible] == YES).sum())}
-
-
-def stage_times(folder: TaskFolder) -> dict[str, dict[str, float]]:
-    """Return the ``seconds`` and ``cpu_seconds`` that each part of the work took when it was last done.
-
-    Records of an earlier version have no CPU seconds.
-    """
-    records = [record for stage in STAGES if (record := read_record(folder.record(stage)))]
-    return {
-        kind: {name: took for record in records for name, took in record.get(kind, {}).items()}
-        for kind in TIMES
-    }
 
 
 def report_split(tasks: dict[str, TaskData]) -> str:

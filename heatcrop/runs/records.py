@@ -22,7 +22,7 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.listing import REPORT_RECORD
 from heatcrop.errors import RunError
 from heatcrop.files import write_json
-from heatcrop.runs.folder import STAGES, RunFolder
+from heatcrop.runs.folder import STAGES, RunFolder, TaskFolder
 from heatcrop.timing import Spent
 from heatcrop.wording import counted
 
@@ -128,6 +128,18 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return record if complete else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def stage_times(folder: TaskFolder) -> dict[str, dict[str, float]]:
+    """Return the ``seconds`` and ``cpu_seconds`` that each part of the work took when it was last done.
+
+    Records of an earlier version have no CPU seconds.
+    """
+    records = [record for stage in STAGES if (record := read_record(folder.record(stage)))]
+    return {
+        kind: {name: took for record in records for name, took in record.get(kind, {}).items()}
+        for kind in TIMES
+    }
 
 
 def reported_sheets(folder: RunFolder) -> set[Path]:

@@ -12,7 +12,6 @@ import numpy as np
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import YES
-from heatcrop.data.splits import identical_groups
 from heatcrop.errors import DataError
 from heatcrop.files import write_json
 from heatcrop.metrics.fusion import cross_fused
@@ -52,6 +51,8 @@ def read_points(folder: TaskFolder) -> tuple[OperatingPoint, ...] | None:
 
 def update_thresholds(folder: TaskFolder, data: TaskData) -> None:
     """Write a finished task's thresholds, unless they are there and stage 3 has not run since."""
+    from heatcrop.data.splits import identical_groups  # imports pandas, which prediction does without
+
     with contextlib.suppress(DataError):  # a damaged file is replaced
         if read_points(folder) is not None:
             return
