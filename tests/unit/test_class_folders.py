@@ -251,6 +251,13 @@ def test_folders_of_renamed_splits(home, renamed, found):
     assert set(read.rows["split"]) == found
 
 
+def test_a_usual_split_that_is_used_as_another_is_noted(home):
+    root = home("train/hooked/1.jpg", "train/long/2.jpg", "val/hooked/3.jpg", "val/long/4.jpg")
+    assert not any("data.splits" in note for note in inferred(root).notes)
+    (note,) = (note for note in inferred(root, splits={"val": "test"}).notes if "data.splits" in note)
+    assert note.startswith("2 rows given as val used as test (data.splits)")
+
+
 def test_renaming_two_splits_exchanges_them(home):
     root = home("valid/hooked/1.jpg", "valid/long/2.jpg", "test/long/3.jpg", "train/long/4.jpg")
     read = inferred(root, splits={"val": "test", "test": "val"})

@@ -150,6 +150,7 @@ class Collector:
         self.label = functools.cache(self._label)
         self._official = functools.cache(lambda name: resolve_or_none(name, FASHIONAI))
         self.split = functools.cache(lambda name: find_split(name, renamed_splits or {}))
+        self._usual_split = functools.cache(lambda name: find_split(name, {}))
 
     def start(self, root: Root) -> None:
         """Start the next root: its rows yield to those of earlier roots."""
@@ -320,11 +321,13 @@ class Collector:
                 self.reject(image, name, source, f"unknown task {name!r}")
             return
         label, reason = self.label(task, label)
-        given = self.split(split or self.root.split)
+        given, usual = self.split(split or self.root.split), self._usual_split(split or self.root.split)
+        if usual and given and given != usual:
+            self.count("row(s)", f"given as {usual} used as {given} (data.splits)", source)
         if given is None:
             reason = f"split {split!r}; expected train, val, test or nothing"
         elif not reason and not label:  # an image without a label can only be predicted
-            unlabelled = given in ("", "test") or find_split(split or self.root.split, {}) in ("", "test")
+            unlabelled = given in ("", "test") or usual in ("", "test")
             reason = "" if unlabelled else f"no label, though it is a row of {given}"
             given = "test"
         if not reason:
