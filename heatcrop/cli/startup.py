@@ -137,16 +137,21 @@ def choose_executor(
 def _with_others(
     config: Config, folder: RunFolder, running: Collection[str], stages: Sequence[str]
 ) -> Config:
-    """Return the configuration to store, which is also that of tasks that this command does not run.
+    """Return the configuration to store, also that of tasks and stages that this command does not run.
 
-    Where these were planned otherwise their plans stay, and the command's become changes of its own tasks.
+    Where these were made by other plans, these plans stay, and the command's become changes of its own tasks.
     """
     tasks = {task.name: task for task in config.known_tasks() or ()}
     with contextlib.suppress(UsageError):  # of a version with other settings
         made = read_config(folder.config)
-        others = [task for task in made.known_tasks() or () if tasks.get(task.name) == task]
-        begun = [task for task in others if folder.task(task.name).record("cam").is_file()]
-        if any(made.plans(task) != config.plans(task) for task in begun if task.name not in running):
+        others = [
+            (task, number)
+            for task in made.known_tasks() or ()
+            for number, stage in enumerate(STAGES)
+            if tasks.get(task.name) == task and folder.task(task.name).record(stage).is_file()
+            if task.name not in running or stage not in stages
+        ]
+        if any(made.plans(task)[number] != config.plans(task)[number] for task, number in others):
             regimes = ("cam", "crop", "finetune", "design", "length", "tasks")
             kept = config.model_copy(update={name: getattr(made, name) for name in regimes})
             return kept.with_plans_of(config, [tasks[name] for name in running], stages)

@@ -146,6 +146,8 @@ def test_a_stage_reports_that_the_one_before_was_made_with_other_settings(run, r
     assert "continues from stage crop as it is" in printed
     assert "crop.rule.threshold 0.95 -> " in printed
     assert f"report --run {run_copy.name}" in printed
+    config = read_config(run_copy / "config.yaml")
+    assert config.plans(resolve(NECK, config.known_tasks()))[1].rule.threshold == 0.95
 
 
 def test_the_card_has_no_scores_of_networks_before_the_present_ones(run, call, run_copy, tmp_path):
