@@ -418,7 +418,7 @@ def main(
     ]
     if outdated := [(unit,) for unit in units if not unit.is_current()]:
         with open_executor(jobs, isolated=True) as executor:
-            executor.run([(measure, (step for step in [outdated]))])
+            executor.run([(measure, (step for step in [outdated]))])  # one step of independent jobs
     measured: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in dataset.tasks}
     for unit in units:
         measured[unit.name].append(read_arrays(unit.path) | {"promised": promised(unit)})

@@ -103,7 +103,8 @@ def model_card(
 def _scores(name: str, found: dict[str, Any] | None, folder: TaskFolder) -> str:
     if not found:
         return f"| {_cell(name)} | no labels | | | | |"
-    if found.get("seconds") != stage_times(folder)["seconds"]:  # a training never takes the same time twice
+    times = stage_times(folder)["seconds"]  # a training never takes the same twice
+    if times and times != found.get("seconds"):
         return f"| {_cell(name)} | not scored since its networks were trained | | | | |"
     n, accuracy = int(found["n"]), float(found["fused"]["accuracy"])
     low, high = accuracy_interval(round(accuracy * n), n)
