@@ -90,7 +90,8 @@ def test_the_spread_over_all_classes_gives_crops_and_is_zoomed(call, home, folde
 def test_only_one_kind_of_heatmap_is_searched_without_an_invisible_class(call, folder, monkeypatch):
     folder.spread.unlink()
     monkeypatch.setattr(stage2_crop.stage, "_MIN_SEARCH_ROWS", 10)
-    crop(call, folder, "--set", "crop.search.pictures=99", "--set", "crop.search.thresholds=[0.5]")
+    few = {"pictures": 99, "thresholds": [0.5], "prior_weights": [], "least_sides": []}
+    crop(call, folder, *(w for key, value in few.items() for w in ("--set", f"crop.search.{key}={value}")))
     assert "spread" not in {one["setting"] for one in json.loads(folder.rule.read_text())["curve"]}
 
 
@@ -115,6 +116,7 @@ def searched(call, folder, monkeypatch):
     monkeypatch.setattr(stage2_crop.stage, "_MIN_SEARCH_ROWS", 10)
     search = {
         "pictures": 99,
+        "prior_weights": [0.5],
         "thresholds": [0.5],
         "margins": [0.2],
         "least_sides": [0.2],

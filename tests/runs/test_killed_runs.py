@@ -8,17 +8,25 @@ import sys
 
 import pytest
 
-from heatcrop.runs.folder import RunFolder
-from heatcrop.training.checkpoint import Checkpoint
+from heatcrop.runs.folder import STAGES, RunFolder
 from tests.soak.crash import INTERRUPTED, interrupt
 from tests.tiny_run import ROOT, TASKS, TINY, restore_signals, start, tiny_run, wait_until
 
 NECK, LAPEL = TASKS
 
-# Kills itself right after the first file with the given ending takes its place.
+# Kills itself right after the first file with the given ending takes its place; prints which checkpoints it
+# continues from.
 KILL = """
 import os, signal, sys
+from heatcrop.training.checkpoint import Checkpoint
 ending = sys.argv.pop(1)
+read = Checkpoint.read
+def printed(checkpoint):
+    found = read(checkpoint)
+    if found is not None:
+        print("continues from", checkpoint.path.name, flush=True)
+    return found
+Checkpoint.read = printed
 def killed_after(move):
     def moved(source, target, **options):
         move(source, target, **options)
@@ -36,45 +44,32 @@ def outdate(run, stage):
 
 
 def run_until(home, run, ending):
-    """Run until a file appears, and check that the run was killed there."""
+    """Run until a file appears, check that the run was killed there, and return what it printed."""
     words = [sys.executable, "-c", KILL, ending, *tiny_run(run.name, 1)[2:]]
     how = {"cwd": home, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
     done = subprocess.run(words, timeout=300, **how)
     assert done.returncode == -signal.SIGKILL, done.stderr
+    return done.stdout
 
 
-def test_a_killed_training_continues_from_its_checkpoint(tiny_home, run_copy, resume, monkeypatch):
+def test_a_run_that_is_killed_twice_continues_from_its_checkpoint_to_the_same_files(
+    tiny_home, run_copy, resume
+):
+    """Killed while stage 1 trains, and when the old crops are moved and the new ones are not there yet."""
     outdate(run_copy, "cam")
     run_until(tiny_home, run_copy, "fold 0.checkpoint")
-    cache = run_copy / "cache" / NECK / "cam"
-    assert (cache / "fold 0.checkpoint").is_file()
-    continued, read = [], Checkpoint.read
-
-    def counted(checkpoint):
-        found = read(checkpoint)
-        continued.append((checkpoint.path.name, found is not None))
-        return found
-
-    monkeypatch.setattr(Checkpoint, "read", counted)
+    assert (run_copy / "cache" / NECK / "cam" / "fold 0.checkpoint").is_file()
+    assert "continues from fold 0.checkpoint" in run_until(tiny_home, run_copy, ".crops.old")
+    assert not RunFolder(run_copy).task(NECK).record("crop").exists()
     assert resume() == []
-    assert ("fold 0.checkpoint", True) in continued
-    assert not cache.exists()
+    assert not (run_copy / "cache" / NECK / "cam").exists()
 
 
-@pytest.mark.parametrize(
-    ("stage", "ending"),
-    [
-        ("crop", ".crops.old"),  # the old crops are moved, the new ones are not there yet
-        # some of the artefacts are new, and no record is
-        pytest.param("finetune", "stage3/predictions.npz", marks=pytest.mark.soak),
-    ],
-)
-def test_a_stage_that_was_killed_between_two_files_resumes_to_the_same_files(
-    tiny_home, run_copy, resume, stage, ending
-):
-    outdate(run_copy, stage)
-    run_until(tiny_home, run_copy, ending)
-    assert not RunFolder(run_copy).task(NECK).record(stage).exists()
+@pytest.mark.soak
+def test_a_stage_whose_artefacts_are_partly_new_is_made_again(tiny_home, run_copy, resume):
+    outdate(run_copy, "finetune")
+    run_until(tiny_home, run_copy, "stage3/predictions.npz")
+    assert not RunFolder(run_copy).task(NECK).record("finetune").exists()
     assert resume() == []
 
 
@@ -89,10 +84,10 @@ def test_a_run_that_was_killed_after_its_stages_is_scored_and_reported(tiny_home
 
 def test_a_run_with_workers_is_owned_interrupted_and_resumed(call, tiny_home, run_copy, resume):
     """Also with few open files a process."""
-    outdate(run_copy, "cam")
+    outdate(run_copy, "finetune")
     process = start(tiny_home, run_copy, 2, open_files=64)
     try:
-        cache = run_copy / "cache" / NECK / "cam"
+        cache = run_copy / "cache" / NECK / "finetune"
         wait_until(lambda: list(cache.glob("*.checkpoint")) or process.poll() is not None)
         code, printed = call("run", "--all", *TINY, "--out", run_copy.name)
         assert code == 1
@@ -102,16 +97,18 @@ def test_a_run_with_workers_is_owned_interrupted_and_resumed(call, tiny_home, ru
     finally:
         process.kill()
         process.stderr.close()
-    assert not RunFolder(run_copy).task(NECK).record("cam").exists()
+    assert not RunFolder(run_copy).task(NECK).record("finetune").exists()
     assert resume() == []
 
 
-def test_any_number_of_threads_gives_the_same_files(call, finished_run, tiny_home, no_plots):
+def test_any_number_of_threads_gives_the_same_files(call, finished_run, tiny_home):
     out = tiny_home / "threads"
-    words = ("run", "--task", "neck", *TINY, "--out", out, "--jobs", "1", "--set", "runtime.threads=5")
-    code, printed = call(*words)
-    assert code == 0, printed
+    words = ("--task", "neck", *TINY, "--out", out, "--jobs", "1", "--set", "runtime.threads=5")
+    for stage in STAGES:
+        code, printed = call("stage", stage, *words)
+        assert code == 0, printed
     names = [p.relative_to(finished_run) for p in (finished_run / NECK).rglob("*") if p.is_file()]
+    names = [n for n in names if "sheets" not in n.parts and n.name != "suspects.csv"]  # of a complete run
     names = [name for name in names if name.name != "history.csv" and name.suffix != ".json"]
     assert len(names) > 30
     assert [n for n in names if (out / n).read_bytes() != (finished_run / n).read_bytes()] == []

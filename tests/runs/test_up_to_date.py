@@ -85,25 +85,57 @@ def test_data_that_was_moved_is_the_same_data(run, run_copy, tiny_home, tmp_path
 THRESHOLD = ("--task", "neck", "--set", "crop.rule.threshold=0.95")
 
 
-def test_stage_crop_uses_a_new_threshold_and_leaves_the_networks(run, run_copy):
-    folder = RunFolder(run_copy).task(NECK)
-    networks = file_stamps(folder.stage(1)) | file_stamps(folder.stage(3))
-    heat_before = areas(folder)
-    assert run("stage", "crop", *THRESHOLD)[0] == 0
+@pytest.fixture(scope="module")
+def cropped(call, finished_run):
+    """A copy of the run whose neck was cropped again with another threshold; tests only read it."""
+    yield from with_threshold(call, finished_run, "stage", "crop")
+
+
+@pytest.fixture(scope="module")
+def followed(call, finished_run, no_plots):
+    """The same after a run has done what follows."""
+    yield from with_threshold(call, finished_run, "run")
+
+
+def with_threshold(call, run, *command):
+    """Yield a copy of a run in which a command was given with another threshold, and what that printed."""
+    copy = run.with_name(f"threshold-{command[0]}")
+    shutil.copytree(run, copy, symlinks=True)
+    code, printed = call(*command, *THRESHOLD, "--config", "tiny.yaml", "--out", copy.name, "--jobs", "1")
+    assert code == 0, printed
+    yield copy, printed
+    shutil.rmtree(copy)
+
+
+def is_changed(copy, run, part):
+    """Return whether a folder of a copied run was written to since."""
+    times = [
+        {path.relative_to(one): path.stat().st_mtime_ns for path in (one / part).rglob("*") if path.is_file()}
+        for one in (copy, run)
+    ]
+    assert times[1]
+    return times[0] != times[1]
+
+
+def test_stage_crop_leaves_the_networks(cropped, finished_run):
+    for stage in ("stage1", "stage3"):
+        assert not is_changed(cropped[0], finished_run, f"{NECK}/{stage}")
+
+
+def test_stage_crop_uses_a_new_threshold(cropped, finished_run):
+    folder = RunFolder(cropped[0]).task(NECK)
     assert set(pd.read_csv(folder.boxes_csv)["threshold"]) == {0.95}
-    assert file_stamps(folder.stage(1)) | file_stamps(folder.stage(3)) == networks
     # A component above a higher threshold is a part of the one before: no crop grows.
-    both = np.isfinite(heat_before) & np.isfinite(areas(folder))
+    before, after = areas(RunFolder(finished_run).task(NECK)), areas(folder)
+    both = np.isfinite(before) & np.isfinite(after)
     assert both.any()
-    assert (areas(folder)[both] <= heat_before[both]).all()
-    assert areas(folder)[both].sum() < heat_before[both].sum()
+    assert (after[both] <= before[both]).all()
+    assert after[both].sum() < before[both].sum()
 
 
-def test_a_command_for_one_task_leaves_the_plans_of_the_others(run, run_copy):
-    before = read_config(run_copy / "config.yaml")
+def test_a_command_for_one_task_leaves_the_plans_of_the_others(cropped, finished_run):
+    before, after = (read_config(run / "config.yaml") for run in (finished_run, cropped[0]))
     neck, lapel = (resolve(name, before.known_tasks()) for name in TASKS)
-    assert run("stage", "crop", *THRESHOLD)[0] == 0
-    after = read_config(run_copy / "config.yaml")
     assert after.plans(lapel) == before.plans(lapel)
     assert after.plans(neck)[1].rule.threshold == 0.95
     assert after.plans(neck)[0] == before.plans(neck)[0]
@@ -121,14 +153,14 @@ def test_tasks_with_another_network_than_the_configured_one_are_not_predicted(ru
     assert "was made with network.input_px=" in " ".join(printed.split())
 
 
-def test_a_task_is_not_predicted_before_its_later_stages(run, call, run_copy, tiny_home):
-    assert run("stage", "crop", *THRESHOLD)[0] == 0
-    image = next((tiny_home / "data").rglob("*.jpg"))
-    answers = run_copy / "answers.csv"
-    code, printed = call("predict", image, "--run", run_copy, "--out", answers, "--task", "neck")
+def test_a_task_is_not_predicted_before_its_later_stages(cropped, call, tiny_home, tmp_path):
+    image, answers = next((tiny_home / "data").rglob("*.jpg")), tmp_path / "answers.csv"
+    words = ("predict", image, "--run", cropped[0], "--out", answers, "--task")
+    code, printed = call(*words, "neck")
     assert code == 1
     assert f"{NECK} is not finished" in " ".join(printed.split())
-    assert call("predict", image, "--run", run_copy, "--out", answers, "--task", "lapel")[0] == 0
+    code, printed = call(*words, "lapel")
+    assert code == 0, printed
 
 
 def test_stage_3_is_refused_where_stage_2_has_not_followed_stage_1(run):
@@ -165,20 +197,17 @@ def areas(folder):
     return area.where(~is_uncropped(table["fallback"].to_numpy(str)), np.nan).to_numpy(float)
 
 
-def test_a_run_with_a_new_threshold_does_only_what_follows(run, run_copy, no_plots):
-    stage1, stage3 = file_stamps(run_copy / NECK / "stage1"), file_stamps(run_copy / NECK / "stage3")
-    lapel = file_stamps(run_copy / LAPEL)
-    code, printed = run("run", *THRESHOLD)
-    assert code == 0
+def test_a_run_with_a_new_threshold_does_only_what_follows(followed, finished_run):
+    copy, printed = followed
     assert stages_done(printed) == ["crop", "finetune"]
-    assert file_stamps(run_copy / NECK / "stage1") == stage1
-    assert file_stamps(run_copy / NECK / "stage3") != stage3
-    assert file_stamps(run_copy / LAPEL) == lapel
+    assert not is_changed(copy, finished_run, f"{NECK}/stage1")
+    assert is_changed(copy, finished_run, f"{NECK}/stage3")
+    for part in ("stage1", "stage3", "crops"):
+        assert not is_changed(copy, finished_run, f"{LAPEL}/{part}")
 
 
-def test_the_time_of_what_was_done_is_printed(run, no_plots):
-    code, printed = run("run", *THRESHOLD)
-    assert code == 0
+def test_the_time_of_what_was_done_is_printed(followed):
+    printed = followed[1]
     table = printed[printed.index("where the time went") :].splitlines()
     (row,) = (line for line in table if line.startswith(" neck "))
     assert re.fullmatch(rf" neck +up to date +{SPENT} +{SPENT} +{SPENT} +\d+% *", row)
