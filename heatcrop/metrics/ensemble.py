@@ -60,20 +60,18 @@ def choose_weights(
     references: Sequence[np.ndarray],
     letters: np.ndarray,
     soft: np.ndarray,
-) -> np.ndarray | None:
+) -> np.ndarray:
     """Choose the (K,) weights of K members by the one-standard-error rule, with two of them.
 
     Two, since most rows are predicted by networks of folds: they trained on fewer images than those whose
     predictions will be fused, and differ from each other more. Of all weights whose cross entropy is within
     two standard errors of the least, the difference taken row by
     row, choose the ones nearest to equal weights. Weights whose AP is below that of any reference (N, C) are
-    not considered; None when none are left.
+    not considered; the references are predictions of some of the weights.
     """
     least_ap = max(average_precision(p, letters) for p in references)
     fused = [weighted_mean(members, weights) for weights in tried]
     allowed = np.flatnonzero([average_precision(p, letters) >= least_ap for p in fused])
-    if not len(allowed):
-        return None
     losses = np.array([cross_entropy(p, soft) for p in fused])  # (len(tried), N)
     best = allowed[int(np.argmin(losses[allowed].mean(axis=1)))]
     excess = losses - losses[best]
@@ -86,8 +84,8 @@ def fit_ensemble(members: Sequence[np.ndarray], letters: np.ndarray, soft: np.nd
     """Choose temperatures and weights on (N, C) validation rows that no member trained on.
 
     Tries each member alone, the path from equal weights to those of least cross entropy, and the steps of
-    greedy selection; see :func:`choose_weights`. The AP on these rows is never below any member's. Weights
-    are equal when there are no rows.
+    greedy selection; see :func:`choose_weights`. The AP on these rows is never below any calibrated
+    member's. Weights are equal when there are no rows.
     """
     n_members = len(members)
     if not len(letters):
@@ -97,11 +95,7 @@ def fit_ensemble(members: Sequence[np.ndarray], letters: np.ndarray, soft: np.nd
     equal, best = np.full(n_members, 1 / n_members), least_loss_weights(adjusted, soft)
     path = [(1 - share) * equal + share * best for share in np.linspace(0, 1, _STEPS + 1)]
     tried = [*np.eye(n_members), *path, *_greedy_weights(adjusted, soft)]
-    # Calibration changes the order of rows a little: members as they came are references too.
-    weights = choose_weights(adjusted, tried, [*members, *adjusted], letters, soft)
-    if weights is None:  # calibrated, even the best member ranks its rows a little worse than before
-        alone = int(np.argmax([average_precision(p, letters) for p in members]))
-        return Ensemble(tuple(np.eye(n_members)[alone].tolist()), (1.0,) * n_members)
+    weights = choose_weights(adjusted, tried, adjusted, letters, soft)
     return Ensemble(tuple(weights.tolist()), temperatures)
 
 

@@ -34,19 +34,17 @@ def fuse(full: np.ndarray, crop: np.ndarray, fusion: Fusion) -> np.ndarray:
 def fit_fusion(full: np.ndarray, crop: np.ndarray, letters: np.ndarray, soft: np.ndarray) -> Fusion:
     """Choose temperatures and weight on (N, C) rows that neither branch trained on.
 
-    Of :data:`WEIGHTS` the one that :func:`heatcrop.metrics.ensemble.choose_weights` chooses, with the full
-    image alone as the reference: fusion is never worse on these rows. Weights are equal, without calibration,
-    when there are no rows.
+    Of :data:`WEIGHTS` the one that :func:`heatcrop.metrics.ensemble.choose_weights` chooses, with the
+    calibrated full image as the reference: fusion is never worse than it on these rows. Calibration itself
+    may reorder rows of more than two classes, which costs far less than it improves confidences. Weights are
+    equal, without calibration, when there are no rows.
     """
     if not len(letters):
         return Fusion(0.5)
     temperatures = fit_temperature(full, soft), fit_temperature(crop, soft)
     branches = calibrated(full, temperatures[0]), calibrated(crop, temperatures[1])
     tried = [np.array([1 - weight, weight]) for weight in WEIGHTS]
-    # Calibrated and uncalibrated, the full image ranks rows a little differently: fusion is below neither.
-    weights = choose_weights(branches, tried, [full, branches[0]], letters, soft)
-    if weights is None:
-        return Fusion(0.0, 1.0, temperatures[1])
+    weights = choose_weights(branches, tried, [branches[0]], letters, soft)
     return Fusion(float(weights[1]), *temperatures)
 
 

@@ -21,7 +21,7 @@ from heatcrop.runs.predictions import confidences, read_branches, unseen_rows
 from heatcrop.runs.reading import read_json
 from heatcrop.runs.records import read_record
 
-_CODE = 2
+_CODE = 3
 """Raised when thresholds are chosen differently from the same predictions."""
 
 
