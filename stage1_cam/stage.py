@@ -36,6 +36,9 @@ from heatcrop.wording import counted
 from stage1_cam.heatmaps import has_spread, heatmaps_of
 from stage1_cam.pooling import PoolingFigures, choose_pooling
 
+# Fewer say nothing about which pooling is better.
+_MIN_COMPARED_ROWS = 30
+
 
 class CamStage(BranchStage):
     """Stage 1 of one group of tasks.
@@ -59,7 +62,7 @@ class CamStage(BranchStage):
         """The network that is trained with each pooling."""
         poolings = dict.fromkeys((self.plan.pooling, *self.plan.poolings))
         self.trials = {f"pooling {pooling:g}": pooling for pooling in poolings}
-        if len(self.trials) == 1 or not len(self._compared_rows):
+        if len(self.trials) == 1 or len(self._compared_rows) < _MIN_COMPARED_ROWS:
             self.trials = {}
         self._figures = self.cache / "pooling.json"
 
@@ -71,10 +74,10 @@ class CamStage(BranchStage):
             )
         for note in fold_notes(self.group, self._fold_of):
             log(note)
-        if self.plan.poolings and not len(self._compared_rows):
+        if self.plan.poolings and len(self._compared_rows) < _MIN_COMPARED_ROWS:
             log(
-                f"{self.group.short}: there is no image that a network did not train on to compare poolings; "
-                f"{self.plan.pooling:g} is taken"
+                f"{self.group.short}: to compare poolings takes {_MIN_COMPARED_ROWS} images that a network "
+                f"did not train on, and there are {len(self._compared_rows)}; {self.plan.pooling:g} is taken"
             )
         steps = super().jobs()
         if self.trials:

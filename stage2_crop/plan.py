@@ -25,7 +25,7 @@ class CropRule:
     Attributes
     ----------
     threshold : float
-        Share of the map's reference that a position must reach, (0, 1].
+        Share of the greatest heat, after the location prior, that a position must reach, (0, 1].
     margin : float
         Added on each side, as a share of the square's side.
     percentile : float

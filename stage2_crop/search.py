@@ -1,13 +1,13 @@
 """Choose a task's crop rule on rows that no network trained on, by log-likelihood.
 
-One setting at a time, the others held: the location prior's weight, threshold, zoom, least side, whether to
-crop a fixed place instead or as well, and whether to crop at all. Each candidate is evaluated by a linear
-probe on the crops' features: by the log-likelihood of the labels, of the probe alone and fused with stage 1's
-predictions, each with its temperature; the mean of both counts. The probe is weaker than the network that
-stage 3 fine-tunes, and its fusion leans on the full image: there, crops that show less of the attribute can
-seem as good as any. Whether to crop at all is decided by the fused predictions. Rows are training images
-whose heatmaps and predictions come from networks that did not train on them, and validation images; test
-images are not used.
+One setting at a time, the others held: the kind of heatmap, the location prior's weight, threshold, zoom,
+least side, whether to crop a fixed place instead or as well, and whether to crop at all. Each candidate is
+evaluated by a linear probe on the crops' features: by the log-likelihood of the labels, of the probe alone
+and fused with stage 1's predictions, each with its temperature; the mean of both counts. The probe is weaker
+than the network that stage 3 fine-tunes, and its fusion leans on the full image: there, crops that show less
+of the attribute can seem as good as any. Whether to crop at all is decided by the fused predictions. Rows are
+training images whose heatmaps and predictions come from networks that did not train on them, and validation
+images; test images are not used.
 
 A candidate must be better than the configured value by two and a half standard errors of the difference
 (:func:`heatcrop.metrics.choice.clearly_best`). The error is that of the rows alone; the probe's training

@@ -35,7 +35,7 @@ class TaskResults:
 
     data: TaskData
     probabilities: dict[str, np.ndarray]
-    """(N, C) by branch; NaN where a branch has no prediction (stage 3 has none of training images)."""
+    """(N, C) by branch; NaN without a prediction, as stage 3's of training images without ``cross_fit``."""
     boxes: np.ndarray
     """(N, 4) int: x0, y0, x1, y1 in pixels of the image, x1/y1 exclusive."""
     fallback: np.ndarray

@@ -135,6 +135,7 @@ def _fit(features: np.ndarray, classes: np.ndarray, n_classes: int) -> Callable[
     if len(present) > 1:
         with warnings.catch_warnings(), threadpool_limits(1):  # several cores take four times the time of one
             warnings.simplefilter("ignore", ConvergenceWarning)  # close enough to compare boxes
+            warnings.filterwarnings("ignore", "The number of unique classes")  # of a few images each
             probe.fit(features, classes)
 
     def predict(x: np.ndarray) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Probes of labels: fitted on other folds and on a sample, for all rows."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 from heatcrop.training import probe
-from heatcrop.training.probe import probe_labels
+from heatcrop.training.probe import probe_labels, probe_predictions
 
 N, CLASSES = 120, 3
 
@@ -67,3 +69,11 @@ def test_a_label_that_no_other_fold_has_is_not_predicted(rows):
     assert np.isnan(out[folds == 4]).all()
     assert not np.isnan(out[folds != 4]).any()
     assert np.isnan(probe_labels(in_parts(features, []), labels, CLASSES, np.zeros(N, int), 0)).all()
+
+
+def test_many_classes_of_few_images_print_no_warning():
+    rng = np.random.default_rng(0)
+    features, classes = rng.normal(size=(80, 5)), np.repeat(np.arange(40), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isfinite(probe_predictions(features, classes, 40, np.tile([0, 1], 40))).all()
