@@ -21,7 +21,7 @@ from heatcrop.cli.startup import refuse_single_of_shared
 from heatcrop.cli.tables import cost_table, new_table
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import format_letters
-from heatcrop.data.splits import identical_groups, leakage
+from heatcrop.data.splits import identical_groups
 from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.weights.zoo_files import weights_file
 from heatcrop.runs.folder import STAGES, RunFolder
@@ -122,15 +122,18 @@ def _report_rejected(rejected: pd.DataFrame) -> int:
 
 def _report_leakage(name: str, data: TaskData) -> int:
     """Log images in two splits or with two labels; return the number of kinds of leakage."""
-    problems = 0
-    leaks = leakage(_rows(data))
-    for kind, text in (("split", "byte-identical in two splits"), ("label", "under two labels")):
-        found = leaks[leaks["kind"] == kind]
-        if len(found):
+    problems, contents, labelled = 0, identical_groups(data.paths), data.labelled
+    first = np.unique(contents, return_index=True)[1][contents]
+    other_label = (data.letters != data.letters[first]).any(axis=1) & labelled & labelled[first]
+    for text, found, shown in (
+        ("byte-identical in two splits", data.splits != data.splits[first], data.splits.item),
+        ("under two labels", other_label, lambda row: format_letters(data.letters[row])),
+    ):
+        if found.any():
             problems += 1
-            first = found.iloc[0]
-            pair = f"{first['image']} ({first[kind]}) and {first['same_as']} ({first['same_' + kind]})"
-            log(f"{name}: {counted(len(found), 'image(s)')} {text}, for instance {pair}")
+            row = int(found.argmax())
+            pair = " and ".join(f"{data.images[i]} ({shown(i)})" for i in (row, first[row]))
+            log(f"{name}: {counted(int(found.sum()), 'image(s)')} {text}, for instance {pair}")
     splits = pd.Series(data.splits).groupby(data.groups).nunique()
     divided = splits[(splits > 1) & (splits.index != "")]
     if len(divided):
@@ -188,11 +191,3 @@ def _report_cost(cost: Cost, folder: Path) -> int:
 
 def _bytes(n: float) -> str:
     return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{max(1, round(n / 1e6))} MB"
-
-
-def _rows(data: TaskData) -> pd.DataFrame:
-    kinds, which = np.unique(data.letters, axis=0, return_inverse=True)
-    # Few different texts, each stored once.
-    labels = np.array([format_letters(k) if (k == 2).any() else "" for k in kinds], object)[which]
-    columns = {"image": data.images, "path": data.paths, "label": labels, "split": data.splits}
-    return pd.DataFrame(columns, dtype=object).assign(task=data.task.name)

@@ -1,4 +1,4 @@
-"""Training, validation and test splits; folds for cross-fitting; leakage between splits."""
+"""Training, validation and test splits; folds for cross-fitting; identical files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 NAMES = np.array(["train", "val", "test"], dtype=object)
-LEAKAGE = ("task", "kind", "image", "split", "label", "same_as", "same_split", "same_label")
 
 
 def group_copies(rows: pd.DataFrame) -> pd.Series[str]:
@@ -168,29 +167,6 @@ def identical_groups(paths: Sequence[str]) -> NDArray[np.int64]:
         keys = zip(numbers.tolist(), digests, strict=True)
         numbers = np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
     return numbers
-
-
-def leakage(rows: pd.DataFrame) -> pd.DataFrame:
-    """Find byte-identical images of one task in different splits or with different labels.
-
-    `rows` have ``image, path, task, label, split`` (from `assign_splits`). The result has :data:`LEAKAGE`,
-    one row for each image that differs from the first identical one: ``kind`` is ``split`` (another split)
-    or ``label`` (both labels are known and differ). An image with both differences has two rows.
-    """
-    found = [pd.DataFrame(columns=list(LEAKAGE))]
-    for _, of_task in rows.groupby("task"):
-        of_task = of_task.sort_values("image", kind="stable", ignore_index=True)
-        contents = identical_groups(of_task["path"].tolist())
-        first = of_task.iloc[np.unique(contents, return_index=True)[1][contents]].reset_index(drop=True)
-        pairs = of_task.assign(same_as=first["image"], same_split=first["split"], same_label=first["label"])
-        known = (pairs["label"] != "") & (pairs["same_label"] != "")
-        differs = {
-            "split": pairs["split"] != pairs["same_split"],
-            "label": known & (pairs["label"] != pairs["same_label"]),
-        }
-        both = pd.concat([pairs[where].assign(kind=kind) for kind, where in differs.items()])
-        found.append(both.sort_index(kind="stable")[list(LEAKAGE)])
-    return pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
 
 
 def _digest(path: str, n_bytes: int | None, place: int) -> bytes:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from heatcrop.cli.check import _report_leakage
 from heatcrop.cli.config_file import read_config
 from heatcrop.cli.estimate import _at_once, _by_stage, _candidates, _Speed
 from heatcrop.cli.loading import load_dataset
@@ -17,6 +18,7 @@ from heatcrop.runs.progress import console
 from heatcrop.timing import Spent
 from stage2_crop.plan import CropPlan, SearchPlan
 from tests.tiny_run import PER_CLASS, SIDE_PX, TASKS, TEST_PER_CLASS, file_stamps
+from tests.unit.builders import make_data
 
 NECK = TASKS[0]
 
@@ -67,6 +69,22 @@ def test_damaged_and_identical_images_are_problems(check, data_copy):
     assert "empty (0 bytes)" in printed
     assert "byte-identical in two splits" in printed
     assert "problems found" in printed
+
+
+def test_copies_are_compared_with_the_first_of_them_and_unlabelled_ones_by_split_only(tmp_path, monkeypatch):
+    paths = [str(tmp_path / str(i)) for i in range(6)]
+    for path, content in zip(paths, "ABAABC", strict=True):
+        Path(path).write_text(content)
+    data = make_data(["train", "train", "train", "val", "test", "val"], classes=("a", "b"), paths=paths)
+    data.letters[1] = data.letters[2] = (0, 2)
+    data.letters[3], data.letters[4] = (2, 0), (0, 0)
+    lines = []
+    monkeypatch.setattr("heatcrop.cli.check.log", lines.append)
+    assert _report_leakage("beak", data) == 2
+    assert lines == [
+        "beak: 2 images byte-identical in two splits, for instance 3.jpg (val) and 0.jpg (train)",
+        "beak: 1 image under two labels, for instance 2.jpg (ny) and 0.jpg (yn)",
+    ]
 
 
 def test_images_are_counted_by_split_and_class(check, data_copy):

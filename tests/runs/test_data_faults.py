@@ -117,8 +117,8 @@ FAULTS_OF_TASKS = (
     "message",
     [
         *FAULTS_OF_TASKS,
-        "byte-identical in two splits, for instance pics/leak.jpg",
-        "under two labels, for instance pics/twin.jpg",
+        "1 image byte-identical in two splits, for instance pics/leak.jpg (test) and pics/beak1.jpg (train)",
+        "1 image under two labels, for instance pics/twin.jpg (nynn) and pics/beak0.jpg (ynnn)",
         "the path leaves the data folder",
         "the path is absolute",
         "leads out of the data folder",

@@ -14,7 +14,6 @@ from heatcrop.data.splits import (
     assign_splits,
     group_copies,
     identical_groups,
-    leakage,
 )
 
 
@@ -148,12 +147,6 @@ def test_groups_stay_in_one_split(groups_and_copies, seed):
 def test_identical_images_stay_in_one_split(groups_and_copies, seed):
     split = assign_splits(groups_and_copies, 0.2, 0.2, seed=seed).to_numpy()
     assert (split[20:].reshape(4, 5) == split[20:25]).all()
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_assigned_splits_leak_nothing(groups_and_copies, seed):
-    split = assign_splits(groups_and_copies, 0.2, 0.2, seed=seed)
-    assert "split" not in set(leakage(groups_and_copies.assign(split=split))["kind"])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -346,21 +339,3 @@ def test_equal_numbers_mean_equal_bytes(tmp_path_factory, contents):
         (folder / f"{index}").write_bytes(content)
     ids = identical_groups([str(folder / f"{index}") for index in range(len(contents))])
     assert ids.tolist() == [list(dict.fromkeys(contents)).index(content) for content in contents]
-
-
-def test_no_rows_leak_nothing():
-    assert len(leakage(table([]))) == 0
-
-
-def test_leakage_between_splits_and_labels(tmp_path):
-    contents = ["A", "B", "A", "A", "B", "C"]
-    rows = table(["yn", "yn", "ny", "yn", "", "yn"], split=["train", "train", "train", "val", "test", "val"])
-    rows["path"] = [str(tmp_path / image) for image in rows["image"]]
-    for path, content in zip(rows["path"], contents, strict=True):
-        Path(path).write_text(content)
-    other = rows.iloc[:1].assign(task="wing", split="test")  # splits of different tasks are independent
-    assert leakage(pd.concat([rows, other])).values.tolist() == [
-        ["beak", "label", "0002.jpg", "train", "ny", "0000.jpg", "train", "yn"],
-        ["beak", "split", "0003.jpg", "val", "yn", "0000.jpg", "train", "yn"],
-        ["beak", "split", "0004.jpg", "test", "", "0001.jpg", "train", "yn"],
-    ]
