@@ -63,7 +63,7 @@ def match_rows(a: TaskData, b: TaskData, split: str) -> tuple[np.ndarray, np.nda
 def find_changes(letters: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Find which predictions turn from wrong to right (1) and from right to wrong (-1); 0 is no change.
 
-    Right is a predicted class whose letter is ``y``, as in :func:`heatcrop.metrics.score.accuracy`.
+    Right is a predicted class whose letter is ``y``, as in :data:`heatcrop.metrics.score.METRICS`.
 
     >>> letters = np.array([[2, 0], [2, 0], [1, 2]])
     >>> a, b = np.array([[1, 0], [0, 1], [1, 0]]), np.array([[0, 1], [1, 0], [1, 0]])

@@ -138,27 +138,9 @@ def _before(
     return sums
 
 
-def basic_precision(probabilities: ArrayLike, letters: ArrayLike) -> float:
-    """Compute correct / predicted with nothing blocked; rows with ``m`` at the predicted class are skipped.
-
-    >>> basic_precision([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]], [[2, 0], [1, 2], [0, 2]])
-    0.5
-    """
-    return float(_basic_precisions(*_one_list(probabilities, letters))[0])
-
-
 def _basic_precisions(confidence: NDArray[np.float64], outcome: NDArray[np.int8]) -> NDArray[np.float64]:
     counted = (outcome != MAYBE).sum(axis=1)
     return np.asarray((outcome == YES).sum(axis=1) / np.maximum(counted, 1))
-
-
-def accuracy(probabilities: ArrayLike, letters: ArrayLike) -> float:
-    """Compute the share of rows whose predicted class is the ``y``; an ``m`` does not count as correct.
-
-    >>> accuracy([[0.9, 0.1], [0.8, 0.2]], [[2, 0], [1, 2]])
-    0.5
-    """
-    return float(_accuracies(*_one_list(probabilities, letters))[0])
 
 
 def _accuracies(confidence: NDArray[np.float64], outcome: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -197,10 +179,19 @@ METRICS: dict[str, Callable[[NDArray[np.float64], NDArray[np.int8]], NDArray[np.
     "basic_precision": _basic_precisions,
     "accuracy": _accuracies,
 }
-"""Of R lists of N predictions, from confidences and outcomes, both (R, N), to (R,)."""
+"""Of R lists of N predictions, from confidences and outcomes, both (R, N), to (R,).
+
+The basic precision is correct / predicted with nothing blocked: rows with ``m`` at the predicted class are
+skipped. The accuracy is the share of rows whose predicted class is the ``y``: an ``m`` counts as not correct.
+"""
 
 
 def scores(probabilities: ArrayLike, letters: ArrayLike) -> dict[str, float]:
-    """Compute all :data:`METRICS` of one task, of (N, C) probabilities and label codes."""
+    """Compute all :data:`METRICS` of one task, of (N, C) probabilities and label codes.
+
+    >>> found = scores([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]], [[2, 0], [1, 2], [0, 2]])
+    >>> found["basic_precision"], round(found["accuracy"], 4)
+    (0.5, 0.3333)
+    """
     one = _one_list(probabilities, letters)
     return {name: float(score(*one)[0]) for name, score in METRICS.items()}

@@ -19,7 +19,7 @@ from heatcrop.data.readers.root import clean_image
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
 from heatcrop.files import atomic_path
-from heatcrop.metrics.score import average_precision, basic_precision
+from heatcrop.metrics.score import scores
 from heatcrop.wording import counted
 
 
@@ -68,7 +68,7 @@ def score_files(
     """
     submission, answers = read_submission(submission_path, tasks), read_answers(answers_path, tasks)
     missing: list[tuple[int, str, str]] = []
-    scores: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for name, answered in answers.items():
         predicted = submission.get(name, {})
         absent = [(row.line, image, name) for image, row in answered.items() if image not in predicted]
@@ -76,11 +76,9 @@ def score_files(
         if not absent:
             probabilities = np.stack([predicted[image].values for image in answered])
             letters = np.stack([row.values for row in answered.values()])
-            scores[name] = {
-                "ap": average_precision(probabilities, letters),
-                "basic_precision": basic_precision(probabilities, letters),
-                "n": len(letters),
-            }
+            found = scores(probabilities, letters)
+            precision = found["basic_precision"]
+            figures[name] = {"ap": found["map"], "basic_precision": precision, "n": len(letters)}
     if missing:
         line, image, name = min(missing)
         more = f" and {counted(len(missing) - 1, 'more row(s)')} have" if len(missing) > 1 else " has"
@@ -89,10 +87,10 @@ def score_files(
             "every answered row needs one"
         )
     return {
-        "map": float(np.mean([score["ap"] for score in scores.values()])),
-        "basic_precision": float(np.mean([score["basic_precision"] for score in scores.values()])),
-        "tasks": scores,
-        "ignored_rows": sum(map(len, submission.values())) - sum(score["n"] for score in scores.values()),
+        "map": float(np.mean([one["ap"] for one in figures.values()])),
+        "basic_precision": float(np.mean([one["basic_precision"] for one in figures.values()])),
+        "tasks": figures,
+        "ignored_rows": sum(map(len, submission.values())) - sum(one["n"] for one in figures.values()),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from heatcrop.errors import DivergedError
 from heatcrop.metrics.calibration import cross_entropy, softmax
-from heatcrop.metrics.score import accuracy, average_precision
+from heatcrop.metrics.score import scores
 from heatcrop.nets.classifier import Classifier
 from heatcrop.nets.devices import ON_CPU, Devices
 from heatcrop.training.checkpoint import Checkpoint
@@ -85,9 +85,6 @@ def validation_figures(
             figures.append(validation_figures(*(a[rows][:, task] for a in (logits, soft, letters))))
         loss, mean_ap, right = np.mean(figures, axis=0).tolist()
         return loss, mean_ap, right
-    probabilities = softmax(logits)
-    return (
-        float(cross_entropy(softmax(logits.astype(np.float64)), soft).mean()),
-        average_precision(probabilities, letters),
-        accuracy(probabilities, letters),
-    )
+    found = scores(softmax(logits), letters)
+    loss = float(cross_entropy(softmax(logits.astype(np.float64)), soft).mean())
+    return loss, found["map"], found["accuracy"]

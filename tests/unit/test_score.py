@@ -9,12 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heatcrop.metrics.score import (
-    accuracy,
-    average_precision,
-    average_precisions,
-    basic_precision,
-)
+from heatcrop.metrics.score import average_precision, average_precisions, scores
 
 CODE = {"y": 2, "m": 1, "n": 0}
 
@@ -137,27 +132,26 @@ FOUR_ROWS = case((0.9, "y"), (0.8, "n"), (0.7, "m"), (0.6, "y"))
 
 
 def test_basic_precision_skips_rows_with_m():
-    assert basic_precision(*FOUR_ROWS) == pytest.approx(2 / 3)
+    assert scores(*FOUR_ROWS)["basic_precision"] == pytest.approx(2 / 3)
 
 
 def test_accuracy_counts_rows_with_m():
-    assert accuracy(*FOUR_ROWS) == 0.5
+    assert scores(*FOUR_ROWS)["accuracy"] == 0.5
 
 
 def test_average_precision_repeats_the_precision_before_a_row_with_m():
     assert average_precision(*FOUR_ROWS) == pytest.approx((1 + 1 / 2 + 1 / 2 + 2 / 3) / 4)
 
 
-@pytest.mark.parametrize("figure", [average_precision, basic_precision, accuracy])
-def test_rows_with_m_alone_score_0(figure):
-    assert figure(*case((0.9, "m"))) == 0.0
+def test_rows_with_m_alone_score_0():
+    assert scores(*case((0.9, "m"))) == {"map": 0.0, "basic_precision": 0.0, "accuracy": 0.0}
 
 
 def test_equal_probabilities_within_a_row_predict_the_lowest_class():
-    assert accuracy([[0.5, 0.5], [0.2, 0.2]], [[2, 0], [0, 2]]) == 0.5
+    assert scores([[0.5, 0.5], [0.2, 0.2]], [[2, 0], [0, 2]])["accuracy"] == 0.5
 
 
-@pytest.mark.parametrize("figure", [average_precision, basic_precision, accuracy])
+@pytest.mark.parametrize("figure", [average_precision, scores])
 @pytest.mark.parametrize(
     "probabilities, letters, reason",
     [
