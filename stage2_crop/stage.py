@@ -22,6 +22,7 @@ from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, part_size, predict
 from heatcrop.training.probe import Box, box_features
 from heatcrop.training.stage import IMAGES_PER_JOB, Job, Stage
+from heatcrop.training.views import View
 from stage2_crop.boxes import (
     Heatmaps,
     complete_rule,
@@ -33,7 +34,7 @@ from stage2_crop.boxes import (
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 from stage2_crop.plan import CropRule, SearchedRule, Steps
 from stage2_crop.search import Candidate, SearchRows, search_rule
-from stage2_crop.zoom import ZOOM_VIEWS, FullImageNetwork, surroundings
+from stage2_crop.zoom import ZOOM_VIEWS, surroundings
 
 _PROBE_FOLDS = 5
 _MIN_SEARCH_ROWS = 30
@@ -50,8 +51,10 @@ class CropStage(Stage):
     """
 
     name = "crop"
-    full_image: FullImageNetwork | None = None
-    """Needed to zoom."""
+    n_outputs: int
+    """Of stage 1's networks. Whoever makes a stage that zooms sets it, and `heatmaps_from`."""
+    heatmaps_from: Callable[[np.ndarray, np.ndarray, list[View], bool], np.ndarray]
+    """The task's heatmaps, (B, h, w), from logits, class maps and views; of the kind ``spread`` or not."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -103,7 +106,6 @@ class CropStage(Stage):
 
     def zoom(self, which: str, network: str, first: int, end: int) -> None:
         """Compute the heatmaps of surroundings of some first crops, with the network of the rows."""
-        assert self.full_image is not None
         context, form, rows = self.context, self.context.form, self._zoom_rows(which, network)[first:end]
         rule, paths = self._first_rule.rule, [self.data.paths[i] for i in rows]
         heatmaps = self._heatmaps(rule.spread)[rows]
@@ -113,11 +115,11 @@ class CropStage(Stage):
         inputs = LiveInputs(images, form, ZOOM_VIEWS, open_trunk=self.open_trunk)
         exported = self.folder.network(1) if network == "final" else self.cache / f"{network}.onnx"
         files = self.folder.weights(1, network), exported
-        runner = context.open_classifier(*files, inputs.shape, self.full_image.n_outputs, maps=True)
+        runner = context.open_classifier(*files, inputs.shape, self.n_outputs, maps=True)
         found = []
         with progress(f"{self.data.task.short}: zoom", len(rows)) as bar:
             for logits, maps, index in predict(runner, inputs, np.arange(len(rows))):
-                found.append(self.full_image.heatmaps(logits, maps, ZOOM_VIEWS.unit(), rule.spread))
+                found.append(self.heatmaps_from(logits, maps, ZOOM_VIEWS.unit(), rule.spread))
                 bar(len(index))
         zoomed = np.concatenate(found)
         write_arrays(self._zoom_file(which, network, first), rows=rows, zoomed=zoomed, regions=regions)

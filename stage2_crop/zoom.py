@@ -6,25 +6,15 @@ same network that sees only the region's surroundings draws it several times as 
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from heatcrop.training.views import TestViews, View
+from heatcrop.training.views import TestViews
 from stage2_crop.square import circumscribed_square, move_inside, widen
 
 ZOOM_VIEWS = TestViews(flip=False)
 """One forward pass."""
-
-
-@dataclasses.dataclass(frozen=True)
-class FullImageNetwork:
-    """What stage 2 needs to know of stage 1's networks."""
-
-    n_outputs: int
-    heatmaps: Callable[[np.ndarray, np.ndarray, list[View], bool], np.ndarray]
-    """The task's heatmaps, (B, h, w), from logits, class maps and views; of the kind ``spread`` or not."""
 
 
 def surroundings(boxes: Sequence[tuple[int, int, int, int]], sizes: np.ndarray, zoom: float) -> np.ndarray:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from heatcrop.data.dataset import TaskData
     from heatcrop.training.stage import Stage
     from heatcrop.training.views import View
-    from stage2_crop.zoom import FullImageNetwork
+    from stage2_crop.stage import CropStage
 
 # Raised when a stage's code makes something else from the same settings and data.
 _CODE = {"cam": 11, "crop": 18, "finetune": 10}
@@ -252,13 +252,12 @@ class StageRunner:
             arguments = (group, self.folder, plans, self.context, lambda: self.trunk, made_from)
             self._stage = key, classes[stage](*arguments)
             if isinstance(self._stage[1], CropStage):
-                self._stage[1].full_image = self._full_image_network(group.tasks[0])
+                self._describe_networks(self._stage[1], group.tasks[0])
         return self._stage[1]
 
-    def _full_image_network(self, data: TaskData) -> FullImageNetwork:
-        """Describe the outputs of stage 1's networks for stage 2, which computes heatmaps once more."""
+    def _describe_networks(self, stage: CropStage, data: TaskData) -> None:
+        """Describe the outputs of stage 1's networks to stage 2, which computes heatmaps once more."""
         from stage1_cam.heatmaps import heatmaps_of
-        from stage2_crop.zoom import FullImageNetwork
 
         members = ((group, i) for group in self.groups for i in range(len(group.tasks)))
         group, number = next((g, i) for g, i in members if g.tasks[i].task.name == data.task.name)
@@ -270,7 +269,7 @@ class StageRunner:
             kind = "spread" if spread else usual
             return heatmaps_of(logits[:, classes], maps[:, :, classes], views, kind, *known)
 
-        return FullImageNetwork(group.n_classes, heatmaps)
+        stage.n_outputs, stage.heatmaps_from = group.n_classes, heatmaps
 
     def _group(self, stage: str, name: str) -> TaskGroup:
         """Find a group by name; in stage 2 each task of a group is one, and may have the group's name."""
