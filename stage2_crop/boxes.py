@@ -11,11 +11,13 @@ import numpy as np
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.files import write_table
-from heatcrop.training.views import framed
+from heatcrop.training.views import TestViews, framed
 from stage2_crop.plan import CropRule
 from stage2_crop.rule import NO_CROP, Crop, find_crop, grid_positions, is_flat, usual_box, weigh_heat
-from stage2_crop.square import Box
+from stage2_crop.square import Box, circumscribed_square, move_inside, widen
 
+ZOOM_VIEWS = TestViews(flip=False)
+"""Of `surroundings`: one forward pass."""
 _LEAST_SPREAD = 0.05
 
 
@@ -34,7 +36,7 @@ class Heatmaps:
     zoomed: np.ndarray | None = None
     """(N, h, w) float: heatmaps of `regions`, for rules that zoom."""
     regions: np.ndarray | None = None
-    """(N, 4) int: the surroundings of a first crop, see :func:`stage2_crop.zoom.surroundings`."""
+    """(N, 4) int: the surroundings of a first crop, see :func:`surroundings`."""
 
     def __getitem__(self, rows: Any) -> Heatmaps:
         zoomed, regions = (None if one is None else one[rows] for one in (self.zoomed, self.regions))
@@ -77,6 +79,35 @@ def _find(heatmaps: Heatmaps, row: int, rule: CropRule) -> tuple[Crop, np.ndarra
             return crop, heatmap, frame
     heatmap, frame = heatmaps.maps[row], framed((0, 0, *size), heatmaps.fit).box
     return find_crop(heatmap, frame, *size, rule, invisible), heatmap, frame
+
+
+def surroundings(boxes: Sequence[tuple[int, int, int, int]], sizes: np.ndarray, zoom: float) -> np.ndarray:
+    """Widen boxes to `zoom` times their side and move them inside their images.
+
+    A network's map has as few positions for a small region of the full image as the region has of the image.
+    The same network that sees only the region's surroundings draws it several times as fine.
+
+    Parameters
+    ----------
+    boxes : sequence of tuple of int (x0, y0, x1, y1)
+        Of N images, in pixels.
+    sizes : ndarray of int, shape (N, 2)
+        Width and height of each image in pixels.
+    zoom : float
+        At least 1.
+
+    Returns
+    -------
+    ndarray of int, shape (N, 4)
+
+    Examples
+    --------
+    >>> surroundings([(40, 40, 60, 60), (0, 0, 20, 20)], np.array([[100, 100]] * 2), 2).tolist()
+    [[30, 30, 70, 70], [0, 0, 40, 40]]
+    """
+    squares = (widen(circumscribed_square(box), (zoom - 1) / 2) for box in boxes)
+    moved = [move_inside(square, *size) for square, size in zip(squares, sizes.tolist(), strict=True)]
+    return np.array(moved, np.int64).reshape(-1, 4)
 
 
 def predicted_boxes(boxes: np.ndarray, sizes: np.ndarray, rule: CropRule) -> np.ndarray:

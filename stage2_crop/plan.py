@@ -55,7 +55,7 @@ class CropRule:
         image's width and height. None until it is known, see :func:`stage2_crop.boxes.complete_rule`.
     zoom : float
         Set by ``crop.zoom``. Above 0 the heatmap is computed once more, inside the surroundings of a first
-        crop, whose side is this multiple of that crop's, see :mod:`stage2_crop.zoom`.
+        crop, whose side is this multiple of that crop's, see :func:`stage2_crop.boxes.surroundings`.
     spread : bool
         True: for a task with an invisible class, use the standard deviation over all classes instead of the
         evidence against that class. It also finds the place where images of the invisible class show

@@ -24,17 +24,18 @@ from heatcrop.training.probe import Box, box_features
 from heatcrop.training.stage import IMAGES_PER_JOB, Job, Stage
 from heatcrop.training.views import View
 from stage2_crop.boxes import (
+    ZOOM_VIEWS,
     Heatmaps,
     complete_rule,
     find_crops,
     jitter_boxes,
     predicted_boxes,
+    surroundings,
     write_boxes,
 )
 from stage2_crop.crops import begin_crops, crop_names, cut_crops, end_crops
 from stage2_crop.plan import CropRule, SearchedRule, Steps
 from stage2_crop.search import Candidate, SearchRows, search_rule
-from stage2_crop.zoom import ZOOM_VIEWS, surroundings
 
 _PROBE_FOLDS = 5
 _MIN_SEARCH_ROWS = 30

@@ -27,8 +27,7 @@ from heatcrop.training.batches import Images
 from heatcrop.training.inputs import LiveInputs, predict
 from heatcrop.training.views import TestViews
 from stage1_cam.heatmaps import heatmaps_of
-from stage2_crop.boxes import Heatmaps, find_crops, predicted_boxes
-from stage2_crop.zoom import ZOOM_VIEWS, surroundings
+from stage2_crop.boxes import ZOOM_VIEWS, Heatmaps, find_crops, predicted_boxes, surroundings
 
 # Imports nothing of MXNet, GluonCV or pandas: a test predicts where they are not installed.
 

@@ -13,10 +13,9 @@ from heatcrop.cli.run_folders import reload_dataset
 from heatcrop.data.images import read_image
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.reading import read_json
-from stage2_crop.boxes import Heatmaps, find_crops
+from stage2_crop.boxes import Heatmaps, find_crops, surroundings
 from stage2_crop.plan import SearchedRule, SearchPlan
 from stage2_crop.stage import CropStage
-from stage2_crop.zoom import surroundings
 from tests.tiny_run import PER_CLASS, TASKS
 
 NECK = TASKS[0]
