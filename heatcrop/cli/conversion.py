@@ -14,12 +14,11 @@ from heatcrop.data.dataset import TaskData
 from heatcrop.data.labels import MAYBE, YES
 from heatcrop.data.writers import FORMATS
 from heatcrop.data.writers.records import Record
-from heatcrop.errors import RunError
 from heatcrop.metrics.localisation import true_boxes
 from heatcrop.predict.formats import refuse_other_files, rounded, write_format
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.predictions import branch_file, read_arrays, read_branches
-from heatcrop.runs.reading import run_again
+from heatcrop.runs.reading import missing
 
 
 def convert_run(folder: RunFolder, name: str, out: Path, wanted: Sequence[str], copy: bool) -> int:
@@ -41,6 +40,8 @@ def convert_run(folder: RunFolder, name: str, out: Path, wanted: Sequence[str], 
     ------
     RunError
         Where the folder holds other files, or a task is not finished.
+    DataError
+        Where a file of the run is missing or damaged.
     """
     refuse_other_files(out)
     dataset = reload_dataset(folder, wanted, keep=False)
@@ -58,8 +59,7 @@ def convert_run(folder: RunFolder, name: str, out: Path, wanted: Sequence[str], 
 def _records(folder: RunFolder, data: TaskData, dataset: Dataset, files: Sequence[str]) -> Iterator[Record]:
     task = folder.task(data.task.name)
     if not (file := branch_file(task, "fused")).is_file():
-        make = run_again(folder, data.task.name)
-        raise RunError(f"{file}: is missing, though the task is finished; make it again: {make}")
+        raise missing(file)
     fused = read_branches(task, data)["fused"]
     crops = read_arrays(task.boxes, ("boxes",), len(data))["boxes"]
     regions = np.full((len(data), 4), np.nan)

@@ -31,7 +31,7 @@ from heatcrop.predict.description import (
 )
 from heatcrop.runs.folder import RunFolder, TaskFolder
 from heatcrop.runs.progress import log
-from heatcrop.runs.reading import read_json, run_again
+from heatcrop.runs.reading import missing, read_json, run_again
 from heatcrop.runs.records import flatten, read_record
 from heatcrop.runs.thresholds import read_points
 from stage2_crop.plan import SearchedRule
@@ -85,15 +85,8 @@ class TrainedRun:
         return f"was made with {', '.join(other)}, other than {self.folder.config} has" if other else ""
 
 
-def require(path: Path, fix: str) -> None:
-    """Raise RunError, whose message ends with `fix`, where a file is missing."""
-    if not path.is_file():
-        raise RunError(f"{path} is missing; {fix}")
-
-
 def read_outputs(folder: RunFolder) -> dict[str, tuple[int, int]]:
     """Read which outputs of shared networks belong to which task."""
-    require(folder.outputs, f"finish the run first: {folder.command('run', '--all')}")
     return read_json(folder.outputs, dict[str, tuple[int, int]])
 
 
@@ -105,8 +98,9 @@ def describe_run(run: TrainedRun, tasks: Sequence[Task]) -> Description:
     for task in tasks:
         files = folder.task(task.name)
         networks = folder.shared if run.shared else files
-        for path in (files.weights(1), files.rule, files.weights(3), files.fusion):
-            require(path, f"finish the run first: {run_again(folder, task.name)}")
+        for path in (files.weights(1), files.weights(3)):
+            if not path.is_file():
+                raise missing(path)
         cam, _, finetune = run.plans(task)
         searched = read_json(files.rule, SearchedRule)
         descriptions[task.name] = TaskDescription(
@@ -153,7 +147,8 @@ def export_run(run: TrainedRun, out: Path, **terms: str) -> Path:
     copies: dict[Path, Path] = {}  # target: source
 
     def exported(source: Path, name: str) -> Path:
-        require(source, "run the stage again")
+        if not source.is_file():
+            raise missing(source)
         if source not in copies.values():
             open_network(source)  # a damaged one is found here, not by the user of the export
         copies[out / name] = source

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.listing import REPORT_RECORD
 from heatcrop.data.tasks import Task, distinct_names
-from heatcrop.errors import RunError
 from heatcrop.files import atomic_path
 from heatcrop.report.page import TaskPart, write_links, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings, write_suspects
@@ -22,7 +21,6 @@ from heatcrop.report.sheets import plan_sheets, write_overview, write_sheet
 from heatcrop.report.thumbs import write_gallery
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import progress
-from heatcrop.runs.reading import run_again
 from heatcrop.runs.records import (
     TIMES,
     StageInputs,
@@ -208,7 +206,6 @@ def _task_part(
 
     results = read_results(data, folder, settings, boxes_true)
     if results is None:
-        require_complete(folder, data)
         return None
     # A task without labels on the reported split shows its validation images.
     shown = split if len(data.rows(split, labelled=True)) else "val"
@@ -225,15 +222,6 @@ def _task_part(
     write_suspects(folder.task(data.task.name).suspects, results)
     gallery["section"] = _section(data.task, settings)
     return TaskPart(data.task, gallery, data.images, plots, overview, sheets)
-
-
-def require_complete(folder: RunFolder, data: TaskData) -> None:
-    """Raise RunError where a finished task lacks a file of its first two stages."""
-    if folder.task(data.task.name).finished:
-        raise RunError(
-            f"{folder.task(data.task.name).path}: a file of its first two stages is missing; run them again: "
-            f"{run_again(folder, data.task.name)}"
-        )
 
 
 def _section(task: Task, settings: dict[str, Any]) -> str:

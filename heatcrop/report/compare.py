@@ -18,7 +18,7 @@ from heatcrop.data.tasks import Task, folder_name
 from heatcrop.errors import PROGRAM, DataError, RunError
 from heatcrop.files import printable, write_json
 from heatcrop.metrics.comparison import SIDES, Pair, compare_scores, find_changes, match_rows
-from heatcrop.report.build import ReportPlan, replacing, require_complete
+from heatcrop.report.build import ReportPlan, replacing
 from heatcrop.report.page import write_comparison_page
 from heatcrop.report.results import TaskResults, read_results, read_settings
 from heatcrop.report.thumbs import write_gallery
@@ -248,7 +248,5 @@ def _galleries(
 def _results(run: ComparedRun, name: str) -> TaskResults:
     data = run.tasks[name]
     results = read_results(data, run.folder, read_settings(run.folder), run.boxes_true)
-    if results is None:
-        require_complete(run.folder, data)
     assert results is not None, "the task is not finished"
     return results

@@ -183,10 +183,12 @@ def read_results(
 ) -> TaskResults | None:
     """Read one task's results; None where the first two stages have not run yet.
 
-    `boxes_true` are the true regions, see :func:`heatcrop.metrics.localisation.true_boxes`.
+    `boxes_true` are the true regions, see :func:`heatcrop.metrics.localisation.true_boxes`. DataError where a
+    file of a finished task is missing or damaged.
     """
     task = folder.task(data.task.name)
-    if not (task.predictions(1).is_file() and task.boxes.is_file() and task.heatmaps.is_file()):
+    files = (task.predictions(1), task.boxes, task.heatmaps)
+    if not (task.finished or all(file.is_file() for file in files)):
         return None
     network = settings.get("network")
     crops = read_arrays(task.boxes, ("boxes", "fallback"), len(data))

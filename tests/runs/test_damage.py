@@ -7,7 +7,6 @@ from tests.conftest import without_plots
 from tests.tiny_run import TASKS, differences
 
 TASK = TASKS[0]
-AGAIN = f"python pipeline.py run --task {TASK} --config"
 
 
 def fix_of(run):
@@ -89,11 +88,9 @@ def check_report(call, run_copy, command, name, damage, finding):
         ("report", "rule.json", ": is missing; python pipeline.py run --all --config"),
         ("report", "boxes.npz", ": is missing; python pipeline.py run --all --config"),
         ("convert", "boxes.npz", ": is missing; python pipeline.py run --all --config"),
-        (
-            "convert",
-            "stage3/predictions.npz",
-            f": is missing, though the task is finished; make it again: {AGAIN}",
-        ),
+        ("convert", "stage3/predictions.npz", ": is missing; python pipeline.py run --all --config"),
+        ("export", "stage1/weights.params", ": is missing; python pipeline.py run --all --config"),
+        ("export", "stage3/network.onnx", ": is missing; python pipeline.py run --all --config"),
     ],
 )
 def test_a_missing_file_of_a_finished_task_is_reported(
@@ -109,12 +106,12 @@ def test_a_missing_file_of_a_finished_task_is_reported(
 
 
 def test_a_report_without_a_finished_task_is_not_written(call, run_copy, no_plots):
-    page = RunFolder(run_copy).report
+    page, boxes = RunFolder(run_copy).report, RunFolder(run_copy).task(TASK).boxes
     before = page.read_bytes()
-    (run_copy / TASK / "stage1" / "heatmaps.npy").unlink()
+    boxes.unlink()
     code, printed = call("report", "--run", run_copy)
     assert code == 1
-    assert f"{run_copy / TASK}: a file of its first two stages is missing; run them again: {AGAIN}" in printed
+    assert f"error: {boxes}: is missing; {RunFolder(run_copy).command('run', '--all')}" in printed
     assert page.read_bytes() == before
 
 
