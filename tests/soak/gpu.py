@@ -103,7 +103,7 @@ def faults(python: Path, folder: Path) -> Iterator[str]:
         ("libraries", ["-c", _MISSING_LIBRARIES], no_card, 0, ["[]"]),
         (
             "no driver",
-            ["-m", "heatcrop.nets.gluon.engine"],
+            ["-m", "tools.check_engine"],
             None,
             1,
             ["error: mxnet-cu112", "install the driver"],

@@ -11,7 +11,7 @@ echo "python $*" >> "{log}"
 case "$*" in
   "-m pip config list") echo "{config}" ;;
   *requirements/uv.txt) exit {no_uv} ;;
-  *heatcrop*) echo ready ;;
+  *check_engine) echo ready ;;
 esac
 """
 UV = """#!/bin/sh

@@ -315,27 +315,3 @@ def gpu_fault(number: int) -> str:
     except mx.MXNetError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"does not compute with MXNet ({lines[-1][:200] if lines else 'for an unknown reason'})"
-
-
-def main() -> int:
-    """Check that the installed engine can be imported: ``python -m heatcrop.nets.gluon.engine``."""
-    try:
-        if importlib.util.find_spec("mxnet") is None and importlib.util.find_spec("torch") is not None:
-            import torch
-
-            version = f"PyTorch {torch.__version__}"
-        else:
-            version = f"MXNet {mxnet().__version__}"
-            gluoncv_net("resnet18_v2")
-        import cv2
-        import onnxruntime
-    except (EngineError, ImportError) as error:
-        cause = error if isinstance(error, EngineError) else explain_import_failure(error)
-        print(f"error: {cause}", file=sys.stderr)
-        return 1
-    print(f"{version}, ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}: ready")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
