@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime
@@ -13,13 +14,16 @@ from heatcrop.cli.config import Config
 from heatcrop.cli.runner import devices_of, network_context
 from heatcrop.data.dataset import TaskData
 from heatcrop.errors import EngineError
+from heatcrop.nets.classifier import Classifier
 from heatcrop.nets.devices import Devices
 from heatcrop.nets.inference import onnx_version
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import log
 from heatcrop.training.loop import TrainingPlan
-from heatcrop.training.memory import training_need
 from heatcrop.wording import counted
+
+_LIBRARIES = 2**30
+"""Rough bytes of CUDA, cuDNN and its workspaces."""
 
 
 def report_machine(config: Config) -> Devices | None:
@@ -62,13 +66,13 @@ def memory_lines(config: Config, tasks: dict[str, TaskData], devices: Devices) -
         need, rows = training_need(classifier, plan, devices.amp), rows_at_once(plan, gpus)
         lines.append(
             f"{section}: {counted(rows, 'row(s) at once on a GPU (takes|take)')} about "
-            f"{need.at(rows) / 2**30:.1f} GB of {card.memory / 2**30:.1f} GB"
+            f"{need(rows) / 2**30:.1f} GB of {card.memory / 2**30:.1f} GB"
         )
-        if need.at(rows) > card.memory:
+        if need(rows) > card.memory:
             enough = (
                 n
                 for n in range(plan.accumulate + 1, plan.batch_size + 1)
-                if need.at(rows_at_once(dataclasses.replace(plan, accumulate=n), gpus)) <= card.memory
+                if need(rows_at_once(dataclasses.replace(plan, accumulate=n), gpus)) <= card.memory
             )
             parts = next(enough, None)
             fix = f"set {section}.training.accumulate={parts}" if parts else "take a smaller network or input"
@@ -84,3 +88,16 @@ def rows_at_once(plan: TrainingPlan, gpus: int) -> int:
     [16, 6]
     """
     return -(-plan.batch_size // (gpus * plan.accumulate))
+
+
+def training_need(classifier: Classifier, plan: TrainingPlan, amp: bool) -> Callable[[int], int]:
+    """Compute, without running it, the bytes that a training needs on one card, by the rows at once.
+
+    In mixed precision activations are float16, and float16 weights exist beside those in float32.
+    """
+    states = 2 if plan.optimizer == "adam" else 1
+    kept = plan.reload_best + 3 * bool(plan.average)  # the best; average, live and newest
+    copies = 2 + states + kept + (0.5 if amp else 0)
+    fixed = int(4 * classifier.weight_numbers() * copies) + _LIBRARIES
+    row = (2 if amp else 4) * classifier.activation_numbers()  # what the forward pass keeps for the backward
+    return lambda rows: fixed + rows * row
