@@ -8,7 +8,6 @@ then decoded by libjpeg-turbo directly (simplejpeg): the same pixels in two thir
 from __future__ import annotations
 
 import functools
-import importlib.util
 import io
 import os
 import stat
@@ -108,8 +107,7 @@ def read_image(path: str | os.PathLike[str], at_least_px: int | None = None) -> 
     Parameters
     ----------
     path : path
-        JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, AVIF or, with the package pi-heif, HEIC; its content counts, not
-        its name.
+        JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, AVIF or HEIC; its content counts, not its name.
     at_least_px : int, optional
         The shorter side that is needed, at least 1. A plain 8-bit RGB JPEG is then decoded at 1/2, 1/4 or 1/8
         of its scale, the smallest that suffices; this is several times faster. Other images, and by default
@@ -229,12 +227,7 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
 def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
     formats: tuple[str, ...] = FORMATS
     if _is_heif(data):
-        if not _heif_support():
-            raise ImageError(
-                path,
-                "is a HEIC image, which needs the Python package pi-heif; install it (pip install pi-heif), "
-                "or save the image as JPEG",
-            )
+        _support_heif()
         formats = (*FORMATS, "HEIF")
     try:
         return Image.open(io.BytesIO(data), formats=formats)
@@ -317,14 +310,11 @@ def _is_heif(data: bytes) -> bool:
 
 
 @functools.cache
-def _heif_support() -> bool:
-    """Let Pillow open HEIC images where the package for them is installed."""
-    if importlib.util.find_spec("pi_heif") is None:
-        return False
+def _support_heif() -> None:
+    """Let Pillow open HEIC images."""
     import pi_heif
 
     pi_heif.register_heif_opener(thumbnails=False)
-    return True
 
 
 def has_signature(path: str | os.PathLike[str]) -> bool:

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from heatcrop.cli.errors import explain
 from heatcrop.data.images import (
     SUFFIXES,
     ImageError,
+    _support_heif,
     encode_jpeg,
     has_signature,
     image_size,
@@ -472,14 +475,15 @@ HEIC = struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"mif1", 0, b"mif1", b"heic")
 
 @pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
 def test_heic_without_its_package_names_the_fix(read, monkeypatch, name):
-    monkeypatch.setattr("heatcrop.data.images._heif_support", lambda: False)
-    with pytest.raises(ImageError, match="HEIC image, which needs the Python package pi-heif"):
+    _support_heif.cache_clear()
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(ModuleNotFoundError) as caught:
         read(HEIC, name)
+    assert "package 'pi_heif' is missing; install all of them" in explain(caught.value)
 
 
 @pytest.mark.parametrize("name", ["quarters.heic", "turned.heic"])
 def test_heic_is_read_upright(name):
-    pytest.importorskip("pi_heif")
     path = Path(__file__).with_name(name)
     image = read_image(path)
     assert image.shape == (48, 64, 3)
@@ -488,7 +492,6 @@ def test_heic_is_read_upright(name):
 
 
 def test_a_cut_heic_file_is_refused(read):
-    pytest.importorskip("pi_heif")
     with pytest.raises(ImageError, match="damaged|not an image"):
         read(HEIC)
 
