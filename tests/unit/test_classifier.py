@@ -16,9 +16,9 @@ from heatcrop.nets.gluon.classifier import (
     MxnetClassifier,
     build_classifier,
     build_part,
+    mxnet_runner,
 )
 from heatcrop.nets.gluon.engine import mxnet
-from heatcrop.nets.gluon.runner import mxnet_runner
 from heatcrop.nets.inference import open_network
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.weights.params_file import read_params, write_params

@@ -13,8 +13,8 @@ from PIL import ImageFile
 
 from heatcrop.errors import EngineError
 from heatcrop.nets.gluon import engine
+from heatcrop.nets.gluon.classifier import mxnet_runner
 from heatcrop.nets.gluon.engine import explain_import_failure, gluoncv_net, mxnet, open_cuda_libraries
-from heatcrop.nets.gluon.runner import mxnet_runner
 from tools import check_engine
 
 ROOT = Path(__file__).parents[2]
@@ -218,7 +218,7 @@ import threading
 from pathlib import Path
 import numpy as np
 from heatcrop.nets.gluon.engine import chain, mxnet
-from heatcrop.nets.gluon.runner import mxnet_runner
+from heatcrop.nets.gluon.classifier import mxnet_runner
 
 convolution = mxnet().gluon.nn.Conv2D
 net = chain(convolution(32, 3, 2, in_channels=3), convolution(32, 3, in_channels=32))

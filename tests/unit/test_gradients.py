@@ -7,10 +7,9 @@ from heatcrop.errors import EngineError
 from heatcrop.nets.backbones import InputForm, backbone
 from heatcrop.nets.classifier import NetworkContext, NetworkPlan
 from heatcrop.nets.gluon.blocks import build_blocks
-from heatcrop.nets.gluon.classifier import build_classifier
+from heatcrop.nets.gluon.classifier import build_classifier, mxnet_runner
 from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.nets.gluon.gradients import gradient_runner
-from heatcrop.nets.gluon.runner import mxnet_runner
 from heatcrop.nets.maps import MapPlan
 from stage1_cam.heatmaps import class_heatmap
 from stage2_crop.component import scale_heat

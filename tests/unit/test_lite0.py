@@ -7,11 +7,10 @@ from heatcrop.errors import WeightsError
 from heatcrop.metrics.calibration import softmax
 from heatcrop.nets.classifier import OUTPUTS
 from heatcrop.nets.gluon.blocks import build_blocks
-from heatcrop.nets.gluon.classifier import build_classifier
+from heatcrop.nets.gluon.classifier import build_classifier, mxnet_runner
 from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.nets.gluon.lite0 import lite0_blocks, load_lite0
 from heatcrop.nets.gluon.onnx_export import export_onnx
-from heatcrop.nets.gluon.runner import mxnet_runner
 from heatcrop.nets.inference import open_network
 from heatcrop.nets.lite0 import lite0_weights_file
 from heatcrop.nets.weights.pth_file import read_torch_weights

@@ -15,13 +15,12 @@ from heatcrop.nets.classifier import OUTPUTS, Classifier, NetworkPlan, Shape, Tr
 from heatcrop.nets.devices import Devices
 from heatcrop.nets.gluon.blocks import build_blocks
 from heatcrop.nets.gluon.dilation import dilate_last_stage
-from heatcrop.nets.gluon.engine import chain, import_for_cores, mxnet
+from heatcrop.nets.gluon.engine import chain, import_for_cores, in_one_thread, mixed_block, mxnet
 from heatcrop.nets.gluon.feature_blocks import output_shape
 from heatcrop.nets.gluon.gradients import gradient_runner
 from heatcrop.nets.gluon.onnx_export import export_onnx
-from heatcrop.nets.gluon.runner import mxnet_runner
 from heatcrop.nets.gluon.updater import MxnetUpdater
-from heatcrop.nets.inference import Runner
+from heatcrop.nets.inference import CPU_BATCH, Runner, in_parts
 from heatcrop.nets.maps import MapPlan
 from heatcrop.nets.updater import Optimiser, Updater
 
@@ -105,6 +104,21 @@ class MxnetClassifier(Classifier):
         self.net.with_maps = True
         self.net.hybridize(False)  # forget the graph of training, which has no maps
         return self.net
+
+
+def mxnet_runner(block: Any, gpu: int | None = None, amp: bool = False) -> Runner:
+    """Run a block on MXNet, on the GPU of that number or on the CPU, in mixed precision if `amp`."""
+    mx = mxnet()
+    context = mx.cpu() if gpu is None else mx.gpu(gpu)
+    block.collect_params().reset_ctx(context)
+    block = mixed_block(block) if amp else block
+    block.hybridize(static_alloc=True)
+
+    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        out = block(mx.nd.array(x, ctx=context, dtype="float32"))
+        return tuple(o.asnumpy() for o in out) if isinstance(out, (tuple, list)) else (out.asnumpy(),)
+
+    return in_one_thread(in_parts(run, CPU_BATCH) if gpu is None else run)
 
 
 @functools.cache
