@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from heatcrop.data.labels import join_probabilities, parse_letters
 from heatcrop.data.readers.collect import Collector
-from heatcrop.data.readers.lines import DELIMITERS, read_lines
+from heatcrop.data.readers.lines import DELIMITERS, load_text, parse_lines
 from heatcrop.data.readers.root import clean_image
 from heatcrop.data.tasks import Task, resolve
 from heatcrop.errors import DataError
@@ -118,7 +118,7 @@ def _read(
     """Read the rows by task; raise the first fault of the file."""
     header: list[str] = []
     rows: Rows = {}
-    for line, fields, fault in read_lines(path, delimiters=delimiters):
+    for line, fields, fault in parse_lines(load_text(path)[0], delimiters):
         place = f"{path}:{line}"
         if fault:
             raise DataError(f"{place}: {fault}")

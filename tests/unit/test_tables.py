@@ -3,7 +3,7 @@
 import pytest
 
 from heatcrop.data.readers import read_annotations
-from heatcrop.data.readers.lines import load_text, parse_lines, read_lines
+from heatcrop.data.readers.lines import load_text, parse_lines
 from heatcrop.data.tasks import FASHIONAI, Task
 from heatcrop.errors import DataError
 
@@ -131,7 +131,8 @@ def test_encodings(tmp_path, data, encoding, text):
 
 def test_one_line_that_is_not_utf8_among_others_stays_alone(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"\xc3\xa4\n\xe4\nx")
-    assert [bool(fault) for _, _, fault in read_lines(tmp_path / "x.csv")] == [False, True, False]
+    data, _ = load_text(tmp_path / "x.csv")
+    assert [bool(fault) for _, _, fault in parse_lines(data)] == [False, True, False]
 
 
 @pytest.mark.parametrize(

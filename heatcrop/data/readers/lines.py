@@ -30,17 +30,6 @@ _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f\x81\x8d\x8f\x90\x9d\xff]")  # i
 _SEPARATOR = re.compile(rb"\s*\"?sep=([,;\t|])\"?\s*", re.IGNORECASE)
 
 
-def read_lines(
-    path: str | os.PathLike[str], name: str | None = None, delimiters: str = ","
-) -> Iterator[tuple[int, list[str], str]]:
-    """Yield number, fields and fault of each line of a delimited file, called `name` in messages.
-
-    See `load_text` and `parse_lines`.
-    """
-    data, _ = load_text(path, name)
-    yield from parse_lines(data, delimiters)
-
-
 def load_text(path: str | os.PathLike[str], name: str | None = None, n_bytes: int = -1) -> tuple[bytes, str]:
     """Return a file's text in UTF-8 without byte order mark, and the encoding that it is in.
 
