@@ -35,18 +35,8 @@ class Spent:
         return Spent(factor * self.wall, factor * self.cpu)
 
 
-class Stopwatch:
-    """Measures from its creation on."""
-
-    def __init__(self) -> None:
-        self._started = _now()
-
-    def spent(self) -> Spent:
-        """Return the time since the start."""
-        return _now() - self._started
-
-
-def _now() -> Spent:
+def now() -> Spent:
+    """Read the clocks: the difference of two readings is the time between them."""
     children = os.times()  # 0 on Windows; of all others to a hundredth of a second
     cpu = time.process_time() + children.children_user + children.children_system
     return Spent(time.perf_counter(), cpu)
@@ -66,7 +56,7 @@ class RunTimes:
     """
 
     def __init__(self) -> None:
-        self._watch = Stopwatch()
+        self._began = now()
         self.stages: dict[str, dict[str, Spent | None]] = {}
         self.parts: dict[str, Spent] = {}
         self.at_once: int | None = 1
@@ -74,14 +64,14 @@ class RunTimes:
     @property
     def passed(self) -> float:
         """Seconds since the run began."""
-        return self._watch.spent().wall
+        return (now() - self._began).wall
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Measure the block as a part of the run."""
-        watch = Stopwatch()
+        began = now()
         yield
-        self._add(name, watch.spent())
+        self._add(name, now() - began)
 
     def _add(self, name: str, spent: Spent) -> None:
         self.parts[name] = self.parts.get(name, Spent()) + spent
@@ -93,9 +83,9 @@ class RunTimes:
         Each job that may run at once has the block's seconds. What is left is spent on starting and ending
         worker processes, between jobs, and waiting where fewer jobs than workers are left.
         """
-        watch, before = Stopwatch(), self.jobs()
+        began, before = now(), self.jobs()
         yield
-        block = watch.spent()
+        block = now() - began
         if self.at_once is not None:
             whole = Spent(self.at_once * block.wall, block.cpu)
             self._add("other", whole - (self.jobs() - before))

@@ -16,7 +16,7 @@ from heatcrop.errors import PROGRAM, DataError, RunError, UsageError
 from heatcrop.files import printable
 from heatcrop.runs.folder import RunFolder
 from heatcrop.runs.progress import console, log, speed_line
-from heatcrop.timing import Stopwatch
+from heatcrop.timing import now
 from heatcrop.wording import counted
 
 if TYPE_CHECKING:
@@ -325,9 +325,9 @@ def predict(
             records[name] += prediction_records(name, task, images, predictions)
 
     needed = page is not None or folders
-    watch = Stopwatch()
+    began = now()
     count, bad = predict_images(source, pipeline, out, boxes, collect if needed else None, sure)
-    spent = watch.spent()
+    spent = now() - began
     skipped = f"; {counted(len(bad), 'image(s)')} could not be read" if bad else ""
     log(f"{counted(count, 'image(s)')}, {counted(count * len(pipeline.tasks), 'row(s)')}: {out}{skipped}")
     log(f"{speed_line(count, len(pipeline.tasks), spent)} with {pipeline.engine}")

@@ -16,7 +16,7 @@ from heatcrop.cli.startup import parallel_jobs
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.images import encode_jpeg, read_image
 from heatcrop.runs.folder import STAGES, RunFolder
-from heatcrop.timing import Spent, Stopwatch
+from heatcrop.timing import Spent, now
 from heatcrop.training.batches import Images
 from heatcrop.training.fit import fit
 from heatcrop.training.inputs import CachedInputs, Inputs, LiveInputs
@@ -92,9 +92,9 @@ def _at_once(spent: list[dict[str, Spent]], jobs: int, least: float = 0.0) -> di
 
 
 def _timed(work: Callable[[], object]) -> Spent:
-    watch = Stopwatch()
+    began = now()
     work()
-    return watch.spent()
+    return now() - began
 
 
 def _folds(config: Config, data: TaskData) -> int:
@@ -129,7 +129,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         letters = np.zeros((n, len(data.task.classes)), np.int8)
         letters[:, 0] = 2
         soft = (letters == 2).astype(np.float32)
-        ends, watch = [], Stopwatch()
+        ends: list[Spent] = []
         fit(
             classifier,
             inputs,
@@ -140,7 +140,7 @@ def _measure(config: Config, data: TaskData) -> _Speed:
             plan,
             0,
             "measured",
-            lambda _: ends.append(watch.spent()),
+            lambda _: ends.append(now()),
             devices=context.devices,
         )
         trained = ends[1] - ends[0]

@@ -42,7 +42,7 @@ from heatcrop.runs.records import (
     write_record,
 )
 from heatcrop.runs.swap import remove_own
-from heatcrop.timing import RunTimes, Spent, Stopwatch
+from heatcrop.timing import RunTimes, Spent, now
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,7 +175,7 @@ class StageRunner:
             # The report makes new sheets.
             sheets = Path(os.path.normpath(folder.sheets))
             remove_own(sheets, lambda name, sheets=sheets: sheets / name in reported)
-        watch, spent = Stopwatch(), dict[str, Spent]()
+        began, spent = now(), dict[str, Spent]()
         inputs = {name: self.inputs[stage, name] for name in folders}
         made_from = fingerprint([one.fingerprint for one in inputs.values()])
         for step in self._open(stage, group, made_from).jobs():
@@ -191,7 +191,7 @@ class StageRunner:
         self._stage = None
         self._clear(stage, group)
         times[stage] = sum(spent.values(), Spent())
-        log(f"{title}: {stage} in {format_duration(watch.spent().wall)}")
+        log(f"{title}: {stage} in {format_duration((now() - began).wall)}")
         if stage == "crop":
             from heatcrop.report.build import write_first_sheet
 
@@ -202,9 +202,9 @@ class StageRunner:
         self, stage: str, group: str, made_from: str, method: str, arguments: list[Any]
     ) -> tuple[str, Spent]:
         """Do one job, here or in a worker process; return what its time is reported under, and the time."""
-        watch = Stopwatch()
+        began = now()
         name = self._open(stage, self._group(stage, group), made_from).perform(method, arguments)
-        return name, watch.spent()
+        return name, now() - began
 
     def worker(self, executor: Executor, group: TaskGroup) -> Callable[..., tuple[str, Spent]]:
         """Return the function that does a group's jobs where the executor runs them."""
