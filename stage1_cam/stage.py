@@ -201,19 +201,14 @@ def fold_rows(group: TaskGroup, n_folds: int, seed: int) -> np.ndarray:
 
 
 def fold_notes(group: TaskGroup, fold_of: np.ndarray) -> Iterator[str]:
-    """Yield a message for each task that has :func:`classes_of_one_fold`."""
-    for task, names in classes_of_one_fold(group, fold_of):
-        yield (
-            f"{task}: the network that predicts the training images of {', '.join(names)} has trained on "
-            "no such image: they are one group, or one image; divide the group, or add images"
-        )
-
-
-def classes_of_one_fold(group: TaskGroup, fold_of: np.ndarray) -> Iterator[tuple[str, list[str]]]:
-    """Yield each task that has classes whose training images are all in one of several folds, and these."""
+    """Yield a message for each task with classes whose training images are all in one of several folds."""
     for number, data in enumerate(group.tasks):
         rows, classes = group.rows_of(number), group.columns(number)
         folds, shown = fold_of[rows], group.letters[rows, classes] == YES
         counts = np.sum([shown[folds == fold].any(axis=0) for fold in range(fold_of.max() + 1)], axis=0)
         if (few := np.flatnonzero(counts == 1)).size:
-            yield data.task.short, [data.task.classes[i] for i in few]
+            names = ", ".join(data.task.classes[i] for i in few)
+            yield (
+                f"{data.task.short}: the network that predicts the training images of {names} has trained on "
+                "no such image: they are one group, or one image; divide the group, or add images"
+            )

@@ -14,7 +14,7 @@ from heatcrop.data.groups import (
     single_group,
 )
 from heatcrop.data.tasks import Task
-from stage1_cam.stage import classes_of_one_fold, fold_rows
+from stage1_cam.stage import fold_notes, fold_rows
 
 
 def make_task(folder, name, contents, splits, groups=None, classes=("a", "b", "c")):
@@ -191,10 +191,11 @@ def test_an_image_of_several_tasks_is_brought_into_one_split(tmp_path):
 
 
 def test_classes_that_one_fold_alone_shows_are_named(many, tmp_path):
-    (name, classes), *more = classes_of_one_fold(shared_group(many), fold_rows(shared_group(many), 3, seed=0))
-    assert not more
-    assert (name, tuple(classes)) == ("three", many[2].task.classes)
+    (note,) = fold_notes(shared_group(many), fold_rows(shared_group(many), 3, seed=0))
+    names = ", ".join(many[2].task.classes)
+    assert note.startswith(f"three: the network that predicts the training images of {names} has")
     group = single_group(make_task(tmp_path, "four", list("pqrs"), ["train"] * 4, classes=("a", "b")))
-    assert list(classes_of_one_fold(group, np.array([0, 0, 1, 1]))) == []
-    assert list(classes_of_one_fold(group, np.array([0, 0, 1, 0]))) == [("four", ["b"])]
-    assert list(classes_of_one_fold(group, np.array([-1, -1, -1, -1]))) == []
+    assert list(fold_notes(group, np.array([0, 0, 1, 1]))) == []
+    (note,) = fold_notes(group, np.array([0, 0, 1, 0]))
+    assert note.startswith("four: the network that predicts the training images of b has trained")
+    assert list(fold_notes(group, np.array([-1, -1, -1, -1]))) == []
