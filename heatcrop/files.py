@@ -176,31 +176,26 @@ def atomic_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Iterator[np.
     A full disk is an OSError at once, not a crash while the array is filled.
     """
     with atomic_path(path) as partial:
-        array = _reserved(partial, shape, dtype)
+        array = create_rows(partial, shape, dtype)
         yield array
         array.flush()
 
 
-def create_rows(path: Path, shape: tuple[int, ...], dtype: str) -> None:
+def create_rows(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
     """Make a ``.npy`` file of zeros whose room on the disk is reserved; OSError where there is too little.
 
     The file may be larger than memory. Read it with ``map_array(path)[rows]``, anew for each batch: the pages
     that a memory map has touched count as the process's memory for as long as it exists.
     """
     with _named(path):
-        _reserved(path, shape, np.dtype(dtype))
-
-
-def _reserved(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
-    """Make a ``.npy`` file of zeros, and reserve its room where the file system can."""
-    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("rb+") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                    raise
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("rb+") as file:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+                except OSError as error:  # not every file system can
+                    if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                        raise
     return array
 
 
