@@ -88,11 +88,6 @@ def choose_threshold(confidence: np.ndarray, right: np.ndarray, accuracy: float)
     return OperatingPoint(accuracy, None, None)
 
 
-def operating_points(confidence: np.ndarray, right: np.ndarray) -> tuple[OperatingPoint, ...]:
-    """Choose a threshold for each of :data:`ACCURACIES`, see :func:`choose_threshold`."""
-    return tuple(choose_threshold(confidence, right, accuracy) for accuracy in ACCURACIES)
-
-
 def coverage_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute the coverage of every threshold, rising, and the accuracy of the rows that it answers.
 

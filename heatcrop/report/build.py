@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from heatcrop.data.dataset import TaskData
 from heatcrop.data.listing import REPORT_RECORD
-from heatcrop.data.tasks import Task, distinct_names
+from heatcrop.data.tasks import distinct_names
 from heatcrop.files import atomic_path
 from heatcrop.report.page import TaskPart, write_links, write_page
 from heatcrop.report.results import TaskResults, choose_rows, read_results, read_settings, write_suspects
@@ -220,12 +220,8 @@ def _task_part(
             bar(1)
         gallery = write_gallery(root, results, chosen, folder.report.parent, bar)
     write_suspects(folder.task(data.task.name).suspects, results)
-    gallery["section"] = _section(data.task, settings)
-    return TaskPart(data.task, gallery, data.images, plots, overview, sheets)
-
-
-def _section(task: Task, settings: dict[str, Any]) -> str:
-    """Return the key below ``tasks`` that holds a task's own settings, for a command that changes them."""
+    # The key of the task's own settings, for a command that changes them: the short name has precedence.
     own = settings.get("tasks")
-    # One by short name takes precedence over one by name.
-    return task.short if isinstance(own, dict) and task.short in own else task.name
+    short = isinstance(own, dict) and data.task.short in own
+    gallery["section"] = data.task.short if short else data.task.name
+    return TaskPart(data.task, gallery, data.images, plots, overview, sheets)

@@ -15,7 +15,7 @@ from heatcrop.data.labels import YES
 from heatcrop.errors import DataError
 from heatcrop.files import write_json
 from heatcrop.metrics.fusion import cross_fused
-from heatcrop.metrics.selective import ERROR, OperatingPoint, operating_points
+from heatcrop.metrics.selective import ACCURACIES, ERROR, OperatingPoint, choose_threshold
 from heatcrop.runs.folder import TaskFolder
 from heatcrop.runs.predictions import confidences, read_branches, unseen_rows
 from heatcrop.runs.reading import read_json
@@ -64,7 +64,8 @@ def update_thresholds(folder: TaskFolder, data: TaskData) -> None:
     full, crop, letters = branches["full"][rows], branches["crop"][rows], data.letters[rows]
     fused = cross_fused(full, crop, letters, data.soft[rows])
     right = letters[np.arange(len(rows)), fused.argmax(axis=1)] == YES
-    points = operating_points(confidences(fused), right)
+    confidence = confidences(fused)
+    points = tuple(choose_threshold(confidence, right, accuracy) for accuracy in ACCURACIES)
     write_json(folder.thresholds, Thresholds(_made_from(folder), len(rows), ERROR, points))
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from heatcrop.metrics.selective import (
+    ACCURACIES,
     accuracy_bound,
     accuracy_interval,
     choose_threshold,
     coverage_curve,
-    operating_points,
 )
 
 
@@ -92,7 +92,8 @@ def test_the_order_of_the_rows_does_not_matter():
 def test_a_higher_accuracy_never_has_a_lower_threshold():
     rng = np.random.default_rng(1)
     confidence = rng.uniform(0.2, 1, 500)
-    points = operating_points(confidence, rng.uniform(size=500) < confidence)
+    right = rng.uniform(size=500) < confidence
+    points = [choose_threshold(confidence, right, accuracy) for accuracy in ACCURACIES]
     thresholds = [one.threshold for one in points if one.threshold is not None]
     assert len(thresholds) > 4
     assert thresholds == sorted(thresholds)

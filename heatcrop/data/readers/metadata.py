@@ -53,7 +53,7 @@ def fits(path: Path) -> bool:
         return False
     if suffix == ".parquet":
         return IMAGE in parquet.columns(path)
-    return suffix == ".csv" and IMAGE in table.first_row(path)
+    return suffix == ".csv" and IMAGE in table.first_rows(path)[0]
 
 
 def _tables(folder: Path, split: FindSplit) -> list[Path]:

@@ -36,7 +36,7 @@ def fits(path: Path) -> bool:
     """
     if not has_header(path):
         return False
-    header, *rows = _first_rows(path)
+    header, *rows = first_rows(path)
     images = [clean_image(field) for row in rows for field in row]
     places, root = (path.parent, path.parent / "images"), Root(path.parent, path)
     return (
@@ -48,7 +48,7 @@ def fits(path: Path) -> bool:
 
 def has_header(path: Path) -> bool:
     """Return whether a file has the header, and is no copy of a run's list of doubtful labels."""
-    header = first_row(path)
+    header = first_rows(path)[0]
     return set(NEEDED) <= set(header) and not OF_SUSPECTS.issubset(header)
 
 
@@ -58,7 +58,7 @@ def find(folder: Path, _split: FindSplit, fits: Callable[[Path], bool] = fits) -
     Raises DataError when there are several.
     """
     fitting = list(filter(fits, files_in(folder, ENDINGS)))
-    named = [path for path in fitting if "task" in first_row(path)]
+    named = [path for path in fitting if "task" in first_rows(path)[0]]
     return choose_file(folder, named or fitting, "annotations.csv")
 
 
@@ -111,12 +111,7 @@ def note_unread(collector: Collector, columns: Iterable[str]) -> None:
         collector.notes.append(f"{where}: {n} not read, {shown!r}; those that are read are called {known}")
 
 
-def first_row(path: Path) -> list[str]:
-    """Read a table's first row in lower case; nothing where there is none."""
-    return _first_rows(path)[0]
-
-
-def _first_rows(path: Path) -> list[list[str]]:
+def first_rows(path: Path) -> list[list[str]]:
     """Read a table's first row in lower case, and the next ones; an empty row where there is none."""
     try:
         lines = parse_lines(load_text(path, n_bytes=_MOST_HEADER_BYTES)[0], DELIMITERS)
