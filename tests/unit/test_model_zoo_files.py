@@ -172,6 +172,7 @@ def onnx_file(path, nodes, arrays):
         ([("Conv", ["data", "absent"], ["out"])], {}, "cannot be read as a network"),
         ([("Relu", ["later"], ["out"]), ("Relu", ["data"], ["later"])], {}, "cannot be read as a network"),
         ([("Relu", ["out"], ["out"])], {}, "cannot be read as a network"),
+        ([("Relu", ["data"], ["out"]), ("Relu", ["out"], ["out"])], {}, "outputs have the same name"),
     ],
 )
 def test_another_network_in_onnx_is_refused(tmp_path, nodes, arrays, words):

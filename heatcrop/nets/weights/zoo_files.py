@@ -101,7 +101,10 @@ def _read_onnx(path: Path) -> Layers:
         arrays = {tensor.name: tensor for tensor in graph.initializer}
         if any(tensor.data_location for tensor in arrays.values()):
             raise ValueError("its weights are in other files, which are not opened")
-        maker = {name: node for node in graph.node for name in node.output}
+        outputs = [(name, node) for node in graph.node for name in node.output if name]
+        maker = dict(outputs)
+        if len(maker) < len(outputs):
+            raise ValueError("two of its outputs have the same name")
         depth: dict[str, int] = {}
         for node in graph.node:
             inputs = [depth[name] for name in node.input if name in maker]  # made earlier, or a KeyError
