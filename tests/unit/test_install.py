@@ -1,5 +1,6 @@
 """The installation by uv, and by pip where uv is of no use, with programs that note how they are called."""
 
+import os
 import subprocess
 
 import pytest
@@ -18,6 +19,13 @@ UV = """#!/bin/sh
 echo "uv $*" >> "{log}"
 exit {fault}
 """
+NO_DRIVER = (
+    "error: mxnet-cu112 is installed but the NVIDIA driver (libcuda.so.1) is not; install the driver "
+    "(Debian: apt install nvidia-driver; Ubuntu: ubuntu-drivers install; a container: --gpus all)"
+)
+NO_LIBRARY = (
+    "error: system libraries are missing (libgomp.so.1); on Debian or Ubuntu: apt install libgomp1 libgl1"
+)
 
 
 @pytest.fixture
@@ -59,3 +67,37 @@ def test_pip_installs_where_its_configuration_chooses_the_index(installed_by, co
 
 def test_uv_installs_beside_an_additional_index(installed_by):
     assert installed_by(config="global.extra-index-url='file:///packages'") == ["uv"]
+
+
+@pytest.fixture
+def checked(tmp_path):
+    """Install where the final check prints a message; return what is printed, and apt-get's arguments."""
+
+    def install(message):
+        log = tmp_path / "log"
+        log.touch()
+        scripts = {
+            "python": f'case "$*" in *heatcrop*) echo "{message}" >&2; exit 1 ;; esac',
+            "uv": "exit 0",
+            "id": "echo 0",
+            "apt-get": f'echo "$*" >> {log}',
+        }
+        for name, text in scripts.items():
+            (tmp_path / "bin" / name).parent.mkdir(exist_ok=True)
+            (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tmp_path / "bin" / name).chmod(0o755)
+        words = ["sh", "tools/install", str(tmp_path), "packages.txt", "python3"]
+        path = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+        done = subprocess.run(words, cwd=ROOT, env=path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        return done.stderr, log.read_text()
+
+    return install
+
+
+def test_a_missing_driver_is_reported_and_nothing_is_installed(checked):
+    assert checked(NO_DRIVER) == (f"{NO_DRIVER}\n", "")
+
+
+def test_missing_system_libraries_are_installed(checked):
+    assert checked(NO_LIBRARY)[1].endswith("--no-install-recommends libgomp1 libgl1\n")
