@@ -159,6 +159,7 @@ def train(
         updater.begin_epoch(seed * 1000 + epoch)
         if plan.reload_best and best is not None and epoch in plan.steps and plan.schedule == "step":
             updater.set_weights(best)
+            average = best if plan.average else None
         total, seen, rate = 0.0, 0, plan.learning_rate
         losses: list[Any] = []
         for number, (x, y) in enumerate(batches(epoch)):

@@ -73,6 +73,7 @@ PLANS = [
     {},
     {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.01},
     {"average": 0.8, "warmup": 2.0},
+    {"average": 0.8, "schedule": "step", "steps": (2,)},
     {"schedule": "step", "steps": (1, 3), "head_rate": 3.0},
     {"reload_best": False},
 ]

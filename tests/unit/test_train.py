@@ -176,6 +176,14 @@ def test_at_each_step_training_continues_from_the_best_epoch():
     assert np.abs(onward.weights[1] - onward.weights[0]).max() > 1e-3
 
 
+def test_at_each_step_the_average_continues_from_the_best_epoch():
+    done = Toy(scores=[0.9, 0.5, 0.1]).train(
+        epochs=3, schedule="step", steps=(2,), factor=1e-6, average=0.99, learning_rate=0.1
+    )
+    np.testing.assert_allclose(done.weights[2], done.weights[0], atol=1e-5)
+    assert np.abs(done.weights[1] - done.weights[0]).max() > 1e-3
+
+
 def test_without_validation_the_last_epoch_is_kept():
     done = Toy(scores=[NAN] * 3).train()
     np.testing.assert_array_equal(done.weight, done.weights[2])
