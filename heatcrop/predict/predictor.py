@@ -137,7 +137,7 @@ def open_pipeline(
     The engine ``onnx`` takes the files that ONNX Runtime reads and nothing else. ``mxnet`` builds the
     networks from a run's weights, with what trained them. ``auto`` does so where that finds a GPU, and takes
     ONNX Runtime elsewhere. `read_run` reads the run's configuration; it is needed for the weights and for a
-    run without a description.
+    run without a description, as an interrupted one and one whose heatmaps need a backward pass.
     RunError or DataError where the folder holds no finished pipeline, no such task, or not what the engine
     needs.
     """
@@ -158,7 +158,8 @@ def open_pipeline(
         description = read_description(folder.description)
         form = description.form(threads=min(8, os.cpu_count() or 1))
         return open_onnx(description, form, wanted, find_devices(device).onnx_gpu, exported)
-    if read_run is None or (only_onnx and not trainer):
+    installed = any(importlib.util.find_spec(name) for name in ("mxnet", "torch"))
+    if read_run is None or (only_onnx and not installed):
         raise RunError(
             f"{folder.description}: is missing, as in an interrupted run; finish the run where it was begun, "
             f"or export it there: {PROGRAM} export --run {folder.path}"
@@ -172,7 +173,7 @@ def open_pipeline(
         )
     description = describe_run(run, run.choose(wanted))
     by_trainer = maps.by_gradient or _infers_by_trainer(run, engine)
-    if only_onnx or (not by_trainer and all(path.is_file() for path in description.networks())):
+    if engine == "onnx" or (not by_trainer and all(path.is_file() for path in description.networks())):
         return open_onnx(description, run.context.form, wanted, find_devices(device).onnx_gpu, exported)
     engine = run.context.inference_engine
     return Pipeline(description, _choose(description, wanted), run.context.form, *open_networks(run), engine)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import subprocess
 
@@ -16,6 +17,7 @@ from heatcrop.cli.config_file import read_config
 from heatcrop.cli.prediction import trained_run
 from heatcrop.nets.devices import Card, Devices
 from heatcrop.nets.inference import open_network
+from heatcrop.predict.predictor import open_pipeline
 from heatcrop.predict.trained_run import open_networks
 from heatcrop.runs.folder import RunFolder
 from tests.conftest import without_plots
@@ -80,6 +82,37 @@ def test_a_card_predicts_with_pytorch_where_mxnet_is_not_installed(torch_run, ca
         assert f"a second with {name}" in printed
         found.append(parse_probabilities(pd.read_csv(home / f"{engine}.csv")["probabilities"]))
     np.testing.assert_allclose(*found, atol=2e-4)
+
+
+@pytest.mark.parametrize(("engine", "device"), [("auto", "auto"), ("auto", "cpu"), ("mxnet", "auto")])
+def test_a_run_without_its_description_is_read_where_only_pytorch_is_installed(
+    tmp_path, monkeypatch, engine, device
+):
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: name != "mxnet" and real(name, *rest))
+    monkeypatch.setattr("heatcrop.predict.predictor.find_devices", lambda *options: Devices())
+    (tmp_path / "config.yaml").touch()
+
+    def read_run():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_pipeline(RunFolder(tmp_path), [], engine, device, read_run)
+
+
+def test_gradient_maps_are_predicted_without_a_card_where_mxnet_is_not_installed(
+    torch_run, call, home, monkeypatch
+):
+    run = shutil.copytree(torch_run, home / "by_gradient")
+    (run / "heatcrop.json").unlink()
+    config = RunFolder(run).config
+    config.write_text(config.read_text().replace("method: cam\n", "method: grad_cam\n"))
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: name != "mxnet" and real(name, *rest))
+    images = home / "data" / "rank" / "Images" / NECK
+    code, printed = call("predict", images, "--run", run, "--task", "neck", "--out", "g.csv", "--no-gallery")
+    assert code == 0, printed
+    assert "a second with PyTorch" in printed
 
 
 @pytest.mark.parametrize("trainer", ["mxnet", "torch"])
