@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import struct
 import zipfile
 
@@ -17,7 +18,7 @@ from heatcrop.nets.gluon.engine import gluoncv_net, mxnet, zoo_checksums
 from heatcrop.nets.gluon.onnx_export import export_onnx
 from heatcrop.nets.weights.params_file import read_params
 from heatcrop.nets.weights.published import RESNETS
-from heatcrop.nets.weights.zoo_files import read_zoo_weights
+from heatcrop.nets.weights.zoo_files import read_named, read_zoo_weights
 from tests.torch_file import Tensor, weight_file
 
 SIDE = 64
@@ -142,6 +143,27 @@ def test_published_weights_are_downloaded_by_both_engines(tmp_path, images, monk
     found = features(tmp_path, trainer, "resnet18_v2", "imagenet", images)
     assert_same_logits(net, found, images)
     assert (tmp_path / "home" / "models" / f"resnet18_v2-{sha1[:8]}.params").read_bytes() == content
+
+
+def write_safetensors(path, dtype, shape, data):
+    header = json.dumps({"w": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    return path
+
+
+def test_bfloat16_is_read_from_safetensors_as_float32(tmp_path):
+    pytest.importorskip("safetensors")
+    bits = np.array([0x3F80, 0xC020, 0x4049, 0x0000], "<u2")
+    array = read_named(write_safetensors(tmp_path / "w.safetensors", "BF16", [2, 2], bits.tobytes()))["w"]
+    assert array.dtype == np.float32
+    assert array.tolist() == [[1.0, -2.5], [3.140625, 0.0]]
+
+
+def test_an_unknown_type_of_safetensors_is_named(tmp_path):
+    pytest.importorskip("safetensors")
+    path = write_safetensors(tmp_path / "w.safetensors", "F8_E4M3", [4], b"0000")
+    with pytest.raises(WeightsError, match=r"w\.safetensors: .*its numbers are F8_E4M3; save it as F32"):
+        read_named(path)
 
 
 # --- files that do not fit

@@ -41,13 +41,33 @@ def test_tensors_are_views_into_storages(read):
 
 @pytest.mark.parametrize(
     ("storage", "dtype"),
-    [("FloatStorage", "<f4"), ("DoubleStorage", "<f8"), ("HalfStorage", "<f2"), ("IntStorage", "<i4")],
+    [
+        *[("FloatStorage", "<f4"), ("DoubleStorage", "<f8"), ("HalfStorage", "<f2"), ("IntStorage", "<i4")],
+        *[("ShortStorage", "<i2"), ("CharStorage", "i1")],
+    ],
 )
 def test_every_storage_type_is_read(read, storage, dtype):
     values = np.array([1, -2, 3], dtype)
     state = read(weight_file({"x": Tensor("k", 0, (3,), (1,), 3, storage)}, {"k": values}))
     assert state["x"].dtype == dtype
     assert state["x"].tolist() == [1, -2, 3]
+
+
+@pytest.mark.parametrize(
+    ("storage", "dtype", "values"), [("ByteStorage", "u1", [1, 200]), ("BoolStorage", "?", [True, False])]
+)
+def test_a_storage_without_negative_numbers_is_read(read, storage, dtype, values):
+    state = read(weight_file({"x": Tensor("k", 0, (2,), (1,), 2, storage)}, {"k": np.array(values, dtype)}))
+    assert state["x"].dtype == dtype
+    assert state["x"].tolist() == values
+
+
+def test_bfloat16_is_read_as_float32(read):
+    bits = np.array([0x3F80, 0xC020, 0x4049, 0x0000], "<u2")
+    tensor = Tensor("k", 0, (2, 2), (1, 2), 4, "BFloat16Storage")
+    state = read(weight_file({"x": tensor}, {"k": bits}))
+    assert state["x"].dtype == np.float32
+    assert state["x"].tolist() == [[1.0, 3.140625], [-2.5, 0.0]]
 
 
 def test_the_installed_weights_of_lite0():

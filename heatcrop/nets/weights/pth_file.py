@@ -24,13 +24,25 @@ from heatcrop.wording import counted
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+_BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+"""Stands for the type that numpy lacks; its bits are the upper half of a float32."""
 _DTYPES = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
     "HalfStorage": np.dtype("<f2"),
     "LongStorage": np.dtype("<i8"),
     "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+    "BFloat16Storage": _BFLOAT16,
 }
+
+
+def widened(bfloat16: np.ndarray) -> np.ndarray:
+    """Turn the bits of bfloat16 numbers, uint16, into float32."""
+    return (bfloat16.astype("<u4") << 16).view("<f4")
 
 
 @dataclasses.dataclass
@@ -62,7 +74,8 @@ class _Tensor:
             view = np.ndarray(self.shape, storage.dtype, storage.data, self.offset * item, strides)
         except ValueError as error:  # numpy compares shape, offset and strides with the storage
             raise WeightsError(f"a tensor does not fit its storage ({error}); the file is damaged") from None
-        return np.array(view, order="C")
+        array = np.array(view, order="C")
+        return widened(array["bfloat16"]) if storage.dtype == _BFLOAT16 else array
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_rest: Any) -> _Tensor:

@@ -9,11 +9,24 @@ import numpy as np
 
 from heatcrop.errors import WeightsError
 from heatcrop.nets.weights.params_file import read_params, require_fit
-from heatcrop.nets.weights.pth_file import read_torch_weights
+from heatcrop.nets.weights.pth_file import read_torch_weights, widened
 from heatcrop.nets.weights.published import RESNETS
 
 _NORM = ("gamma", "beta", "running_mean", "running_var")
 _KINDS = (*_NORM, "weight", "bias")
+_SAFETENSORS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+"""Types of safetensors; numpy reads the bits of BF16 as integers."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 Layers = Sequence[tuple[str, np.ndarray]]
@@ -77,15 +90,25 @@ def read_named(path: Path, kinds: str = ".safetensors or .pth") -> dict[str, np.
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path}: unknown kind of weight file {path.suffix!r}; expected {kinds}")
     try:
-        from safetensors.numpy import load_file
+        from safetensors import deserialize
     except ModuleNotFoundError:
         raise WeightsError(
             f"{path}: needs the Python package safetensors: python -m pip install safetensors"
         ) from None
     try:
-        return dict(load_file(path))
+        parts = deserialize(path.read_bytes())
+        return {name: _safetensor(**part) for name, part in parts}
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # safetensors has its own classes of errors
         raise WeightsError(f"{path}: cannot be read as safetensors ({str(error)[:160]})") from error
+
+
+def _safetensor(dtype: str, shape: Sequence[int], data: bytes) -> np.ndarray:
+    if dtype not in _SAFETENSORS:
+        raise ValueError(f"its numbers are {dtype}; save it as F32")
+    array = np.frombuffer(data, _SAFETENSORS[dtype]).reshape(shape)
+    return widened(array) if dtype == "BF16" else array
 
 
 def _read_onnx(path: Path) -> Layers:
