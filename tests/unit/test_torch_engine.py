@@ -388,6 +388,34 @@ def test_a_network_of_timm_without_a_map_is_refused(tmp_path, name):
         context(tmp_path, "torch", f"timm/{name}", -1).feature_shape()
 
 
+@pytest.mark.parametrize(
+    ("pretrained_only", "error", "words"),
+    [
+        (False, EngineError, r"^timm cannot make resnet18 for 64 px \(AssertionError: an odd side\)$"),
+        (
+            True,
+            WeightsError,
+            r"^weights of timm/resnet18 could not be fetched \(AssertionError: an odd side\)",
+        ),
+    ],
+)
+def test_a_network_that_timm_cannot_make_is_no_failed_download(
+    tmp_path, monkeypatch, pretrained_only, error, words
+):
+    import timm
+
+    make = timm.create_model
+
+    def create_model(name, pretrained, **options):
+        if pretrained or not pretrained_only:
+            raise AssertionError("an odd side")
+        return make(name, pretrained, **options)
+
+    monkeypatch.setattr("timm.create_model", create_model)
+    with pytest.raises(error, match=words):
+        context(tmp_path, "torch", "timm/resnet18", -1, "imagenet").feature_shape()
+
+
 def test_another_kind_of_file_is_refused_for_timm_with_the_kinds_it_reads(tmp_path):
     (tmp_path / "w.params").write_bytes(b"x")
     own = context(tmp_path, "torch", "timm/resnet18", -1, str(tmp_path / "w.params"))

@@ -131,9 +131,10 @@ def _timm(name: str, weights: str, side_px: int) -> list[nn.Module]:
             options["img_size"] = side_px
         net = timm.create_model(name, pretrained=weights == "imagenet", **options)
     except Exception as error:  # the download may raise any error of its transport
-        cause = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        cause = _cause(error)
         if weights != "imagenet":
             raise EngineError(f"timm cannot make {name} for {side_px} px ({cause})") from error
+        _timm(name, "none", side_px)  # raises EngineError where the network itself is the cause
         raise WeightsError(
             f"weights of timm/{name} could not be fetched ({cause}). On a machine with a network, run once "
             f"to store them; or give a local file (--set network.weights=FILE.safetensors), or "
@@ -149,6 +150,10 @@ def _timm(name: str, weights: str, side_px: int) -> list[nn.Module]:
     if len(shape) != 3 or shape[1] * shape[2] < 2:
         raise EngineError(f"timm/{name} has no feature map with positions; choose another network.backbone")
     return [map_of]
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
 
 
 def _load_timm(net: nn.Module, path: Path) -> None:
