@@ -14,6 +14,7 @@ import numpy as np
 from heatcrop.data.splits import assign_folds
 from heatcrop.data.tasks import class_folders
 from heatcrop.files import write_array, write_json
+from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.inference import Runner
 from heatcrop.runs.predictions import read_arrays, write_arrays
 from heatcrop.runs.progress import log, progress
@@ -240,14 +241,14 @@ class CropStage(Stage):
         return _sample(self.data.rows("train"), _USUAL_ROWS, self.context.seed)
 
     @functools.cached_property
-    def _backbone(self) -> Runner:
+    def _backbone(self) -> tuple[Runner, InputForm]:
         return self.context.open_backbone(self.cache)
 
     def _search(
         self, heatmaps_of: Callable[[CropRule], Heatmaps], start: CropRule, steps: Steps
     ) -> tuple[CropRule, list[Candidate]]:
         """Search a rule on the rows for it, whose heatmaps by a rule are given."""
-        data, form, seed, rows = self.data, self.context.probe_form, self.context.seed, self._search_rows
+        data, seed, rows = self.data, self.context.seed, self._search_rows
         letters, paths = data.letters[rows], [data.paths[i] for i in rows]
         folds = assign_folds(letters, data.groups[rows], _PROBE_FOLDS, seed)
         shorter_side = data.sizes[rows].min(axis=1)
@@ -263,7 +264,7 @@ class CropStage(Stage):
         with progress(f"{data.task.short}: search the crop rule", None) as bar:
 
             def features_of(boxes: Sequence[Sequence[Box]]) -> list[np.ndarray]:
-                return box_features(self._backbone, form, paths, boxes, bar)
+                return box_features(*self._backbone, paths, boxes, bar)
 
             return search_rule(start, steps, search_rows, boxes_of, features_of)
 

@@ -148,9 +148,9 @@ def _measure(config: Config, data: TaskData) -> _Speed:
         classifier.save(weights)
         probe = Spent()
         if crop.search.pictures:
-            runner = context.open_backbone(Path(folder) / "probe")
+            backbone = context.open_backbone(Path(folder) / "probe")
             boxes = [[(0, 0, int(w), int(h))] * 2 for w, h in data.sizes[some]]
-            probe = 1 / (2 * n) * _timed(lambda: box_features(runner, context.probe_form, paths, boxes))
+            probe = 1 / (2 * n) * _timed(lambda: box_features(*backbone, paths, boxes))
         kept = weights.stat().st_size
         return _Speed(1 / n * read, cached, 1 / n * trained, probe, kept, cached_bytes)
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from heatcrop.errors import EngineError
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, Devices, TrainerName, choose_trainer, find_devices
 from heatcrop.nets.inference import Runner, onnx_version, open_network
@@ -265,14 +266,24 @@ class NetworkContext:
         smaller = round(side * 2 / 3 / kind.multiple_of) * kind.multiple_of
         return self.form if kind.misfit(smaller) else dataclasses.replace(self.form, side_px=smaller)
 
-    def open_backbone(self, folder: Path) -> Runner:
+    def open_backbone(self, folder: Path) -> tuple[Runner, InputForm]:
         """Open the complete backbone with its published weights: (B, 3, S, S) to its last feature map.
 
-        S is the side of :attr:`probe_form`.
+        Also returns the form of its input: :attr:`probe_form`, or that of the context where the backbone
+        cannot compute the smaller side.
         """
-        plan, side = dataclasses.replace(self.network, frozen_blocks=-1), self.probe_form.side_px
-        trunk = self.training_engine.trunk(plan, (3, side, side), self.seed)
-        return self._open_blocks(trunk, folder / "backbone.onnx")
+        plan = dataclasses.replace(self.network, frozen_blocks=-1)
+
+        def trunk_for(form: InputForm) -> Trunk:
+            return self.training_engine.trunk(plan, (3, form.side_px, form.side_px), self.seed)
+
+        form = self.probe_form
+        try:
+            trunk = trunk_for(form)
+        except EngineError:
+            form = self.form
+            trunk = trunk_for(form)
+        return self._open_blocks(trunk, folder / "backbone.onnx"), form
 
     def open_features(self, weights: Path, exported: Path, input_shape: Shape, n_classes: int) -> Runner:
         """Open a trained classifier without its linear layer: to its last feature map, (B, F, h, w).

@@ -148,8 +148,9 @@ def test_without_frozen_blocks_there_is_no_trunk(tmp_path):
 def test_the_backbone_is_complete_whatever_is_frozen_and_smaller(tmp_path):
     here = context(tmp_path, frozen=3)
     form = dataclasses.replace(here.form, side_px=192)
-    small = np.zeros((3, 3, 128, 128), np.float32)
-    assert dataclasses.replace(here, form=form).open_backbone(tmp_path)(small)[0].shape == (3, 256, 4, 4)
+    runner, form = dataclasses.replace(here, form=form).open_backbone(tmp_path)
+    assert form.side_px == 128
+    assert runner(np.zeros((3, 3, 128, 128), np.float32))[0].shape == (3, 256, 4, 4)
 
 
 @both_engines

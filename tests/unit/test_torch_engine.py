@@ -384,8 +384,23 @@ def test_a_network_whose_name_contains_vit_takes_any_side(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["mixer_s32_224", "xcit_nano_12_p16_224"])
 def test_a_network_of_timm_without_a_map_is_refused(tmp_path, name):
-    with pytest.raises(EngineError, match=f"timm/{name} has no feature map with positions"):
+    words = f"timm/{name} has no feature map with positions for an input of 64 px"
+    with pytest.raises(EngineError, match=words):
         context(tmp_path, "torch", f"timm/{name}", -1).feature_shape()
+
+
+def test_a_side_that_a_network_of_timm_cannot_compute_is_named_with_the_cause(tmp_path):
+    words = r"for an input of 160 px \(AssertionError.*network\.input_px"
+    own = context(tmp_path, "torch", "timm/halonet26t", -1)
+    with pytest.raises(EngineError, match=words):
+        dataclasses.replace(own, form=dataclasses.replace(own.form, side_px=160)).feature_shape()
+
+
+def test_the_backbone_takes_the_full_side_where_it_cannot_compute_a_smaller_one(tmp_path):
+    own = context(tmp_path, "torch", "timm/halonet26t", engine="mxnet")
+    own = dataclasses.replace(own, form=dataclasses.replace(own.form, side_px=256))
+    assert own.probe_form.side_px == 160
+    assert own.open_backbone(tmp_path)[1].side_px == 256
 
 
 @pytest.mark.parametrize(

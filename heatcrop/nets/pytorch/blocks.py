@@ -145,10 +145,14 @@ def _timm(name: str, weights: str, side_px: int) -> list[nn.Module]:
     map_of = FeatureMap(net).eval()
     try:
         shape = output_shape(map_of, (3, side_px, side_px))
-    except (AttributeError, AssertionError, RuntimeError):  # tokens of unknown places; another input size
-        shape = ()
+        cause = f"its output has the shape {shape}"
+    except Exception as error:  # tokens of unknown places; another input size, which may raise anything
+        shape, cause = (), _cause(error)
     if len(shape) != 3 or shape[1] * shape[2] < 2:
-        raise EngineError(f"timm/{name} has no feature map with positions; choose another network.backbone")
+        raise EngineError(
+            f"timm/{name} has no feature map with positions for an input of {side_px} px ({cause}); choose "
+            "another network.input_px or network.backbone"
+        )
     return [map_of]
 
 
