@@ -23,7 +23,7 @@ from heatcrop.nets.devices import (
 )
 from heatcrop.nets.inference import open_network
 from heatcrop.nets.maps import MapPlan
-from heatcrop.nets.pytorch.blocks import named_tensors
+from heatcrop.nets.pytorch.blocks import build_modules, named_tensors
 from heatcrop.nets.weights.params_file import read_params
 from heatcrop.training.checkpoint import Checkpoint
 from heatcrop.training.loop import TrainingPlan, train
@@ -464,3 +464,27 @@ def test_weights_come_from_a_file_of_safetensors(tmp_path):
     np.testing.assert_array_equal(*found)
     random = context(tmp_path, "auto", "timm/resnet18", -1).open_trunk()(images())[0]
     assert np.abs(random - found[0]).max() > 0.01
+
+
+def test_weights_from_a_file_are_fitted_to_the_input_as_published_ones(tmp_path):
+    from safetensors.torch import save_file
+    from timm import create_model
+
+    torch.manual_seed(3)
+    name = "vit_tiny_patch16_224"
+    state = create_model(name, img_size=96).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    options = {"num_classes": 0, "global_pool": "", "img_size": SIDE}
+    expected = create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options)
+    (found,) = build_modules(f"timm/{name}", str(tmp_path / "w.safetensors"), 0, SIDE)
+    for key, tensor in expected.state_dict().items():
+        np.testing.assert_array_equal(found.net.state_dict()[key], tensor, err_msg=key)
+
+
+def test_weights_of_another_network_of_timm_are_refused(tmp_path):
+    from safetensors.torch import save_file
+    from timm import create_model
+
+    save_file(create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"w\.safetensors: does not fit the network: "):
+        build_modules("timm/vit_small_patch16_224", str(tmp_path / "w.safetensors"), 0, SIDE)

@@ -6,6 +6,7 @@ have the same names in both engines. Any other network is timm's.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,14 +162,20 @@ def _cause(error: Exception) -> str:
 
 
 def _load_timm(net: nn.Module, path: Path) -> None:
-    state = read_named(path)
+    state = {key: torch.from_numpy(np.array(array)) for key, array in read_named(path).items()}
+    # Most networks have a function that fits their published weights to the input's side.
+    fitted = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", lambda state, _: state)
+    try:
+        state = fitted(state, net)
+    except Exception as error:  # a file of another network may raise anything
+        raise WeightsError(f"{path}: does not fit the network: {_cause(error)}") from error
     own = net.state_dict()
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     if missing:
         raise WeightsError(
             f"{path}: lacks {missing[0]} and {counted(len(missing) - 1, 'other weight(s)')} of the network"
         )
-    found = {name: torch.from_numpy(np.array(state[name])) for name in own if name in state}
+    found = {name: state[name] for name in own if name in state}
     try:
         net.load_state_dict(found, strict=False)
     except RuntimeError as error:
