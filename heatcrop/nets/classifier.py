@@ -290,7 +290,7 @@ class NetworkContext:
 
         `weights` as for :meth:`open_classifier`; `exported` is written where ONNX Runtime infers.
         """
-        classifier = self.classifier(input_shape, n_classes).load(weights)
+        classifier = self._trained(weights, input_shape, n_classes)
         if not classifier.n_blocks:  # all are frozen: the input is the feature map
             return lambda x: (x,)
         return self._open_blocks(classifier.without_linear(), exported)
@@ -305,6 +305,11 @@ class NetworkContext:
         """Build the trained part for images or the trunk's maps: published weights, a fresh linear layer."""
         return self.training_engine.classifier(self.network, input_shape, n_classes, pooling, self.seed)
 
+    def _trained(self, weights: Path, input_shape: Shape, n_classes: int) -> Classifier:
+        """Build the trained part with its own weights alone: the published ones may be out of reach."""
+        network = dataclasses.replace(self.network, weights="none")
+        return dataclasses.replace(self, network=network).classifier(input_shape, n_classes).load(weights)
+
     def open_classifier(
         self, weights: Path, exported: Path, input_shape: Shape, n_classes: int, maps: bool = False
     ) -> Runner:
@@ -317,7 +322,7 @@ class NetworkContext:
         plan = self.maps if maps else MapPlan()
         by_trainer = plan.by_gradient or self.devices.infer_by_trainer(self.engine)
         if by_trainer or not exported.is_file():
-            classifier = self.classifier(input_shape, n_classes).load(weights)
+            classifier = self._trained(weights, input_shape, n_classes)
             if by_trainer:
                 return classifier.runner(self.devices, plan)
             classifier.export(exported)

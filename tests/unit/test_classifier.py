@@ -174,6 +174,22 @@ def test_probes_take_an_input_that_fits_the_backbone(tmp_path, side, probed):
     assert dataclasses.replace(here, form=form).probe_form.side_px == probed
 
 
+@both_engines
+@pytest.mark.parametrize("name", ["open_classifier", "open_features"])
+def test_a_trained_network_is_opened_without_the_published_weights(tmp_path, monkeypatch, engine, name):
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    monkeypatch.setenv("MXNET_GLUON_REPO", (tmp_path / "absent").as_uri())
+    here, weights = context(tmp_path, 3, engine), tmp_path / "w.params"
+    shape = here.feature_shape()
+    classifier = here.classifier(shape, 4)
+    classifier.save(weights)
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    expected = getattr(here, name)(weights, tmp_path / "a.onnx", shape, 4)(x)[0]
+    published = dataclasses.replace(here, network=NetworkPlan(BACKBONE, "imagenet", 3))
+    found = getattr(published, name)(weights, tmp_path / "b.onnx", shape, 4)(x)[0]
+    np.testing.assert_array_equal(found, expected)
+
+
 # --- weights
 
 
