@@ -282,6 +282,8 @@ def _found_for_torch(device: DeviceName) -> Devices:
         of_card = torch.cuda.get_device_properties(number)
         card = Card(number, of_card.name, (of_card.major, of_card.minor), of_card.total_memory)
         title, place = f"GPU {number}: {card}", f"cuda:{number}"
+        if fault := _torch_fault(place):
+            return dataclasses.replace(found, notes=(f"{title} {fault}",), reason=f"{card.name} {fault}")
     elif torch.backends.mps.is_available():
         card = Card(0, "Apple GPU", (0, 0), int(torch.mps.recommended_max_memory()))
         title, place = f"{card.name}:", "mps"
@@ -293,3 +295,19 @@ def _found_for_torch(device: DeviceName) -> Devices:
         return found
     note = f"{title} trains with PyTorch {torch.__version__}"
     return dataclasses.replace(found, training=(card,), notes=(note,), reason="", torch_device=place)
+
+
+def _torch_fault(place: str) -> str:
+    """Compute something on a card, which may be listed but lack code; return why it failed, or ''."""
+    import torch
+
+    try:
+        image, kernel = torch.ones(1, 1, 2, 2, device=place), torch.ones(1, 1, 1, 1, device=place)
+        if float(torch.nn.functional.conv2d(image, kernel).sum()) == 4:
+            return ""
+        cause = "computes wrong sums"
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
+        cause = (
+            f"does not compute ({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
+        )
+    return f"{cause} with PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}"

@@ -1,6 +1,7 @@
 """PyTorch trains what MXNet trains: the same outputs, losses, files and resumption."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -436,6 +437,49 @@ def test_another_kind_of_file_is_refused_for_timm_with_the_kinds_it_reads(tmp_pa
     own = context(tmp_path, "torch", "timm/resnet18", -1, str(tmp_path / "w.params"))
     with pytest.raises(WeightsError, match=r"'\.params'; expected \.safetensors or \.pth$"):
         own.feature_shape()
+
+
+@pytest.fixture
+def listed_card(monkeypatch):
+    """A card that PyTorch lists; computations for it are made by the given function."""
+    card = Card(0, "NVIDIA GeForce GTX 1080", (6, 1), 8 * 2**30)
+    monkeypatch.setattr("heatcrop.nets.devices.query_driver", lambda: Driver((13, 0), (card,)))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    properties = types.SimpleNamespace(name=card.name, major=6, minor=1, total_memory=card.memory)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda number: properties)
+    ones = torch.ones
+
+    def compute_with(compute):
+        monkeypatch.setattr("torch.ones", lambda *shape, device: compute(ones(*shape)))
+
+    for function in (_found, _found_for_torch):
+        function.cache_clear()
+    yield compute_with
+    for function in (_found, _found_for_torch):
+        function.cache_clear()
+
+
+def test_a_card_that_computes_trains(listed_card):
+    listed_card(lambda tensor: tensor)
+    assert find_devices(trainer="torch").torch_device == "cuda:0"
+
+
+def test_a_card_without_code_in_pytorch_does_not_train(listed_card):
+    def fail(tensor):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nMore.")
+
+    listed_card(fail)
+    found = find_devices(trainer="torch")
+    assert (found.training, found.torch_device) == ((), "cpu")
+    assert "GTX 1080 does not compute (CUDA error: no kernel image" in found.reason
+    assert "More" not in found.reason
+
+
+def test_a_card_that_computes_wrong_sums_does_not_train(listed_card):
+    listed_card(lambda tensor: 2 * tensor)
+    with pytest.raises(EngineError, match="no GPU works: NVIDIA GeForce GTX 1080 computes wrong sums with"):
+        find_devices("gpu", trainer="torch")
 
 
 def test_pytorch_without_cuda_is_named_where_there_is_a_card(monkeypatch):
