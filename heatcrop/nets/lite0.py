@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from heatcrop.errors import WeightsError, install_command
-from heatcrop.nets.weights.pth_file import read_torch_weights
+from heatcrop.nets.weights.zoo_files import read_named
 from heatcrop.wording import counted
 
 EPSILON = 1e-3
@@ -99,14 +99,16 @@ def lite0_weights_file() -> Path:
 def lite0_arrays(path: Path | None, part: slice = slice(None)) -> list[np.ndarray]:
     """Read the ImageNet weights of a part of :data:`BLOCKS`.
 
-    File and networks list layers in the order of the forward pass, and a layer's parameters in the order
-    weight, bias, running mean, running variance: they correspond one to one, which their shapes confirm.
-    The head that the blocks were trained with, ``_fc``, is left out.
+    The installed file's names identify the arrays, in any order. A file that has none of them lists layers in
+    the order of the forward pass, and a layer's parameters in the order weight, bias, running mean, running
+    variance: arrays and network correspond one to one, which their shapes confirm. The head that the blocks
+    were trained with, ``_fc``, is left out.
 
     Parameters
     ----------
     path : Path, optional
-        A ``.pth`` file, by default the installed package's.
+        A ``.pth`` or ``.safetensors`` file, by default the installed package's. In a ``.safetensors`` file,
+        which has no order, names are required.
     part : slice
         Of the blocks; all by default.
 
@@ -116,15 +118,12 @@ def lite0_arrays(path: Path | None, part: slice = slice(None)) -> list[np.ndarra
         When the file is missing, cannot be read, or does not fit.
     """
     found = _published() if path is None else _arrays(path)
+    file = "the installed weight file" if path is None else path
     shapes = [[shape for layer in block.layers for shape in layer.shapes] for block in BLOCKS]
     expected = sum(shapes, [])
-    if len(found) != len(expected):
-        raise WeightsError(
-            f"the weight file holds {counted(len(found), 'array(s)')}, the network {len(expected)}"
-        )
     for (name, array), shape in zip(found, expected, strict=True):
         if array.shape != shape:
-            raise WeightsError(f"{name} has shape {array.shape}, the network expects {shape}")
+            raise WeightsError(f"{file}: {name} has shape {array.shape}, the network expects {shape}")
     arrays = (array for _, array in found)
     by_block = [[next(arrays) for _ in own] for own in shapes]
     return sum(by_block[part], [])
@@ -137,5 +136,27 @@ def _published() -> list[tuple[str, np.ndarray]]:
 
 
 def _arrays(path: Path) -> list[tuple[str, np.ndarray]]:
+    """Read as many arrays as the network has, in its order."""
+    arrays, names = read_named(path), _names()
+    missing = [name for name in names if name not in arrays]
+    if len(missing) < len(names) or path.suffix == ".safetensors":
+        if missing:
+            more = counted(len(missing) - 1, "other weight(s)")
+            raise WeightsError(f"{path}: lacks {missing[0]} and {more} of the network")
+        return [(name, arrays[name]) for name in names]
     skipped = ("num_batches_tracked", "_fc.weight", "_fc.bias")
-    return [(name, array) for name, array in read_torch_weights(path).items() if not name.endswith(skipped)]
+    found = [(name, array) for name, array in arrays.items() if not name.endswith(skipped)]
+    if len(found) != len(names):
+        raise WeightsError(f"{path}: holds {counted(len(found), 'array(s)')}, the network {len(names)}")
+    return found
+
+
+def _names() -> list[str]:
+    """List the installed file's names in the order of :data:`BLOCKS`."""
+    inner = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+    layers = [("_conv_stem", "_bn0")]
+    for number, block in enumerate(BLOCKS[1:-1]):
+        layers += [(f"_blocks.{number}.{c}", f"_blocks.{number}.{n}") for c, n in inner[-len(block.layers) :]]
+    layers.append(("_conv_head", "_bn1"))
+    kinds = ("weight", "bias", "running_mean", "running_var")
+    return [name for c, n in layers for name in (f"{c}.weight", *(f"{n}.{kind}" for kind in kinds))]

@@ -12,8 +12,9 @@ from heatcrop.nets.gluon.engine import mxnet
 from heatcrop.nets.gluon.lite0 import lite0_blocks, load_lite0
 from heatcrop.nets.gluon.onnx_export import export_onnx
 from heatcrop.nets.inference import open_network
-from heatcrop.nets.lite0 import lite0_weights_file
+from heatcrop.nets.lite0 import lite0_arrays, lite0_weights_file
 from heatcrop.nets.weights.pth_file import read_torch_weights
+from tests.torch_file import Tensor, weight_file
 
 SIDE = 224
 # ImageNet classes: 285 Egyptian cat, 967 espresso.
@@ -116,11 +117,58 @@ def test_eighteen_blocks_and_their_shapes():
     assert shapes[17] == (1280, 2, 2)
 
 
-def test_weights_of_another_shape_are_refused(monkeypatch):
-    state = {"_fc.weight": np.zeros((1000, 1280)), "_fc.bias": np.zeros(1000), "x": np.zeros(3)}
-    monkeypatch.setattr("heatcrop.nets.lite0.read_torch_weights", lambda path: dict(state))
-    with pytest.raises(WeightsError, match="1 array, the network"):
-        load_lite0(build_blocks("efficientnet_lite0", "none"), lite0_weights_file())
+def own_file(path, arrays):
+    tensors, storages = {}, {}
+    for name, array in arrays.items():
+        strides = tuple(step // 4 for step in array.strides)
+        tensors[name], storages[name] = Tensor(name, 0, array.shape, strides, array.size), array.ravel()
+    path.write_bytes(weight_file(tensors, storages))
+    return path
+
+
+@pytest.fixture(scope="module")
+def state():
+    arrays = read_torch_weights(lite0_weights_file())
+    return {name: array for name, array in arrays.items() if "num_batches" not in name}
+
+
+def assert_installed_weights(arrays):
+    for one, other in zip(arrays, lite0_arrays(None), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_names_of_a_file_count_and_not_their_order(tmp_path, state):
+    assert_installed_weights(lite0_arrays(own_file(tmp_path / "w.pth", dict(sorted(state.items())))))
+
+
+def test_a_file_with_other_names_is_read_by_order(tmp_path, state):
+    blocks = {f"layer {i}": array for i, (name, array) in enumerate(state.items()) if "_fc" not in name}
+    assert_installed_weights(lite0_arrays(own_file(tmp_path / "w.pth", blocks)))
+
+
+def test_a_safetensors_file_is_read_by_its_names(tmp_path, state):
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    save_file(state, tmp_path / "w.safetensors")
+    assert_installed_weights(lite0_arrays(tmp_path / "w.safetensors"))
+
+
+def test_the_first_missing_name_is_told(tmp_path, state):
+    arrays = {name: array for name, array in state.items() if not name.startswith("_bn1")}
+    path = own_file(tmp_path / "w.pth", arrays)
+    with pytest.raises(WeightsError, match=r"w\.pth: lacks _bn1\.weight and 3 other weights of the network"):
+        lite0_arrays(path)
+
+
+def test_another_number_of_weights_is_refused(tmp_path):
+    path = own_file(tmp_path / "w.pth", {"x": np.zeros(3, np.float32)})
+    with pytest.raises(WeightsError, match=r"w\.pth: holds 1 array, the network 245"):
+        load_lite0(build_blocks("efficientnet_lite0", "none"), path)
+
+
+def test_weights_of_another_shape_are_refused(tmp_path, state):
+    path = own_file(tmp_path / "w.pth", state | {"_bn1.bias": np.zeros(3, np.float32)})
+    with pytest.raises(WeightsError, match=r"w\.pth: _bn1\.bias has shape \(3,\), the network expects"):
+        lite0_arrays(path)
 
 
 def test_a_missing_package_is_reported(monkeypatch):

@@ -19,9 +19,9 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
     """Build a part of a backbone's blocks with their weights: initialised, on the CPU, up to the last map.
 
     `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a file of
-    the complete model zoo network, see :func:`heatcrop.nets.weights.zoo_files.read_zoo_weights` (``.pth`` for
-    efficientnet_lite0). EngineError where there is no such backbone or it has no feature map, WeightsError
-    where weights are missing or do not fit.
+    the complete model zoo network, see :func:`heatcrop.nets.weights.zoo_files.read_zoo_weights` (``.pth``
+    or ``.safetensors`` for efficientnet_lite0). EngineError where there is no such backbone or it has no
+    feature map, WeightsError where weights are missing or do not fit.
     """
     spec, mx = backbone(name), mxnet()
     mx.random.seed(seed)

@@ -186,8 +186,8 @@ def build_modules(name: str, weights: str, seed: int, side_px: int) -> list[nn.M
     """Build a backbone's modules with their weights, ending with the last feature map.
 
     `weights` is ``imagenet`` (the published ones), ``none`` (random, from `seed`), or the path of a file: of
-    efficientnet_lite0 ``.pth``; of residual networks that of the complete model zoo network, see
-    :func:`heatcrop.nets.weights.zoo_files.read_zoo_weights`; of timm's networks ``.safetensors`` or ``.pth``.
+    efficientnet_lite0 and timm's networks ``.pth`` or ``.safetensors``; of residual networks that of the
+    complete model zoo network, see :func:`heatcrop.nets.weights.zoo_files.read_zoo_weights`.
     `side_px` is the input's side.
 
     EngineError where this engine has no such backbone, WeightsError where weights are missing or do not fit.
