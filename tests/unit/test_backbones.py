@@ -17,6 +17,7 @@ from heatcrop.nets.gluon.engine import chain, gluoncv_net, mxnet
 from heatcrop.nets.gluon.feature_blocks import feature_blocks
 from heatcrop.nets.gluon.inceptionv4 import inception_v4
 from heatcrop.nets.inference import open_network
+from heatcrop.nets.weights.params_file import read_params, write_params
 from heatcrop.training.loop import TrainingPlan
 
 from .builders import train_net
@@ -203,8 +204,49 @@ def test_a_file_of_the_original_network_is_read(x, published):
 
 
 def test_weights_of_another_network_are_reported(published):
-    with pytest.raises(WeightsError, match=r"net\.params: does not fit squeezenet1\.1"):
+    words = r"net\.params: weights do not fit this network \(features\.0\.bias is missing\)"
+    with pytest.raises(WeightsError, match=words):
         build_blocks("squeezenet1.1", published(SMALL)[1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: {name: array for name, array in arrays.items() if not name.startswith("output")},
+        lambda arrays: (
+            arrays | {"output.weight": np.zeros((10, 256), "f4"), "output.bias": np.zeros(10, "f4")}
+        ),
+        lambda arrays: {f"arg:{name}": array for name, array in arrays.items()},
+    ],
+    ids=["no head", "another head", "prefixes"],
+)
+def test_a_file_with_another_head_or_with_prefixes_is_read(tmp_path, x, published, change):
+    net, path = published(SMALL)
+    write_params(tmp_path / "own.params", change(read_params(Path(path))))
+    found = outputs(build_blocks(SMALL, str(tmp_path / "own.params")), x)
+    np.testing.assert_array_equal(found, outputs(build_blocks(SMALL, path), x))
+
+
+def test_a_file_in_float16_is_read(tmp_path, x, published):
+    net, path = published(SMALL)
+    half = {name: array.astype(np.float16) for name, array in read_params(Path(path)).items()}
+    write_params(tmp_path / "half.params", half)
+    blocks = build_blocks(SMALL, str(tmp_path / "half.params"))
+    np.testing.assert_array_equal(blocks[0].weight.data().asnumpy(), half["features.0.weight"])
+
+
+def test_old_names_are_read_where_the_order_does_not_tell(tmp_path, x, published):
+    """The head of MobileNetV2 is a convolution."""
+    net, path = published("mobilenetv2_0.25")
+    net.collect_params().save(str(tmp_path / "old.params"), net.prefix)
+    found = outputs(build_blocks("mobilenetv2_0.25", str(tmp_path / "old.params")), x)
+    np.testing.assert_array_equal(found, outputs(build_blocks("mobilenetv2_0.25", path), x))
+
+
+def test_arrays_without_names_are_refused(tmp_path):
+    mxnet().nd.save(str(tmp_path / "own.params"), [mxnet().nd.zeros(3)])
+    with pytest.raises(WeightsError, match=r"own\.params: .*it holds 1 array and 0 names"):
+        build_blocks(SMALL, str(tmp_path / "own.params"))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"damaged" * 100])

@@ -47,25 +47,17 @@ def build_blocks(name: str, weights: str = "imagenet", seed: int = 0, part: slic
     net = inception_v4() if spec.source == "inceptionv4" else gluoncv_net(name, weights == "imagenet")
     if weights != "imagenet":
         net.initialize(initializer)
-    if path is not None and path.suffix == ".params":
-        try:
-            net.load_parameters(str(path))
-        except (mx.MXNetError, AssertionError, ValueError, AttributeError) as error:
-            # AttributeError: the file's arrays have no names.
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            # MXNet's own errors end with the cause, after a traceback.
-            cause = lines[-1 if isinstance(error, mx.MXNetError) else 0] if lines else type(error).__name__
-            raise WeightsError(f"{path}: does not fit {name}: {cause[:200]}") from error
     blocks = feature_blocks(net, spec.head_px, name)
     # Model zoo layers learn their number of input channels from the first input: give them one.
     side = max(64, spec.least_px)
     x = mx.nd.zeros((1, 3, side, side))
     for block in blocks:
         x = block(x)
-    if path is not None and path.suffix != ".params":
+    if path is not None:
         used = {id(p) for block in blocks for p in block.collect_params().values()}
         found = {key: p for key, p in net._collect_params_with_prefix().items() if id(p) in used}
-        arrays = read_zoo_weights(path, name, {key: p.shape for key, p in found.items()})
+        old_names = {p.name.removeprefix(net.prefix): key for key, p in found.items()}
+        arrays = read_zoo_weights(path, name, {key: p.shape for key, p in found.items()}, old_names)
         for key, p in found.items():
             p.set_data(mx.nd.array(arrays[key], dtype="float32"))
     return blocks[part]

@@ -43,7 +43,9 @@ def weights_file(weights: str) -> Path | None:
     return path
 
 
-def read_zoo_weights(path: Path, network: str, shapes: Shapes) -> dict[str, np.ndarray]:
+def read_zoo_weights(
+    path: Path, network: str, shapes: Shapes, old_names: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
     """Read the weights of a network of the model zoo, with or without its head.
 
     Parameters
@@ -56,6 +58,9 @@ def read_zoo_weights(path: Path, network: str, shapes: Shapes) -> dict[str, np.n
         Name of the network.
     shapes : mapping of str to tuple of int
         The wanted arrays, in the order of the forward pass.
+    old_names : mapping of str to str, optional
+        Their names by those of MXNet before 1.3, where they are known. Files with other old names are read by
+        order, which only networks without layers beside the main path allow.
 
     Returns
     -------
@@ -73,7 +78,9 @@ def read_zoo_weights(path: Path, network: str, shapes: Shapes) -> dict[str, np.n
         return _name_by_order(_read_onnx(path), shapes, path)
     if path.suffix == ".params":
         arrays = {name.removeprefix("arg:").removeprefix("aux:"): a for name, a in read_params(path).items()}
-        if not any("." in name for name in arrays):  # resnetv20_stage1_conv0_weight
+        if old_names and old_names.keys() <= arrays.keys():
+            arrays = {name: arrays[old] for old, name in old_names.items()}
+        elif not any("." in name for name in arrays):  # resnetv20_stage1_conv0_weight
             layers = [(_kind(name), array) for name, array in arrays.items() if "dense" not in name]
             return _name_by_order(layers, shapes, path)
     else:
