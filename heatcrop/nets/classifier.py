@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from heatcrop.errors import EngineError
+from heatcrop.errors import EngineError, WeightsError
 from heatcrop.nets.backbones import InputForm
 from heatcrop.nets.devices import DeviceName, Devices, TrainerName, choose_trainer, find_devices
 from heatcrop.nets.inference import Runner, onnx_version, open_network
@@ -306,9 +306,13 @@ class NetworkContext:
         return self.training_engine.classifier(self.network, input_shape, n_classes, pooling, self.seed)
 
     def _trained(self, weights: Path, input_shape: Shape, n_classes: int) -> Classifier:
-        """Build the trained part with its own weights alone: the published ones may be out of reach."""
-        network = dataclasses.replace(self.network, weights="none")
-        return dataclasses.replace(self, network=network).classifier(input_shape, n_classes).load(weights)
+        """Build the trained part with its own weights; the published ones may be out of reach by now."""
+        try:
+            classifier = self.classifier(input_shape, n_classes)
+        except WeightsError:  # MXNet takes longer to draw random weights than to read published ones
+            network = dataclasses.replace(self.network, weights="none")
+            classifier = dataclasses.replace(self, network=network).classifier(input_shape, n_classes)
+        return classifier.load(weights)
 
     def open_classifier(
         self, weights: Path, exported: Path, input_shape: Shape, n_classes: int, maps: bool = False
