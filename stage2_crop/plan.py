@@ -114,8 +114,8 @@ class SearchPlan:
     prior_weights, margins, least_sides, greatest_sides : tuple of float
         Values tried beside the configured one; none: the configured one is kept.
     places : tuple of {'heatmap', 'fixed', 'both'}
-        The same for the place. Fixed only has to be better than the heatmap's; both, as any other value, must
-        be better by two and a half standard errors.
+        The same for the place. Fixed only has to be better than the heatmap's; both must be so by one
+        standard error, any other value by two and a half.
     """
 
     pictures: Annotated[int, Field(ge=0, le=1_000_000_000)] = 400

@@ -16,7 +16,7 @@ fifteen candidates is an optimistic choice. AP, the final score, depends on the 
 separates candidates less well (`docs/crop-search.md` has the measurements). The search should begin with
 crops that are rather too large: where a tighter one is better, it is clearly so, whereas a crop that loses
 part of the region costs little on each image. The fixed place, and crops without zoom, which costs a forward
-pass, need to be better only.
+pass, need to be better only; both places together by one standard error, where the fixed one is not better.
 """
 
 from __future__ import annotations
@@ -39,9 +39,12 @@ _LEAST = 1e-4
 """Probability that one row's loss is bounded by: the probe knows no class that its other folds lack."""
 _CLEARLY = 2.5
 """Standard errors that a candidate must be better by."""
-_SIMPLER = (("place", "fixed"), ("zoom", 0.0))
-"""Settings and values that must be better only: a crop that follows a heatmap in vain would only reveal what
-the full-image network thinks, and zoom in vain costs a forward pass."""
+_EASIER = {("zoom", 0.0): 0.0, ("place", "fixed"): 0.0, ("place", "both"): 1.0}
+"""Settings and values that must be better by fewer standard errors, in the order in which they are taken.
+
+Zoom in vain costs a forward pass; a crop that follows a heatmap in vain would only reveal what the full-image
+network thinks; the usual place beside the heatmap's protects from heatmaps that other images mislead.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +149,14 @@ def search_rule(
 def choose_candidate(tried: Sequence[Candidate]) -> int:
     """Return the place of the chosen candidate among those of one setting, the configured value first.
 
-    The best one is chosen if it is clearly better; otherwise one of :data:`_SIMPLER` if it is better at all.
+    The best one is chosen if it is clearly better; otherwise the first of :data:`_EASIER` that is better by
+    its number of standard errors.
     """
     if best := clearly_best([one.score for one in tried], [one.error for one in tried], _CLEARLY):
         return best
-    simpler = (place for place, one in enumerate(tried) if (one.setting, one.value) in _SIMPLER)
-    return next((place for place in simpler if tried[place].score > tried[0].score), 0)
+    place_of = {(one.setting, one.value): place for place, one in enumerate(tried)}
+    for value, by in _EASIER.items():
+        place = place_of.get(value, 0)
+        if tried[place].score > tried[0].score + by * tried[place].error:
+            return place
+    return 0

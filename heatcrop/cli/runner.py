@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from stage2_crop.stage import CropStage
 
 # Raised when a stage's code makes something else from the same settings and data.
-_CODE = {"cam": 11, "crop": 18, "finetune": 10}
+_CODE = {"cam": 11, "crop": 19, "finetune": 10}
 _NEEDS = {"crop": ("cam", "heatmaps"), "finetune": ("crop", "boxes")}
 
 
