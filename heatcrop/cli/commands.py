@@ -14,7 +14,7 @@ from heatcrop.cli.errors import explain
 from heatcrop.cli.signals import INTERRUPTED, report_interruption
 from heatcrop.errors import PROGRAM, DataError, RunError, UsageError
 from heatcrop.files import printable
-from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.folder import RunFolder, run_again
 from heatcrop.runs.progress import console, log, speed_line
 from heatcrop.timing import now
 from heatcrop.wording import counted
@@ -204,7 +204,6 @@ def stage(
     import pipeline
     from heatcrop.cli.startup import serve_training
     from heatcrop.cli.tables import times_table
-    from heatcrop.runs.reading import run_again
 
     configured, stages = _config(config, data, settings, jobs), (name,)
     if serve_training(configured, scheduler):

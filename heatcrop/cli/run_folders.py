@@ -14,10 +14,10 @@ from heatcrop.cli.runner import require_same_rows
 from heatcrop.data.tasks import FASHIONAI, Task, resolve
 from heatcrop.errors import DataError, RunError, UsageError
 from heatcrop.predict.description import read_description
-from heatcrop.runs.folder import RunFolder
+from heatcrop.runs.folder import RunFolder, run_again
 from heatcrop.runs.lock import locked
 from heatcrop.runs.progress import log
-from heatcrop.runs.reading import read_csv, run_again
+from heatcrop.runs.reading import read_csv
 from heatcrop.runs.records import refuse_old_records, rows_fingerprint
 from heatcrop.runs.swap import refuse_others, remove_remnants
 

@@ -24,10 +24,9 @@ from heatcrop.nets.devices import Devices
 from heatcrop.nets.inference import Runner as NetworkRunner
 from heatcrop.nets.weights.zoo_files import weights_file
 from heatcrop.runs.executors import Executor, InlineExecutor, JobGraph
-from heatcrop.runs.folder import STAGES, RunFolder
+from heatcrop.runs.folder import STAGES, RunFolder, run_again
 from heatcrop.runs.lock import read_note, working_for
 from heatcrop.runs.progress import format_duration, log
-from heatcrop.runs.reading import run_again
 from heatcrop.runs.records import (
     StageInputs,
     file_fault,

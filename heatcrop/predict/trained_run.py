@@ -29,9 +29,9 @@ from heatcrop.predict.description import (
     TaskDescription,
     with_hashes,
 )
-from heatcrop.runs.folder import RunFolder, TaskFolder
+from heatcrop.runs.folder import RunFolder, TaskFolder, run_again
 from heatcrop.runs.progress import log
-from heatcrop.runs.reading import missing, read_json, run_again
+from heatcrop.runs.reading import missing, read_json
 from heatcrop.runs.records import flatten, read_record
 from heatcrop.runs.thresholds import read_points
 from stage2_crop.plan import SearchedRule

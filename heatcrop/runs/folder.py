@@ -201,8 +201,22 @@ def remake(path: Path) -> str:
     True
     """
     home = next((parent for parent in path.parents if RunFolder(parent).config.is_file()), None)
-    command = f"{PROGRAM} run --all" if home is None else RunFolder(home).command("run", "--all")
-    return f"delete it, and {command} makes it again"
+    if home is None:
+        return f"delete it, and {PROGRAM} run --all makes it again"
+    folder, part = RunFolder(home), path.relative_to(home).parts[0]
+    # All tasks where the file is of none, or its folder is not named after the task.
+    is_task = folder.task(part).path.name == part and (home / part / "stage1").is_dir()
+    return f"delete it, and {run_again(folder, part if is_task else '')} makes it again"
+
+
+def run_again(folder: RunFolder, task: str) -> str:
+    """Return the command that runs a task of a run again, by full name.
+
+    All tasks, where they share a network and for an empty name.
+    """
+    config = folder.config.read_text(encoding="utf-8", errors="replace") if folder.config.is_file() else ""
+    one = task and "shared_trunk: true" not in config
+    return folder.command("run", *(["--task", task] if one else ["--all"]))
 
 
 def _usual_folder(name: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from heatcrop.errors import DataError
 from heatcrop.files import map_array
-from heatcrop.runs.folder import RunFolder, remake
+from heatcrop.runs.folder import remake
 from heatcrop.validation import error_line
 
 if TYPE_CHECKING:
@@ -29,12 +29,6 @@ def damaged(path: Path, finding: str, line: int | None = None) -> DataError:
 def missing(path: Path) -> DataError:
     """Return the error for a missing file, to be raised."""
     return DataError(f"{path}: is missing; {remake(path).removeprefix('delete it, and ')}")
-
-
-def run_again(folder: RunFolder, task: str) -> str:
-    """Return the command that runs a task of a run again, by full name, or all where they share a network."""
-    config = folder.config.read_text(encoding="utf-8", errors="replace") if folder.config.is_file() else ""
-    return folder.command("run", *(["--all"] if "shared_trunk: true" in config else ["--task", task]))
 
 
 @contextlib.contextmanager

@@ -9,8 +9,10 @@ from tests.tiny_run import TASKS, differences
 TASK = TASKS[0]
 
 
-def fix_of(run):
-    return f"delete it, and {RunFolder(run).command('run', '--all')} makes it again"
+def fix_of(run, name=""):
+    """Return the fix for a file of the task, or of all tasks."""
+    words = ("--all",) if "trunk" in name else ("--task", TASK)
+    return f"delete it, and {RunFolder(run).command('run', *words)} makes it again"
 
 
 @pytest.fixture
@@ -76,21 +78,21 @@ def check_report(call, run_copy, command, name, damage, finding):
     code, printed = call(command, "--run", run_copy)
     assert code == 1
     assert f"error: {path}{finding}" in printed
-    assert f"{fix_of(run_copy)}\n" in printed
+    assert f"{fix_of(run_copy, name)}\n" in printed
     assert not (run_copy / "export").exists()
 
 
 @pytest.mark.parametrize(
     ("command", "name", "what"),
     [
-        ("report", "stage1/predictions.npz", ": is missing; python pipeline.py run --all --config"),
-        ("report", "stage3/predictions.npz", ": is missing; python pipeline.py run --all --config"),
-        ("report", "rule.json", ": is missing; python pipeline.py run --all --config"),
-        ("report", "boxes.npz", ": is missing; python pipeline.py run --all --config"),
-        ("convert", "boxes.npz", ": is missing; python pipeline.py run --all --config"),
-        ("convert", "stage3/predictions.npz", ": is missing; python pipeline.py run --all --config"),
-        ("export", "stage1/weights.params", ": is missing; python pipeline.py run --all --config"),
-        ("export", "stage3/network.onnx", ": is missing; python pipeline.py run --all --config"),
+        ("report", "stage1/predictions.npz", f": is missing; python pipeline.py run --task {TASK} --config"),
+        ("report", "stage3/predictions.npz", f": is missing; python pipeline.py run --task {TASK} --config"),
+        ("report", "rule.json", f": is missing; python pipeline.py run --task {TASK} --config"),
+        ("report", "boxes.npz", f": is missing; python pipeline.py run --task {TASK} --config"),
+        ("convert", "boxes.npz", f": is missing; python pipeline.py run --task {TASK} --config"),
+        ("convert", "stage3/predictions.npz", f": is missing; python pipeline.py run --task {TASK} --config"),
+        ("export", "stage1/weights.params", f": is missing; python pipeline.py run --task {TASK} --config"),
+        ("export", "stage3/network.onnx", f": is missing; python pipeline.py run --task {TASK} --config"),
     ],
 )
 def test_a_missing_file_of_a_finished_task_is_reported(
@@ -111,7 +113,7 @@ def test_a_report_without_a_finished_task_is_not_written(call, run_copy, no_plot
     boxes.unlink()
     code, printed = call("report", "--run", run_copy)
     assert code == 1
-    assert f"error: {boxes}: is missing; {RunFolder(run_copy).command('run', '--all')}" in printed
+    assert f"error: {boxes}: is missing; {RunFolder(run_copy).command('run', '--task', TASK)}" in printed
     assert page.read_bytes() == before
 
 
@@ -169,16 +171,18 @@ def test_a_damaged_network_of_a_run_is_to_be_made_again(call, tiny_home, run_cop
 
 
 @pytest.mark.parametrize(
-    ("lost", "finding"),
-    [(".nothing", "; run it again: "), ("heatcrop.json", ": is missing; ")],
+    ("lost", "finding", "tasks"),
+    [(".nothing", "; run it again: ", ["--all"]), ("heatcrop.json", ": is missing; ", ["--task", TASK])],
 )
-def test_a_missing_network_of_a_run_is_to_be_made_again(call, tiny_home, run_copy, tmp_path, lost, finding):
+def test_a_missing_network_of_a_run_is_to_be_made_again(
+    call, tiny_home, run_copy, tmp_path, lost, finding, tasks
+):
     RunFolder(run_copy).task(TASK).network(1).unlink()
     (run_copy / lost).unlink(missing_ok=True)
     words = ("--run", run_copy, "--out", tmp_path / "p.csv", "--engine", "onnx")
     code, printed = call("predict", tiny_home / "data", *words)
     assert code == 1
-    assert finding + RunFolder(run_copy).command("run", "--all") in printed
+    assert finding + RunFolder(run_copy).command("run", *tasks) in printed
 
 
 def test_a_damaged_network_of_an_export_is_to_be_exported_again(call, tiny_home, finished_run, tmp_path):

@@ -77,7 +77,7 @@ def checked(tmp_path):
         log = tmp_path / "log"
         log.touch()
         scripts = {
-            "python": f'case "$*" in *heatcrop*) echo "{message}" >&2; exit 1 ;; esac',
+            "python": f'case "$*" in *check_engine*) echo "{message}" >&2; exit 1 ;; esac',
             "uv": "exit 0",
             "id": "echo 0",
             "apt-get": f'echo "$*" >> {log}',
