@@ -36,7 +36,7 @@ from heatcrop.wording import counted
 from stage1_cam.heatmaps import has_spread, heatmaps_of
 from stage1_cam.pooling import PoolingFigures, choose_pooling
 
-# Fewer say nothing about which pooling is better.
+# Fewer do not show which pooling is better.
 _MIN_COMPARED_ROWS = 30
 
 

@@ -36,8 +36,8 @@ def fit_fusion(full: np.ndarray, crop: np.ndarray, letters: np.ndarray, soft: np
 
     Of :data:`WEIGHTS` the one that :func:`heatcrop.metrics.ensemble.choose_weights` chooses, with the
     calibrated full image as the reference: fusion is never worse than it on these rows. Calibration itself
-    may reorder rows of more than two classes, which costs far less than it improves confidences. Weights are
-    equal, without calibration, when there are no rows.
+    reorders rows of more than two classes a little, to the worse or to the better. Weights are equal, without
+    calibration, when there are no rows.
     """
     if not len(letters):
         return Fusion(0.5)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatcrop.data.labels import soft_labels
-from heatcrop.metrics.calibration import fit_temperature, softmax, tempered
+from heatcrop.metrics.calibration import cross_entropy, fit_temperature, softmax, tempered
 from heatcrop.metrics.fusion import Fusion, cross_fused, fit_fusion, fuse
 from heatcrop.metrics.score import average_precision
 from tests.unit.builders import calibrated, letters_of
@@ -42,8 +42,8 @@ def test_on_the_fitting_rows_fusion_is_never_below_the_full_image(rng, n_rows, n
 
 
 def test_both_branches_are_calibrated_where_that_reorders_the_full_image():
-    """Its rows are ranked a little worse then; crops and calibration are worth more."""
-    rng, reordered = np.random.default_rng(0), 0
+    """Its rows are then ranked a little worse or better, and confidences are better."""
+    rng, reordered, changes = np.random.default_rng(0), 0, []
     for _ in range(20):
         full, truth = calibrated(rng, 200, 4, 4)
         full, crop = tempered(full, 0.5), softmax(rng.normal(size=full.shape) + 0.3 * np.eye(4)[truth])
@@ -52,8 +52,14 @@ def test_both_branches_are_calibrated_where_that_reorders_the_full_image():
         fitted_apart = fit_temperature(full, soft), fit_temperature(crop, soft)
         assert (fusion.full_temperature, fusion.crop_temperature) == fitted_apart
         alone = average_precision(tempered(full, fusion.full_temperature), letters)
-        reordered += alone < average_precision(full, letters)
+        uncalibrated = average_precision(full, letters)
+        reordered += alone < uncalibrated
+        fused = fuse(full, crop, fusion)
+        changes.append(average_precision(fused, letters) - uncalibrated)
+        assert cross_entropy(fused, soft).mean() < cross_entropy(full, soft).mean()
     assert reordered > 3
+    assert min(changes) > -0.002
+    assert np.mean(changes) > 0
 
 
 def test_a_branch_of_noise_gets_no_weight():
